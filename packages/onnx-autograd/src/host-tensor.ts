@@ -36,7 +36,9 @@ export function elementCount(shape: readonly number[]): number {
 /** A float32 tensor around `data`, without copying it. Throws a `RangeError` when the shape does not hold as many elements. */
 export function float32(data: Float32Array, shape: readonly number[]): HostTensor {
   if (data.length !== elementCount(shape)) {
-    throw new RangeError(`A tensor of shape [${shape.join(', ')}] has ${elementCount(shape)} elements, but ${data.length} were given.`);
+    throw new RangeError(
+      `A tensor of shape [${shape.join(', ')}] has ${elementCount(shape)} elements, but ${data.length} were given.`,
+    );
   }
   return { data, shape, dtype: 'float32' };
 }
@@ -51,7 +53,9 @@ export function toFloat32(tensor: HostTensor): Float32Array {
     case 'float16':
       return fromFloat16(tensor.data as Uint16Array);
     default:
-      throw new TypeError(`A tensor of dtype ${tensor.dtype} does not hold floating-point values; give float32, float16 or bfloat16.`);
+      throw new TypeError(
+        `A tensor of dtype ${tensor.dtype} does not hold floating-point values; give float32, float16 or bfloat16.`,
+      );
   }
 }
 
