@@ -1,0 +1,212 @@
+import { readFile } from 'node:fs/promises';
+import path from 'node:path';
+import { PreTrainedTokenizer } from '@huggingface/transformers';
+import type { TokenizerFiles } from './byte-level-bpe.js';
+
+const marker = Symbol.for('@user-llm/cross-attention/TokenizerError');
+
+/** A tokenizer could not be read or used. `file` says which file is at fault, where one is. */
+export class TokenizerError extends Error {
+  readonly file?: string;
+  readonly [marker] = true;
+
+  constructor(message: string, options: { file?: string; cause?: unknown } = {}) {
+    super(message, options.cause === undefined ? undefined : { cause: options.cause });
+    this.name = 'TokenizerError';
+    this.file = options.file;
+  }
+
+  static isInstance(error: unknown): error is TokenizerError {
+    return typeof error === 'object' && error !== null && (error as Record<symbol, unknown>)[marker] === true;
+  }
+}
+
+/** One turn of a conversation. */
+export interface ChatMessage {
+  readonly role: 'system' | 'user' | 'assistant';
+  readonly content: string;
+}
+
+export interface ChatOptions {
+  /** Ends the prompt where the assistant's answer begins. Default true. */
+  readonly addGenerationPrompt?: boolean;
+}
+
+export interface EncodeOptions {
+  /**
+   * `text` (the default): a special token spelled out in the text is encoded as ordinary characters, so that titles and questions
+   * cannot start a turn or end an answer. `parse`: it becomes the special token, for text that was rendered by a template.
+   */
+  readonly specialTokens?: 'text' | 'parse';
+}
+
+/**
+ * A language model's tokenizer: text to token ids and back. It reads Hugging Face's files from a local folder, never the network, and
+ * encodes with transformers.js, so the ids are those that the model was trained on.
+ */
+export class TextTokenizer {
+  /** Number of token ids: the largest id plus one. A model's embedding table needs at least that many rows. */
+  readonly size: number;
+  /** The token that begins a text, where the tokenizer has one. */
+  readonly bos: number | undefined;
+  /** The token that ends an answer. Ranking appends it to each title, so that a title which begins another one has its own end. */
+  readonly eos: number;
+  /** The token that fills short rows of a batch; `eos` where the tokenizer names none. */
+  readonly pad: number;
+  /** Whether `chat` follows a template of the tokenizer; otherwise messages are joined by line breaks. */
+  readonly hasChatTemplate: boolean;
+  /** What the tokenizer was made from, for writing it beside a model. */
+  readonly files: TokenizerFiles;
+  readonly #tokenizer: PreTrainedTokenizer;
+  readonly #special: RegExp | undefined;
+
+  private constructor(files: TokenizerFiles, source: string) {
+    let tokenizer: PreTrainedTokenizer;
+    try {
+      tokenizer = new PreTrainedTokenizer(files['tokenizer.json'], withPlainTokens(files['tokenizer_config.json']));
+    } catch (error) {
+      throw new TokenizerError(
+        `${source}: tokenizer.json is not a tokenizer that transformers.js can read (${(error as Error).message}).`,
+        {
+          file: source,
+          cause: error,
+        },
+      );
+    }
+    const eos = tokenId(tokenizer.eos_token_id);
+    if (eos === undefined) {
+      throw new TokenizerError(`${source}: the tokenizer names no end token. Set eos_token in tokenizer_config.json.`, {
+        file: source,
+      });
+    }
+    this.files = files;
+    this.#tokenizer = tokenizer;
+    this.eos = eos;
+    this.bos = tokenId(tokenizer.bos_token_id);
+    this.pad = tokenId(tokenizer.pad_token_id) ?? eos;
+    this.hasChatTemplate = tokenizer.chat_template != null;
+    let largest = -1;
+    for (const id of tokenizer.get_vocab().values()) largest = Math.max(largest, id);
+    this.size = largest + 1;
+    const special = tokenizer.all_special_tokens.filter((token) => token.length > 1);
+    // A lookahead finds every place where one begins, overlapping ones too.
+    if (special.length > 0)
+      this.#special = new RegExp(`(?=${special.map((token) => token.replace(/[.*+?^${}()|[\]\\]/g, '\\$&')).join('|')})`, 'g');
+  }
+
+  /** A tokenizer from its files' contents; `source` names them in errors. */
+  static fromFiles(files: TokenizerFiles, source = 'tokenizer.json'): TextTokenizer {
+    return new TextTokenizer(files, source);
+  }
+
+  /** Reads `tokenizer.json`, `tokenizer_config.json` and, where they are there, `special_tokens_map.json` and `chat_template.jinja`. */
+  static async load(folder: string): Promise<TextTokenizer> {
+    const config = await readJson(path.join(folder, 'tokenizer_config.json'), true);
+    const template = await readText(path.join(folder, 'chat_template.jinja'), false);
+    const map = await readJson(path.join(folder, 'special_tokens_map.json'), false);
+    const file = path.join(folder, 'tokenizer.json');
+    return new TextTokenizer(
+      {
+        'tokenizer.json': await readJson(file, true),
+        'tokenizer_config.json': template === undefined ? config : { ...config, chat_template: template },
+        ...(Object.keys(map).length === 0 ? {} : { 'special_tokens_map.json': map }),
+      },
+      file,
+    );
+  }
+
+  /** The ids of a text, without any token before or after it. */
+  encode(text: string, options: EncodeOptions = {}): number[] {
+    const parts = options.specialTokens === 'parse' || this.#special === undefined ? [text] : cutInside(text, this.#special);
+    return parts.flatMap((part) => this.#tokenizer.encode(part, { add_special_tokens: false }));
+  }
+
+  /** The text of some ids. Special tokens are left out unless `specialTokens` is true. */
+  decode(ids: ArrayLike<number>, options: { specialTokens?: boolean } = {}): string {
+    if (ids.length === 0) return '';
+    return this.#tokenizer.decode(Array.from(ids), {
+      skip_special_tokens: !(options.specialTokens ?? false),
+      clean_up_tokenization_spaces: false,
+    });
+  }
+
+  /** A conversation as the text that the model reads: by the tokenizer's chat template, or joined by line breaks where it has none. */
+  renderChat(messages: readonly ChatMessage[], options: ChatOptions = {}): string {
+    const addGenerationPrompt = options.addGenerationPrompt ?? true;
+    // A special token spelled out in a message is broken by a space: it must not start a turn of its own.
+    const safe = messages.map(({ role, content }) => ({
+      role,
+      content: this.#special === undefined ? content : cutInside(content, this.#special).join(' '),
+    }));
+    if (!this.hasChatTemplate) return safe.map(({ content }) => content).join('\n') + (addGenerationPrompt ? '\n' : '');
+    try {
+      return this.#tokenizer.apply_chat_template(safe, { add_generation_prompt: addGenerationPrompt, tokenize: false }) as string;
+    } catch (error) {
+      throw new TokenizerError(`The tokenizer's chat template refused the messages: ${(error as Error).message}`, {
+        cause: error,
+      });
+    }
+  }
+
+  /** A conversation as token ids, ready for the model. */
+  chat(messages: readonly ChatMessage[], options: ChatOptions = {}): number[] {
+    const text = this.renderChat(messages, options);
+    // A template writes its own first token; without one the tokenizer's rule (a beginning token or none) holds.
+    return this.#tokenizer.encode(text, { add_special_tokens: !this.hasChatTemplate });
+  }
+}
+
+/** Cuts the text after the first character of every place that the pattern finds; the pieces joined are the text. */
+function cutInside(text: string, pattern: RegExp): string[] {
+  const pieces: string[] = [];
+  let start = 0;
+  for (const { index } of text.matchAll(pattern)) {
+    pieces.push(text.slice(start, index + 1));
+    start = index + 1;
+  }
+  pieces.push(text.slice(start));
+  return pieces;
+}
+
+/** Older files give special tokens as objects with a `content`; transformers.js wants the text. */
+function withPlainTokens(config: Readonly<Record<string, unknown>>): Record<string, unknown> {
+  const plain: Record<string, unknown> = { ...config };
+  for (const key of ['bos_token', 'eos_token', 'pad_token', 'unk_token', 'sep_token', 'cls_token', 'mask_token']) {
+    const value = plain[key];
+    if (typeof value === 'object' && value !== null && 'content' in value) plain[key] = value.content;
+  }
+  return plain;
+}
+
+function tokenId(id: unknown): number | undefined {
+  return typeof id === 'number' && id >= 0 ? id : undefined;
+}
+
+async function readText(file: string, required: boolean): Promise<string | undefined> {
+  try {
+    return await readFile(file, 'utf8');
+  } catch (error) {
+    if (!required && (error as NodeJS.ErrnoException).code === 'ENOENT') return undefined;
+    throw new TokenizerError(
+      `${file} could not be read (${(error as Error).message}). A model folder needs the tokenizer's files.`,
+      {
+        file,
+        cause: error,
+      },
+    );
+  }
+}
+
+async function readJson(file: string, required: boolean): Promise<Record<string, unknown>> {
+  const text = await readText(file, required);
+  if (text === undefined) return {};
+  let value: unknown;
+  try {
+    value = JSON.parse(text);
+  } catch (error) {
+    throw new TokenizerError(`${file} is not JSON (${(error as Error).message}).`, { file, cause: error });
+  }
+  if (typeof value !== 'object' || value === null || Array.isArray(value))
+    throw new TokenizerError(`${file} is not a JSON object.`, { file });
+  return value as Record<string, unknown>;
+}
