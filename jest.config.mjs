@@ -1,0 +1,17 @@
+// One run for the whole workspace; each package's tests are a project of their own.
+import { project } from './tools/jest-project.mjs';
+
+export default {
+  maxWorkers: 2,
+  projects: [
+    'packages/onnx-autograd',
+    'packages/event-tokenizer',
+    'packages/user-encoder',
+    'packages/embedding-store',
+    'packages/cross-attention',
+    'packages/evaluation',
+    'packages/datasets',
+    'apps/reference',
+    'tools',
+  ].map((folder) => project(folder)),
+};

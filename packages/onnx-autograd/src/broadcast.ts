@@ -1,0 +1,25 @@
+import type { Dim } from './dim.js';
+import { ShapeError } from './errors.js';
+import type { Tensor } from './tensor.js';
+
+/** The shape that two shapes broadcast to (NumPy's rule; a named axis equals itself alone). */
+export function broadcastShapes(operation: string, a: readonly Dim[], b: readonly Dim[], node?: string): Dim[] {
+  const rank = Math.max(a.length, b.length);
+  return Array.from({ length: rank }, (_, i) => {
+    const left = a[i - rank + a.length] ?? 1;
+    const right = b[i - rank + b.length] ?? 1;
+    if (left === right || right === 1) return left;
+    if (left === 1) return right;
+    throw new ShapeError(operation, [a, b], `axis ${i - rank} is ${left} in one and ${right} in the other`, node);
+  });
+}
+
+/** Sums a gradient down to the shape of the operand that was broadcast. */
+export function unbroadcast(gradient: Tensor, shape: readonly Dim[]): Tensor {
+  const extra = gradient.rank - shape.length;
+  const axes: number[] = [];
+  for (let i = 0; i < gradient.rank; i++) if (i < extra || (shape[i - extra] === 1 && gradient.shape[i] !== 1)) axes.push(i);
+  if (axes.length === 0) return gradient;
+  const summed = gradient.sum(axes, true);
+  return summed.reshape(shape);
+}

@@ -1,0 +1,100 @@
+import { formatShape, type Dim } from './dim.js';
+
+const marker = (name: string): symbol => Symbol.for(`@user-llm/onnx-autograd/${name}`);
+
+/** Base of this package's errors. `isInstance` survives two installed copies of the package. */
+export class AutogradError extends Error {
+  readonly [key: symbol]: boolean;
+  protected static marker = marker('AutogradError');
+
+  constructor(message: string, options?: ErrorOptions) {
+    super(message, options);
+    this.name = new.target.name;
+    let type: unknown = new.target;
+    while (typeof type === 'function' && type !== Error) {
+      Object.defineProperty(this, (type as unknown as { marker: symbol }).marker, { value: true });
+      type = Object.getPrototypeOf(type);
+    }
+  }
+
+  static isInstance(error: unknown): error is AutogradError {
+    return typeof error === 'object' && error !== null && (error as Record<symbol, unknown>)[this.marker] === true;
+  }
+}
+
+/** Two shapes do not fit an operation. Thrown while the graph is built, never while it runs. */
+export class ShapeError extends AutogradError {
+  protected static override marker = marker('ShapeError');
+  constructor(
+    readonly operation: string,
+    readonly shapes: readonly (readonly Dim[])[],
+    readonly reason: string,
+    readonly node?: string,
+  ) {
+    super(`${node ? `${node}: ` : ''}${operation} of ${shapes.map(formatShape).join(' and ')}: ${reason}`);
+  }
+}
+
+/** A feed is absent, unknown, or has a shape or element type other than the input's. */
+export class FeedError extends AutogradError {
+  protected static override marker = marker('FeedError');
+  constructor(
+    readonly input: string,
+    reason: string,
+  ) {
+    super(`input '${input}': ${reason}`);
+  }
+}
+
+/** A weight is absent, or has another shape than the graph's parameter of that name. */
+export class WeightError extends AutogradError {
+  protected static override marker = marker('WeightError');
+  constructor(
+    readonly parameter: string,
+    reason: string,
+  ) {
+    super(`weight '${parameter}': ${reason}`);
+  }
+}
+
+/** The operation has no gradient, and one was asked through it. */
+export class NotDifferentiableError extends AutogradError {
+  protected static override marker = marker('NotDifferentiableError');
+  constructor(
+    readonly operation: string,
+    readonly node: string,
+  ) {
+    super(`${node}: ${operation} has no gradient; take it off the path to the loss, or cut it with stopGradient()`);
+  }
+}
+
+/** The loss or a gradient stopped being a finite number. */
+export class NonFiniteLossError extends AutogradError {
+  protected static override marker = marker('NonFiniteLossError');
+  constructor(
+    readonly step: number,
+    readonly loss: number,
+  ) {
+    super(`the loss is ${loss} at step ${step}; lower the learning rate, clip the gradients, or look for an empty target in the batch`);
+  }
+}
+
+/** A checkpoint belongs to another model, or to other optimizer settings. */
+export class CheckpointError extends AutogradError {
+  protected static override marker = marker('CheckpointError');
+  constructor(
+    readonly file: string,
+    reason: string,
+    options?: ErrorOptions,
+  ) {
+    super(`checkpoint ${file}: ${reason}`, options);
+  }
+}
+
+/** Something was used after its dispose(). */
+export class DisposedError extends AutogradError {
+  protected static override marker = marker('DisposedError');
+  constructor(readonly what: string) {
+    super(`this ${what} was disposed; create a new one`);
+  }
+}

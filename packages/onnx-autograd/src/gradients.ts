@@ -1,0 +1,96 @@
+import { sameShape } from './dim.js';
+import { AutogradError, NotDifferentiableError, ShapeError } from './errors.js';
+import type { Gradient, GradientRule, Node } from './graph-builder.js';
+import { activationRules } from './ops/activation.js';
+import { elementwiseRules } from './ops/elementwise.js';
+import { indexingRules } from './ops/indexing.js';
+import { matmulRules } from './ops/matmul.js';
+import { reduceRules } from './ops/reduce.js';
+import { shapingRules } from './ops/shaping.js';
+import type { Tensor } from './tensor.js';
+
+const rules: Readonly<Record<string, GradientRule>> = {
+  ...elementwiseRules,
+  ...activationRules,
+  ...reduceRules,
+  ...shapingRules,
+  ...matmulRules,
+  ...indexingRules,
+};
+
+/** The operations that have a gradient. */
+export const differentiableOperations: readonly string[] = Object.keys(rules);
+
+/**
+ * Gradients of a scalar with respect to tensors, as more nodes of the same graph (reverse mode). Nodes are added only
+ * along paths that lead from `wrt` to the loss, so that a frozen model costs no weight gradients. A tensor that the loss
+ * does not depend on gets zeros.
+ *
+ * @param loss a scalar, or any shape when `upstream` (of the same shape) is given.
+ */
+export function gradients(loss: Tensor, wrt: readonly Tensor[], upstream?: Tensor): Tensor[] {
+  if (!upstream && loss.rank !== 0) throw new ShapeError('gradients', [loss.shape], 'a loss is a scalar; take its sum or mean, or give the upstream gradient', loss.producer?.name);
+  if (upstream && !sameShape(upstream.shape, loss.shape)) throw new ShapeError('gradients', [loss.shape, upstream.shape], 'the upstream gradient has the shape of the value');
+
+  const order = topological(loss);
+  const reached = new Set<Tensor>(wrt);
+  for (const node of order) if (differentiableInputs(node).some((input) => input !== null && reached.has(input))) for (const output of node.outputs) reached.add(output);
+
+  const pending = new Map<Tensor, Gradient[]>([[loss, [upstream ?? loss.graph.constant(1)]]]);
+  const settled = new Map<Tensor, Tensor>();
+  const settle = (tensor: Tensor): Tensor | null => {
+    const done = settled.get(tensor);
+    if (done) return done;
+    const parts = pending.get(tensor);
+    if (!parts) return null;
+    const sum = accumulate(parts);
+    if (!sameShape(sum.shape, tensor.shape)) throw new AutogradError(`internal: the gradient of ${tensor.producer?.name ?? tensor.name} [${tensor.shape}] came out as [${sum.shape}]`);
+    settled.set(tensor, sum);
+    return sum;
+  };
+
+  for (const node of order.reverse()) {
+    if (!node.outputs.some((output) => reached.has(output) && pending.has(output))) continue;
+    const inputs = differentiableInputs(node);
+    const needed = node.inputs.map((input, i) => i < inputs.length && input !== null && isFloat(input) && reached.has(input));
+    if (!needed.some(Boolean)) continue;
+    const rule = node.rule ?? rules[node.operation];
+    if (!rule) throw new NotDifferentiableError(node.operation, node.name);
+    const contributions = rule(node, node.outputs.map(settle), needed);
+    node.inputs.forEach((input, i) => {
+      const contribution = needed[i] ? contributions[i] : null;
+      if (!contribution || !input) return;
+      const parts = pending.get(input);
+      if (parts) parts.push(contribution);
+      else pending.set(input, [contribution]);
+    });
+  }
+  return wrt.map((tensor) => settle(tensor) ?? tensor.graph.filled(tensor.shape));
+}
+
+const isFloat = (tensor: Tensor): boolean => tensor.dtype === 'float32' || tensor.dtype === 'float16';
+
+/** A `custom` node also holds its forward values, which its gradient does not pass through. */
+const differentiableInputs = (node: Node): readonly (Tensor | null)[] =>
+  node.operation === 'custom' ? node.inputs.slice(0, node.inputs.length - node.outputs.length) : node.inputs;
+
+function accumulate(parts: readonly Gradient[]): Tensor {
+  let sum: Tensor | null = null;
+  for (const part of parts) if (!('into' in part)) sum = sum ? sum.add(part) : part;
+  for (const part of parts) if ('into' in part) sum = part.into(sum);
+  return sum!;
+}
+
+/** The nodes that the tensor depends on (through gradients), inputs before users. */
+function topological(root: Tensor): Node[] {
+  const found = new Set<Node>();
+  const stack = [root];
+  while (stack.length > 0) {
+    const node = stack.pop()!.producer;
+    if (!node || found.has(node)) continue;
+    found.add(node);
+    for (const input of differentiableInputs(node)) if (input) stack.push(input);
+  }
+  // A node is made after everything it reads, so ids are an order.
+  return [...found].sort((a, b) => a.id - b.id);
+}

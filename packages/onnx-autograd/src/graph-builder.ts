@@ -1,0 +1,259 @@
+import { addDims, bind, canonical, multiplyDims, namesOf, sizeOf, type Dim } from './dim.js';
+import { AutogradError, ShapeError } from './errors.js';
+import { elementCount, type DType, type TypedArray } from './host-tensor.js';
+import type { Initializer } from './initializers.js';
+import { Tensor } from './tensor.js';
+
+/** ONNX attributes. Plain numbers are written as integers; wrap a float with `float(x)`. */
+export type AttributeValue = number | string | readonly number[] | { readonly float: number } | { readonly floats: readonly number[] };
+export type Attributes = Readonly<Record<string, AttributeValue>>;
+
+/** Marks an attribute as a float32, where a bare number means an integer. */
+export const float = (value: number): { readonly float: number } => ({ float: value });
+
+/** The gradient rule of a node: upstream gradients (one per output, null where none arrives) to gradients of its inputs. */
+export type GradientRule = (node: Node, upstream: readonly (Tensor | null)[], needed: readonly boolean[]) => readonly (Gradient | null)[];
+
+/** A contribution to a gradient; `into` adds itself to what is there already, without first becoming a dense tensor. */
+export type Gradient = Tensor | { into(accumulated: Tensor | null): Tensor };
+
+/** One operation of the graph. */
+export interface Node {
+  readonly id: number;
+  readonly operation: string;
+  readonly domain: string;
+  /** Path for people: the scopes, the operation, a number. */
+  readonly name: string;
+  readonly inputs: readonly (Tensor | null)[];
+  readonly outputs: Tensor[];
+  readonly attributes: Attributes;
+  /** What `dims` and `constant` nodes hold. */
+  readonly payload?: DimsPayload | ConstantPayload | undefined;
+  /** A gradient rule of its own, in place of the operation's. */
+  readonly rule?: GradientRule | undefined;
+}
+
+export interface DimsPayload {
+  readonly kind: 'dims';
+  readonly dims: readonly Dim[];
+}
+export interface ConstantPayload {
+  readonly kind: 'constant';
+  readonly data: TypedArray;
+}
+
+export interface InputInfo {
+  readonly name: string;
+  readonly shape: readonly Dim[];
+  readonly dtype: DType;
+  readonly tensor: Tensor;
+  /** `noise` inputs are dropout masks, which the trainer makes itself. */
+  readonly noise?: { readonly rate: number } | undefined;
+}
+
+export interface ParameterInfo {
+  readonly name: string;
+  readonly shape: readonly number[];
+  readonly dtype: DType;
+  readonly initializer: Initializer;
+  readonly tensor: Tensor;
+}
+
+export interface OutputSpec {
+  readonly dtype: DType;
+  readonly shape: readonly Dim[];
+}
+
+interface Shared {
+  nextId: number;
+  readonly inputs: Map<string, InputInfo>;
+  readonly parameters: Map<string, ParameterInfo>;
+  readonly nodesByKey: Map<string, Node>;
+}
+
+/**
+ * Builds one graph: symbolic tensors with named, partly symbolic shapes. Every shape is checked here, so a graph that
+ * was built runs. Equal operations on equal inputs are kept once.
+ */
+export class GraphBuilder {
+  private constructor(
+    private readonly shared: Shared,
+    private readonly path: string,
+    /** Whether dropout is active in this graph. */
+    readonly training: boolean,
+  ) {}
+
+  static create(options: { training?: boolean } = {}): GraphBuilder {
+    return new GraphBuilder({ nextId: 0, inputs: new Map(), parameters: new Map(), nodesByKey: new Map() }, '', options.training ?? false);
+  }
+
+  get inputs(): ReadonlyMap<string, InputInfo> {
+    return this.shared.inputs;
+  }
+
+  get parameters(): ReadonlyMap<string, ParameterInfo> {
+    return this.shared.parameters;
+  }
+
+  /** The same graph, with `name.` before the names of parameters and inputs made through it. */
+  scope(name: string): GraphBuilder {
+    return new GraphBuilder(this.shared, `${this.path}${name}.`, this.training);
+  }
+
+  /** A value that is fed at every run. Integers are best fed as int32. */
+  input(name: string, shape: readonly Dim[], dtype: DType = 'float32'): Tensor {
+    return this.declareInput(this.path + name, shape, dtype).tensor;
+  }
+
+  private declareInput(name: string, shape: readonly Dim[], dtype: DType, noise?: { rate: number }): InputInfo {
+    if (this.shared.inputs.has(name)) throw new AutogradError(`the graph has an input '${name}' already; give the second one another name or a scope`);
+    const tensor = new Tensor(this, this.shared.nextId++, shape.map(canonical), dtype, null, 0, name);
+    const info = { name, shape: tensor.shape, dtype, tensor, noise };
+    this.shared.inputs.set(name, info);
+    return info;
+  }
+
+  /** A dropout mask that the trainer feeds: 0 with probability `rate`, otherwise 1 / (1 - rate). */
+  noise(shape: readonly Dim[], rate: number): Tensor {
+    return this.declareInput(`noise.${this.shared.inputs.size}`, shape, 'float32', { rate }).tensor;
+  }
+
+  /** A weight. The same name twice is the same weight (tied), provided the shapes agree. */
+  parameter(name: string, shape: readonly number[], initializer: Initializer): Tensor {
+    const full = this.path + name;
+    const known = this.shared.parameters.get(full);
+    if (known) {
+      if (elementCount(known.shape) !== elementCount(shape) || known.shape.some((size, i) => size !== shape[i]))
+        throw new ShapeError('parameter', [known.shape, shape], 'one name, two shapes', full);
+      return known.tensor;
+    }
+    const tensor = new Tensor(this, this.shared.nextId++, [...shape], 'float32', null, 0, full);
+    this.shared.parameters.set(full, { name: full, shape: [...shape], dtype: 'float32', initializer, tensor });
+    return tensor;
+  }
+
+  /** A constant of the graph: numbers (float32 unless the dtype says otherwise) or a typed array. */
+  constant(value: number | readonly number[] | TypedArray, shape?: readonly number[], dtype?: DType): Tensor {
+    const { data, dtype: type } = constantData(value, dtype);
+    const dims = shape ?? (typeof value === 'number' ? [] : [data.length]);
+    if (elementCount(dims) !== data.length) throw new ShapeError('constant', [dims, [data.length]], 'the shape holds another number of elements');
+    const key = data.length <= 64 ? `constant|${type}|${dims.join(',')}|${data.join(',')}` : undefined;
+    return this.add({ operation: 'constant', inputs: [], outputs: [{ dtype: type, shape: dims }], payload: { kind: 'constant', data }, key })[0];
+  }
+
+  /** Sizes as an int64 vector, for operations that take a shape as an input. */
+  dims(dims: readonly Dim[]): Tensor {
+    return this.add({
+      operation: 'dims',
+      inputs: [],
+      outputs: [{ dtype: 'int64', shape: [dims.length] }],
+      payload: { kind: 'dims', dims: dims.map(canonical) },
+      key: `dims|${dims.map(canonical).join(',')}`,
+    })[0];
+  }
+
+  /** One size as a float32 scalar. */
+  dimension(dim: Dim): Tensor {
+    return typeof dim === 'number' ? this.constant(dim) : this.dims([dim]).cast('float32').reshape([]);
+  }
+
+  /** Zeros (or another value) of a shape. */
+  filled(shape: readonly Dim[], value = 0): Tensor {
+    return this.constant([value], [1]).reshape(shape.map(() => 1)).expand(shape);
+  }
+
+  /** 0, 1, ... size - 1 as int32 (int64 inside, where the size is symbolic). */
+  range(size: Dim): Tensor {
+    if (typeof size === 'number') return this.constant(Int32Array.from({ length: size }, (_, i) => i), [size], 'int32');
+    const zero = this.constant(0, [], 'int64');
+    const one = this.constant(1, [], 'int64');
+    const limit = this.dims([size]).reshape([]);
+    return this.operator('Range', [zero, limit, one], { outputs: [{ dtype: 'int64', shape: [size] }] })[0].cast('int32');
+  }
+
+  /**
+   * Any ONNX operator by name, for what has no method of its own. Without `rule` it is differentiable only when this
+   * package knows the operator's gradient.
+   */
+  operator(
+    operation: string,
+    inputs: readonly (Tensor | null)[],
+    options: { outputs: readonly OutputSpec[]; attributes?: Attributes; domain?: string; rule?: GradientRule },
+  ): Tensor[] {
+    const attributes = options.attributes ?? {};
+    const domain = options.domain ?? '';
+    const key = options.rule
+      ? undefined
+      : `${domain}:${operation}|${inputs.map((input) => input?.id ?? '').join(',')}|${JSON.stringify(attributes)}|${options.outputs.length}`;
+    return this.add({ operation, domain, inputs, attributes, outputs: options.outputs, rule: options.rule, key });
+  }
+
+  /**
+   * A function with a gradient of its own. `backward` gets the upstream gradients and returns one gradient (or null) per
+   * input; it may use the forward values it closes over.
+   */
+  custom(inputs: readonly Tensor[], outputs: readonly Tensor[], backward: GradientRule): Tensor[] {
+    return this.add({
+      operation: 'custom',
+      inputs: [...inputs, ...outputs],
+      outputs: outputs.map(({ dtype, shape }) => ({ dtype, shape })),
+      rule: (node, upstream, needed) => backward(node, upstream, needed),
+      key: undefined,
+    });
+  }
+
+  private add(spec: {
+    operation: string;
+    domain?: string;
+    inputs: readonly (Tensor | null)[];
+    attributes?: Attributes;
+    outputs: readonly OutputSpec[];
+    payload?: DimsPayload | ConstantPayload | undefined;
+    rule?: GradientRule | undefined;
+    key: string | undefined;
+  }): Tensor[] {
+    const known = spec.key === undefined ? undefined : this.shared.nodesByKey.get(spec.key);
+    if (known) return known.outputs;
+    const id = this.shared.nextId++;
+    const node: Node = {
+      id,
+      operation: spec.operation,
+      domain: spec.domain ?? '',
+      name: `${this.path}${spec.operation}#${id}`,
+      inputs: spec.inputs,
+      outputs: [],
+      attributes: spec.attributes ?? {},
+      payload: spec.payload,
+      rule: spec.rule,
+    };
+    spec.outputs.forEach((output, index) => {
+      node.outputs.push(new Tensor(this, this.shared.nextId++, output.shape.map(canonical), output.dtype, node, index));
+    });
+    if (spec.key !== undefined) this.shared.nodesByKey.set(spec.key, node);
+    return node.outputs;
+  }
+}
+
+function constantData(value: number | readonly number[] | TypedArray, dtype?: DType): { data: TypedArray; dtype: DType } {
+  if (ArrayBuffer.isView(value)) {
+    const data = value as TypedArray;
+    const natural: DType =
+      data instanceof Float32Array ? 'float32' : data instanceof Int32Array ? 'int32' : data instanceof BigInt64Array ? 'int64' : data instanceof Int8Array ? 'int8' : data instanceof Uint16Array ? 'float16' : 'uint8';
+    return { data, dtype: dtype ?? natural };
+  }
+  const numbers = typeof value === 'number' ? [value] : (value as readonly number[]);
+  switch (dtype ?? 'float32') {
+    case 'int64':
+      return { data: BigInt64Array.from(numbers.map(BigInt)), dtype: 'int64' };
+    case 'int32':
+      return { data: Int32Array.from(numbers), dtype: 'int32' };
+    case 'bool':
+      return { data: Uint8Array.from(numbers), dtype: 'bool' };
+    case 'uint8':
+      return { data: Uint8Array.from(numbers), dtype: 'uint8' };
+    default:
+      return { data: Float32Array.from(numbers), dtype: 'float32' };
+  }
+}
+
+export { addDims, bind, multiplyDims, namesOf, sizeOf };

@@ -1,0 +1,34 @@
+export { type Bindings, type Dim } from './dim.js';
+export * from './errors.js';
+export * from './host-tensor.js';
+export * from './safetensors.js';
+export { writeFileAtomically } from './atomic-file.js';
+export { Random } from './random.js';
+export { constant, initialWeights, normal, ones, uniform, values, xavierUniform, zeros, type Initializer, type Weights } from './initializers.js';
+export {
+  float,
+  GraphBuilder,
+  type Attributes,
+  type AttributeValue,
+  type Gradient,
+  type GradientRule,
+  type InputInfo,
+  type Node,
+  type OutputSpec,
+  type ParameterInfo,
+} from './graph-builder.js';
+export { Tensor } from './tensor.js';
+export { concat } from './ops/shaping.js';
+export { where } from './ops/elementwise.js';
+export { scatterAddRows } from './ops/indexing.js';
+export { type MatmulOptions } from './ops/matmul.js';
+export { attention, causalBias, maskBias, mergeHeads, rotary, rotaryTables, splitHeads, type AttentionOptions } from './ops/attention.js';
+export { crossEntropy, linearCrossEntropy, weightedMean } from './ops/cross-entropy.js';
+export { differentiableOperations, gradients } from './gradients.js';
+export { graph, GraphDefinition, type BuiltGraph, type ModelScope, type Outputs } from './definition.js';
+export { matrixFlops, toOnnx, type OnnxModel, type OnnxOptions } from './onnx-model.js';
+export { adam, adamW, sgd, type AdamWOptions, type Optimizer, type UpdateContext } from './optimizers.js';
+export { constantRate, warmupConstant, warmupCosine, type Schedule } from './schedules.js';
+export { Program, type ProgramOptions } from './program.js';
+export { type Feeds, type SessionOptions } from './session.js';
+export { Trainer, type BatchSource, type StepFeeds, type StepResult, type TrainerOptions } from './trainer.js';

@@ -1,0 +1,272 @@
+import { bind, namesOf, termsOf, type Bindings, type Dim } from './dim.js';
+import { AutogradError } from './errors.js';
+import type { AttributeValue, Node } from './graph-builder.js';
+import { elementCount, type DType, type HostTensor, type TypedArray } from './host-tensor.js';
+import { MessageWriter } from './protobuf.js';
+import type { Tensor } from './tensor.js';
+
+const opset = 21;
+const irVersion = 10;
+const dataTypes: Record<DType, number> = { float32: 1, uint8: 2, int8: 3, int32: 6, int64: 7, bool: 9, float16: 10, bfloat16: 16 };
+
+export interface OnnxOptions {
+  /** Graph outputs by name. */
+  readonly outputs: Readonly<Record<string, Tensor>>;
+  /** Sizes of named axes to fix; others stay named and are known when the graph runs. */
+  readonly bindings?: Bindings;
+  /** Weights to store in the model. Parameters that are not among them become inputs. */
+  readonly weights?: ReadonlyMap<string, HostTensor>;
+  /** Notes written into the model's metadata. */
+  readonly metadata?: Readonly<Record<string, string>>;
+}
+
+export interface OnnxModel {
+  readonly bytes: Uint8Array;
+  /** Names of the inputs that the model reads, parameters included. */
+  readonly inputs: readonly string[];
+}
+
+/** The part of a graph that the outputs depend on, inputs before users; includes the inside of `custom` nodes. */
+export function reachable(outputs: Iterable<Tensor>): { nodes: Node[]; leaves: Set<Tensor> } {
+  const nodes = new Set<Node>();
+  const leaves = new Set<Tensor>();
+  const stack = [...outputs];
+  while (stack.length > 0) {
+    const tensor = stack.pop()!;
+    const node = tensor.producer;
+    if (!node) leaves.add(tensor);
+    else if (!nodes.has(node)) {
+      nodes.add(node);
+      for (const input of forwardInputs(node)) if (input) stack.push(input);
+    }
+  }
+  return { nodes: [...nodes].sort((a, b) => a.id - b.id), leaves };
+}
+
+/** What must be computed for the node: a custom node is its forward values. */
+const forwardInputs = (node: Node): readonly (Tensor | null)[] => (node.operation === 'custom' ? node.inputs.slice(node.inputs.length - node.outputs.length) : node.inputs);
+
+/** Writes the part of a graph that leads to the outputs as an ONNX model. */
+export function toOnnx(options: OnnxOptions): OnnxModel {
+  return new Emitter(options).emit();
+}
+
+class Emitter {
+  private readonly bindings: Bindings;
+  private readonly weights: ReadonlyMap<string, HostTensor>;
+  private readonly names = new Map<Tensor, string>();
+  private readonly initializers: { name: string; dtype: DType; shape: readonly number[]; bytes: Uint8Array }[] = [];
+  private readonly writers: ((writer: MessageWriter) => void)[] = [];
+  private readonly symbols = new Map<string, string>();
+  private inputsOfModel: Tensor[] = [];
+
+  constructor(private readonly options: OnnxOptions) {
+    this.bindings = options.bindings ?? {};
+    this.weights = options.weights ?? new Map();
+  }
+
+  emit(): OnnxModel {
+    const { nodes, leaves } = reachable(Object.values(this.options.outputs));
+    const symbolsUsed = this.symbolsOf(nodes);
+    const [first] = Object.values(this.options.outputs);
+    for (const { tensor } of first.graph.inputs.values())
+      if (!leaves.has(tensor) && tensor.shape.some((dim) => namesOf(bind(dim, this.bindings)).some((name) => symbolsUsed.has(name))) && !this.canResolve(symbolsUsed, leaves)) leaves.add(tensor);
+    for (const tensor of [...leaves].sort((a, b) => a.id - b.id)) {
+      const name = tensor.name!;
+      this.names.set(tensor, name);
+      const weight = this.weights.get(name);
+      if (weight && first.graph.parameters.has(name)) this.initializers.push({ name, dtype: weight.dtype, shape: weight.shape, bytes: bytesOf(weight.data) });
+      else this.inputsOfModel.push(tensor);
+    }
+    for (const node of nodes) this.node(node);
+    const outputs = Object.entries(this.options.outputs);
+    for (const [name, tensor] of outputs) this.write('Identity', [this.nameOf(tensor)], [name], name);
+    return { bytes: this.model(outputs), inputs: this.inputsOfModel.map((tensor) => tensor.name!) };
+  }
+
+  private symbolsOf(nodes: readonly Node[]): Set<string> {
+    const used = new Set<string>();
+    for (const { payload } of nodes) if (payload?.kind === 'dims') for (const dim of payload.dims) for (const name of namesOf(bind(dim, this.bindings))) used.add(name);
+    return used;
+  }
+
+  private canResolve(symbols: Set<string>, leaves: Set<Tensor>): boolean {
+    return [...symbols].every((symbol) => [...leaves].some((tensor) => tensor.shape.includes(symbol)));
+  }
+
+  private nameOf(tensor: Tensor): string {
+    const known = this.names.get(tensor);
+    if (known !== undefined) return known;
+    const node = tensor.producer;
+    if (!node) throw new AutogradError(`internal: ${tensor.name} was not declared`);
+    // A custom node stands for its forward values.
+    if (node.operation === 'custom') return this.nameOf(node.inputs[node.inputs.length - node.outputs.length + tensor.outputIndex]!);
+    throw new AutogradError(`internal: ${node.name} was not emitted`);
+  }
+
+  private node(node: Node): void {
+    if (node.operation === 'custom') return;
+    const outputs = node.outputs.map((output) => {
+      const name = `t${output.id}`;
+      this.names.set(output, name);
+      return name;
+    });
+    if (node.payload?.kind === 'constant') {
+      const [output] = node.outputs;
+      this.initializers.push({ name: outputs[0], dtype: output.dtype, shape: output.shape as number[], bytes: bytesOf(node.payload.data) });
+    } else if (node.payload?.kind === 'dims') this.dims(node.payload.dims, outputs[0]);
+    else this.write(node.operation, node.inputs.map((input) => (input ? this.nameOf(input) : '')), outputs, node.name, node.attributes, node.domain);
+  }
+
+  private write(operation: string, inputs: string[], outputs: string[], name: string, attributes: Readonly<Record<string, AttributeValue>> = {}, domain = ''): void {
+    this.writers.push((writer) => {
+      for (const input of inputs) writer.string(1, input);
+      for (const output of outputs) writer.string(2, output);
+      writer.string(3, name);
+      writer.string(4, operation);
+      for (const [key, value] of Object.entries(attributes)) writer.message(5, (inner) => writeAttribute(inner, key, value));
+      if (domain) writer.string(7, domain);
+    });
+  }
+
+  private int64(name: string, values: readonly number[]): string {
+    this.initializers.push({ name, dtype: 'int64', shape: [values.length], bytes: bytesOf(BigInt64Array.from(values.map(BigInt))) });
+    return name;
+  }
+
+  /** A vector of sizes: a constant where all are known, otherwise computed from the shapes of the inputs. */
+  private dims(dims: readonly Dim[], output: string): void {
+    const bound = dims.map((dim) => bind(dim, this.bindings));
+    if (bound.every((dim) => typeof dim === 'number')) {
+      this.int64(output, bound);
+      return;
+    }
+    const parts = bound.map((dim, i) => (typeof dim === 'number' ? this.int64(`${output}.${i}`, [dim]) : this.dimension(dim, `${output}.${i}`)));
+    this.write('Concat', parts, [output], output, { axis: 0 });
+  }
+
+  private dimension(dim: string, prefix: string): string {
+    const terms = termsOf(dim).map(({ coefficient, names }, i) => {
+      let value = names.length === 0 ? this.int64(`${prefix}.constant${i}`, [coefficient]) : this.symbol(names[0]);
+      names.slice(1).forEach((name, j) => {
+        const product = `${prefix}.product${i}.${j}`;
+        this.write('Mul', [value, this.symbol(name)], [product], product);
+        value = product;
+      });
+      if (names.length > 0 && coefficient !== 1) {
+        const scaled = `${prefix}.scaled${i}`;
+        this.write('Mul', [value, this.int64(`${scaled}.factor`, [coefficient])], [scaled], scaled);
+        value = scaled;
+      }
+      return value;
+    });
+    return terms.reduce((sum, term, i) => {
+      const total = `${prefix}.sum${i}`;
+      this.write('Add', [sum, term], [total], total);
+      return total;
+    });
+  }
+
+  /** A named axis, read off an input that has it. */
+  private symbol(name: string): string {
+    const known = this.symbols.get(name);
+    if (known) return known;
+    for (const tensor of this.inputsOfModel) {
+      const axis = tensor.shape.indexOf(name);
+      if (axis < 0) continue;
+      const output = `axis.${name}`;
+      this.write('Shape', [tensor.name!], [output], output, { start: axis, end: axis + 1 });
+      this.symbols.set(name, output);
+      return output;
+    }
+    throw new AutogradError(`no input has the axis '${name}' on its own, so its size is not known when the graph runs; give an input with that axis, or fix it`);
+  }
+
+  private model(outputs: [string, Tensor][]): Uint8Array {
+    const writer = new MessageWriter();
+    writer.integer(1, irVersion);
+    writer.string(2, '@user-llm/onnx-autograd');
+    writer.message(7, (graph) => {
+      for (const write of this.writers) graph.message(1, write);
+      graph.string(2, 'graph');
+      for (const { name, dtype, shape, bytes } of this.initializers)
+        graph.message(5, (tensor) => {
+          for (const size of shape) tensor.integer(1, size);
+          tensor.integer(2, dataTypes[dtype]);
+          tensor.string(8, name);
+          tensor.bytes(9, bytes);
+        });
+      for (const tensor of this.inputsOfModel) graph.message(11, (info) => this.valueInfo(info, tensor.name!, tensor));
+      for (const [name, tensor] of outputs) graph.message(12, (info) => this.valueInfo(info, name, tensor));
+    });
+    writer.message(8, (set) => {
+      set.string(1, '');
+      set.integer(2, opset);
+    });
+    writer.message(8, (set) => {
+      set.string(1, 'com.microsoft');
+      set.integer(2, 1);
+    });
+    for (const [key, value] of Object.entries(this.options.metadata ?? {}))
+      writer.message(14, (entry) => {
+        entry.string(1, key);
+        entry.string(2, value);
+      });
+    return writer.finish();
+  }
+
+  private valueInfo(writer: MessageWriter, name: string, tensor: Tensor): void {
+    writer.string(1, name);
+    writer.message(2, (type) =>
+      type.message(1, (tensorType) => {
+        tensorType.integer(1, dataTypes[tensor.dtype]);
+        tensorType.message(2, (shape) => {
+          for (const dim of tensor.shape) {
+            const size = bind(dim, this.bindings);
+            shape.message(1, (axis) => (typeof size === 'number' ? axis.integer(1, size) : axis.string(2, size)));
+          }
+        });
+      }),
+    );
+  }
+}
+
+const bytesOf = (data: TypedArray): Uint8Array => new Uint8Array(data.buffer, data.byteOffset, data.byteLength);
+
+function writeAttribute(writer: MessageWriter, name: string, value: AttributeValue): void {
+  writer.string(1, name);
+  if (typeof value === 'number') {
+    writer.integer(3, value);
+    writer.integer(20, 2);
+  } else if (typeof value === 'string') {
+    writer.string(4, value);
+    writer.integer(20, 3);
+  } else if ('float' in value) {
+    writer.float(2, value.float);
+    writer.integer(20, 1);
+  } else if ('floats' in value) {
+    for (const item of value.floats) writer.float(7, item);
+    writer.integer(20, 6);
+  } else {
+    for (const item of value) writer.integer(8, item);
+    writer.integer(20, 7);
+  }
+}
+
+/**
+ * Floating-point operations of the matrix products that run for the outputs, counted as 2 m n k.
+ *
+ * @param bindings sizes of every named axis
+ */
+export function matrixFlops(outputs: Iterable<Tensor>, bindings: Bindings): number {
+  let total = 0;
+  for (const node of reachable(outputs).nodes) {
+    if (!['MatMul', 'Gemm', 'FusedMatMul', 'MatMulNBits'].includes(node.operation)) continue;
+    const [a] = node.inputs;
+    const inner = node.attributes.transA === 1 ? a!.shape.at(-2)! : a!.shape.at(-1)!;
+    const size = [...node.outputs[0].shape, inner].map((dim) => bind(dim, bindings));
+    if (size.some((dim) => typeof dim !== 'number')) throw new AutogradError(`${node.name}: give a size for every named axis; [${size}] is left`);
+    total += 2 * elementCount(size as number[]);
+  }
+  return total;
+}

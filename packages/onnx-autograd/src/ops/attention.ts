@@ -1,0 +1,103 @@
+import { ShapeError } from '../errors.js';
+import type { Dim } from '../dim.js';
+import type { GraphBuilder } from '../graph-builder.js';
+import type { Tensor } from '../tensor.js';
+import { unbroadcast } from '../broadcast.js';
+import { where } from './elementwise.js';
+import { matmul } from './matmul.js';
+
+/** What a masked score becomes: far below any real one, and still finite. */
+const masked = -1e9;
+
+export interface AttentionOptions {
+  /** Added to the scores before the softmax; broadcasts to [..., queries, keys]. It may carry gradients (a learned bias). */
+  bias?: Tensor;
+  /** A factor on the scores; the default is 1 / sqrt(width of a head). */
+  scale?: number;
+}
+
+/**
+ * Scaled dot-product attention (Vaswani et al. 2017, eq. 1): softmax(q k^T scale + bias) v.
+ *
+ * @param q [..., queries, width]
+ * @param k [..., keys, width]
+ * @param v [..., keys, value width]; leading axes broadcast, so that grouped heads share keys and values.
+ * @returns [..., queries, value width]
+ */
+export function attention(q: Tensor, k: Tensor, v: Tensor, options: AttentionOptions = {}): Tensor {
+  const width = q.shape.at(-1);
+  if (typeof width !== 'number') throw new ShapeError('attention', [q.shape], 'the width of a head must be a number');
+  const scale = options.scale ?? 1 / Math.sqrt(width);
+  const scores = matmul(q, k, { transposeB: true, scale });
+  const biased = options.bias ? scores.add(options.bias) : scores;
+  const weights = biased.softmax();
+  const output = matmul(weights, v);
+  const inputs = options.bias ? [q, k, v, options.bias] : [q, k, v];
+  return q.graph.custom(inputs, [output], (_, [g], [needQ, needK, needV, needBias]) => {
+    const gradV = needV ? unbroadcast(matmul(weights, g!, { transposeA: true }), v.shape) : null;
+    if (!needQ && !needK && !needBias) return [null, null, gradV, null];
+    // sum_j dP_ij P_ij = dO_i . O_i: a pass over [queries, width] in place of one over [queries, keys].
+    const delta = g!.mul(output).sum(-1, true);
+    const gradScores = weights.mul(matmul(g!, v, { transposeB: true }).sub(delta));
+    return [
+      needQ ? unbroadcast(matmul(gradScores, k, { scale }), q.shape) : null,
+      needK ? unbroadcast(matmul(gradScores, q, { transposeA: true, scale }), k.shape) : null,
+      gradV,
+      needBias && options.bias ? unbroadcast(gradScores, options.bias.shape) : null,
+    ];
+  })[0];
+}
+
+/** [queries, keys]: 0 where a key is at or before the query, and (with `window`) fewer than `window` before it; far below otherwise. */
+export function causalBias(graph: GraphBuilder, queries: Dim, keys: Dim = queries, window?: number): Tensor {
+  const row = graph.range(queries).reshape([queries, 1]);
+  const column = graph.range(keys).reshape([1, keys]);
+  let visible = column.lessOrEqual(row);
+  if (window !== undefined) visible = visible.and(column.greater(row.sub(window)));
+  return maskBias(visible);
+}
+
+/** A boolean mask (true: visible) as an attention bias. */
+export const maskBias = (visible: Tensor): Tensor => where(visible, visible.graph.constant(0), visible.graph.constant(masked));
+
+/** [rows, positions, heads * width] to [rows, heads, positions, width]. */
+export function splitHeads(x: Tensor, heads: number): Tensor {
+  const [rows, positions, width] = x.shape;
+  if (typeof width !== 'number' || width % heads !== 0) throw new ShapeError('splitHeads', [x.shape], `a width of ${width} does not divide by ${heads} heads`);
+  return x.reshape([rows, positions, heads, width / heads]).transpose([0, 2, 1, 3]);
+}
+
+/** The inverse of splitHeads. */
+export function mergeHeads(x: Tensor): Tensor {
+  const [rows, heads, positions, width] = x.shape;
+  return x.transpose([0, 2, 1, 3]).reshape([rows, positions, Number(heads) * Number(width)]);
+}
+
+/**
+ * Rotary position embedding (Su et al. 2021), rotate-half convention: x cos + rotateHalf(x) sin.
+ *
+ * @param x [..., positions, width]
+ * @param cosine, sine [..., positions, width], each half repeated
+ */
+export function rotary(x: Tensor, cosine: Tensor, sine: Tensor): Tensor {
+  const width = Number(x.shape.at(-1));
+  const half = width / 2;
+  // rotateHalf is a product with a signed permutation, whose gradient is the transposed product.
+  const permutation = new Float32Array(width * width);
+  for (let i = 0; i < half; i++) {
+    permutation[(i + half) * width + i] = -1;
+    permutation[i * width + i + half] = 1;
+  }
+  return x.mul(cosine).add(matmul(x, x.graph.constant(permutation, [width, width])).mul(sine));
+}
+
+/** cos and sin of position times frequency for rotary(): each [positions, width]. */
+export function rotaryTables(graph: GraphBuilder, positions: Tensor, width: number, frequencies: Float32Array | number = 10_000): { cosine: Tensor; sine: Tensor } {
+  const inverse =
+    typeof frequencies === 'number' ? Float32Array.from({ length: width / 2 }, (_, i) => frequencies ** ((-2 * i) / width)) : frequencies;
+  const both = new Float32Array(width);
+  both.set(inverse);
+  both.set(inverse, width / 2);
+  const angles = positions.cast('float32').unsqueeze(positions.rank).mul(graph.constant(both, [width]));
+  return { cosine: angles.cos(), sine: angles.sin() };
+}

@@ -1,0 +1,76 @@
+import { sizeOf } from '../dim.js';
+import { ShapeError } from '../errors.js';
+import type { Tensor } from '../tensor.js';
+import { scatterAddRows } from './indexing.js';
+import { matmul } from './matmul.js';
+
+/** Below this a probability is not told from zero; the loss of one target is at most 87. */
+const smallest = 1e-38;
+
+/**
+ * Per-target cross-entropy of a linear classifier, -log softmax(x table^T + bias)[target], without a pass over the logits beyond
+ * the softmax itself: both gradients are products with the probabilities minus a row gather or scatter.
+ *
+ * @param x [N, D]
+ * @param table [V, D], one row per class (an embedding table may be tied)
+ * @param targets [N] int32; a row to leave out gets any valid target and a zero weight in what follows
+ * @param bias [V]
+ * @returns losses [N]
+ */
+export function linearCrossEntropy(x: Tensor, table: Tensor, targets: Tensor, bias?: Tensor): Tensor {
+  if (x.rank !== 2 || table.rank !== 2 || targets.rank !== 1 || x.shape[1] !== table.shape[1] || x.shape[0] !== targets.shape[0])
+    throw new ShapeError('linearCrossEntropy', [x.shape, table.shape, targets.shape], 'give x [N, D], a table [V, D] and targets [N]', table.name);
+  const [rows] = x.shape;
+  const product = matmul(x, table, { transposeB: true });
+  const logits = bias ? product.add(bias) : product;
+  const probabilities = logits.softmax();
+  const losses = pick(probabilities, targets).maximum(smallest).log().neg();
+  return x.graph.custom(bias ? [x, table, bias] : [x, table], [losses], (_, [g], [needX, needTable, needBias]) => {
+    // d loss_i / d logits_i = g_i (p_i - onehot_i); the one-hot part is a gather (for x) and a scatter (for the table).
+    const weight = g!.reshape([rows, 1]);
+    const gradX = needX ? matmul(probabilities, table).sub(table.gather(targets)).mul(weight) : null;
+    const weighted = x.mul(weight);
+    const gradTable = needTable
+      ? { into: (accumulated: Tensor | null) => scatterAddRows(addTo(accumulated, matmul(probabilities, weighted, { transposeA: true })), targets, weighted.neg()) }
+      : null;
+    const gradBias = needBias && bias ? scatterAddRows(matmul(weight, probabilities, { transposeA: true }).reshape(bias.shape), targets, g!.neg()) : null;
+    return [gradX, gradTable, gradBias];
+  })[0];
+}
+
+const addTo = (accumulated: Tensor | null, value: Tensor): Tensor => (accumulated ? accumulated.add(value) : value);
+
+/** values[i, targets[i]] for [N, V] values: [N]. */
+function pick(values: Tensor, targets: Tensor): Tensor {
+  const [rows] = values.shape;
+  return values.gatherElements(targets.reshape([rows, 1])).reshape([rows]);
+}
+
+/**
+ * Per-row cross-entropy of logits, -log softmax(logits)[target].
+ *
+ * @param logits [N, V]
+ * @param targets [N] int32
+ * @returns losses [N]
+ */
+export function crossEntropy(logits: Tensor, targets: Tensor): Tensor {
+  if (logits.rank !== 2 || targets.rank !== 1 || logits.shape[0] !== targets.shape[0])
+    throw new ShapeError('crossEntropy', [logits.shape, targets.shape], 'give logits [N, V] and targets [N]', logits.producer?.name);
+  const [rows] = logits.shape;
+  const probabilities = logits.softmax();
+  const losses = pick(probabilities, targets).maximum(smallest).log().neg();
+  return logits.graph.custom([logits], [losses], (_, [g]) => {
+    const weight = g!.reshape([rows, 1]);
+    const [gradient] = logits.graph.operator('ScatterElements', [probabilities.mul(weight), targets.reshape([rows, 1]), weight.neg()], {
+      attributes: { axis: 1, reduction: 'add' },
+      outputs: [{ dtype: logits.dtype, shape: logits.shape }],
+    });
+    return [gradient];
+  })[0];
+}
+
+/** Mean of values [N] under weights [N] (0 leaves a row out); 0 when every weight is 0. */
+export function weightedMean(values: Tensor, weights: Tensor): Tensor {
+  if (sizeOf(values.shape) !== sizeOf(weights.shape)) throw new ShapeError('weightedMean', [values.shape, weights.shape], 'one weight per value');
+  return values.mul(weights).sum().div(weights.sum().maximum(1e-12));
+}

@@ -1,0 +1,86 @@
+import { broadcastShapes, unbroadcast } from '../broadcast.js';
+import { ShapeError } from '../errors.js';
+import type { GradientRule } from '../graph-builder.js';
+import type { DType } from '../host-tensor.js';
+import type { Tensor } from '../tensor.js';
+
+/** A number next to a tensor becomes a scalar constant of its element type. */
+function operand(like: Tensor, other: Tensor | number): Tensor {
+  return typeof other === 'number' ? like.graph.constant(other, [], like.dtype) : other;
+}
+
+function binary(operation: string, a: Tensor, b: Tensor, dtype?: DType): Tensor {
+  if (a.dtype !== b.dtype) throw new ShapeError(operation, [a.shape, b.shape], `element types ${a.dtype} and ${b.dtype} differ; cast one`, a.producer?.name);
+  const shape = broadcastShapes(operation, a.shape, b.shape, (b.producer ?? a.producer)?.name);
+  return a.graph.operator(operation, [a, b], { outputs: [{ dtype: dtype ?? a.dtype, shape }] })[0];
+}
+
+export const add = (a: Tensor, b: Tensor | number): Tensor => (b === 0 ? a : binary('Add', a, operand(a, b)));
+export const sub = (a: Tensor, b: Tensor | number): Tensor => (b === 0 ? a : binary('Sub', a, operand(a, b)));
+export const mul = (a: Tensor, b: Tensor | number): Tensor => (b === 1 ? a : binary('Mul', a, operand(a, b)));
+export const div = (a: Tensor, b: Tensor | number): Tensor => (b === 1 ? a : binary('Div', a, operand(a, b)));
+export const pow = (a: Tensor, b: Tensor | number): Tensor => (b === 1 ? a : b === 2 ? mul(a, a) : binary('Pow', a, operand(a, b)));
+export const maximum = (a: Tensor, b: Tensor | number): Tensor => binary('Max', a, operand(a, b));
+export const minimum = (a: Tensor, b: Tensor | number): Tensor => binary('Min', a, operand(a, b));
+export const compare = (operation: string, a: Tensor, b: Tensor | number): Tensor => binary(operation, a, operand(a, b), 'bool');
+
+export const unary = (operation: string, x: Tensor): Tensor => x.graph.operator(operation, [x], { outputs: [{ dtype: x.dtype, shape: x.shape }] })[0];
+
+const onnxTypes: Record<DType, number> = { float32: 1, uint8: 2, int8: 3, int32: 6, int64: 7, bool: 9, float16: 10, bfloat16: 16 };
+
+export const cast = (x: Tensor, dtype: DType): Tensor =>
+  x.dtype === dtype ? x : x.graph.operator('Cast', [x], { attributes: { to: onnxTypes[dtype] }, outputs: [{ dtype, shape: x.shape }] })[0];
+
+export const stopGradient = (x: Tensor): Tensor => x.graph.custom([], [x], () => [])[0];
+
+/** condition ? a : b, broadcasting all three. */
+export function where(condition: Tensor, a: Tensor, b: Tensor): Tensor {
+  const shape = broadcastShapes('where', broadcastShapes('where', condition.shape, a.shape), b.shape);
+  return a.graph.operator('Where', [condition, a, b], { outputs: [{ dtype: a.dtype, shape }] })[0];
+}
+
+const zeroLike = (x: Tensor): Tensor => x.graph.constant(0, [], x.dtype);
+
+export const elementwiseRules: Record<string, GradientRule> = {
+  Add: ({ inputs: [a, b] }, [g], [needA, needB]) => [needA ? unbroadcast(g!, a!.shape) : null, needB ? unbroadcast(g!, b!.shape) : null],
+  Sub: ({ inputs: [a, b] }, [g], [needA, needB]) => [needA ? unbroadcast(g!, a!.shape) : null, needB ? unbroadcast(g!, b!.shape).neg() : null],
+  Mul: ({ inputs: [a, b] }, [g], [needA, needB]) => [
+    needA ? unbroadcast(g!.mul(b!), a!.shape) : null,
+    needB ? unbroadcast(g!.mul(a!), b!.shape) : null,
+  ],
+  Div: ({ inputs: [a, b], outputs: [y] }, [g], [needA, needB]) => [
+    needA ? unbroadcast(g!.div(b!), a!.shape) : null,
+    needB ? unbroadcast(g!.mul(y).div(b!), b!.shape).neg() : null,
+  ],
+  Pow: ({ inputs: [a, b], outputs: [y] }, [g], [needA, needB]) => [
+    needA ? unbroadcast(g!.mul(b!).mul(pow(a!, b!.sub(1))), a!.shape) : null,
+    needB ? unbroadcast(g!.mul(y).mul(a!.log()), b!.shape) : null,
+  ],
+  Max: ({ inputs: [a, b] }, [g], [needA, needB]) => {
+    const first = compare('GreaterOrEqual', a!, b!);
+    return [needA ? unbroadcast(where(first, g!, zeroLike(g!)), a!.shape) : null, needB ? unbroadcast(where(first, zeroLike(g!), g!), b!.shape) : null];
+  },
+  Min: ({ inputs: [a, b] }, [g], [needA, needB]) => {
+    const first = compare('LessOrEqual', a!, b!);
+    return [needA ? unbroadcast(where(first, g!, zeroLike(g!)), a!.shape) : null, needB ? unbroadcast(where(first, zeroLike(g!), g!), b!.shape) : null];
+  },
+  Where: ({ inputs: [condition, a, b] }, [g], [, needA, needB]) => [
+    null,
+    needA ? unbroadcast(where(condition!, g!, zeroLike(g!)), a!.shape) : null,
+    needB ? unbroadcast(where(condition!, zeroLike(g!), g!), b!.shape) : null,
+  ],
+  Neg: (_, [g]) => [g!.neg()],
+  Exp: ({ outputs: [y] }, [g]) => [g!.mul(y)],
+  Log: ({ inputs: [x] }, [g]) => [g!.div(x!)],
+  Sqrt: ({ outputs: [y] }, [g]) => [g!.mul(0.5).div(y)],
+  Reciprocal: ({ outputs: [y] }, [g]) => [g!.mul(y).mul(y).neg()],
+  Abs: ({ inputs: [x] }, [g]) => [g!.mul(unary('Sign', x!))],
+  Sin: ({ inputs: [x] }, [g]) => [g!.mul(x!.cos())],
+  Cos: ({ inputs: [x] }, [g]) => [g!.mul(x!.sin()).neg()],
+  Erf: ({ inputs: [x] }, [g]) => [g!.mul(x!.square().neg().exp()).mul(2 / Math.sqrt(Math.PI))],
+  Tanh: ({ outputs: [y] }, [g]) => [g!.sub(g!.mul(y.square()))],
+  Sigmoid: ({ outputs: [y] }, [g]) => [g!.mul(y.sub(y.square()))],
+  Softplus: ({ inputs: [x] }, [g]) => [g!.mul(x!.sigmoid())],
+  Relu: ({ outputs: [y] }, [g]) => [where(y.greater(0), g!, zeroLike(g!))],
+  Cast: ({ inputs: [x] }, [g]) => [x!.dtype === 'float32' || x!.dtype === 'float16' ? g!.cast(x!.dtype) : null],
+};

@@ -1,0 +1,82 @@
+import type { Tensor } from './tensor.js';
+
+/** What an optimizer sees of one parameter in one step; everything is symbolic. */
+export interface UpdateContext {
+  readonly name: string;
+  readonly parameter: Tensor;
+  readonly gradient: Tensor;
+  /** The optimizer's memory of this parameter, in the parameter's shape. */
+  readonly slots: Readonly<Record<string, Tensor>>;
+  /** Scalars: the scheduled learning rate; the step counted from 1; a factor on the gradient (clipping). */
+  readonly learningRate: Tensor;
+  readonly step: Tensor;
+  readonly gradientScale: Tensor | null;
+}
+
+/** A pure description: which memory a parameter needs (zero at first), and how one step changes it. */
+export interface Optimizer {
+  readonly name: string;
+  readonly learningRate: number;
+  /** Settings that a resumed run must share. */
+  readonly settings: Readonly<Record<string, number>>;
+  readonly slots: readonly string[];
+  update(context: UpdateContext): UpdateResult;
+}
+
+export interface UpdateResult {
+  readonly parameter: Tensor;
+  readonly slots: Readonly<Record<string, Tensor>>;
+}
+
+const scaled = (gradient: Tensor, factor: number, scale: Tensor | null): Tensor => (scale ? gradient.mul(scale.mul(factor)) : gradient.mul(factor));
+
+/** Stochastic gradient descent; with momentum m: v' = m v + g, p' = p - rate v'. */
+export function sgd({ learningRate, momentum = 0 }: { learningRate: number; momentum?: number }): Optimizer {
+  return {
+    name: 'sgd',
+    learningRate,
+    settings: { momentum },
+    slots: momentum === 0 ? [] : ['velocity'],
+    update({ parameter, gradient, slots, learningRate: rate, gradientScale }): UpdateResult {
+      if (momentum === 0) return { parameter: parameter.sub(gradient.mul(gradientScale ? rate.mul(gradientScale) : rate)), slots: {} };
+      const velocity = slots.velocity.mul(momentum).add(gradientScale ? gradient.mul(gradientScale) : gradient);
+      return { parameter: parameter.sub(velocity.mul(rate)), slots: { velocity } };
+    },
+  };
+}
+
+export interface AdamWOptions {
+  learningRate: number;
+  beta1?: number;
+  beta2?: number;
+  epsilon?: number;
+  /** Decoupled weight decay; 0 is Adam. */
+  weightDecay?: number;
+  /** Which parameters decay; by default those with two axes or more (weights, not biases and norms). */
+  decays?: (name: string, shape: readonly number[]) => boolean;
+}
+
+/** Adam with decoupled weight decay (Loshchilov and Hutter 2019, algorithm 2). */
+export function adamW({ learningRate, beta1 = 0.9, beta2 = 0.999, epsilon = 1e-8, weightDecay = 0, decays = (_, shape) => shape.length > 1 }: AdamWOptions): Optimizer {
+  return {
+    name: 'adamw',
+    learningRate,
+    settings: { beta1, beta2, epsilon, weightDecay },
+    slots: ['mean', 'variance'],
+    update({ name, parameter, gradient, slots, learningRate: rate, step, gradientScale }) {
+      const { graph } = parameter;
+      const correction1 = graph.constant(beta1).pow(step).neg().add(1);
+      const correction2 = graph.constant(beta2).pow(step).neg().add(1);
+      const mean = slots.mean.mul(beta1).add(scaled(gradient, 1 - beta1, gradientScale));
+      const squared = gradient.square();
+      const variance = slots.variance.mul(beta2).add(scaled(squared, 1 - beta2, gradientScale && gradientScale.square()));
+      const denominator = variance.sqrt().mul(correction2.sqrt().reciprocal()).add(epsilon);
+      const change = mean.div(denominator).mul(rate.div(correction1));
+      const decayed = weightDecay > 0 && decays(name, parameter.shape as number[]) ? parameter.mul(rate.mul(-weightDecay).add(1)) : parameter;
+      return { parameter: decayed.sub(change), slots: { mean, variance } };
+    },
+  };
+}
+
+/** Adam (Kingma and Ba 2015): AdamW without weight decay. */
+export const adam = (options: Omit<AdamWOptions, 'weightDecay' | 'decays'>): Optimizer => adamW(options);

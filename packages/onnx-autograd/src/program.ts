@@ -1,0 +1,74 @@
+import type { InferenceSession, Tensor as OrtTensor } from 'onnxruntime-node';
+import type { GraphDefinition, Outputs } from './definition.js';
+import { DisposedError, WeightError } from './errors.js';
+import type { InputInfo } from './graph-builder.js';
+import type { HostTensor } from './host-tensor.js';
+import type { Weights } from './initializers.js';
+import { toOnnx } from './onnx-model.js';
+import { bindFeeds, fromOrt, openSession, toOrt, type Feeds, type SessionOptions } from './session.js';
+
+export interface ProgramOptions extends SessionOptions {
+  readonly weights: Weights;
+  /** Which outputs to compute; all by default. */
+  readonly outputs?: readonly string[];
+}
+
+/** A model ready to run: the inference graph with its weights inside, one session for every shape. */
+export class Program {
+  private constructor(
+    private session: InferenceSession | null,
+    private readonly inputs: readonly InputInfo[],
+  ) {}
+
+  static async create(definition: GraphDefinition, options: ProgramOptions): Promise<Program> {
+    const { builder, outputs } = definition.build({ training: false });
+    checkWeights(builder.parameters.values(), options.weights);
+    const names = options.outputs ?? Object.keys(outputs);
+    const model = toOnnx({ outputs: pickOutputs(outputs, names), weights: options.weights });
+    const used = new Set(model.inputs);
+    return new Program(
+      await openSession(model.bytes, options),
+      [...builder.inputs.values()].filter(({ name }) => used.has(name)),
+    );
+  }
+
+  /** Runs once. The returned arrays are the caller's. */
+  async run(feeds: Feeds): Promise<Record<string, HostTensor>> {
+    if (!this.session) throw new DisposedError('program');
+    bindFeeds(this.inputs, feeds);
+    const tensors: Record<string, OrtTensor> = {};
+    for (const { name } of this.inputs) tensors[name] = toOrt(feeds[name]);
+    const results = await this.session.run(tensors);
+    return Object.fromEntries(Object.entries(results).map(([name, tensor]) => [name, fromOrt(tensor)]));
+  }
+
+  async dispose(): Promise<void> {
+    const session = this.session;
+    this.session = null;
+    await session?.release();
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.dispose();
+  }
+}
+
+export function pickOutputs<O extends Outputs>(outputs: O, names: readonly string[]): Outputs {
+  return Object.fromEntries(
+    names.map((name) => {
+      const tensor = outputs[name];
+      if (!tensor) throw new WeightError(name, `the model has no such output; it has ${Object.keys(outputs).join(', ')}`);
+      return [name, tensor];
+    }),
+  );
+}
+
+/** Every parameter has a weight of its shape. */
+export function checkWeights(parameters: Iterable<{ name: string; shape: readonly number[] }>, weights: Weights): void {
+  for (const { name, shape } of parameters) {
+    const weight = weights.get(name);
+    if (!weight) throw new WeightError(name, `is missing; the model needs it as [${shape.join(', ')}]`);
+    if (weight.shape.length !== shape.length || weight.shape.some((size, i) => size !== shape[i]))
+      throw new WeightError(name, `is [${weight.shape.join(', ')}], and the model needs [${shape.join(', ')}]`);
+  }
+}

@@ -1,0 +1,69 @@
+import * as ort from 'onnxruntime-node';
+import { availableParallelism } from 'node:os';
+import { bind, type Bindings, type Dim } from './dim.js';
+import { FeedError } from './errors.js';
+import type { HostTensor, DType, TypedArray } from './host-tensor.js';
+
+/** Values to feed, by input name. */
+export type Feeds = Readonly<Record<string, HostTensor>>;
+
+export interface SessionOptions {
+  /** Threads inside one operation; the default is the machine's cores. */
+  readonly threads?: number;
+  /** onnxruntime's execution providers, for example ['webgpu', 'cpu']. */
+  readonly executionProviders?: readonly string[];
+}
+
+/** Opens a session on a model in memory (never by path: external data would be read from wherever the file says). */
+export function openSession(model: Uint8Array, options: SessionOptions = {}): Promise<ort.InferenceSession> {
+  return ort.InferenceSession.create(model, {
+    intraOpNumThreads: options.threads ?? availableParallelism(),
+    interOpNumThreads: 1,
+    executionMode: 'sequential',
+    graphOptimizationLevel: 'all',
+    ...(options.executionProviders ? { executionProviders: [...options.executionProviders] } : {}),
+    // Denormal numbers (Adam's variances of rare rows) are a hundred times slower than normal ones.
+    extra: { session: { set_denormal_as_zero: '1' } },
+  });
+}
+
+export const toOrt = ({ dtype, data, shape }: HostTensor): ort.Tensor => new ort.Tensor(dtype as ort.Tensor.Type, data as never, shape as number[]);
+
+export const fromOrt = (tensor: ort.Tensor): HostTensor => ({ dtype: tensor.type as DType, data: tensor.data as TypedArray, shape: tensor.dims });
+
+/** Checks feeds against the inputs' shapes and finds the size of every named axis. */
+export function bindFeeds(inputs: Iterable<{ name: string; shape: readonly Dim[]; dtype: DType }>, feeds: Feeds): Record<string, number> {
+  const bindings: Record<string, number> = {};
+  const from: Record<string, string> = {};
+  const composite: { name: string; dim: Dim; size: number }[] = [];
+  for (const { name, shape, dtype } of inputs) {
+    const feed = feeds[name];
+    if (!feed) throw new FeedError(name, `is not fed; it is ${dtype} [${shape.join(', ')}]`);
+    if (feed.dtype !== dtype) throw new FeedError(name, `is fed ${feed.dtype}, and takes ${dtype}`);
+    const describe = `is fed [${feed.shape.join(', ')}], and takes [${shape.join(', ')}]`;
+    if (feed.shape.length !== shape.length) throw new FeedError(name, describe);
+    if (feed.data.length !== feed.shape.reduce((a, b) => a * b, 1)) throw new FeedError(name, `has ${feed.data.length} elements for shape [${feed.shape.join(', ')}]`);
+    shape.forEach((dim, axis) => {
+      const size = feed.shape[axis];
+      if (typeof dim === 'number') {
+        if (dim !== size) throw new FeedError(name, describe);
+      } else if (/^\w+$/.test(dim)) {
+        if (bindings[dim] !== undefined && bindings[dim] !== size) throw new FeedError(name, `${describe}, where '${dim}' is ${bindings[dim]} in '${from[dim]}'`);
+        bindings[dim] = size;
+        from[dim] ??= name;
+      } else composite.push({ name, dim, size });
+    });
+  }
+  for (const { name, dim, size } of composite) {
+    const expected = bind(dim, bindings);
+    if (expected !== size) throw new FeedError(name, `has ${size} where '${dim}' is ${expected}`);
+  }
+  return bindings;
+}
+
+/** A key for the sizes of a shape bucket. */
+export const bucketKey = (bindings: Bindings): string =>
+  Object.keys(bindings)
+    .sort()
+    .map((name) => `${name}=${bindings[name]}`)
+    .join(',');

@@ -1,0 +1,74 @@
+import type { BuiltGraph, Outputs } from './definition.js';
+import { AutogradError } from './errors.js';
+import { gradients } from './gradients.js';
+import type { ParameterInfo } from './graph-builder.js';
+import type { Optimizer } from './optimizers.js';
+import type { Tensor } from './tensor.js';
+
+/** The names of what a training step reads and writes beside the model's own inputs. */
+export const learningRateInput = 'optimizer.learning_rate';
+export const stepInput = 'optimizer.step';
+export const averageInput = 'optimizer.average';
+export const slotName = (slot: string, parameter: string): string => `${slot}/${parameter}`;
+export const nextName = (name: string): string => `next/${name}`;
+export const accumulatedName = (parameter: string): string => `accumulated/${parameter}`;
+
+export interface TrainingGraph {
+  /** One whole step: loss, metrics, next weights, next slots. */
+  readonly step: Outputs;
+  /** One micro-batch: loss, metrics, accumulated gradients plus this batch's. */
+  readonly accumulate: Outputs;
+  /** The end of an accumulated step: accumulated gradients to next weights and slots. */
+  readonly apply: Outputs;
+  readonly trainable: readonly ParameterInfo[];
+}
+
+/** Adds gradients, clipping and the optimizer to a model's graph. */
+export function trainingGraph(
+  { builder, outputs }: BuiltGraph,
+  options: { minimize: string; metrics: readonly string[]; optimizer: Optimizer; trainable: (name: string) => boolean; clipNorm?: number | undefined },
+): TrainingGraph {
+  const loss = outputs[options.minimize];
+  if (!loss) throw new AutogradError(`the model has no output '${options.minimize}' to minimize; it has ${Object.keys(outputs).join(', ')}`);
+  const trainable = [...builder.parameters.values()].filter(({ name }) => options.trainable(name));
+  if (trainable.length === 0) throw new AutogradError('no parameter is trainable; look at the `trainable` option and the names of the parameters');
+  const metrics = Object.fromEntries(options.metrics.map((name) => [name, outputs[name]]));
+  const direct = gradients(
+    loss,
+    trainable.map(({ tensor }) => tensor),
+  );
+  const accumulated = trainable.map(({ name, shape }) => builder.input(accumulatedName(name), shape));
+  const average = builder.input(averageInput, []);
+  return {
+    trainable,
+    step: { loss, ...metrics, ...update(direct, null) },
+    accumulate: { loss, ...metrics, ...Object.fromEntries(trainable.map(({ name }, i) => [nextName(accumulatedName(name)), accumulated[i].add(direct[i])])) },
+    apply: update(accumulated, average),
+  };
+
+  function update(gradient: readonly Tensor[], factor: Tensor | null): Outputs {
+    const learningRate = input(learningRateInput);
+    const step = input(stepInput);
+    const result: Record<string, Tensor> = {};
+    let scale = factor;
+    if (options.clipNorm !== undefined) {
+      const squares = gradient.map((g) => g.square().sum()).reduce((a, b) => a.add(b));
+      const norm = factor ? squares.sqrt().mul(factor) : squares.sqrt();
+      // PyTorch's rule: never above 1.
+      const clip = builder.constant(options.clipNorm).div(norm.add(1e-6)).minimum(1);
+      scale = factor ? clip.mul(factor) : clip;
+      result.gradientNorm = norm;
+    }
+    trainable.forEach(({ name, tensor, shape }, i) => {
+      const slots = Object.fromEntries(options.optimizer.slots.map((slot) => [slot, input(slotName(slot, name), shape)]));
+      const next = options.optimizer.update({ name, parameter: tensor, gradient: gradient[i], slots, learningRate, step, gradientScale: scale });
+      result[nextName(name)] = next.parameter;
+      for (const slot of options.optimizer.slots) result[nextName(slotName(slot, name))] = next.slots[slot];
+    });
+    return result;
+  }
+
+  function input(name: string, shape: readonly number[] = []): Tensor {
+    return builder.inputs.get(name)?.tensor ?? builder.input(name, shape);
+  }
+}
