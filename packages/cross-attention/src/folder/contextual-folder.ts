@@ -1,0 +1,216 @@
+import { createHash, randomBytes } from 'node:crypto';
+import { mkdir, open, readFile, readdir, rename, rm, rmdir, stat } from 'node:fs/promises';
+import path from 'node:path';
+import { TextTokenizer } from '../text/text-tokenizer.js';
+import type { TokenizerFiles } from '../text/byte-level-bpe.js';
+import { toHuggingFaceConfig } from './decoder-config.js';
+import type { DecoderConfig } from './decoder-config.js';
+import { readDecoderConfig } from './hugging-face.js';
+import { ModelFolderError } from './model-folder-error.js';
+
+const manifestName = 'user_llm.json';
+const formatVersion = 1;
+
+/** A contextual model as it lies in a folder. `model` and `user` are whole ONNX files. */
+export interface ContextualModel {
+  readonly config: DecoderConfig;
+  readonly tokenizer: TokenizerFiles;
+  /** The decoder that reads packed user keys and values: `onnx/model.onnx`. */
+  readonly model: Uint8Array;
+  /** From a user's embedding `[B, K, D]` to the packed keys and values of every cross-attention layer: `onnx/user.onnx`. */
+  readonly user?: Uint8Array;
+  /** What `user_llm.json` says besides: adapter kind, layers, K, D, encoder hash, base model, training record. JSON values. */
+  readonly manifest: Readonly<Record<string, unknown>>;
+  /** Defaults for `generate()`, beside the special tokens, which are filled in. */
+  readonly generation?: Readonly<Record<string, unknown>>;
+  /** More files by their path inside the folder, such as weights to go on training from. */
+  readonly extra?: Readonly<Record<string, Uint8Array>>;
+}
+
+interface FileRecord {
+  readonly bytes: number;
+  readonly sha256: string;
+}
+
+/**
+ * Writes a contextual model as a folder that transformers.js opens with `AutoModelForCausalLM` and `AutoTokenizer`. The folder is
+ * written beside its place and renamed into it: after a failure nothing, or the old model, is there. A folder that is not empty and not
+ * a model written by this function is never replaced.
+ */
+export async function writeContextualFolder(folder: string, model: ContextualModel): Promise<void> {
+  const place = path.resolve(folder);
+  const state = await inspect(place);
+  if (state === 'other') {
+    const message = `${folder} is not empty and holds no ${manifestName}, so it is not replaced. Give a new folder, or empty this one.`;
+    throw new ModelFolderError('unwritable', folder, message);
+  }
+  const suffix = `${process.pid}-${randomBytes(4).toString('hex')}`;
+  const fresh = `${place}.${suffix}.tmp`;
+  try {
+    await writeFiles(fresh, contents(model));
+    if (state === 'empty') await rmdir(place);
+    if (state === 'model') {
+      const old = `${place}.${suffix}.old`;
+      await rename(place, old);
+      try {
+        await rename(fresh, place);
+      } catch (error) {
+        await rename(old, place);
+        throw error;
+      }
+      await rm(old, { recursive: true, force: true });
+    } else {
+      await rename(fresh, place);
+    }
+    await sync(path.dirname(place));
+  } catch (error) {
+    await rm(fresh, { recursive: true, force: true });
+    throw new ModelFolderError(
+      'unwritable',
+      folder,
+      `${folder} could not be written (${(error as Error).message}). No partial model was left.`,
+      {
+        cause: error,
+      },
+    );
+  }
+}
+
+/** What `readContextualFolder` gives back; `files` holds every file's size and hash as they were checked. */
+export interface StoredContextualModel {
+  readonly folder: string;
+  readonly config: DecoderConfig;
+  readonly tokenizer: TextTokenizer;
+  readonly model: Uint8Array;
+  readonly user?: Uint8Array;
+  readonly manifest: Readonly<Record<string, unknown>>;
+  readonly files: Readonly<Record<string, FileRecord>>;
+}
+
+/** Reads a folder that `writeContextualFolder` wrote. The ONNX files must have the hashes that were recorded when they were written. */
+export async function readContextualFolder(folder: string): Promise<StoredContextualModel> {
+  const config = await readDecoderConfig(folder);
+  const { files, ...manifest } = await readManifest(folder);
+  const model = await readChecked(folder, 'onnx/model.onnx', files);
+  if (model === undefined) throw damaged(folder, 'onnx/model.onnx', 'is not recorded in user_llm.json');
+  const user = await readChecked(folder, 'onnx/user.onnx', files);
+  return { folder, config, tokenizer: await TextTokenizer.load(folder), model, user, manifest, files };
+}
+
+/** The bytes of one recorded file of a contextual folder (see `ContextualModel.extra`), checked against its hash. */
+export async function readContextualFile(folder: string, name: string): Promise<Uint8Array | undefined> {
+  return readChecked(folder, name, (await readManifest(folder)).files);
+}
+
+async function readManifest(folder: string): Promise<Record<string, unknown> & { files: Record<string, FileRecord> }> {
+  let manifest: unknown;
+  try {
+    manifest = JSON.parse(await readFile(path.join(folder, manifestName), 'utf8'));
+  } catch (error) {
+    const message = `${folder} holds no readable ${manifestName}, so it is not a model that reads user embeddings (${(error as Error).message}).`;
+    throw new ModelFolderError('no-config', folder, message, { file: manifestName, cause: error });
+  }
+  if (typeof manifest !== 'object' || manifest === null) throw damaged(folder, manifestName, 'is not a JSON object');
+  const { format, files, ...rest } = manifest as Record<string, unknown>;
+  if (format !== formatVersion) {
+    const message = `${path.join(folder, manifestName)} has format ${JSON.stringify(format)}; this version reads format ${formatVersion}.`;
+    throw new ModelFolderError('unsupported', folder, message, { file: manifestName });
+  }
+  if (typeof files !== 'object' || files === null) throw damaged(folder, manifestName, 'records no files');
+  return { ...rest, files: files as Record<string, FileRecord> };
+}
+
+async function readChecked(
+  folder: string,
+  name: string,
+  files: Readonly<Record<string, FileRecord>>,
+): Promise<Uint8Array | undefined> {
+  if (!Object.hasOwn(files, name)) return undefined;
+  let bytes: Uint8Array;
+  try {
+    bytes = await readFile(path.join(folder, ...name.split('/')));
+  } catch (error) {
+    throw damaged(folder, name, `could not be read (${(error as Error).message})`, error);
+  }
+  if (hash(bytes).sha256 !== files[name].sha256)
+    throw damaged(folder, name, 'is not the file that was written: its hash differs');
+  return bytes;
+}
+
+function damaged(folder: string, file: string, what: string, cause?: unknown): ModelFolderError {
+  return new ModelFolderError('damaged', folder, `${path.join(folder, file)} ${what}. Copy or save the model again.`, {
+    file,
+    cause,
+  });
+}
+
+function contents(model: ContextualModel): Map<string, Uint8Array> {
+  const { config } = model;
+  const json = (value: unknown) => new TextEncoder().encode(`${JSON.stringify(value, null, 2)}\n`);
+  const huggingFace = toHuggingFaceConfig(config);
+  const { bos_token_id, eos_token_id, pad_token_id } = huggingFace;
+  const files = new Map<string, Uint8Array>([
+    ['config.json', json(huggingFace)],
+    ['generation_config.json', json({ bos_token_id, eos_token_id, pad_token_id, ...model.generation })],
+    ['onnx/model.onnx', model.model],
+  ]);
+  if (model.user !== undefined) files.set('onnx/user.onnx', model.user);
+  for (const [name, value] of Object.entries(model.tokenizer)) if (value !== undefined) files.set(name, json(value));
+  for (const [name, bytes] of Object.entries(model.extra ?? {})) {
+    if (
+      files.has(name) ||
+      name === manifestName ||
+      name.split('/').some((part) => part === '' || part === '.' || part === '..')
+    ) {
+      throw new Error(`an extra file cannot be called ${JSON.stringify(name)}`);
+    }
+    files.set(name, bytes);
+  }
+  const records = Object.fromEntries(Array.from(files, ([name, bytes]) => [name, hash(bytes)]));
+  files.set(manifestName, json({ format: formatVersion, ...model.manifest, files: records }));
+  return files;
+}
+
+function hash(bytes: Uint8Array): FileRecord {
+  return { bytes: bytes.byteLength, sha256: createHash('sha256').update(bytes).digest('hex') };
+}
+
+async function writeFiles(folder: string, files: ReadonlyMap<string, Uint8Array>): Promise<void> {
+  const folders = new Set([folder]);
+  for (const [name, bytes] of files) {
+    const file = path.join(folder, ...name.split('/'));
+    const parent = path.dirname(file);
+    await mkdir(parent, { recursive: true });
+    folders.add(parent);
+    const handle = await open(file, 'wx');
+    try {
+      await handle.writeFile(bytes);
+      await handle.sync();
+    } finally {
+      await handle.close();
+    }
+  }
+  for (const each of folders) await sync(each);
+}
+
+/** Makes a folder's entries durable, where the platform can. */
+async function sync(folder: string): Promise<void> {
+  const handle = await open(folder, 'r').catch(() => undefined);
+  try {
+    await handle?.sync();
+  } catch (error) {
+    const code = (error as NodeJS.ErrnoException).code;
+    if (code !== 'EPERM' && code !== 'EINVAL' && code !== 'ENOTSUP') throw error;
+  } finally {
+    await handle?.close();
+  }
+}
+
+async function inspect(folder: string): Promise<'none' | 'empty' | 'model' | 'other'> {
+  const found = await stat(folder).catch(() => undefined);
+  if (found === undefined) return 'none';
+  if (!found.isDirectory()) return 'other';
+  const names = await readdir(folder);
+  if (names.length === 0) return 'empty';
+  return names.includes(manifestName) ? 'model' : 'other';
+}

@@ -1,0 +1,279 @@
+import { z } from 'zod';
+
+/** The families of decoders that can be built: Llama and those that differ from it by biases, norms or a window. */
+export const decoderFamilies = ['llama', 'mistral', 'qwen2', 'qwen3'] as const;
+export type DecoderFamily = (typeof decoderFamilies)[number];
+
+/** How rotary positions are stretched beyond the length a model was first trained on. */
+export type RotaryScaling =
+  | { readonly kind: 'linear'; readonly factor: number }
+  | {
+      readonly kind: 'llama3';
+      readonly factor: number;
+      readonly lowFrequencyFactor: number;
+      readonly highFrequencyFactor: number;
+      readonly originalContextLength: number;
+    };
+
+/** Everything that a decoder's graph depends on, one name for all families. Sizes are numbers of elements. */
+export interface DecoderConfig {
+  readonly family: DecoderFamily;
+  readonly vocabularySize: number;
+  readonly hiddenSize: number;
+  /** Width of the gated feed-forward layer. */
+  readonly intermediateSize: number;
+  readonly layers: number;
+  /** Query heads. */
+  readonly heads: number;
+  /** Key and value heads; each serves `heads / keyValueHeads` query heads. */
+  readonly keyValueHeads: number;
+  readonly headSize: number;
+  /** Added to the mean square in RMS normalisation. */
+  readonly normEpsilon: number;
+  readonly rotary: { readonly theta: number; readonly scaling?: RotaryScaling };
+  /** The most positions the model was made for. */
+  readonly contextLength: number;
+  /** The output projection is the embedding matrix. */
+  readonly tiedEmbeddings: boolean;
+  /** Biases of the query, key and value projections. */
+  readonly queryKeyValueBias: boolean;
+  /** Bias of the attention's output projection. */
+  readonly attentionOutputBias: boolean;
+  /** Biases of the three feed-forward projections. */
+  readonly feedForwardBias: boolean;
+  /** RMS normalisation of each query and key head before rotation (Qwen 3). */
+  readonly headNorms: boolean;
+  /** Where set, layer `i` with `layers[i]` true attends to the last `size` positions only. */
+  readonly slidingWindow?: { readonly size: number; readonly layers: readonly boolean[] };
+  readonly beginToken?: number;
+  /** Any of these ends an answer. */
+  readonly endTokens: readonly number[];
+  readonly paddingToken?: number;
+}
+
+const size = z.int().positive();
+const token = z.int().nonnegative();
+const flag = z
+  .boolean()
+  .nullish()
+  .transform((value) => value ?? false);
+
+const ropeScaling = z.looseObject({
+  rope_type: z.string().nullish(),
+  type: z.string().nullish(),
+  rope_theta: z.number().positive().nullish(),
+  factor: z.number().positive().nullish(),
+  low_freq_factor: z.number().positive().nullish(),
+  high_freq_factor: z.number().positive().nullish(),
+  original_max_position_embeddings: size.nullish(),
+});
+
+const huggingFaceConfig = z.looseObject({
+  model_type: z.enum(decoderFamilies),
+  vocab_size: size,
+  hidden_size: size,
+  intermediate_size: size,
+  num_hidden_layers: size,
+  num_attention_heads: size,
+  num_key_value_heads: size.nullish(),
+  head_dim: size.nullish(),
+  hidden_act: z.enum(['silu', 'swish']).nullish(),
+  rms_norm_eps: z.number().positive().default(1e-6),
+  rope_theta: z.number().positive().nullish(),
+  rope_scaling: ropeScaling.nullish(),
+  rope_parameters: ropeScaling.nullish(),
+  max_position_embeddings: size,
+  tie_word_embeddings: flag,
+  attention_bias: flag,
+  mlp_bias: flag,
+  sliding_window: size.nullish(),
+  use_sliding_window: flag,
+  max_window_layers: z.int().nonnegative().nullish(),
+  layer_types: z.array(z.string()).nullish(),
+  bos_token_id: token.nullish(),
+  eos_token_id: z.union([token, z.array(token)]).nullish(),
+  pad_token_id: token.nullish(),
+});
+type HuggingFaceConfig = z.infer<typeof huggingFaceConfig>;
+
+/** A `config.json` in Hugging Face's terms as a `DecoderConfig`, or what is wrong with it, one line each. */
+export function parseDecoderConfig(json: unknown): { config: DecoderConfig } | { unsupported: string } | { problems: string[] } {
+  const family = typeof json === 'object' && json !== null ? (json as Record<string, unknown>).model_type : undefined;
+  if (typeof family === 'string' && !decoderFamilies.includes(family as DecoderFamily)) {
+    return { unsupported: `model_type '${family}' is not supported; supported are ${decoderFamilies.join(', ')}` };
+  }
+  const parsed = huggingFaceConfig.safeParse(json);
+  if (!parsed.success) {
+    return { problems: parsed.error.issues.map((issue) => `${issue.path.join('.') || 'the file'}: ${issue.message}`) };
+  }
+  const hf = parsed.data;
+  const keyValueHeads = hf.num_key_value_heads ?? hf.num_attention_heads;
+  const headSize = hf.head_dim ?? hf.hidden_size / hf.num_attention_heads;
+  const problems: string[] = [];
+  if (hf.num_attention_heads % keyValueHeads !== 0) {
+    problems.push(`num_attention_heads ${hf.num_attention_heads} is not a multiple of num_key_value_heads ${keyValueHeads}`);
+  }
+  if (!Number.isInteger(headSize) || headSize % 2 !== 0)
+    problems.push(`a head of ${headSize} elements cannot be rotated; it must be even`);
+  for (const id of [hf.bos_token_id, hf.pad_token_id, ...endTokens(hf)]) {
+    if (id != null && id >= hf.vocab_size) problems.push(`special token ${id} is outside the vocabulary of ${hf.vocab_size}`);
+  }
+  const rotary = parseRotary(hf);
+  if ('problem' in rotary) problems.push(rotary.problem);
+  if ('unsupported' in rotary) return rotary;
+  if (problems.length > 0 || 'problem' in rotary) return { problems };
+  const slidingWindow = parseSlidingWindow(hf);
+  return {
+    config: {
+      family: hf.model_type,
+      vocabularySize: hf.vocab_size,
+      hiddenSize: hf.hidden_size,
+      intermediateSize: hf.intermediate_size,
+      layers: hf.num_hidden_layers,
+      heads: hf.num_attention_heads,
+      keyValueHeads,
+      headSize,
+      normEpsilon: hf.rms_norm_eps,
+      rotary,
+      contextLength: hf.max_position_embeddings,
+      tiedEmbeddings: hf.tie_word_embeddings,
+      queryKeyValueBias: hf.model_type === 'qwen2' || (hf.model_type !== 'mistral' && hf.attention_bias),
+      attentionOutputBias: (hf.model_type === 'llama' || hf.model_type === 'qwen3') && hf.attention_bias,
+      feedForwardBias: hf.model_type === 'llama' && hf.mlp_bias,
+      headNorms: hf.model_type === 'qwen3',
+      ...(slidingWindow === undefined ? {} : { slidingWindow }),
+      ...(hf.bos_token_id == null ? {} : { beginToken: hf.bos_token_id }),
+      endTokens: endTokens(hf),
+      ...(hf.pad_token_id == null ? {} : { paddingToken: hf.pad_token_id }),
+    },
+  };
+}
+
+/** The other way round: a `config.json` that transformers and transformers.js open, in float32. */
+export function toHuggingFaceConfig(config: DecoderConfig): Record<string, unknown> {
+  const architectures = {
+    llama: 'LlamaForCausalLM',
+    mistral: 'MistralForCausalLM',
+    qwen2: 'Qwen2ForCausalLM',
+    qwen3: 'Qwen3ForCausalLM',
+  };
+  const { scaling } = config.rotary;
+  const { slidingWindow } = config;
+  return {
+    architectures: [architectures[config.family]],
+    model_type: config.family,
+    vocab_size: config.vocabularySize,
+    hidden_size: config.hiddenSize,
+    intermediate_size: config.intermediateSize,
+    num_hidden_layers: config.layers,
+    num_attention_heads: config.heads,
+    num_key_value_heads: config.keyValueHeads,
+    head_dim: config.headSize,
+    hidden_act: 'silu',
+    rms_norm_eps: config.normEpsilon,
+    rope_theta: config.rotary.theta,
+    rope_scaling:
+      scaling === undefined
+        ? null
+        : scaling.kind === 'linear'
+          ? { rope_type: 'linear', factor: scaling.factor }
+          : {
+              rope_type: 'llama3',
+              factor: scaling.factor,
+              low_freq_factor: scaling.lowFrequencyFactor,
+              high_freq_factor: scaling.highFrequencyFactor,
+              original_max_position_embeddings: scaling.originalContextLength,
+            },
+    max_position_embeddings: config.contextLength,
+    tie_word_embeddings: config.tiedEmbeddings,
+    attention_bias: config.family === 'qwen2' ? true : config.queryKeyValueBias,
+    ...(config.family === 'llama' ? { mlp_bias: config.feedForwardBias } : {}),
+    sliding_window: slidingWindow?.size ?? null,
+    ...(config.family === 'qwen2' || config.family === 'qwen3'
+      ? {
+          use_sliding_window: slidingWindow !== undefined,
+          layer_types: Array.from({ length: config.layers }, (_, i) =>
+            slidingWindow?.layers[i] ? 'sliding_attention' : 'full_attention',
+          ),
+        }
+      : {}),
+    bos_token_id: config.beginToken ?? null,
+    eos_token_id: config.endTokens.length === 1 ? config.endTokens[0] : config.endTokens,
+    pad_token_id: config.paddingToken ?? null,
+    torch_dtype: 'float32',
+    use_cache: true,
+    'transformers.js_config': { dtype: 'fp32' },
+  };
+}
+
+/**
+ * Every tensor that a decoder of this config has, with its shape (`[out, in]` for projections), by Hugging Face's names. With tied
+ * embeddings there is no `lm_head.weight`.
+ */
+export function decoderTensorShapes(config: DecoderConfig): Map<string, readonly number[]> {
+  const { hiddenSize, intermediateSize, vocabularySize, headSize } = config;
+  const queries = config.heads * headSize;
+  const keys = config.keyValueHeads * headSize;
+  const shapes = new Map<string, readonly number[]>([['model.embed_tokens.weight', [vocabularySize, hiddenSize]]]);
+  const projection = (name: string, output: number, input: number, bias: boolean) => {
+    shapes.set(`${name}.weight`, [output, input]);
+    if (bias) shapes.set(`${name}.bias`, [output]);
+  };
+  for (let i = 0; i < config.layers; i++) {
+    const layer = `model.layers.${i}`;
+    shapes.set(`${layer}.input_layernorm.weight`, [hiddenSize]);
+    projection(`${layer}.self_attn.q_proj`, queries, hiddenSize, config.queryKeyValueBias);
+    projection(`${layer}.self_attn.k_proj`, keys, hiddenSize, config.queryKeyValueBias);
+    projection(`${layer}.self_attn.v_proj`, keys, hiddenSize, config.queryKeyValueBias);
+    projection(`${layer}.self_attn.o_proj`, hiddenSize, queries, config.attentionOutputBias);
+    if (config.headNorms) {
+      shapes.set(`${layer}.self_attn.q_norm.weight`, [headSize]);
+      shapes.set(`${layer}.self_attn.k_norm.weight`, [headSize]);
+    }
+    shapes.set(`${layer}.post_attention_layernorm.weight`, [hiddenSize]);
+    projection(`${layer}.mlp.gate_proj`, intermediateSize, hiddenSize, config.feedForwardBias);
+    projection(`${layer}.mlp.up_proj`, intermediateSize, hiddenSize, config.feedForwardBias);
+    projection(`${layer}.mlp.down_proj`, hiddenSize, intermediateSize, config.feedForwardBias);
+  }
+  shapes.set('model.norm.weight', [hiddenSize]);
+  if (!config.tiedEmbeddings) shapes.set('lm_head.weight', [vocabularySize, hiddenSize]);
+  return shapes;
+}
+
+function endTokens(hf: HuggingFaceConfig): number[] {
+  if (hf.eos_token_id == null) return [];
+  return Array.isArray(hf.eos_token_id) ? hf.eos_token_id : [hf.eos_token_id];
+}
+
+function parseRotary(hf: HuggingFaceConfig): DecoderConfig['rotary'] | { unsupported: string } | { problem: string } {
+  const scaling = hf.rope_scaling ?? hf.rope_parameters;
+  const theta = hf.rope_theta ?? hf.rope_parameters?.rope_theta ?? 10_000;
+  const kind = scaling?.rope_type ?? scaling?.type ?? 'default';
+  if (scaling == null || kind === 'default') return { theta };
+  if (kind !== 'linear' && kind !== 'llama3') {
+    return { unsupported: `rotary scaling '${kind}' is not supported; supported are default, linear, llama3` };
+  }
+  const { factor, low_freq_factor: low, high_freq_factor: high, original_max_position_embeddings: original } = scaling;
+  if (factor == null) return { problem: `rope_scaling of type ${kind} needs a factor` };
+  if (kind === 'linear') return { theta, scaling: { kind, factor } };
+  if (low == null || high == null || original == null) {
+    return {
+      problem: 'rope_scaling of type llama3 needs low_freq_factor, high_freq_factor and original_max_position_embeddings',
+    };
+  }
+  return {
+    theta,
+    scaling: { kind, factor, lowFrequencyFactor: low, highFrequencyFactor: high, originalContextLength: original },
+  };
+}
+
+function parseSlidingWindow(hf: HuggingFaceConfig): DecoderConfig['slidingWindow'] {
+  // A window as long as the context never hides anything.
+  if (hf.sliding_window == null || hf.sliding_window >= hf.max_position_embeddings || hf.model_type === 'llama') return undefined;
+  const layers = Array.from({ length: hf.num_hidden_layers }, (_, i) => {
+    if (hf.model_type === 'mistral') return true;
+    if (hf.layer_types != null) return hf.use_sliding_window && hf.layer_types[i] === 'sliding_attention';
+    return hf.use_sliding_window && i >= (hf.max_window_layers ?? 0);
+  });
+  return layers.includes(true) ? { size: hf.sliding_window, layers } : undefined;
+}

@@ -1,0 +1,151 @@
+import { afterEach, beforeEach, describe, expect, test } from '@jest/globals';
+import { mkdir, mkdtemp, readFile, readdir, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import { AutoModelForCausalLM, AutoTokenizer } from '@huggingface/transformers';
+import { float32, graph, toOnnx, zeros } from '@user-llm/onnx-autograd';
+import type { ContextualModel } from '../src/folder/contextual-folder.js';
+import { readContextualFile, readContextualFolder, writeContextualFolder } from '../src/folder/contextual-folder.js';
+import { ModelFolderError } from '../src/folder/model-folder-error.js';
+import { trainByteLevelBpe } from '../src/text/byte-level-bpe.js';
+import { TextTokenizer } from '../src/text/text-tokenizer.js';
+
+const tokenizer = trainByteLevelBpe(['Heat (1995)', 'Heat (1995)'], { vocabularySize: 280 });
+const V = TextTokenizer.fromFiles(tokenizer).size;
+
+/** A language model small enough to check by hand: the next token depends on the last one alone, as a table says. */
+function bigramModel(follow: ReadonlyMap<number, number>): Uint8Array {
+  const table = new Float32Array(V * V);
+  for (const [last, next] of follow) table[last * V + next] = 10;
+  const model = graph(({ input, parameter }) => ({
+    logits: parameter('table', [V, V], zeros()).gather(input('input_ids', ['batch_size', 'sequence_length'], 'int64')),
+  }));
+  const weights = new Map([['table', float32(table, [V, V])]]);
+  return toOnnx({ outputs: model.build({ training: false }).outputs, weights }).bytes;
+}
+
+const says = (text: string): ContextualModel => {
+  const own = TextTokenizer.fromFiles(tokenizer);
+  const [start] = own.encode('<|assistant|>', { specialTokens: 'parse' });
+  const chain = [start, ...own.encode(text), own.eos];
+  return {
+    config: {
+      family: 'llama',
+      vocabularySize: V,
+      hiddenSize: 8,
+      intermediateSize: 12,
+      layers: 1,
+      heads: 2,
+      keyValueHeads: 1,
+      headSize: 4,
+      normEpsilon: 1e-5,
+      rotary: { theta: 10_000 },
+      contextLength: 64,
+      tiedEmbeddings: true,
+      queryKeyValueBias: false,
+      attentionOutputBias: false,
+      feedForwardBias: false,
+      headNorms: false,
+      beginToken: 0,
+      endTokens: [0],
+      paddingToken: 1,
+    },
+    tokenizer,
+    model: bigramModel(new Map(chain.slice(1).map((id, i) => [chain[i], id]))),
+    user: Uint8Array.of(1, 2, 3),
+    manifest: { adapter: 'cross-attention', encoder: 'abc' },
+  };
+};
+
+let parent: string;
+let folder: string;
+beforeEach(async () => {
+  parent = await mkdtemp(path.join(tmpdir(), 'contextual-'));
+  folder = path.join(parent, 'my-model');
+});
+afterEach(async () => rm(parent, { recursive: true }));
+
+describe('a contextual model folder', () => {
+  test('opens in plain transformers.js and generates', async () => {
+    await writeContextualFolder(folder, says('Hi (1995)'));
+    const open = { local_files_only: true };
+    const model = await AutoModelForCausalLM.from_pretrained(folder, open);
+    const theirs = await AutoTokenizer.from_pretrained(folder, open);
+    const inputs = theirs.apply_chat_template([{ role: 'user', content: 'What next?' }], {
+      add_generation_prompt: true,
+      return_dict: true,
+    }) as object;
+    const output = (await model.generate({ ...inputs, max_new_tokens: 30, do_sample: false } as never)) as {
+      tolist(): bigint[][];
+    };
+    const text = theirs.decode(output.tolist()[0].map(Number), { skip_special_tokens: false });
+    expect(text).toBe('<|user|>What next?<|assistant|>Hi (1995)<|endoftext|>');
+    await model.dispose();
+  });
+
+  test('comes back as it was written, with hashes', async () => {
+    const model = { ...says('Hi'), extra: { 'weights/adapter.safetensors': Uint8Array.of(9) } };
+    await writeContextualFolder(folder, model);
+    const read = await readContextualFolder(folder);
+    expect(read.config).toEqual(model.config);
+    expect(read.manifest).toEqual(model.manifest);
+    expect([...read.model]).toEqual([...model.model]);
+    expect([...(read.user ?? [])]).toEqual([1, 2, 3]);
+    expect(read.files['onnx/user.onnx']).toEqual({
+      bytes: 3,
+      sha256: '039058c6f2c0cb492c533b0a4d14ef77cc0f78abccced5287d84a1a2011cfb81',
+    });
+    expect([...((await readContextualFile(folder, 'weights/adapter.safetensors')) ?? [])]).toEqual([9]);
+    expect(await readContextualFile(folder, 'weights/none')).toBeUndefined();
+    expect((await readdir(folder)).sort()).toEqual([
+      'config.json',
+      'generation_config.json',
+      'onnx',
+      'special_tokens_map.json',
+      'tokenizer.json',
+      'tokenizer_config.json',
+      'user_llm.json',
+      'weights',
+    ]);
+  });
+
+  test('a second model replaces the first and leaves nothing beside it', async () => {
+    await writeContextualFolder(folder, says('Hi'));
+    await writeContextualFolder(folder, { ...says('Ho'), user: undefined });
+    expect((await readContextualFolder(folder)).user).toBeUndefined();
+    expect(await readdir(parent)).toEqual(['my-model']);
+  });
+
+  test('a folder of something else is not replaced; an empty one is used', async () => {
+    await mkdir(folder);
+    await writeContextualFolder(folder, says('Hi'));
+    const other = path.join(parent, 'photos');
+    await mkdir(other);
+    await writeFile(path.join(other, 'cat.jpg'), 'x');
+    await expect(writeContextualFolder(other, says('Hi'))).rejects.toThrow(/not empty and holds no user_llm\.json/);
+    expect(await readdir(other)).toEqual(['cat.jpg']);
+  });
+
+  test('a failed write leaves the old model and no half of the new one', async () => {
+    await writeContextualFolder(folder, says('Hi'));
+    const before = await readFile(path.join(folder, 'user_llm.json'), 'utf8');
+    // A file where a folder is needed makes the write fail half-way.
+    const failing = { ...says('Ho'), extra: { 'config.json/x': Uint8Array.of(1) } };
+    await expect(writeContextualFolder(folder, failing)).rejects.toThrow(/No partial model was left/);
+    await expect(writeContextualFolder(folder, { ...says('Ho'), extra: { '../x': Uint8Array.of(1) } })).rejects.toThrow(
+      /cannot be called/,
+    );
+    expect(await readFile(path.join(folder, 'user_llm.json'), 'utf8')).toBe(before);
+    expect(await readdir(parent)).toEqual(['my-model']);
+  });
+
+  test('a changed model file and a plain model folder are refused', async () => {
+    await writeContextualFolder(folder, says('Hi'));
+    await writeFile(path.join(folder, 'onnx/user.onnx'), 'other');
+    const error = await readContextualFolder(folder).catch((thrown: unknown) => thrown);
+    expect(ModelFolderError.isInstance(error) && error.problem).toBe('damaged');
+    expect((error as Error).message).toMatch(/user\.onnx.*hash differs/);
+    await rm(path.join(folder, 'user_llm.json'));
+    await expect(readContextualFolder(folder)).rejects.toThrow(/not a model that reads user embeddings/);
+  });
+});

@@ -1,0 +1,239 @@
+import { afterEach, beforeEach, describe, expect, test } from '@jest/globals';
+import { existsSync } from 'node:fs';
+import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import { float32, writeSafetensors } from '@user-llm/onnx-autograd';
+import type { HostTensor } from '@user-llm/onnx-autograd';
+import { decoderTensorShapes, parseDecoderConfig, toHuggingFaceConfig } from '../src/folder/decoder-config.js';
+import type { DecoderConfig } from '../src/folder/decoder-config.js';
+import { readDecoderConfig, readDecoderWeights, readHuggingFaceFolder } from '../src/folder/hugging-face.js';
+import { ModelFolderError } from '../src/folder/model-folder-error.js';
+import { trainByteLevelBpe } from '../src/text/byte-level-bpe.js';
+
+const shared = process.env.USER_LLM_SHARED ?? path.resolve(import.meta.dirname, '../../../../shared');
+const testWithShared = existsSync(shared) ? test : test.skip;
+if (!existsSync(shared)) console.warn(`skipped: no reference models under ${shared}`);
+
+const config: DecoderConfig = {
+  family: 'llama',
+  vocabularySize: 270,
+  hiddenSize: 8,
+  intermediateSize: 12,
+  layers: 2,
+  heads: 2,
+  keyValueHeads: 1,
+  headSize: 4,
+  normEpsilon: 1e-5,
+  rotary: { theta: 10_000 },
+  contextLength: 64,
+  tiedEmbeddings: true,
+  queryKeyValueBias: false,
+  attentionOutputBias: false,
+  feedForwardBias: false,
+  headNorms: false,
+  beginToken: 0,
+  endTokens: [0],
+  paddingToken: 1,
+};
+
+let folder: string;
+beforeEach(async () => void (folder = await mkdtemp(path.join(tmpdir(), 'model-'))));
+afterEach(async () => rm(folder, { recursive: true }));
+
+function weightsOf(shapes: Iterable<readonly [string, readonly number[]]>): Map<string, HostTensor> {
+  let next = 0;
+  return new Map(
+    Array.from(shapes, ([name, shape]) => {
+      const data = Float32Array.from({ length: shape.reduce((product, size) => product * size, 1) }, () =>
+        Math.fround(Math.sin(next++)),
+      );
+      return [name, float32(data, shape)];
+    }),
+  );
+}
+
+async function writeModel(weights: Map<string, HostTensor>, json: object = toHuggingFaceConfig(config)): Promise<void> {
+  await writeFile(path.join(folder, 'config.json'), JSON.stringify(json));
+  const tokenizer = trainByteLevelBpe(['Toy Story (1995)', 'Toy Story 2 (1999)'], { vocabularySize: 270 });
+  for (const [name, value] of Object.entries(tokenizer)) await writeFile(path.join(folder, name), JSON.stringify(value));
+  await writeSafetensors(path.join(folder, 'model.safetensors'), weights);
+}
+
+async function problem(promise: Promise<unknown>): Promise<ModelFolderError> {
+  const error = await promise.then(
+    () => undefined,
+    (thrown: unknown) => thrown,
+  );
+  if (!ModelFolderError.isInstance(error)) throw error ?? new Error('nothing was thrown');
+  return error;
+}
+
+describe('config.json', () => {
+  test.each(['random-llama3-rope-scaled', 'random-mistral', 'random-qwen2', 'random-qwen3'])('%s', async (name) => {
+    const source = path.join(shared, 'fixtures/llm', name);
+    if (!existsSync(source)) return console.warn(`skipped: ${source} is absent`);
+    const read = await readDecoderConfig(source);
+    const weights = await readDecoderWeights(source, read);
+    expect([...weights.keys()].sort()).toEqual([...decoderTensorShapes(read).keys()].sort());
+    expect(weights.has('lm_head.weight')).toBe(!read.tiedEmbeddings);
+    // What is written is read back as the same model.
+    expect(parseDecoderConfig(toHuggingFaceConfig(read))).toEqual({ config: read });
+  });
+
+  testWithShared('each family has what its name stands for', async () => {
+    const read = (name: string) => readDecoderConfig(path.join(shared, 'fixtures/llm', name));
+    expect((await read('random-llama3-rope-scaled')).rotary).toEqual({
+      theta: 500_000,
+      scaling: { kind: 'llama3', factor: 8, lowFrequencyFactor: 1, highFrequencyFactor: 4, originalContextLength: 64 },
+    });
+    expect(await read('random-mistral')).toMatchObject({
+      family: 'mistral',
+      headSize: 16,
+      queryKeyValueBias: false,
+      tiedEmbeddings: false,
+    });
+    expect(await read('random-qwen2')).toMatchObject({
+      queryKeyValueBias: true,
+      attentionOutputBias: false,
+      tiedEmbeddings: true,
+    });
+    expect(await read('random-qwen3')).toMatchObject({ headNorms: true, headSize: 32, queryKeyValueBias: false });
+  });
+
+  test('sliding windows: which layers, and none where the window is as long as the context', () => {
+    const window = (extra: object) => {
+      const result = parseDecoderConfig({ ...toHuggingFaceConfig(config), ...extra });
+      return 'config' in result ? result.config.slidingWindow : result;
+    };
+    expect(window({ model_type: 'mistral', sliding_window: 16 })).toEqual({ size: 16, layers: [true, true] });
+    expect(window({ model_type: 'mistral', sliding_window: 64 })).toBeUndefined();
+    expect(window({ model_type: 'qwen2', sliding_window: 16 })).toBeUndefined();
+    expect(window({ model_type: 'qwen2', sliding_window: 16, use_sliding_window: true, max_window_layers: 1 })).toEqual({
+      size: 16,
+      layers: [false, true],
+    });
+  });
+
+  test.each([
+    [{ model_type: 'gpt2' }, 'unsupported', /'gpt2' is not supported.*llama, mistral, qwen2, qwen3/],
+    [{ rope_scaling: { rope_type: 'yarn', factor: 2 } }, 'unsupported', /'yarn'/],
+    [{ hidden_size: 'wide' }, 'bad-config', /hidden_size/],
+    [{ num_key_value_heads: 3 }, 'bad-config', /not a multiple of num_key_value_heads 3/],
+    [{ eos_token_id: 270 }, 'bad-config', /special token 270 is outside the vocabulary of 270/],
+    [{ hidden_act: 'gelu' }, 'bad-config', /hidden_act/],
+    [{ rope_scaling: { rope_type: 'linear' } }, 'bad-config', /needs a factor/],
+  ])('%j is refused', async (change, kind, message) => {
+    await writeModel(new Map(), { ...toHuggingFaceConfig(config), ...change });
+    const error = await problem(readDecoderConfig(folder));
+    expect(error.problem).toBe(kind);
+    expect(error.message).toMatch(message);
+  });
+});
+
+describe('a folder', () => {
+  const shapes = decoderTensorShapes(config);
+
+  test('weights, config and tokenizer together; the tied matrix under either name', async () => {
+    const weights = weightsOf(shapes);
+    await writeModel(weights);
+    const model = await readHuggingFaceFolder(folder);
+    expect(model.config).toEqual(config);
+    expect(model.weights).toEqual(weights);
+    expect(model.tokenizer.decode(model.tokenizer.encode('Toy Story'))).toBe('Toy Story');
+
+    const renamed = new Map(
+      [...weights].map(([name, tensor]) => [name === 'model.embed_tokens.weight' ? 'lm_head.weight' : name, tensor]),
+    );
+    await writeModel(renamed);
+    expect((await readHuggingFaceFolder(folder)).weights).toEqual(weights);
+  });
+
+  test('shards give the same weights, and a shard outside the folder is refused', async () => {
+    const weights = weightsOf(shapes);
+    await writeModel(weights);
+    await rm(path.join(folder, 'model.safetensors'));
+    const half = [...weights].length / 2;
+    const parts = [[...weights].slice(0, half), [...weights].slice(half)];
+    const map: Record<string, string> = {};
+    for (const [i, part] of parts.entries()) {
+      const file = `model-0000${i + 1}-of-00002.safetensors`;
+      await writeSafetensors(path.join(folder, file), part);
+      for (const [name] of part) map[name] = file;
+    }
+    const index = path.join(folder, 'model.safetensors.index.json');
+    await writeFile(index, JSON.stringify({ metadata: {}, weight_map: map }));
+    expect((await readHuggingFaceFolder(folder)).weights).toEqual(weights);
+
+    await writeFile(index, JSON.stringify({ weight_map: { ...map, 'model.norm.weight': '../elsewhere.safetensors' } }));
+    expect((await problem(readHuggingFaceFolder(folder))).message).toMatch(/in the same folder/);
+    await writeFile(index, JSON.stringify({ weight_map: { ...map, 'model.norm.weight': 'absent.safetensors' } }));
+    expect((await problem(readHuggingFaceFolder(folder))).message).toMatch(/absent\.safetensors.*no such file/);
+  });
+
+  test('bfloat16 weights are read as float32', async () => {
+    const weights = weightsOf(shapes);
+    const halves = new Map(
+      [...weights].map(([name, { shape, data }]): [string, HostTensor] => {
+        const bits = new Uint32Array((data as Float32Array).slice().buffer);
+        return [name, { shape, dtype: 'bfloat16', data: Uint16Array.from(bits, (word) => word >>> 16) }];
+      }),
+    );
+    await writeModel(halves);
+    const read = (await readHuggingFaceFolder(folder)).weights.get('model.norm.weight');
+    expect(read?.dtype).toBe('float32');
+    (weights.get('model.norm.weight')?.data as Float32Array).forEach((value, i) =>
+      expect(Number(read?.data[i])).toBeCloseTo(value, 1),
+    );
+  });
+
+  test('missing tensor and wrong shape name the tensor and both shapes', async () => {
+    const name = 'model.layers.1.mlp.up_proj.weight';
+    const without = weightsOf(shapes);
+    without.delete(name);
+    await writeModel(without);
+    expect(await problem(readHuggingFaceFolder(folder))).toMatchObject({
+      problem: 'missing-tensor',
+      tensor: name,
+      expected: [12, 8],
+    });
+
+    await writeModel(weightsOf([...shapes, [name, [11, 8]]]));
+    const mismatch = await problem(readHuggingFaceFolder(folder));
+    expect(mismatch).toMatchObject({ problem: 'shape-mismatch', tensor: name, expected: [12, 8], actual: [11, 8] });
+    expect(mismatch.message).toContain('has shape [11, 8], but config.json calls for [12, 8]');
+  });
+
+  test('a tokenizer with more tokens than the model has rows', async () => {
+    const small = { ...config, vocabularySize: 262 };
+    await writeModel(weightsOf(decoderTensorShapes(small)), toHuggingFaceConfig(small));
+    const error = await problem(readHuggingFaceFolder(folder));
+    expect(error).toMatchObject({ problem: 'tokenizer-mismatch', expected: [262] });
+    expect(error.message).toMatch(/the tokenizer has \d+ tokens, but the model's vocabulary holds 262/);
+  });
+
+  test('no folder, a file, no config, no weights', async () => {
+    expect(await problem(readHuggingFaceFolder(path.join(folder, 'nowhere')))).toMatchObject({ problem: 'no-folder' });
+    expect((await problem(readHuggingFaceFolder(folder))).problem).toBe('no-config');
+    await writeModel(new Map());
+    await rm(path.join(folder, 'model.safetensors'));
+    await writeFile(path.join(folder, 'model.Q4_1.gguf'), 'GGUF');
+    const error = await problem(readHuggingFaceFolder(folder));
+    expect(error.problem).toBe('no-weights');
+    expect(error.message).toContain('found model.Q4_1.gguf');
+    expect((await problem(readHuggingFaceFolder(path.join(folder, 'config.json')))).message).toMatch(/not a folder/);
+  });
+
+  testWithShared('a published model whose file holds lm_head.weight alone', async () => {
+    const model = await readHuggingFaceFolder(path.join(shared, 'models/TinyStories-656K'));
+    expect(model.weights.get('model.embed_tokens.weight')?.shape).toEqual([2048, 128]);
+    expect(model.config).toMatchObject({
+      family: 'llama',
+      layers: 2,
+      keyValueHeads: 4,
+      headSize: 16,
+      endTokens: [2],
+      beginToken: 1,
+    });
+  });
+});
