@@ -1,0 +1,109 @@
+import { CsvError, parse } from 'csv-parse/sync';
+import type { Options } from 'csv-parse/sync';
+
+import { readBlocks } from './text-file.js';
+import type { TextBlock, TextEncoding } from './text-file.js';
+
+/** One record and where it stands; `problem` is set, and `fields` may be short, when it could not be taken apart. */
+export interface DelimitedRecord {
+  fields: string[];
+  line: number;
+  problem?: string;
+}
+
+export interface DelimitedFormat {
+  delimiter: string;
+  encoding: TextEncoding;
+  /** False for formats that know no quoting, where a quote is a character like any other. */
+  quotes: boolean;
+  /** The first record names the columns and is not yielded. */
+  header: boolean;
+  /** How many fields a record has; more or fewer is a problem. */
+  fields: number;
+}
+
+/**
+ * The records of a delimited file, in lists. csv-parse takes them apart block by block: without quotes in a block there is a
+ * record per line and the line numbers come for free; only a block with quotes pays for csv-parse's own line count.
+ */
+export async function* readDelimited(file: string, format: DelimitedFormat): AsyncGenerator<DelimitedRecord[]> {
+  let first = true;
+  for await (const block of readBlocks(file, format.encoding, format.quotes)) {
+    const records = parseBlock(block, format);
+    if (first && format.header) records.shift();
+    first = false;
+    yield records;
+  }
+}
+
+function parseBlock(block: TextBlock, format: DelimitedFormat): DelimitedRecord[] {
+  const records = format.quotes && block.text.includes('"') ? parseQuoted(block, format) : parsePlain(block, format);
+  for (const record of records) {
+    if (record.problem === undefined && record.fields.length !== format.fields) {
+      record.problem = `it has ${record.fields.length} field${record.fields.length === 1 ? '' : 's'} where ${format.fields} were expected`;
+    }
+  }
+  return records;
+}
+
+function parsePlain({ text, line }: TextBlock, { delimiter }: DelimitedFormat): DelimitedRecord[] {
+  const options: Options = { delimiter, quote: null, relax_column_count: true, bom: line === 1, record_delimiter: lineEnd(text) };
+  const records: DelimitedRecord[] = [];
+  for (const fields of parse(text, options) as string[][]) {
+    if (fields.length > 1 || fields[0] !== '') records.push({ fields, line });
+    line++;
+  }
+  return records;
+}
+
+function parseQuoted({ text, line }: TextBlock, { delimiter }: DelimitedFormat): DelimitedRecord[] {
+  const options: Options = { delimiter, relax_column_count: true, bom: line === 1, info: true, record_delimiter: lineEnd(text) };
+  try {
+    let at = line;
+    const records: DelimitedRecord[] = [];
+    for (const { record, info } of parse(text, options) as unknown as { record: string[]; info: { lines: number } }[]) {
+      if (record.length > 1 || record[0] !== '') records.push({ fields: record, line: at });
+      // `info.lines` counts the lines read up to the end of this record.
+      at = line + info.lines;
+    }
+    return records;
+  } catch (error) {
+    if (!(error instanceof CsvError)) throw error;
+    return parseEachLine({ text, line }, delimiter);
+  }
+}
+
+/** The slow way, for a block in which some quote is wrong: each line on its own, so that only the wrong ones are lost. */
+function parseEachLine({ text, line }: TextBlock, delimiter: string): DelimitedRecord[] {
+  const records: DelimitedRecord[] = [];
+  for (const one of text.split(/\r?\n/)) {
+    if (one !== '') {
+      try {
+        const [fields] = parse(one, { delimiter, relax_column_count: true, bom: line === 1 }) as string[][];
+        records.push({ fields, line });
+      } catch (error) {
+        if (!(error instanceof CsvError)) throw error;
+        records.push({ fields: [], line, problem: `its quotes do not match (${error.code})` });
+      }
+    }
+    line++;
+  }
+  return records;
+}
+
+function lineEnd(text: string): string {
+  const first = text.indexOf('\n');
+  return first > 0 && text.charCodeAt(first - 1) === 13 ? '\r\n' : '\n';
+}
+
+/** The fields of one line, such as a header. */
+export function parseLine(line: string, delimiter: string, quotes = true): string[] {
+  const options: Options = {
+    delimiter,
+    relax_column_count: true,
+    bom: true,
+    ...(quotes ? { relax_quotes: true } : { quote: null }),
+  };
+  const [fields] = parse(line, options) as string[][];
+  return fields ?? [];
+}

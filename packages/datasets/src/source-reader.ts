@@ -1,0 +1,16 @@
+import type { Item, Row } from './dataset.js';
+import type { EventContents } from './suggested-schema.js';
+
+/** What a reader of one layout gives; `openDataset` adds name, hashes and schema. */
+export interface SourceReader {
+  layout: string;
+  contents: EventContents;
+  eventBatches: AsyncIterable<Row[]>;
+  items?: AsyncIterable<Item>;
+  users?: AsyncIterable<Row>;
+  /** Paths of all files that are read. */
+  files: string[];
+  source: string;
+  licence: string;
+  notes: string[];
+}
