@@ -1,0 +1,288 @@
+import { InvalidOptionError, InvalidResultError, SystemFailedError } from './errors.js';
+import { UNKNOWN_ITEM } from './interaction-log.js';
+import type { Outcome } from './outcome.js';
+import { denseRanks, listRank, MISS } from './rank.js';
+import { permutation } from './random.js';
+import { Report } from './report.js';
+import type { SplitCase } from './split.js';
+import type { Candidates, Cost, DoesNotFit, History, RankRequest, RankResult, System, TrainingData } from './system.js';
+import type { FavouriteGenreTask, NextItemTask, Task } from './task.js';
+
+/** What {@link evaluate} reports while it works. */
+export interface EvaluationProgress {
+  readonly system: string;
+  readonly task: Task['name'];
+  readonly stage: 'fit' | 'ask';
+  /** users asked so far, and in all */
+  readonly done: number;
+  readonly total: number;
+}
+
+/** Options of {@link evaluate}. */
+export interface EvaluateOptions {
+  readonly task: Task | readonly Task[];
+  readonly systems: readonly System[];
+  /** of the sample, the intervals and the tests */
+  readonly seed: number;
+  /** how deep a ranking goes: what stands below counts as missed, for every system alike. Default 100. */
+  readonly depth?: number;
+  /** slow systems rank the same seeded sample of the test users; the others rank all, and are reported on the sample too */
+  readonly sample?: { readonly users: number; readonly systems: readonly string[] | ((system: System) => boolean) };
+  /** outcomes of an earlier call on the same data: their systems are not asked again, and all stand in one report */
+  readonly known?: readonly Outcome[];
+  /** called when a system has answered everything: keep the outcome, and pass it as `known` after an interruption */
+  readonly onOutcome?: (outcome: Outcome) => void | Promise<void>;
+  readonly onProgress?: (progress: EvaluationProgress) => void;
+  readonly signal?: AbortSignal;
+}
+
+/**
+ * Puts a task to systems and compares their answers, user by user.
+ *
+ * Every item is ranked, always. A system that returns dense scores is asked once per user, one that returns a list twice: without the
+ * history's items (filtered) and with them (unfiltered); latency and cost are those of the first, filtered request. A system that can
+ * do several of the tasks is asked all of them; one that can do none is an error.
+ */
+export async function evaluate(options: EvaluateOptions): Promise<Report> {
+  const { systems, seed, depth = 100, sample, known = [] } = options;
+  const tasks = Array.isArray(options.task) ? (options.task as readonly Task[]) : [options.task as Task];
+  check(tasks, systems, options);
+  const wanted = sample?.systems;
+  const isSampled = (system: System): boolean =>
+    wanted === undefined ? false : typeof wanted === 'function' ? wanted(system) : wanted.includes(system.name);
+  const outcomes: Outcome[] = known.filter((outcome) => !systems.some((system) => system.name === outcome.system));
+  for (const system of systems) {
+    let fitted: TrainingData | undefined;
+    for (const task of tasks) {
+      if (!canDo(system, task)) continue;
+      const sampled = isSampled(system);
+      const cases = sampled && sample ? sampleCases(task, sample.users, seed) : task.cases;
+      const before = known.find((outcome) => isAnswerTo(outcome, system, task, depth, cases));
+      if (before) {
+        outcomes.push(before);
+        continue;
+      }
+      const asking = { system, task, cases, depth, sampled, options };
+      let fitSeconds: number | undefined;
+      if (system.fit && !(fitted && sameTraining(fitted, task.train))) {
+        fitSeconds = await fit(asking);
+        fitted = task.train;
+      }
+      const outcome = await ask(asking, fitSeconds);
+      await options.onOutcome?.(outcome);
+      outcomes.push(outcome);
+    }
+  }
+  return Report.of(outcomes, tasks, { seed, depth });
+}
+
+interface Asking {
+  readonly system: System;
+  readonly task: Task;
+  readonly cases: readonly SplitCase[];
+  readonly depth: number;
+  readonly sampled: boolean;
+  readonly options: EvaluateOptions;
+}
+
+async function fit({ system, task, cases, options }: Asking): Promise<number> {
+  options.signal?.throwIfAborted();
+  options.onProgress?.({ system: system.name, task: task.name, stage: 'fit', done: 0, total: cases.length });
+  const start = performance.now();
+  try {
+    await system.fit?.(task.train);
+  } catch (error) {
+    throw failed(system, 'fit', error, options.signal);
+  }
+  return (performance.now() - start) / 1000;
+}
+
+async function ask(asking: Asking, fitSeconds: number | undefined): Promise<Outcome> {
+  const { system, task, cases, depth, sampled, options } = asking;
+  const latencyMs: number[] = [];
+  const costs = new CostMeans();
+  const answers: { filtered: number[]; unfiltered: number[]; labels: number[] } = { filtered: [], unfiltered: [], labels: [] };
+  const itemIndex = new Map<string, number>(task.name === 'next-item' ? task.log.itemIds.map((id, i) => [id, i]) : []);
+  let doesNotFit: string | undefined;
+  let lastPause = performance.now();
+  for (let i = 0; i < cases.length && doesNotFit === undefined; i++) {
+    options.signal?.throwIfAborted();
+    const answer =
+      task.name === 'next-item' ? await rankOnce(asking, task, cases[i], itemIndex) : await classifyOnce(asking, task, cases[i]);
+    if ('doesNotFit' in answer) {
+      doesNotFit = `${answer.doesNotFit} (at test user ${i + 1} of ${cases.length})`;
+      break;
+    }
+    latencyMs.push(answer.ms);
+    costs.add(answer.cost);
+    if ('label' in answer) answers.labels.push(answer.label);
+    else {
+      answers.filtered.push(answer.filtered);
+      answers.unfiltered.push(answer.unfiltered);
+    }
+    options.onProgress?.({ system: system.name, task: task.name, stage: 'ask', done: i + 1, total: cases.length });
+    // counting baselines never wait for anything; progress bars and signals need the event loop
+    if (performance.now() - lastPause > 50) {
+      await new Promise((resolve) => setImmediate(resolve));
+      lastPause = performance.now();
+    }
+  }
+  const figures = doesNotFit !== undefined ? {} : task.name === 'next-item' ? { filteredRanks: answers.filtered, unfilteredRanks: answers.unfiltered } : truthOf(task, cases, answers.labels);
+  return {
+    system: system.name,
+    kind: system.kind ?? 'system',
+    task: task.name,
+    taskHash: task.hash,
+    depth,
+    sampled,
+    users: cases.map((one) => one.user),
+    ...figures,
+    latencyMs: doesNotFit === undefined ? latencyMs : [],
+    ...(doesNotFit === undefined ? costs.means() : { tokensPerRequest: null, flopsPerRequest: null }),
+    ...(fitSeconds === undefined ? {} : { fitSeconds }),
+    ...(doesNotFit === undefined ? {} : { doesNotFit }),
+    ...(system.examplesSeen === undefined ? {} : { examplesSeen: system.examplesSeen }),
+    ...(system.notes === undefined ? {} : { notes: system.notes }),
+  };
+}
+
+function truthOf(task: FavouriteGenreTask, cases: readonly SplitCase[], predictions: readonly number[]): Pick<Outcome, 'predictions' | 'truth'> {
+  const truth = new Map(task.cases.map((one, i) => [one.user, task.truth[i]]));
+  return { predictions, truth: cases.map((one) => truth.get(one.user) as number) };
+}
+
+type Ranked = { filtered: number; unfiltered: number; ms: number; cost?: Cost };
+
+async function rankOnce(asking: Asking, task: NextItemTask, one: SplitCase, itemIndex: ReadonlyMap<string, number>): Promise<Ranked | DoesNotFit> {
+  const { system, depth, options } = asking;
+  const { log } = task;
+  const history = historyOf(task, one);
+  const target = log.items[one.to];
+  const met = new Set<number>();
+  for (const item of history.items) if (item !== UNKNOWN_ITEM) met.add(item);
+  const request = { ...whoAsks(task, one), history, depth, signal: options.signal };
+  const first = await timed(asking, 'rank', () => (system.rank as NonNullable<System['rank']>)({ ...request, exclude: met }));
+  if (first.answer === null || 'doesNotFit' in first.answer) return first.answer ?? { doesNotFit: 'does not fit' };
+  const { ms, answer } = first;
+  if ('scores' in answer) {
+    if (answer.scores.length !== log.itemIds.length) {
+      throw new InvalidResultError(system.name, `returned ${answer.scores.length} scores for ${log.itemIds.length} candidates; return one score for each.`);
+    }
+    if (target === UNKNOWN_ITEM) return { filtered: MISS, unfiltered: MISS, ms, cost: answer.cost };
+    const ranks = denseRanks(answer.scores, target, met);
+    if (!ranks) throw new InvalidResultError(system.name, `returned a score that is not a number for user "${request.user}".`);
+    return { filtered: within(ranks.filtered, depth), unfiltered: within(ranks.unfiltered, depth), ms, cost: answer.cost };
+  }
+  const filtered = listRank(indices(system, answer, itemIndex), target, met, depth);
+  const nothing: RankRequest['exclude'] = new Set<number>();
+  const second = await timed(asking, 'rank', () => (system.rank as NonNullable<System['rank']>)({ ...request, exclude: nothing }));
+  if (second.answer === null || 'doesNotFit' in second.answer) return second.answer ?? { doesNotFit: 'does not fit' };
+  if (!('items' in second.answer)) throw new InvalidResultError(system.name, 'returned a list for one request and dense scores for the next; return one kind.');
+  return { filtered, unfiltered: listRank(indices(system, second.answer, itemIndex), target, nothing, depth), ms, cost: answer.cost };
+}
+
+async function classifyOnce(asking: Asking, task: FavouriteGenreTask, one: SplitCase): Promise<{ label: number; ms: number; cost?: Cost } | DoesNotFit> {
+  const { system, options } = asking;
+  const request = { ...whoAsks(task, one), history: historyOf(task, one), labels: task.labels, signal: options.signal };
+  const { answer, ms } = await timed(asking, 'classify', () => (system.classify as NonNullable<System['classify']>)(request));
+  if (answer === null || 'doesNotFit' in answer) return answer ?? { doesNotFit: 'does not fit' };
+  if (typeof answer.label !== 'string') throw new InvalidResultError(system.name, 'returned no label; return { label }.');
+  return { label: task.labels.indexOf(answer.label), ms, cost: answer.cost };
+}
+
+async function timed<T>({ system, options }: Asking, stage: 'rank' | 'classify', call: () => T | Promise<T>): Promise<{ answer: T; ms: number }> {
+  const start = performance.now();
+  try {
+    const answer = await call();
+    return { answer, ms: performance.now() - start };
+  } catch (error) {
+    throw failed(system, stage, error, options.signal);
+  }
+}
+
+function failed(system: System, stage: 'fit' | 'rank' | 'classify', error: unknown, signal?: AbortSignal): unknown {
+  // an interruption is not the system's failure: the caller gets its own reason back
+  return signal?.aborted ? (signal.reason ?? error) : new SystemFailedError(system.name, stage, error);
+}
+
+function whoAsks(task: Task, one: SplitCase): { user: string; userIndex: number; candidates: Candidates } {
+  const { log } = task;
+  return { user: log.users[one.user], userIndex: one.user, candidates: { ids: log.itemIds, titles: log.titles, categories: log.categories } };
+}
+
+function historyOf(task: Task, { from, to }: SplitCase): History {
+  const { items, times } = task.log;
+  return { items: items.subarray(from, to), times: times?.subarray(from, to), from, to };
+}
+
+const within = (rank: number, depth: number): number => (rank < depth ? rank : MISS);
+
+function indices(system: System, answer: RankResult & { items: readonly { id: string }[] }, itemIndex: ReadonlyMap<string, number>): number[] {
+  return answer.items.map(({ id }) => {
+    const index = itemIndex.get(id);
+    if (index === undefined) throw new InvalidResultError(system.name, `returned item "${id}", which is no candidate; return ids of request.candidates.ids.`);
+    return index;
+  });
+}
+
+class CostMeans {
+  #tokens = 0;
+  #flops = 0;
+  #requests = 0;
+  #complete = true;
+
+  add(cost: Cost | undefined): void {
+    this.#requests++;
+    if (!cost) this.#complete = false;
+    this.#tokens += cost?.tokens ?? 0;
+    this.#flops += cost?.flops ?? 0;
+  }
+
+  means(): { tokensPerRequest: number | null; flopsPerRequest: number | null } {
+    if (!this.#complete || this.#requests === 0) return { tokensPerRequest: null, flopsPerRequest: null };
+    return { tokensPerRequest: this.#tokens / this.#requests, flopsPerRequest: this.#flops / this.#requests };
+  }
+}
+
+const canDo = (system: System, task: Task): boolean => (task.name === 'next-item' ? system.rank : system.classify) !== undefined;
+
+/** The same users for every task and every system of one seed: the first of a seeded order of all the log's users. */
+function sampleCases(task: Task, users: number, seed: number): readonly SplitCase[] {
+  const byUser = new Map(task.cases.map((one) => [one.user, one]));
+  const chosen: SplitCase[] = [];
+  for (const user of permutation(task.log.users.length, seed)) {
+    const one = byUser.get(user);
+    if (one && chosen.length < users) chosen.push(one);
+  }
+  return chosen.sort((left, right) => left.user - right.user);
+}
+
+function sameTraining(left: TrainingData, right: TrainingData): boolean {
+  return left.log === right.log && left.end.length === right.end.length && left.end.every((end, user) => end === right.end[user]);
+}
+
+function isAnswerTo(outcome: Outcome, system: System, task: Task, depth: number, cases: readonly SplitCase[]): boolean {
+  const sameQuestion = outcome.system === system.name && outcome.task === task.name && outcome.taskHash === task.hash && outcome.depth === depth;
+  return sameQuestion && outcome.users.length === cases.length && cases.every((one, i) => one.user === outcome.users[i]);
+}
+
+function check(tasks: readonly Task[], systems: readonly System[], { depth = 100, sample, known = [], seed }: EvaluateOptions): void {
+  if (!Number.isSafeInteger(seed)) throw new InvalidOptionError('seed', `must be an integer, got ${seed}.`);
+  if (!(Number.isInteger(depth) && depth >= 10)) throw new InvalidOptionError('depth', `must be an integer of 10 or more (recall@10 is reported), got ${depth}.`);
+  if (tasks.length === 0) throw new InvalidOptionError('task', 'give at least one task.');
+  if (new Set(tasks.map((task) => task.name)).size < tasks.length) throw new InvalidOptionError('task', 'each kind of task may stand once in a report.');
+  if (sample && !(Number.isInteger(sample.users) && sample.users > 0)) throw new InvalidOptionError('sample.users', `must be a positive integer, got ${sample.users}.`);
+  const names = new Set<string>();
+  for (const system of systems) {
+    if (!system.name || names.has(system.name)) throw new InvalidOptionError('systems', `every system needs a name of its own, got "${system.name}"${system.name ? ' twice' : ''}.`);
+    names.add(system.name);
+    if (!tasks.some((task) => canDo(system, task))) {
+      throw new InvalidOptionError('systems', `"${system.name}" has neither rank() for next-item nor classify() for favourite-genre, as the tasks need.`);
+    }
+  }
+  for (const outcome of known) {
+    if (!names.has(outcome.system) && !tasks.some((task) => task.hash === outcome.taskHash && outcome.depth === depth)) {
+      throw new InvalidOptionError('known', `the outcome of "${outcome.system}" was made on other data or another depth; evaluate that system again.`);
+    }
+  }
+}
