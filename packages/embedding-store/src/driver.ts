@@ -1,0 +1,33 @@
+/** One change to the store. Sequences are compared inside the driver, where nothing can come between reading and writing. */
+export type Write =
+  | { kind: 'put'; key: Buffer; record: Buffer; sequence: number }
+  | { kind: 'delete'; key: Buffer }
+  | { kind: 'erase'; prefix: Buffer };
+
+/** What a write did: `put` written or refused for a newer one, and how many records a `delete` or `erase` removed. */
+export type WriteOutcome = { kind: 'written' } | { kind: 'older'; storedSequence: number } | { kind: 'removed'; records: number };
+
+/** Figures of a store. */
+export interface StoreStats {
+  driver: string;
+  /** Records in it, expired ones included. */
+  records: number;
+  /** Bytes it takes: the file's on disk, or the records' in memory. */
+  bytes: number;
+  /** Bytes inside the file that deleted or replaced records left, until they are reused or `compact()` removes them. */
+  freeBytes: number;
+}
+
+/** Where records are kept. Keys and records are bytes that the driver does not look into, except by the two functions it is given. */
+export interface Driver {
+  get(key: Buffer): Promise<Buffer | undefined>;
+  /** Applies the writes in order, all or none; resolves when they survive a power cut (as far as the driver keeps anything). */
+  apply(writes: readonly Write[]): Promise<WriteOutcome[]>;
+  /** Records whose key starts with `prefix`, in key order; `keep` chooses by key, before the record is read. */
+  scan(prefix: Buffer, keep?: (key: Uint8Array) => boolean): AsyncIterable<Buffer>;
+  count(prefix: Buffer, keep?: (key: Uint8Array) => boolean): Promise<number>;
+  stats(): Promise<StoreStats>;
+  /** Rewrites the store without what deleted records left behind. */
+  compact(): Promise<{ bytesBefore: number; bytesAfter: number }>;
+  close(): Promise<void>;
+}

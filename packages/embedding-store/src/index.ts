@@ -1,0 +1,19 @@
+/**
+ * One matrix per user: the hash of the encoder that made it, a watermark, expiry, erasure.
+ * Shapes: K user tokens, D user width. Times are unix seconds.
+ */
+export type { EmbeddingData, EmbeddingDtype, NewUserEmbedding, UserEmbedding } from './embedding.js';
+export type { StoreStats } from './driver.js';
+export type { OpenStoreOptions } from './open-store.js';
+export { openStore } from './open-store.js';
+export type { EmbeddingStore, GetResult, PutResult, UserKey } from './store.js';
+export {
+  DamagedRecordError,
+  InvalidEmbeddingError,
+  StoreAccessError,
+  StoreAddressError,
+  StoreClosedError,
+  StoreDamagedError,
+  StoreFullError,
+  StoreInUseError,
+} from './errors.js';

@@ -1,0 +1,237 @@
+import type { Driver, StoreStats, Write, WriteOutcome } from './driver.js';
+import type { NewUserEmbedding, UserEmbedding } from './embedding.js';
+import { checkEmbedding, checkName } from './embedding.js';
+import { DamagedRecordError, StoreClosedError } from './errors.js';
+import { allPrefix, encoderPart, encoderSuffix, recordKey, tenantPrefix, userPrefix } from './keys.js';
+import type { DecodedRecord } from './record.js';
+import { decodeRecord, encodeRecord } from './record.js';
+
+/** Names a user; `tenant` where one store serves several customers. */
+export interface UserKey {
+  tenant?: string;
+  user: string;
+}
+
+/** What `get` finds. */
+export type GetResult =
+  | { status: 'found'; embedding: UserEmbedding }
+  /** The user has no record at all. */
+  | { status: 'missing' }
+  /** There is one, past its time. */
+  | { status: 'expired'; expiresAt: number }
+  /** The user has records, of these encoders only. A model must not be given those. */
+  | { status: 'other-encoder'; encoders: string[] }
+  /** The record fails its checks; encode the user again and put it. */
+  | { status: 'damaged'; reason: string };
+
+/** What `put` did. */
+export type PutResult =
+  | { status: 'written' }
+  /** A newer embedding of this user by this encoder was there, and stays. */
+  | { status: 'older'; storedSequence: number };
+
+const batchRecords = 256;
+const batchBytes = 4 * 1024 * 1024;
+
+/**
+ * One matrix per user and encoder. Open it with `openStore`.
+ * Every method but `close` throws StoreClosedError after `close`.
+ */
+export class EmbeddingStore {
+  readonly #driver: Driver;
+  readonly #now: () => number;
+  #closing: Promise<void> | undefined;
+
+  /** @param now the clock, in unix seconds */
+  constructor(driver: Driver, now: () => number = () => Date.now() / 1000) {
+    this.#driver = driver;
+    this.#now = now;
+  }
+
+  /**
+   * Writes one embedding; resolves when it would survive a power cut.
+   * @throws InvalidEmbeddingError, StoreFullError, StoreAccessError
+   */
+  async put(embedding: NewUserEmbedding): Promise<PutResult> {
+    this.#requireOpen();
+    const [outcome] = await this.#driver.apply([this.#putOf(embedding)]);
+    return outcome.kind === 'older' ? { status: 'older', storedSequence: outcome.storedSequence } : { status: 'written' };
+  }
+
+  /**
+   * Writes many, in batches; each batch is written whole or not at all, and the result is there when all are on the disk.
+   * Where the source or an embedding in it fails, the batches before it stand.
+   * @returns how many were written, and how many were refused because a newer one was there
+   */
+  async putMany(
+    embeddings: Iterable<NewUserEmbedding> | AsyncIterable<NewUserEmbedding>,
+    { signal }: { signal?: AbortSignal } = {},
+  ): Promise<{ written: number; older: number }> {
+    this.#requireOpen();
+    const totals = { written: 0, older: 0 };
+    // The next batch is gathered (encoded, often) while the one before is on its way to the disk.
+    let underWay: Promise<void> = Promise.resolve();
+    const send = async (batch: Write[]): Promise<void> => {
+      await underWay;
+      underWay = this.#driver.apply(batch).then((outcomes) => {
+        for (const outcome of outcomes) totals[outcome.kind === 'older' ? 'older' : 'written']++;
+      });
+      underWay.catch(() => undefined);
+    };
+    let batch: Write[] = [];
+    let bytes = 0;
+    try {
+      for await (const embedding of embeddings) {
+        signal?.throwIfAborted();
+        this.#requireOpen();
+        const write = this.#putOf(embedding);
+        batch.push(write);
+        bytes += write.record.length;
+        if (batch.length < batchRecords && bytes < batchBytes) continue;
+        await send(batch);
+        batch = [];
+        bytes = 0;
+      }
+      if (batch.length > 0) await send(batch);
+    } finally {
+      await underWay;
+    }
+    return totals;
+  }
+
+  /** Reads a user's embedding by the encoder whose hash is `encoder`. */
+  async get({ tenant = '', user }: UserKey, { encoder }: { encoder: string }): Promise<GetResult> {
+    this.#requireOpen();
+    this.#checkUser(tenant, user);
+    checkName('encoder', encoder);
+    const record = await this.#driver.get(recordKey(tenant, user, encoder));
+    if (!record) return this.#explainMiss(tenant, user);
+    const decoded = decodeRecord(record);
+    if (!decoded.ok) return { status: 'damaged', reason: decoded.reason };
+    const { embedding } = decoded;
+    if (embedding.tenant !== tenant || embedding.user !== user || embedding.encoder !== encoder) {
+      return { status: 'damaged', reason: 'it is another record than its key says' };
+    }
+    if (this.#expired(embedding)) return { status: 'expired', expiresAt: embedding.expiresAt! };
+    return { status: 'found', embedding };
+  }
+
+  /**
+   * Reads every embedding that is not expired, in no promised order: of one tenant, of one encoder, or all.
+   * Records written meanwhile may or may not be in it. A damaged record goes to `onDamaged`; without that, it throws DamagedRecordError.
+   */
+  async *scan({
+    tenant,
+    encoder,
+    signal,
+    onDamaged,
+  }: { tenant?: string; encoder?: string; signal?: AbortSignal; onDamaged?: (reason: string) => void } = {}): AsyncGenerator<
+    UserEmbedding,
+    void,
+    undefined
+  > {
+    this.#requireOpen();
+    const [prefix, keep] = this.#selection(tenant, encoder);
+    for await (const record of this.#driver.scan(prefix, keep)) {
+      signal?.throwIfAborted();
+      const decoded: DecodedRecord = decodeRecord(record);
+      if (decoded.ok) {
+        if (!this.#expired(decoded.embedding)) yield decoded.embedding;
+      } else if (onDamaged) onDamaged(decoded.reason);
+      else throw new DamagedRecordError(decoded.reason);
+      this.#requireOpen();
+    }
+  }
+
+  /** Removes a user's embedding by one encoder; says whether there was one. */
+  async delete({ tenant = '', user }: UserKey, { encoder }: { encoder: string }): Promise<boolean> {
+    this.#requireOpen();
+    this.#checkUser(tenant, user);
+    checkName('encoder', encoder);
+    return removed(await this.#driver.apply([{ kind: 'delete', key: recordKey(tenant, user, encoder) }])) > 0;
+  }
+
+  /**
+   * Removes every record of a user, whatever encoder made it; returns how many there were.
+   * In an LMDB file the removed bytes stay on the disk until they are overwritten or `compact()` has run.
+   */
+  async erase({ tenant = '', user }: UserKey): Promise<number> {
+    this.#requireOpen();
+    this.#checkUser(tenant, user);
+    return removed(await this.#driver.apply([{ kind: 'erase', prefix: userPrefix(tenant, user) }]));
+  }
+
+  /** How many records there are (expired ones included): of one tenant, of one encoder, or all. */
+  async count({ tenant, encoder }: { tenant?: string; encoder?: string } = {}): Promise<number> {
+    this.#requireOpen();
+    return this.#driver.count(...this.#selection(tenant, encoder));
+  }
+
+  /** Records, bytes, and the bytes that only `compact()` gives back. */
+  async stats(): Promise<StoreStats> {
+    this.#requireOpen();
+    return this.#driver.stats();
+  }
+
+  /**
+   * Rewrites the file without what erased and replaced records left in it, and puts the new file in its place.
+   * Reads and writes of this handle wait meanwhile. The disk's own blocks are freed, not wiped.
+   * @throws StoreInUseError where another handle or process has the store open
+   */
+  async compact(): Promise<{ bytesBefore: number; bytesAfter: number }> {
+    this.#requireOpen();
+    return this.#driver.compact();
+  }
+
+  /** Waits for what was asked for, and closes. Closing again is fine. */
+  async close(): Promise<void> {
+    this.#closing ??= this.#driver.close();
+    await this.#closing;
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.close();
+  }
+
+  #requireOpen(): void {
+    if (this.#closing) throw new StoreClosedError();
+  }
+
+  #checkUser(tenant: string, user: string): void {
+    checkName('tenant', tenant, { empty: true });
+    checkName('user', user);
+  }
+
+  #expired({ expiresAt }: UserEmbedding): boolean {
+    return expiresAt !== undefined && expiresAt <= this.#now();
+  }
+
+  #putOf(embedding: NewUserEmbedding): Write & { kind: 'put' } {
+    checkEmbedding(embedding);
+    const { tenant = '', user, encoder, sequence } = embedding;
+    return { kind: 'put', key: recordKey(tenant, user, encoder), record: encodeRecord(embedding, this.#now()), sequence };
+  }
+
+  #selection(tenant: string | undefined, encoder: string | undefined): [Buffer, ((key: Uint8Array) => boolean) | undefined] {
+    if (tenant !== undefined) checkName('tenant', tenant, { empty: true });
+    if (encoder !== undefined) checkName('encoder', encoder);
+    const prefix = tenant === undefined ? allPrefix() : tenantPrefix(tenant);
+    if (encoder === undefined) return [prefix, undefined];
+    const suffix = encoderSuffix(encoder);
+    return [prefix, (key) => suffix.equals(encoderPart(key))];
+  }
+
+  async #explainMiss(tenant: string, user: string): Promise<GetResult> {
+    const encoders: string[] = [];
+    for await (const record of this.#driver.scan(userPrefix(tenant, user))) {
+      const decoded = decodeRecord(record);
+      if (decoded.ok) encoders.push(decoded.embedding.encoder);
+    }
+    return encoders.length > 0 ? { status: 'other-encoder', encoders } : { status: 'missing' };
+  }
+}
+
+function removed([outcome]: WriteOutcome[]): number {
+  if (outcome.kind !== 'removed') throw new Error('internal: a removal must report what it removed');
+  return outcome.records;
+}

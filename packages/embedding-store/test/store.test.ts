@@ -1,0 +1,199 @@
+import { rmSync } from 'node:fs';
+import { afterEach, beforeEach, describe, expect, test } from '@jest/globals';
+import { openStore } from '../src/index.js';
+import type { EmbeddingStore, NewUserEmbedding, UserEmbedding } from '../src/index.js';
+import { InvalidEmbeddingError, StoreAddressError, StoreClosedError } from '../src/index.js';
+import { embedding, encoder, temporaryFolder } from './support.js';
+
+const other = 'f'.repeat(64);
+
+async function collect(entries: AsyncIterable<UserEmbedding>): Promise<string[]> {
+  const users: string[] = [];
+  for await (const { tenant, user, encoder: by } of entries) users.push(`${tenant}/${user}/${by[0]}`);
+  return users.sort();
+}
+
+describe.each(['lmdb', 'memory'])('a store in %s', (driver) => {
+  let folder: string;
+  let now: number;
+  let store: EmbeddingStore;
+
+  beforeEach(async () => {
+    folder = temporaryFolder();
+    now = 1_800_000_000;
+    store = await openStore(driver === 'lmdb' ? `lmdb:${folder}` : 'memory:', { now: () => now });
+  });
+  afterEach(async () => {
+    await store.close();
+    rmSync(folder, { recursive: true, force: true });
+  });
+
+  test.each<[string, Partial<NewUserEmbedding>]>([
+    ['float32', {}],
+    ['float16', { dtype: 'float16', data: Uint16Array.from({ length: 32 }, (_, index) => index * 2000) }],
+    ['int8', { dtype: 'int8', data: Int8Array.from({ length: 32 }, (_, index) => index - 16) }],
+    ['a state', { state: Uint8Array.from([1, 2, 3]) }],
+    ['an expiry and a tenant', { tenant: 'acme', expiresAt: 1_800_000_001 }],
+    ['a matrix of whole pages', { shape: [16, 64], data: Float32Array.from({ length: 1024 }, (_, index) => index) }],
+    ['a matrix of many pages', { shape: [50, 512], data: Float32Array.from({ length: 25600 }, (_, index) => index) }],
+    ['an unknown event time', { watermark: { time: NaN, count: 0 } }],
+  ])('gives back what was put: %s', async (_name, changes) => {
+    const written = embedding('user-42', changes);
+    expect(await store.put(written)).toEqual({ status: 'written' });
+    const found = await store.get({ tenant: changes.tenant, user: 'user-42' }, { encoder });
+    expect(found).toEqual({ status: 'found', embedding: { tenant: '', ...written, writtenAt: now } });
+  });
+
+  test('says why there is nothing', async () => {
+    await store.put(embedding('a', { encoder: other }));
+    await store.put(embedding('b', { expiresAt: now + 10 }));
+    expect(await store.get({ user: 'nobody' }, { encoder })).toEqual({ status: 'missing' });
+    expect(await store.get({ user: 'a' }, { encoder })).toEqual({ status: 'other-encoder', encoders: [other] });
+    expect(await store.get({ user: 'b' }, { encoder })).toMatchObject({ status: 'found' });
+    now += 10;
+    expect(await store.get({ user: 'b' }, { encoder })).toEqual({ status: 'expired', expiresAt: now });
+    expect(await collect(store.scan())).toEqual(['/a/f']);
+  });
+
+  test('keeps the newer of two embeddings, in whatever order they come', async () => {
+    await store.put(embedding('a', { sequence: 5 }));
+    expect(await store.put(embedding('a', { sequence: 4 }))).toEqual({ status: 'older', storedSequence: 5 });
+    expect(await store.putMany([embedding('a', { sequence: 3 }), embedding('a', { sequence: 6 })])).toEqual({
+      written: 1,
+      older: 1,
+    });
+    expect(await store.get({ user: 'a' }, { encoder })).toMatchObject({
+      embedding: { sequence: 6, data: embedding('a', { sequence: 6 }).data },
+    });
+    // Another encoder's sequence is another matter.
+    expect(await store.put(embedding('a', { sequence: 1, encoder: other }))).toEqual({ status: 'written' });
+  });
+
+  test('a smaller or larger matrix replaces one of another size', async () => {
+    for (const [sequence, width] of [8, 256, 1024, 255, 8, 2049].entries()) {
+      await store.put(embedding('a', { sequence, shape: [4, width], data: new Float32Array(4 * width).fill(sequence) }));
+      expect(await store.get({ user: 'a' }, { encoder })).toMatchObject({
+        status: 'found',
+        embedding: { sequence, shape: [4, width] },
+      });
+    }
+  });
+
+  test('takes many from an iterable or an async iterable, over several batches', async () => {
+    const users = Array.from({ length: 700 }, (_, index) => `user-${index}`);
+    async function* encode(): AsyncGenerator<NewUserEmbedding> {
+      for (const user of users) yield embedding(user);
+    }
+    expect(await store.putMany(encode())).toEqual({ written: 700, older: 0 });
+    expect(await store.putMany(users.map((user) => embedding(user, { encoder: other })))).toEqual({ written: 700, older: 0 });
+    expect(await store.count()).toBe(1400);
+    expect(await collect(store.scan({ encoder }))).toEqual(users.map((user) => `/${user}/e`).sort());
+    const last = await store.get({ user: 'user-699' }, { encoder });
+    expect(last).toMatchObject({ embedding: { data: embedding('user-699').data } });
+  });
+
+  test('many single puts at once all arrive', async () => {
+    await Promise.all(Array.from({ length: 100 }, (_, index) => store.put(embedding(`user-${index}`))));
+    await store.put(embedding('one more'));
+    expect(await store.count()).toBe(101);
+  });
+
+  test('a source that fails leaves the batches before it, and its error', async () => {
+    function* source(): Generator<NewUserEmbedding> {
+      for (let index = 0; index < 600; index++) yield embedding(`user-${index}`);
+      throw new Error('the encoder failed');
+    }
+    await expect(store.putMany(source())).rejects.toThrow('the encoder failed');
+    expect(await store.count()).toBe(512);
+  });
+
+  test('an abort stops a scan and a batch write', async () => {
+    await store.putMany([embedding('a'), embedding('b'), embedding('c')]);
+    const aborted = AbortSignal.abort(new Error('enough'));
+    await expect(collect(store.scan({ signal: aborted }))).rejects.toThrow('enough');
+    await expect(store.putMany([embedding('d')], { signal: aborted })).rejects.toThrow('enough');
+    expect(await store.count()).toBe(3);
+  });
+
+  test('tenants do not see each other', async () => {
+    await store.putMany([
+      embedding('a', { tenant: 'acme' }),
+      embedding('a', { tenant: 'zeta' }),
+      embedding('b', { tenant: 'acme' }),
+      embedding('a'),
+    ]);
+    expect(await store.get({ tenant: 'zeta', user: 'b' }, { encoder })).toEqual({ status: 'missing' });
+    expect(await collect(store.scan({ tenant: 'acme' }))).toEqual(['acme/a/e', 'acme/b/e']);
+    expect(await collect(store.scan({ tenant: '' }))).toEqual(['/a/e']);
+    expect(await store.erase({ tenant: 'acme', user: 'a' })).toBe(1);
+    expect(await collect(store.scan())).toEqual(['/a/e', 'acme/b/e', 'zeta/a/e']);
+    expect(await store.count({ tenant: 'acme' })).toBe(1);
+  });
+
+  test('delete removes one encoder, erase removes them all', async () => {
+    await store.putMany([embedding('a'), embedding('a', { encoder: other }), embedding('ab'), embedding('b')]);
+    expect(await store.delete({ user: 'b' }, { encoder: other })).toBe(false);
+    expect(await store.delete({ user: 'b' }, { encoder })).toBe(true);
+    expect(await store.erase({ user: 'a' })).toBe(2);
+    expect(await store.erase({ user: 'a' })).toBe(0);
+    expect(await store.get({ user: 'a' }, { encoder })).toEqual({ status: 'missing' });
+    expect(await collect(store.scan())).toEqual(['/ab/e']);
+    expect(await store.count({ encoder: other })).toBe(0);
+    expect(await store.stats()).toMatchObject({ driver, records: 1 });
+  });
+
+  test.each<[string, Partial<NewUserEmbedding>]>([
+    ['user', { user: '' }],
+    ['user', { user: 'half \ud800 pair' }],
+    ['user', { user: 'x'.repeat(5000) }],
+    ['tenant', { tenant: 7 as unknown as string }],
+    ['encoder', { encoder: undefined as unknown as string }],
+    ['sequence', { sequence: 1.5 }],
+    ['watermark.count', { watermark: { time: 1, count: -1 } }],
+    ['dtype', { dtype: 'float64' as 'float32' }],
+    ['shape', { shape: [0, 8] }],
+    ['data', { data: new Float32Array(31) }],
+    ['data', { data: new Int8Array(32) }],
+    ['state', { state: 'x' as unknown as Uint8Array }],
+    ['expiresAt', { expiresAt: NaN }],
+  ])('refuses a bad field and names it: %s', async (field, changes) => {
+    const error: unknown = await store.put(embedding('a', changes)).catch((thrown: unknown) => thrown);
+    expect(InvalidEmbeddingError.isInstance(error) && error.field).toBe(field);
+    expect(await store.count()).toBe(0);
+  });
+
+  test('after close every method throws, and close is fine', async () => {
+    await store.put(embedding('a'));
+    const scan = store.scan();
+    await store.close();
+    await store.close();
+    const uses = [
+      store.put(embedding('b')),
+      store.putMany([embedding('b')]),
+      store.get({ user: 'a' }, { encoder }),
+      scan.next(),
+      store.delete({ user: 'a' }, { encoder }),
+      store.erase({ user: 'a' }),
+      store.count(),
+      store.stats(),
+      store.compact(),
+    ];
+    for (const result of await Promise.allSettled(uses)) {
+      expect(result.status === 'rejected' && StoreClosedError.isInstance(result.reason)).toBe(true);
+    }
+  });
+
+  test('is closed by asyncDispose', async () => {
+    await store[Symbol.asyncDispose]();
+    await expect(store.count()).rejects.toThrow(/closed/);
+  });
+});
+
+test.each(['redis://localhost', 'users', '', 'lmdb:', 'memory:x', 'constructor:'])(
+  'the address "%s" is refused, and the message lists what exists',
+  async (address) => {
+    const error: unknown = await openStore(address).catch((thrown: unknown) => thrown);
+    expect(StoreAddressError.isInstance(error) && error.known).toEqual(['lmdb:DIR', 'memory:']);
+    expect((error as Error).message).toContain('lmdb:DIR and memory:');
+  },
+);
