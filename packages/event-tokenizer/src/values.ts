@@ -14,8 +14,9 @@ export function readNumber(value: unknown): number {
   if (typeof value === 'number') return value === -Infinity ? UNREADABLE : value;
   if (value === undefined || value === null || value === '') return NaN;
   if (typeof value === 'string') {
-    if (value.trim() === '') return NaN;
     const parsed = Number(value);
+    // Number reads white space as 0.
+    if (parsed === 0 && value.trim() === '') return NaN;
     return Number.isFinite(parsed) ? parsed : UNREADABLE;
   }
   if (typeof value === 'bigint') return Number(value);
