@@ -17,8 +17,8 @@ export interface Counts {
   neighbours(item: number): SparseRow;
 }
 
-/** Rows of the neighbour matrix are made when asked for; this many entries (12 bytes each) stay in memory. */
-const CACHED_ENTRIES = 8_000_000;
+/** Rows of the neighbour matrix are made when asked for; this many entries (12 bytes each) stay in memory, the latest used ones. */
+const CACHED_ENTRIES = 16_000_000;
 
 /** Counts the training events. Memory grows with the events, not with the square of the items. */
 export function count({ log, end }: TrainingData): Counts {
@@ -60,18 +60,28 @@ export function count({ log, end }: TrainingData): Counts {
 
   const both = new Int32Array(size);
   const touched = new Int32Array(size);
+  const root = events.map((value) => Math.sqrt(value));
   const neighbours = (item: number): SparseRow => {
     let found = 0;
     for (let i = owned.userOffsets[item]; i < owned.userOffsets[item + 1]; i++) {
       const user = owned.users[i];
-      for (let j = owned.itemOffsets[user]; j < owned.itemOffsets[user + 1]; j++) {
+      const to = owned.itemOffsets[user + 1];
+      for (let j = owned.itemOffsets[user]; j < to; j++) {
         const other = owned.items[j];
         if (both[other]++ === 0) touched[found++] = other;
       }
     }
-    const items = touched.slice(0, found).filter((other) => other !== item);
-    const values = Float64Array.from(items, (other) => both[other] / Math.sqrt(events[item] * events[other]));
-    for (let i = 0; i < found; i++) both[touched[i]] = 0;
+    const items = new Int32Array(Math.max(0, found - 1));
+    const values = new Float64Array(items.length);
+    let length = 0;
+    for (let i = 0; i < found; i++) {
+      const other = touched[i];
+      if (other !== item) {
+        items[length] = other;
+        values[length++] = both[other] / (root[item] * root[other]);
+      }
+      both[other] = 0;
+    }
     return { items, values };
   };
   return { events, transitions: remember(transitions), neighbours: remember(neighbours) };
@@ -82,15 +92,18 @@ function remember(row: (item: number) => SparseRow): (item: number) => SparseRow
   let entries = 0;
   return (item) => {
     let found = kept.get(item);
-    if (!found) {
+    if (found) kept.delete(item);
+    else {
       found = row(item);
       entries += found.items.length;
-      if (entries > CACHED_ENTRIES) {
-        kept.clear();
-        entries = found.items.length;
+      for (const [oldest, { items }] of kept) {
+        if (entries <= CACHED_ENTRIES) break;
+        kept.delete(oldest);
+        entries -= items.length;
       }
-      kept.set(item, found);
     }
+    // a Map lists its keys in the order of insertion: the row just used becomes the youngest
+    kept.set(item, found);
     return found;
   };
 }

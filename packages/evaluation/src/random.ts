@@ -8,14 +8,17 @@ export interface Random {
   below(n: number): number;
 }
 
+// looked up once: these stand in the innermost loop of every bootstrap
+const { floor, imul } = Math;
+
 /** xoshiro128** (Blackman and Vigna 2018), its state filled by splitmix32. */
 export function random(seed: number): Random {
   let mixer = seed >>> 0;
   const mix = (): number => {
     mixer = (mixer + 0x9e3779b9) >>> 0;
     let z = mixer;
-    z = Math.imul(z ^ (z >>> 16), 0x21f0aaad);
-    z = Math.imul(z ^ (z >>> 15), 0x735a2d97);
+    z = imul(z ^ (z >>> 16), 0x21f0aaad);
+    z = imul(z ^ (z >>> 15), 0x735a2d97);
     return (z ^ (z >>> 15)) >>> 0;
   };
   let a = mix();
@@ -23,8 +26,8 @@ export function random(seed: number): Random {
   let c = mix();
   let d = mix();
   const uint32 = (): number => {
-    const times5 = Math.imul(b, 5);
-    const result = Math.imul((times5 << 7) | (times5 >>> 25), 9) >>> 0;
+    const times5 = imul(b, 5);
+    const result = imul((times5 << 7) | (times5 >>> 25), 9) >>> 0;
     const shifted = b << 9;
     c ^= a;
     d ^= b;
@@ -37,7 +40,7 @@ export function random(seed: number): Random {
   return {
     uint32,
     uniform: () => uint32() / 0x1_0000_0000,
-    below: (n) => Math.floor((uint32() / 0x1_0000_0000) * n),
+    below: (n) => floor((uint32() / 0x1_0000_0000) * n),
   };
 }
 
