@@ -1,16 +1,16 @@
 import type { Dim } from './dim.js';
-import { ShapeError } from './errors.js';
+import { ShapeError, type Operand } from './errors.js';
 import type { Tensor } from './tensor.js';
 
-/** The shape that two shapes broadcast to (NumPy's rule; a named axis equals itself alone). */
-export function broadcastShapes(operation: string, a: readonly Dim[], b: readonly Dim[], node?: string): Dim[] {
+/** The shape that two shapes broadcast to (NumPy's rule; a named axis equals itself alone). `operands` are what an error names. */
+export function broadcastShapes(operation: string, a: readonly Dim[], b: readonly Dim[], operands: readonly Operand[] = [a, b]): Dim[] {
   const rank = Math.max(a.length, b.length);
   return Array.from({ length: rank }, (_, i) => {
     const left = a[i - rank + a.length] ?? 1;
     const right = b[i - rank + b.length] ?? 1;
     if (left === right || right === 1) return left;
     if (left === 1) return right;
-    throw new ShapeError(operation, [a, b], `axis ${i - rank} is ${left} in one and ${right} in the other`, node);
+    throw new ShapeError(operation, operands, `${left} and ${right} differ, and neither is 1`);
   });
 }
 

@@ -22,16 +22,26 @@ export class AutogradError extends Error {
   }
 }
 
-/** Two shapes do not fit an operation. Thrown while the graph is built, never while it runs. */
+/** An operand in an error: a tensor, which has a name, or a bare shape. */
+export type Operand = readonly Dim[] | { readonly shape: readonly Dim[]; readonly label: string };
+
+const isShape = (operand: Operand): operand is readonly Dim[] => Array.isArray(operand);
+
+/** Shapes do not fit an operation. Thrown while the graph is built, never while it runs. */
 export class ShapeError extends AutogradError {
   protected static override marker = marker('ShapeError');
+  readonly shapes: readonly (readonly Dim[])[];
+  /** The operands by name: inputs, parameters, or the nodes that make them. */
+  readonly nodes: readonly string[];
+
   constructor(
     readonly operation: string,
-    readonly shapes: readonly (readonly Dim[])[],
+    operands: readonly Operand[],
     readonly reason: string,
-    readonly node?: string,
   ) {
-    super(`${node ? `${node}: ` : ''}${operation} of ${shapes.map(formatShape).join(' and ')}: ${reason}`);
+    super(`${operation} of ${operands.map((operand) => (isShape(operand) ? formatShape(operand) : `${operand.label} ${formatShape(operand.shape)}`)).join(' and ')}: ${reason}`);
+    this.shapes = operands.map((operand) => (isShape(operand) ? operand : operand.shape));
+    this.nodes = operands.flatMap((operand) => (isShape(operand) ? [] : [operand.label]));
   }
 }
 
@@ -63,8 +73,10 @@ export class NotDifferentiableError extends AutogradError {
   constructor(
     readonly operation: string,
     readonly node: string,
+    /** The setting of the operation that its gradient does not cover. */
+    readonly setting?: string,
   ) {
-    super(`${node}: ${operation} has no gradient; take it off the path to the loss, or cut it with stopGradient()`);
+    super(`${node}: ${operation}${setting ? ` with ${setting}` : ''} has no gradient; take it off the path to the loss, or cut it with stopGradient()`);
   }
 }
 

@@ -29,8 +29,8 @@ export const differentiableOperations: readonly string[] = Object.keys(rules);
  * @param loss a scalar, or any shape when `upstream` (of the same shape) is given.
  */
 export function gradients(loss: Tensor, wrt: readonly Tensor[], upstream?: Tensor): Tensor[] {
-  if (!upstream && loss.rank !== 0) throw new ShapeError('gradients', [loss.shape], 'a loss is a scalar; take its sum or mean, or give the upstream gradient', loss.producer?.name);
-  if (upstream && !sameShape(upstream.shape, loss.shape)) throw new ShapeError('gradients', [loss.shape, upstream.shape], 'the upstream gradient has the shape of the value');
+  if (!upstream && loss.rank !== 0) throw new ShapeError('gradients', [loss], 'a loss is a scalar; take its sum or mean, or give the upstream gradient');
+  if (upstream && !sameShape(upstream.shape, loss.shape)) throw new ShapeError('gradients', [loss, upstream], 'the upstream gradient has the shape of the value');
 
   const order = topological(loss);
   const reached = new Set<Tensor>(wrt);
@@ -56,6 +56,7 @@ export function gradients(loss: Tensor, wrt: readonly Tensor[], upstream?: Tenso
     if (!needed.some(Boolean)) continue;
     const rule = node.rule ?? rules[node.operation];
     if (!rule) throw new NotDifferentiableError(node.operation, node.name);
+    if (!node.rule) checkSettings(node);
     const contributions = rule(node, node.outputs.map(settle), needed);
     node.inputs.forEach((input, i) => {
       const contribution = needed[i] ? contributions[i] : null;
@@ -66,6 +67,42 @@ export function gradients(loss: Tensor, wrt: readonly Tensor[], upstream?: Tenso
     });
   }
   return wrt.map((tensor) => settle(tensor) ?? tensor.graph.filled(tensor.shape));
+}
+
+/** Operators added by name may have settings that the methods of Tensor never use, and that the rules do not cover. */
+const covered: Readonly<Record<string, (node: Node) => Readonly<Record<string, boolean>>>> = {
+  Softmax: lastAxis,
+  LogSoftmax: lastAxis,
+  Gather: ({ attributes }) => ({ 'an axis other than 0': (attributes.axis ?? 0) === 0 }),
+  GatherElements: lastAxis,
+  ScatterND: ({ attributes }) => ({ 'a reduction other than add': attributes.reduction === 'add' }),
+  QuickGelu: ({ attributes: { alpha } }) => ({ 'an alpha other than 1': typeof alpha === 'object' && 'float' in alpha && alpha.float === 1 }),
+  Gemm: ({ attributes: { beta } }) => ({ 'a beta other than 1': beta === undefined || (typeof beta === 'object' && 'float' in beta && beta.float === 1) }),
+  MatMul: vectors,
+  FusedMatMul: (node) => ({ ...vectors(node), 'swapped batch axes': !node.attributes.transBatchA && !node.attributes.transBatchB }),
+  Pad: ({ inputs, attributes }) => ({ 'a mode other than constant': (attributes.mode ?? 'constant') === 'constant', 'computed pads': inputs[1]?.producer?.payload?.kind === 'dims' }),
+  Slice: ({ inputs }) => ({
+    'steps, computed bounds or several axes':
+      inputs.length === 4 && inputs[1]?.producer?.payload?.kind === 'dims' && inputs[1].shape[0] === 1 && inputs[3]?.producer?.payload?.kind === 'constant',
+  }),
+  ReduceSum: constantAxes,
+  ReduceMax: constantAxes,
+};
+
+function lastAxis({ inputs: [x], attributes: { axis = -1 } }: Node): Record<string, boolean> {
+  return { 'an axis other than the last': axis === -1 || axis === x!.rank - 1 };
+}
+
+function vectors({ inputs }: Node): Record<string, boolean> {
+  return { 'a vector operand': inputs.every((input) => !input || input.rank >= 2) };
+}
+
+function constantAxes({ inputs: [, axes] }: Node): Record<string, boolean> {
+  return { 'computed axes': axes?.producer?.payload?.kind === 'constant' };
+}
+
+function checkSettings(node: Node): void {
+  for (const [setting, fine] of Object.entries(covered[node.operation]?.(node) ?? {})) if (!fine) throw new NotDifferentiableError(node.operation, node.name, setting);
 }
 
 const isFloat = (tensor: Tensor): boolean => tensor.dtype === 'float32' || tensor.dtype === 'float16';

@@ -124,7 +124,7 @@ export class GraphBuilder {
     const known = this.shared.parameters.get(full);
     if (known) {
       if (elementCount(known.shape) !== elementCount(shape) || known.shape.some((size, i) => size !== shape[i]))
-        throw new ShapeError('parameter', [known.shape, shape], 'one name, two shapes', full);
+        throw new ShapeError('parameter', [known.tensor, shape], 'one name, two shapes');
       return known.tensor;
     }
     const tensor = new Tensor(this, this.shared.nextId++, [...shape], 'float32', null, 0, full);

@@ -51,6 +51,16 @@ export function toOnnx(options: OnnxOptions): OnnxModel {
   return new Emitter(options).emit();
 }
 
+/** Operations whose outputs after the first may be left out. */
+const optionalOutputs = new Set(['LayerNormalization', 'SimplifiedLayerNormalization', 'SkipLayerNormalization', 'SkipSimplifiedLayerNormalization']);
+
+/** A reshape of a reshape reads the first value. (Merged here, not while building: gradients may be asked for the one between.) */
+function beforeReshapes(tensor: Tensor): Tensor {
+  let source = tensor;
+  while (source.producer?.operation === 'Reshape') source = source.producer.inputs[0]!;
+  return source;
+}
+
 class Emitter {
   private readonly bindings: Bindings;
   private readonly weights: ReadonlyMap<string, HostTensor>;
@@ -59,6 +69,8 @@ class Emitter {
   private readonly writers: ((writer: MessageWriter) => void)[] = [];
   private readonly symbols = new Map<string, string>();
   private inputsOfModel: Tensor[] = [];
+  /** Values that a node or an output of the model reads. */
+  private readonly read = new Set<Tensor>();
 
   constructor(private readonly options: OnnxOptions) {
     this.bindings = options.bindings ?? {};
@@ -66,9 +78,13 @@ class Emitter {
   }
 
   emit(): OnnxModel {
-    const { nodes, leaves } = reachable(Object.values(this.options.outputs));
+    const tensors = Object.values(this.options.outputs);
+    if (tensors.length === 0) throw new AutogradError('a model without outputs computes nothing; name at least one');
+    const { nodes, leaves } = reachable(tensors);
+    for (const tensor of tensors) this.read.add(tensor);
+    for (const node of nodes) for (const input of forwardInputs(node)) if (input) this.read.add(input);
     const symbolsUsed = this.symbolsOf(nodes);
-    const [first] = Object.values(this.options.outputs);
+    const [first] = tensors;
     for (const { tensor } of first.graph.inputs.values())
       if (!leaves.has(tensor) && tensor.shape.some((dim) => namesOf(bind(dim, this.bindings)).some((name) => symbolsUsed.has(name))) && !this.canResolve(symbolsUsed, leaves)) leaves.add(tensor);
     for (const tensor of [...leaves].sort((a, b) => a.id - b.id)) {
@@ -78,8 +94,10 @@ class Emitter {
       if (weight && first.graph.parameters.has(name)) this.initializers.push({ name, dtype: weight.dtype, shape: weight.shape, bytes: bytesOf(weight.data) });
       else this.inputsOfModel.push(tensor);
     }
-    for (const node of nodes) this.node(node);
     const outputs = Object.entries(this.options.outputs);
+    const taken = new Set(this.names.values());
+    for (const [name] of outputs) if (taken.has(name)) throw new AutogradError(`the model reads an input or a parameter '${name}' and also has an output '${name}'; give the output another name`);
+    for (const node of nodes) this.node(node);
     for (const [name, tensor] of outputs) this.write('Identity', [this.nameOf(tensor)], [name], name);
     return { bytes: this.model(outputs), inputs: this.inputsOfModel.map((tensor) => tensor.name!) };
   }
@@ -107,7 +125,7 @@ class Emitter {
   private node(node: Node): void {
     if (node.operation === 'custom') return;
     const outputs = node.outputs.map((output) => {
-      const name = `t${output.id}`;
+      const name = `#${output.id}`;
       this.names.set(output, name);
       return name;
     });
@@ -115,7 +133,22 @@ class Emitter {
       const [output] = node.outputs;
       this.initializers.push({ name: outputs[0], dtype: output.dtype, shape: output.shape as number[], bytes: bytesOf(node.payload.data) });
     } else if (node.payload?.kind === 'dims') this.dims(node.payload.dims, outputs[0]);
-    else this.write(node.operation, node.inputs.map((input) => (input ? this.nameOf(input) : '')), outputs, node.name, node.attributes, node.domain);
+    else
+      this.write(
+        node.operation,
+        node.inputs.map((input, i) => (input ? this.nameOf(node.operation === 'Reshape' && i === 0 ? beforeReshapes(input) : input) : '')),
+        optionalOutputs.has(node.operation) ? this.withoutUnused(node, outputs) : outputs,
+        node.name,
+        node.attributes,
+        node.domain,
+      );
+  }
+
+  /** Statistics that only the gradient reads are left out of a graph without it: the kernels then skip them. */
+  private withoutUnused(node: Node, names: string[]): string[] {
+    const kept = names.map((name, i) => (i === 0 || this.read.has(node.outputs[i]) ? name : ''));
+    while (kept.at(-1) === '') kept.pop();
+    return kept;
   }
 
   private write(operation: string, inputs: string[], outputs: string[], name: string, attributes: Readonly<Record<string, AttributeValue>> = {}, domain = ''): void {
@@ -174,7 +207,7 @@ class Emitter {
     for (const tensor of this.inputsOfModel) {
       const axis = tensor.shape.indexOf(name);
       if (axis < 0) continue;
-      const output = `axis.${name}`;
+      const output = `#axis.${name}`;
       this.write('Shape', [tensor.name!], [output], output, { start: axis, end: axis + 1 });
       this.symbols.set(name, output);
       return output;

@@ -2,7 +2,7 @@ import type { InferenceSession, Tensor as OrtTensor } from 'onnxruntime-node';
 import type { GraphDefinition, Outputs } from './definition.js';
 import { DisposedError, WeightError } from './errors.js';
 import type { InputInfo } from './graph-builder.js';
-import type { HostTensor } from './host-tensor.js';
+import { asFloat32, type HostTensor } from './host-tensor.js';
 import type { Weights } from './initializers.js';
 import { toOnnx } from './onnx-model.js';
 import { bindFeeds, fromOrt, openSession, toOrt, type Feeds, type SessionOptions } from './session.js';
@@ -24,7 +24,10 @@ export class Program {
     const { builder, outputs } = definition.build({ training: false });
     checkWeights(builder.parameters.values(), options.weights);
     const names = options.outputs ?? Object.keys(outputs);
-    const model = toOnnx({ outputs: pickOutputs(outputs, names), weights: options.weights });
+    const model = toOnnx({
+      outputs: pickOutputs(outputs, names),
+      weights: new Map([...builder.parameters.keys()].map((name) => [name, asFloat32(options.weights.get(name)!)])),
+    });
     const used = new Set(model.inputs);
     return new Program(
       await openSession(model.bytes, options),

@@ -22,6 +22,11 @@ export class Tensor {
     readonly name?: string,
   ) {}
 
+  /** What errors call it: the name of an input or a parameter, otherwise of the node that makes it. */
+  get label(): string {
+    return this.name ?? this.producer?.name ?? '';
+  }
+
   get rank(): number {
     return this.shape.length;
   }

@@ -4,7 +4,7 @@ import type { BuiltGraph, GraphDefinition, Outputs } from './definition.js';
 import { bind, type Bindings } from './dim.js';
 import { DisposedError, NonFiniteLossError } from './errors.js';
 import type { InputInfo, ParameterInfo } from './graph-builder.js';
-import { elementCount, type HostTensor } from './host-tensor.js';
+import { asFloat32, elementCount, toFloat32, type HostTensor } from './host-tensor.js';
 import { initialWeights, type Weights } from './initializers.js';
 import { reachable, toOnnx } from './onnx-model.js';
 import type { Optimizer } from './optimizers.js';
@@ -93,13 +93,13 @@ export class Trainer<O extends Outputs = Outputs> {
     );
     const learning = new Set(training.trainable.map(({ name }) => name));
     const frozen = new Map<string, ort.Tensor>();
-    for (const { name } of parameters) if (!learning.has(name)) frozen.set(name, toOrt((given.get(name) ?? fresh.get(name))!));
+    for (const { name } of parameters) if (!learning.has(name)) frozen.set(name, toOrt(asFloat32((given.get(name) ?? fresh.get(name))!)));
     const { leaves } = reachable(Object.values(training.accumulate));
     const dataInputs = modelInputs.filter(({ tensor, noise }) => !noise && leaves.has(tensor));
     const trainer = new Trainer(definition, options, built, training, dataInputs, frozen);
     for (const { name, shape } of training.trainable) {
       const first = given.get(name) ?? fresh.get(name)!;
-      trainer.allocate(name, shape, Float32Array.from(first.data as Float32Array));
+      trainer.allocate(name, shape, toFloat32(first).slice());
       for (const slot of options.optimizer.slots) trainer.allocate(slotName(slot, name), shape);
     }
     return trainer;

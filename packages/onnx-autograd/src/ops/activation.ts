@@ -31,7 +31,7 @@ export const activationRules: Record<string, GradientRule> = {
     return [g!.mul(s.add(y.sub(y.mul(s))))];
   },
   Gelu: ({ inputs: [x], attributes }, [g]) => {
-    if (attributes.approximate === 'none') {
+    if ((attributes.approximate ?? 'none') === 'none') {
       const cumulative = x!.mul(Math.SQRT1_2).erf().mul(0.5).add(0.5);
       const density = x!.square().mul(-0.5).exp().mul(1 / Math.sqrt(2 * Math.PI));
       return [g!.mul(cumulative.add(x!.mul(density)))];

@@ -26,7 +26,7 @@ export interface AttentionOptions {
  */
 export function attention(q: Tensor, k: Tensor, v: Tensor, options: AttentionOptions = {}): Tensor {
   const width = q.shape.at(-1);
-  if (typeof width !== 'number') throw new ShapeError('attention', [q.shape], 'the width of a head must be a number');
+  if (typeof width !== 'number') throw new ShapeError('attention', [q], 'the width of a head must be a number');
   const scale = options.scale ?? 1 / Math.sqrt(width);
   const scores = matmul(q, k, { transposeB: true, scale });
   const biased = options.bias ? scores.add(options.bias) : scores;
@@ -63,7 +63,7 @@ export const maskBias = (visible: Tensor): Tensor => where(visible, visible.grap
 /** [rows, positions, heads * width] to [rows, heads, positions, width]. */
 export function splitHeads(x: Tensor, heads: number): Tensor {
   const [rows, positions, width] = x.shape;
-  if (typeof width !== 'number' || width % heads !== 0) throw new ShapeError('splitHeads', [x.shape], `a width of ${width} does not divide by ${heads} heads`);
+  if (typeof width !== 'number' || width % heads !== 0) throw new ShapeError('splitHeads', [x], `a width of ${width} does not divide by ${heads} heads`);
   return x.reshape([rows, positions, heads, width / heads]).transpose([0, 2, 1, 3]);
 }
 

@@ -19,7 +19,7 @@ const smallest = 1e-38;
  */
 export function linearCrossEntropy(x: Tensor, table: Tensor, targets: Tensor, bias?: Tensor): Tensor {
   if (x.rank !== 2 || table.rank !== 2 || targets.rank !== 1 || x.shape[1] !== table.shape[1] || x.shape[0] !== targets.shape[0])
-    throw new ShapeError('linearCrossEntropy', [x.shape, table.shape, targets.shape], 'give x [N, D], a table [V, D] and targets [N]', table.name);
+    throw new ShapeError('linearCrossEntropy', [x, table, targets], 'give x [N, D], a table [V, D] and targets [N]');
   const [rows] = x.shape;
   const product = matmul(x, table, { transposeB: true });
   const logits = bias ? product.add(bias) : product;
@@ -55,7 +55,7 @@ function pick(values: Tensor, targets: Tensor): Tensor {
  */
 export function crossEntropy(logits: Tensor, targets: Tensor): Tensor {
   if (logits.rank !== 2 || targets.rank !== 1 || logits.shape[0] !== targets.shape[0])
-    throw new ShapeError('crossEntropy', [logits.shape, targets.shape], 'give logits [N, V] and targets [N]', logits.producer?.name);
+    throw new ShapeError('crossEntropy', [logits, targets], 'give logits [N, V] and targets [N]');
   const [rows] = logits.shape;
   const probabilities = logits.softmax();
   const losses = pick(probabilities, targets).maximum(smallest).log().neg();
@@ -71,6 +71,6 @@ export function crossEntropy(logits: Tensor, targets: Tensor): Tensor {
 
 /** Mean of values [N] under weights [N] (0 leaves a row out); 0 when every weight is 0. */
 export function weightedMean(values: Tensor, weights: Tensor): Tensor {
-  if (sizeOf(values.shape) !== sizeOf(weights.shape)) throw new ShapeError('weightedMean', [values.shape, weights.shape], 'one weight per value');
-  return values.mul(weights).sum().div(weights.sum().maximum(1e-12));
+  if (sizeOf(values.shape) !== sizeOf(weights.shape)) throw new ShapeError('weightedMean', [values, weights], 'one weight per value');
+  return values.mul(weights.reshape(values.shape)).sum().div(weights.sum().maximum(1e-12));
 }

@@ -10,8 +10,8 @@ function operand(like: Tensor, other: Tensor | number): Tensor {
 }
 
 function binary(operation: string, a: Tensor, b: Tensor, dtype?: DType): Tensor {
-  if (a.dtype !== b.dtype) throw new ShapeError(operation, [a.shape, b.shape], `element types ${a.dtype} and ${b.dtype} differ; cast one`, a.producer?.name);
-  const shape = broadcastShapes(operation, a.shape, b.shape, (b.producer ?? a.producer)?.name);
+  if (a.dtype !== b.dtype) throw new ShapeError(operation, [a, b], `element types ${a.dtype} and ${b.dtype} differ; cast one`);
+  const shape = broadcastShapes(operation, a.shape, b.shape, [a, b]);
   return a.graph.operator(operation, [a, b], { outputs: [{ dtype: dtype ?? a.dtype, shape }] })[0];
 }
 
@@ -19,7 +19,7 @@ export const add = (a: Tensor, b: Tensor | number): Tensor => (b === 0 ? a : bin
 export const sub = (a: Tensor, b: Tensor | number): Tensor => (b === 0 ? a : binary('Sub', a, operand(a, b)));
 export const mul = (a: Tensor, b: Tensor | number): Tensor => (b === 1 ? a : binary('Mul', a, operand(a, b)));
 export const div = (a: Tensor, b: Tensor | number): Tensor => (b === 1 ? a : binary('Div', a, operand(a, b)));
-export const pow = (a: Tensor, b: Tensor | number): Tensor => (b === 1 ? a : b === 2 ? mul(a, a) : binary('Pow', a, operand(a, b)));
+export const pow = (a: Tensor, b: Tensor | number): Tensor => (b === 1 ? a : b === 2 ? mul(a, a) : b === 0 ? a.graph.filled(a.shape, 1) : binary('Pow', a, operand(a, b)));
 export const maximum = (a: Tensor, b: Tensor | number): Tensor => binary('Max', a, operand(a, b));
 export const minimum = (a: Tensor, b: Tensor | number): Tensor => binary('Min', a, operand(a, b));
 export const compare = (operation: string, a: Tensor, b: Tensor | number): Tensor => binary(operation, a, operand(a, b), 'bool');
@@ -35,7 +35,9 @@ export const stopGradient = (x: Tensor): Tensor => x.graph.custom([], [x], () =>
 
 /** condition ? a : b, broadcasting all three. */
 export function where(condition: Tensor, a: Tensor, b: Tensor): Tensor {
-  const shape = broadcastShapes('where', broadcastShapes('where', condition.shape, a.shape), b.shape);
+  if (condition.dtype !== 'bool' || a.dtype !== b.dtype)
+    throw new ShapeError('where', [condition, a, b], `the condition is ${condition.dtype} and must be bool; the values are ${a.dtype} and ${b.dtype} and must agree`);
+  const shape = broadcastShapes('where', broadcastShapes('where', condition.shape, a.shape, [condition, a, b]), b.shape, [condition, a, b]);
   return a.graph.operator('Where', [condition, a, b], { outputs: [{ dtype: a.dtype, shape }] })[0];
 }
 

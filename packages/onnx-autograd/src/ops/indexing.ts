@@ -4,7 +4,7 @@ import type { GradientRule } from '../graph-builder.js';
 import type { Tensor } from '../tensor.js';
 
 const isIndex = (operation: string, x: Tensor, indices: Tensor): void => {
-  if (indices.dtype !== 'int32' && indices.dtype !== 'int64') throw new ShapeError(operation, [x.shape, indices.shape], `indices are ${indices.dtype}, and must be int32 or int64`, indices.name);
+  if (indices.dtype !== 'int32' && indices.dtype !== 'int64') throw new ShapeError(operation, [x, indices], `indices are ${indices.dtype}, and must be int32 or int64`);
 };
 
 export function gather(x: Tensor, indices: Tensor): Tensor {
@@ -15,7 +15,7 @@ export function gather(x: Tensor, indices: Tensor): Tensor {
 export function gatherElements(x: Tensor, indices: Tensor): Tensor {
   isIndex('gatherElements', x, indices);
   if (indices.rank !== x.rank || indices.shape.some((dim, i) => i < x.rank - 1 && dim !== x.shape[i]))
-    throw new ShapeError('gatherElements', [x.shape, indices.shape], 'they may differ in the last axis alone', indices.name);
+    throw new ShapeError('gatherElements', [x, indices], 'they may differ in the last axis alone');
   return x.graph.operator('GatherElements', [x, indices], { attributes: { axis: x.rank - 1 }, outputs: [{ dtype: x.dtype, shape: indices.shape }] })[0];
 }
 

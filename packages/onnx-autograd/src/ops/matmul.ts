@@ -14,13 +14,12 @@ export interface MatmulOptions {
 }
 
 export function matmul(a: Tensor, b: Tensor, { transposeA = false, transposeB = false, scale = 1 }: MatmulOptions = {}): Tensor {
-  const label = b.producer?.name ?? b.name;
-  if (a.rank < 2 || b.rank < 2) throw new ShapeError('matmul', [a.shape, b.shape], 'both need two axes or more', label);
+  if (a.rank < 2 || b.rank < 2) throw new ShapeError('matmul', [a, b], 'both need two axes or more');
   const [rows, inner] = transposeA ? [a.shape.at(-1)!, a.shape.at(-2)!] : [a.shape.at(-2)!, a.shape.at(-1)!];
   const [innerB, columns] = transposeB ? [b.shape.at(-1)!, b.shape.at(-2)!] : [b.shape.at(-2)!, b.shape.at(-1)!];
   if (inner !== innerB)
-    throw new ShapeError('matmul', [a.shape, b.shape], `inner axes ${inner} and ${innerB} differ${transposeA || transposeB ? ' (after transposing)' : ''}`, label);
-  const shape = [...broadcastShapes('matmul', a.shape.slice(0, -2), b.shape.slice(0, -2), label), rows, columns];
+    throw new ShapeError('matmul', [a, b], `inner axes ${inner} and ${innerB} differ${transposeA || transposeB ? ' (after transposing)' : ''}`);
+  const shape = [...broadcastShapes('matmul', a.shape.slice(0, -2), b.shape.slice(0, -2), [a, b]), rows, columns];
   const outputs = [{ dtype: a.dtype, shape }];
   if (a.rank === 2 && b.rank === 2 && (transposeA || transposeB || scale !== 1))
     return a.graph.operator('Gemm', [a, b], { attributes: { transA: +transposeA, transB: +transposeB, alpha: float(scale) }, outputs })[0];
@@ -38,7 +37,7 @@ export function matmul(a: Tensor, b: Tensor, { transposeA = false, transposeB = 
 export function linear(x: Tensor, weight: Tensor, bias?: Tensor): Tensor {
   const [inner, width] = weight.shape;
   if (weight.rank !== 2 || x.shape.at(-1) !== inner || (bias && (bias.rank !== 1 || bias.shape[0] !== width)))
-    throw new ShapeError('linear', [x.shape, weight.shape, ...(bias ? [bias.shape] : [])], `the last axis, ${x.shape.at(-1)}, must be the weight's first, ${inner}, and the bias [${width}]`, weight.name);
+    throw new ShapeError('linear', [x, weight, ...(bias ? [bias] : [])], `the last axis, ${x.shape.at(-1)}, must be the weight's first, ${inner}, and the bias [${width}]`);
   if (!bias) return matmul(x, weight);
   const flat = x.reshape([sizeOf(x.shape.slice(0, -1)), inner]);
   const [y] = x.graph.operator('Gemm', [flat, weight, bias], {

@@ -5,7 +5,7 @@ import { unbroadcast } from '../broadcast.js';
 
 function checkWidth(operation: string, x: Tensor, ...weights: Tensor[]): void {
   for (const weight of weights)
-    if (weight.rank !== 1 || weight.shape[0] !== x.shape.at(-1)) throw new ShapeError(operation, [x.shape, weight.shape], 'the weight must have the width of the last axis', weight.name);
+    if (weight.rank !== 1 || weight.shape[0] !== x.shape.at(-1)) throw new ShapeError(operation, [x, weight], 'the weight must have the width of the last axis');
 }
 
 /** (x - mean) / sqrt(variance + epsilon) * weight + bias over the last axis (Ba et al. 2016). */

@@ -8,7 +8,7 @@ function normalizeAxes(operation: string, x: Tensor, axes?: number | readonly nu
   const list = axes === undefined ? x.shape.map((_, i) => i) : typeof axes === 'number' ? [axes] : [...axes];
   return list.map((axis) => {
     const positive = axis < 0 ? axis + x.rank : axis;
-    if (positive < 0 || positive >= x.rank) throw new ShapeError(operation, [x.shape], `there is no axis ${axis}`, x.producer?.name);
+    if (positive < 0 || positive >= x.rank) throw new ShapeError(operation, [x], `there is no axis ${axis}`);
     return positive;
   });
 }

@@ -6,7 +6,7 @@ import type { Tensor } from '../tensor.js';
 
 const axisOf = (operation: string, x: Tensor, axis: number, rank = x.rank): number => {
   const positive = axis < 0 ? axis + rank : axis;
-  if (positive < 0 || positive >= rank) throw new ShapeError(operation, [x.shape], `there is no axis ${axis}`, x.producer?.name);
+  if (positive < 0 || positive >= rank) throw new ShapeError(operation, [x], `there is no axis ${axis}`);
   return positive;
 };
 
@@ -16,24 +16,24 @@ export function reshape(x: Tensor, target: readonly Dim[]): Tensor {
   const shape = target.map((dim) => {
     if (dim !== -1) return canonical(dim);
     const rest = divideDims(total, known);
-    if (rest === undefined) throw new ShapeError('reshape', [x.shape, target], `${total} elements do not divide by ${known}`, x.producer?.name);
+    if (rest === undefined) throw new ShapeError('reshape', [x, target], `${total} elements do not divide by ${known}`);
     return rest;
   });
-  if (sizeOf(shape) !== total) throw new ShapeError('reshape', [x.shape, target], `${total} elements become ${sizeOf(shape)}`, x.producer?.name);
+  if (sizeOf(shape) !== total) throw new ShapeError('reshape', [x, target], `${total} elements become ${sizeOf(shape)}`);
   if (sameShape(shape, x.shape)) return x;
-  if (x.producer?.operation === 'Reshape') return reshape(x.producer.inputs[0]!, shape);
   return x.graph.operator('Reshape', [x, x.graph.dims(shape)], { outputs: [{ dtype: x.dtype, shape }] })[0];
 }
 
 export function transpose(x: Tensor, permutation?: readonly number[]): Tensor {
   const perm = permutation?.map((axis) => axisOf('transpose', x, axis)) ?? x.shape.map((_, i) => x.rank - 1 - i);
-  if (perm.length !== x.rank || new Set(perm).size !== x.rank) throw new ShapeError('transpose', [x.shape], `[${perm}] is no permutation of its axes`, x.producer?.name);
+  if (perm.length !== x.rank || new Set(perm).size !== x.rank) throw new ShapeError('transpose', [x], `[${perm}] is no permutation of its axes`);
   if (perm.every((axis, i) => axis === i)) return x;
   return x.graph.operator('Transpose', [x], { attributes: { perm }, outputs: [{ dtype: x.dtype, shape: perm.map((axis) => x.shape[axis]) }] })[0];
 }
 
 export function expand(x: Tensor, target: readonly Dim[]): Tensor {
-  const shape = broadcastShapes('expand', x.shape, target.map(canonical), x.producer?.name);
+  const shape = target.map(canonical);
+  if (!sameShape(broadcastShapes('expand', x.shape, shape, [x, target]), shape)) throw new ShapeError('expand', [x, target], 'an axis can grow from 1 only');
   if (sameShape(shape, x.shape)) return x;
   return x.graph.operator('Expand', [x, x.graph.dims(shape)], { outputs: [{ dtype: x.dtype, shape }] })[0];
 }
@@ -45,7 +45,7 @@ export function unsqueeze(x: Tensor, axis: number): Tensor {
 
 export function squeeze(x: Tensor, axis: number): Tensor {
   const at = axisOf('squeeze', x, axis);
-  if (x.shape[at] !== 1) throw new ShapeError('squeeze', [x.shape], `axis ${axis} is ${x.shape[at]}, not 1`, x.producer?.name);
+  if (x.shape[at] !== 1) throw new ShapeError('squeeze', [x], `axis ${axis} is ${x.shape[at]}, not 1`);
   return reshape(x, x.shape.filter((_, i) => i !== at));
 }
 
@@ -53,9 +53,10 @@ export function slice(x: Tensor, axis: number, start: Dim, end: Dim): Tensor {
   const at = axisOf('slice', x, axis);
   const size = x.shape[at];
   if (start === 0 && canonical(end) === size) return x;
+  if (typeof start === 'number' && start < 0) throw new ShapeError('slice', [x], `a start of ${start} is before axis ${axis}`);
   const length = subtractDims(end, start);
-  if (typeof length === 'number' && length < 0) throw new ShapeError('slice', [x.shape], `${start}..${end} of axis ${axis} is empty`, x.producer?.name);
-  if (typeof end === 'number' && typeof size === 'number' && end > size) throw new ShapeError('slice', [x.shape], `${start}..${end} runs past axis ${axis}`, x.producer?.name);
+  if (typeof length === 'number' && length < 0) throw new ShapeError('slice', [x], `${start}..${end} of axis ${axis} is empty`);
+  if (typeof end === 'number' && typeof size === 'number' && end > size) throw new ShapeError('slice', [x], `${start}..${end} runs past axis ${axis}`);
   const shape = x.shape.map((dim, i) => (i === at ? length : dim));
   return x.graph.operator('Slice', [x, x.graph.dims([start]), x.graph.dims([end]), x.graph.constant([at], [1], 'int64')], {
     outputs: [{ dtype: x.dtype, shape }],
@@ -65,7 +66,7 @@ export function slice(x: Tensor, axis: number, start: Dim, end: Dim): Tensor {
 export function split(x: Tensor, axis: number, sizes: readonly number[]): Tensor[] {
   const at = axisOf('split', x, axis);
   const total = sizes.reduce((a, b) => a + b, 0);
-  if (total !== x.shape[at]) throw new ShapeError('split', [x.shape], `parts of ${sizes.join(' + ')} do not make axis ${axis}`, x.producer?.name);
+  if (total !== x.shape[at]) throw new ShapeError('split', [x], `parts of ${sizes.join(' + ')} do not make axis ${axis}`);
   if (sizes.length === 1) return [x];
   return x.graph.operator('Split', [x, x.graph.constant(sizes, [sizes.length], 'int64')], {
     attributes: { axis: at },
@@ -80,7 +81,7 @@ export function concat(tensors: readonly Tensor[], axis: number): Tensor {
   const at = axisOf('concat', first, axis);
   for (const tensor of tensors)
     if (tensor.rank !== first.rank || tensor.shape.some((dim, i) => i !== at && dim !== first.shape[i]))
-      throw new ShapeError('concat', [first.shape, tensor.shape], `they differ off axis ${axis}`, tensor.producer?.name ?? tensor.name);
+      throw new ShapeError('concat', [first, tensor], `they differ off axis ${axis}`);
   const shape = first.shape.map((dim, i) => (i === at ? tensors.map((tensor) => tensor.shape[at]).reduce(addDims) : dim));
   return first.graph.operator('Concat', tensors, { attributes: { axis: at }, outputs: [{ dtype: first.dtype, shape }] })[0];
 }
