@@ -2,8 +2,10 @@ export { popularity, markov, itemKnn, mix, mostFrequentGenre } from './baselines
 export type { MixOptions } from './baselines.js';
 export { blend, rankTransform, zScores, logScores } from './blend.js';
 export type { BlendOptions, ScoreTransform } from './blend.js';
+export { corpusBleu } from './bleu.js';
 export { bootstrap } from './bootstrap.js';
 export type { BootstrapOptions, Interval } from './bootstrap.js';
+export { chrf, corpusChrf } from './chrf.js';
 export { accuracy, averagePrecision, confusion, logLoss, macroF1, rocAuc } from './classification-metrics.js';
 export { count } from './counts.js';
 export type { Counts, SparseRow } from './counts.js';
@@ -18,6 +20,7 @@ export { checkLog, interactions, interactionsFromRows, UNKNOWN_ITEM } from './in
 export type { CatalogueItem, EventColumnsLike, InteractionLog, InteractionRow, InteractionsOptions } from './interaction-log.js';
 export { machineDescription } from './machine.js';
 export type { MachineDescription } from './machine.js';
+export { normalCdf, normalQuantile } from './normal-distribution.js';
 export { benjaminiHochberg, holm } from './multiple-testing.js';
 export type { Outcome } from './outcome.js';
 export { permutation, random } from './random.js';
@@ -37,6 +40,8 @@ export type {
   TrainingRecord,
   Versus,
 } from './report-types.js';
+export { rouge } from './rouge.js';
+export type { Overlap, RougeScores } from './rouge.js';
 export { measureScaling } from './scaling.js';
 export type { ScalingFigures, ScalingOptions, ScalingRequest, ScalingRow, ScalingSample } from './scaling.js';
 export { signFlipTest } from './sign-flip.js';
