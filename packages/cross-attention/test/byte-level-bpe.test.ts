@@ -84,6 +84,27 @@ describe('a tokenizer trained here', () => {
     );
   });
 
+  test('remembered words give the ids that transformers.js gives for the whole text', () => {
+    const tokenizer = train(titles);
+    const plain = awkward.filter((text) => !text.includes('<|'));
+    for (const text of [...plain, ...titles, plain.join(' '), titles.join('\n')]) {
+      for (let twice = 0; twice < 2; twice++)
+        expect(tokenizer.encode(text)).toEqual(tokenizer.encode(text, { specialTokens: 'parse' }));
+    }
+    const piece = fc.oneof(
+      fc.constantFrom(' ', '  ', '\n', '\t', "'s", "'", "'ll", 'The', '(1995)', '7', 'é', '映画', '!', '\u00a0'),
+      fc.string({ unit: 'grapheme', maxLength: 3 }),
+    );
+    fc.assert(
+      fc.property(fc.array(piece), (pieces) => {
+        const text = pieces.join('');
+        fc.pre(!text.includes('<|'));
+        expect(tokenizer.encode(text)).toEqual(tokenizer.encode(text, { specialTokens: 'parse' }));
+      }),
+      { numRuns: 300 },
+    );
+  });
+
   test('writes its own text in fewer tokens than bytes, with ids below its size', () => {
     const tokenizer = train(titles);
     const ids = titles.flatMap((title) => tokenizer.encode(title));

@@ -1,7 +1,11 @@
 import { readFile } from 'node:fs/promises';
 import path from 'node:path';
 import { PreTrainedTokenizer } from '@huggingface/transformers';
+import { wordPattern } from './byte-alphabet.js';
 import type { TokenizerFiles } from './byte-level-bpe.js';
+
+/** Most words whose ids are remembered: a few tens of megabytes at the worst. */
+const maximumWords = 100_000;
 
 const marker = Symbol.for('@user-llm/cross-attention/TokenizerError');
 
@@ -59,6 +63,8 @@ export class TextTokenizer {
   readonly files: TokenizerFiles;
   readonly #tokenizer: PreTrainedTokenizer;
   readonly #special: RegExp | undefined;
+  /** The ids of words seen before, where a tokenizer treats each word by itself. */
+  readonly #words: Map<string, readonly number[]> | undefined;
 
   private constructor(files: TokenizerFiles, source: string) {
     let tokenizer: PreTrainedTokenizer;
@@ -81,6 +87,7 @@ export class TextTokenizer {
     }
     this.files = files;
     this.#tokenizer = tokenizer;
+    this.#words = isPlainByteLevel(files['tokenizer.json']) ? new Map() : undefined;
     this.eos = eos;
     this.bos = tokenId(tokenizer.bos_token_id);
     this.pad = tokenId(tokenizer.pad_token_id) ?? eos;
@@ -117,8 +124,25 @@ export class TextTokenizer {
 
   /** The ids of a text, without any token before or after it. */
   encode(text: string, options: EncodeOptions = {}): number[] {
-    const parts = options.specialTokens === 'parse' || this.#special === undefined ? [text] : cutInside(text, this.#special);
-    return parts.flatMap((part) => this.#tokenizer.encode(part, { add_special_tokens: false }));
+    if (options.specialTokens === 'parse') return this.#tokenizer.encode(text, { add_special_tokens: false });
+    const parts = this.#special === undefined ? [text] : cutInside(text, this.#special);
+    return parts.flatMap((part) => this.#encodePart(part));
+  }
+
+  #encodePart(text: string): number[] {
+    const encode = (part: string) => this.#tokenizer.encode(part, { add_special_tokens: false });
+    const known = this.#words;
+    if (known === undefined) return encode(text);
+    const ids: number[] = [];
+    for (const word of text.match(wordPattern) ?? []) {
+      let found = known.get(word);
+      if (found === undefined) {
+        found = encode(word);
+        if (known.size < maximumWords) known.set(word, found);
+      }
+      for (const id of found) ids.push(id);
+    }
+    return ids;
   }
 
   /** The text of some ids. Special tokens are left out unless `specialTokens` is true. */
@@ -176,6 +200,31 @@ function withPlainTokens(config: Readonly<Record<string, unknown>>): Record<stri
     if (typeof value === 'object' && value !== null && 'content' in value) plain[key] = value.content;
   }
   return plain;
+}
+
+/** Byte-level BPE with GPT-2's words and nothing else, as it is trained here: then a text's ids are those of its words in a row. */
+function isPlainByteLevel(json: Readonly<Record<string, unknown>>): boolean {
+  const {
+    normalizer,
+    pre_tokenizer: words,
+    model,
+    added_tokens: added,
+  } = json as {
+    normalizer?: unknown;
+    pre_tokenizer?: { type?: string; add_prefix_space?: boolean; use_regex?: boolean } | null;
+    model?: { type?: string; continuing_subword_prefix?: unknown; end_of_word_suffix?: unknown };
+    added_tokens?: { special?: boolean }[];
+  };
+  return (
+    normalizer == null &&
+    words?.type === 'ByteLevel' &&
+    words.add_prefix_space === false &&
+    words.use_regex !== false &&
+    model?.type === 'BPE' &&
+    !model.continuing_subword_prefix &&
+    !model.end_of_word_suffix &&
+    (added ?? []).every(({ special }) => special === true)
+  );
 }
 
 function tokenId(id: unknown): number | undefined {
