@@ -86,8 +86,10 @@ export class NonFiniteLossError extends AutogradError {
   constructor(
     readonly step: number,
     readonly loss: number,
+    /** `loss`, or the norm of the gradients where they are clipped. */
+    readonly quantity = 'loss',
   ) {
-    super(`the loss is ${loss} at step ${step}; lower the learning rate, clip the gradients, or look for an empty target in the batch`);
+    super(`the ${quantity} is ${loss} at step ${step}; the weights are as they were before it; lower the learning rate, clip the gradients, or look for an empty target in the batch`);
   }
 }
 

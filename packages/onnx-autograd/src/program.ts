@@ -1,10 +1,10 @@
 import type { InferenceSession, Tensor as OrtTensor } from 'onnxruntime-node';
 import type { GraphDefinition, Outputs } from './definition.js';
-import { DisposedError, WeightError } from './errors.js';
+import { AutogradError, DisposedError, WeightError } from './errors.js';
 import type { InputInfo } from './graph-builder.js';
 import { asFloat32, type HostTensor } from './host-tensor.js';
 import type { Weights } from './initializers.js';
-import { toOnnx } from './onnx-model.js';
+import { reachable, toOnnx } from './onnx-model.js';
 import { bindFeeds, fromOrt, openSession, toOrt, type Feeds, type SessionOptions } from './session.js';
 
 export interface ProgramOptions extends SessionOptions {
@@ -18,27 +18,29 @@ export class Program {
   private constructor(
     private session: InferenceSession | null,
     private readonly inputs: readonly InputInfo[],
+    /** All inputs of the model, also those that the chosen outputs do not read. */
+    private readonly known: ReadonlySet<string>,
   ) {}
 
   static async create(definition: GraphDefinition, options: ProgramOptions): Promise<Program> {
     const { builder, outputs } = definition.build({ training: false });
-    checkWeights(builder.parameters.values(), options.weights);
-    const names = options.outputs ?? Object.keys(outputs);
-    const model = toOnnx({
-      outputs: pickOutputs(outputs, names),
-      weights: new Map([...builder.parameters.keys()].map((name) => [name, asFloat32(options.weights.get(name)!)])),
-    });
+    const picked = pickOutputs(outputs, options.outputs ?? Object.keys(outputs));
+    const { leaves } = reachable(Object.values(picked));
+    const parameters = [...builder.parameters.values()].filter(({ tensor }) => leaves.has(tensor));
+    checkWeights(parameters, options.weights);
+    const model = toOnnx({ outputs: picked, weights: new Map(parameters.map(({ name }) => [name, asFloat32(options.weights.get(name)!)])) });
     const used = new Set(model.inputs);
     return new Program(
       await openSession(model.bytes, options),
       [...builder.inputs.values()].filter(({ name }) => used.has(name)),
+      new Set(builder.inputs.keys()),
     );
   }
 
   /** Runs once. The returned arrays are the caller's. */
   async run(feeds: Feeds): Promise<Record<string, HostTensor>> {
     if (!this.session) throw new DisposedError('program');
-    bindFeeds(this.inputs, feeds);
+    bindFeeds(this.inputs, feeds, this.known);
     const tensors: Record<string, OrtTensor> = {};
     for (const { name } of this.inputs) tensors[name] = toOrt(feeds[name]);
     const results = await this.session.run(tensors);
@@ -60,7 +62,7 @@ export function pickOutputs<O extends Outputs>(outputs: O, names: readonly strin
   return Object.fromEntries(
     names.map((name) => {
       const tensor = outputs[name];
-      if (!tensor) throw new WeightError(name, `the model has no such output; it has ${Object.keys(outputs).join(', ')}`);
+      if (!tensor) throw new AutogradError(`the model has no output '${name}'; it has ${Object.keys(outputs).join(', ')}`);
       return [name, tensor];
     }),
   );

@@ -77,11 +77,18 @@ export class Random {
     const threshold = Math.round(rate * 65536);
     const keep = 65536 / (65536 - threshold);
     const even = mask.length & ~1;
+    // uint32() with its state in local variables: masks are millions of numbers at every step.
+    let { a, b, c, counter } = this;
     for (let i = 0; i < even; i += 2) {
-      const bits = this.uint32();
+      const bits = (a + b + counter) | 0;
+      counter = (counter + 1) | 0;
+      a = b ^ (b >>> 9);
+      b = (c + (c << 3)) | 0;
+      c = (((c << 21) | (c >>> 11)) + bits) | 0;
       mask[i] = (bits & 0xffff) < threshold ? 0 : keep;
       mask[i + 1] = bits >>> 16 < threshold ? 0 : keep;
     }
+    Object.assign(this, { a, b, c, counter });
     if (even < mask.length) mask[even] = this.uint32() >>> 16 < threshold ? 0 : keep;
   }
 }

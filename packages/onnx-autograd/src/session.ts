@@ -1,6 +1,6 @@
 import * as ort from 'onnxruntime-node';
 import { availableParallelism } from 'node:os';
-import { bind, type Bindings, type Dim } from './dim.js';
+import { bind, namesOf, type Bindings, type Dim } from './dim.js';
 import { FeedError } from './errors.js';
 import type { HostTensor, DType, TypedArray } from './host-tensor.js';
 
@@ -31,8 +31,14 @@ export const toOrt = ({ dtype, data, shape }: HostTensor): ort.Tensor => new ort
 
 export const fromOrt = (tensor: ort.Tensor): HostTensor => ({ dtype: tensor.type as DType, data: tensor.data as TypedArray, shape: tensor.dims });
 
-/** Checks feeds against the inputs' shapes and finds the size of every named axis. */
-export function bindFeeds(inputs: Iterable<{ name: string; shape: readonly Dim[]; dtype: DType }>, feeds: Feeds): Record<string, number> {
+/**
+ * Checks feeds against the inputs' shapes and finds the size of every named axis.
+ *
+ * @param known names that may be fed, beside those of `inputs`
+ */
+export function bindFeeds(inputs: readonly { name: string; shape: readonly Dim[]; dtype: DType }[], feeds: Feeds, known: ReadonlySet<string>): Record<string, number> {
+  for (const name of Object.keys(feeds))
+    if (!known.has(name)) throw new FeedError(name, `is no input of the model; it takes ${inputs.map((input) => input.name).join(', ')}`);
   const bindings: Record<string, number> = {};
   const from: Record<string, string> = {};
   const composite: { name: string; dim: Dim; size: number }[] = [];
@@ -53,6 +59,16 @@ export function bindFeeds(inputs: Iterable<{ name: string; shape: readonly Dim[]
         from[dim] ??= name;
       } else composite.push({ name, dim, size });
     });
+  }
+  // An axis that stands in products alone ('2*rows') is found by division.
+  for (const { dim, size } of composite) {
+    const unknown = namesOf(dim).filter((name) => bindings[name] === undefined);
+    if (unknown.length !== 1) continue;
+    const [name] = unknown;
+    const one = Number(bind(dim, { ...bindings, [name]: 1 }));
+    const zero = Number(bind(dim, { ...bindings, [name]: 0 }));
+    const solved = (size - zero) / (one - zero);
+    if (Number.isInteger(solved) && solved >= 0) bindings[name] = solved;
   }
   for (const { name, dim, size } of composite) {
     const expected = bind(dim, bindings);

@@ -2,7 +2,7 @@ import * as ort from 'onnxruntime-node';
 import { loadCheckpoint, saveCheckpoint, type TrainingState } from './checkpoint.js';
 import type { BuiltGraph, GraphDefinition, Outputs } from './definition.js';
 import { bind, type Bindings } from './dim.js';
-import { DisposedError, NonFiniteLossError } from './errors.js';
+import { AutogradError, DisposedError, NonFiniteLossError } from './errors.js';
 import type { InputInfo, ParameterInfo } from './graph-builder.js';
 import { asFloat32, elementCount, toFloat32, type HostTensor } from './host-tensor.js';
 import { initialWeights, type Weights } from './initializers.js';
@@ -13,7 +13,7 @@ import { Random } from './random.js';
 import { writeSafetensors } from './safetensors.js';
 import { constantRate, type Schedule } from './schedules.js';
 import { bindFeeds, bucketKey, fromOrt, openSession, toOrt, type Feeds, type SessionOptions } from './session.js';
-import { accumulatedName, averageInput, learningRateInput, nextName, slotName, stepInput, trainingGraph, type TrainingGraph } from './training-graph.js';
+import { accumulatedName, averageInput, learningRateInput, nextName, slotName, stepInput, gradientNorm, trainingGraph, type TrainingGraph } from './training-graph.js';
 
 export interface TrainerOptions<O extends Outputs> extends SessionOptions {
   /** The scalar output to minimize. */
@@ -59,6 +59,7 @@ export class Trainer<O extends Outputs = Outputs> {
   private spare = new Map<string, ort.Tensor>();
   private accumulators: AccumulatorPair | undefined;
   private completed = 0;
+  private busy = false;
   private disposed = false;
 
   private constructor(
@@ -68,6 +69,8 @@ export class Trainer<O extends Outputs = Outputs> {
     private readonly training: TrainingGraph,
     /** The inputs that a batch must feed. */
     private readonly dataInputs: readonly InputInfo[],
+    /** Every input that the model declares: those that the loss does not read may be fed too. */
+    private readonly modelInputs: ReadonlySet<string>,
     private readonly frozen: Map<string, ort.Tensor>,
   ) {}
 
@@ -96,7 +99,7 @@ export class Trainer<O extends Outputs = Outputs> {
     for (const { name } of parameters) if (!learning.has(name)) frozen.set(name, toOrt(asFloat32((given.get(name) ?? fresh.get(name))!)));
     const { leaves } = reachable(Object.values(training.accumulate));
     const dataInputs = modelInputs.filter(({ tensor, noise }) => !noise && leaves.has(tensor));
-    const trainer = new Trainer(definition, options, built, training, dataInputs, frozen);
+    const trainer = new Trainer(definition, options, built, training, dataInputs, new Set(modelInputs.map(({ name }) => name)), frozen);
     for (const { name, shape } of training.trainable) {
       const first = given.get(name) ?? fresh.get(name)!;
       trainer.allocate(name, shape, toFloat32(first).slice());
@@ -120,15 +123,25 @@ export class Trainer<O extends Outputs = Outputs> {
     return this.training.trainable;
   }
 
-  /** One optimizer step. On an error nothing has changed. */
+  /** One optimizer step. On an error nothing has changed. One at a time: the next may begin when this one is done. */
   async step(feeds: StepFeeds): Promise<StepResult> {
     this.assertAlive();
+    if (this.busy) throw new AutogradError('the trainer is in the middle of a step; await it before the next');
+    this.busy = true;
+    try {
+      return await this.nextStep(feeds);
+    } finally {
+      this.busy = false;
+    }
+  }
+
+  private async nextStep(feeds: StepFeeds): Promise<StepResult> {
     const step = this.completed + 1;
     const learningRate = this.options.optimizer.learningRate * (this.options.schedule ?? constantRate())(step);
     const scalars = { [learningRateInput]: scalar(learningRate), [stepInput]: scalar(step) };
     const batches = Array.isArray(feeds) ? (feeds as readonly Feeds[]) : [feeds as Feeds];
     const results = batches.length === 1 ? await this.wholeStep(batches[0], step, scalars) : await this.accumulatedStep(batches, step, scalars);
-    if (!Number.isFinite(results.loss)) throw new NonFiniteLossError(step, results.loss);
+    for (const [name, value] of Object.entries(results)) if ((name === 'loss' || name === gradientNorm) && !Number.isFinite(value)) throw new NonFiniteLossError(step, value, name);
     [this.current, this.spare] = [this.spare, this.current];
     this.completed = step;
     const { loss, ...metrics } = results;
@@ -184,7 +197,7 @@ export class Trainer<O extends Outputs = Outputs> {
     extra: Record<string, ort.Tensor>,
     fetches: Record<string, ort.Tensor | null>,
   ): Promise<Record<string, number> & { loss: number }> {
-    const bindings = kind === 'apply' ? {} : bindFeeds(this.dataInputs, feeds);
+    const bindings = kind === 'apply' ? {} : bindFeeds(this.dataInputs, feeds, this.modelInputs);
     const { session, inputs } = await this.session(kind, outputs, bindings);
     const tensors: Record<string, ort.Tensor> = {};
     for (const name of inputs) {
@@ -228,17 +241,24 @@ export class Trainer<O extends Outputs = Outputs> {
   async *run(source: BatchSource, options: { signal?: AbortSignal; steps?: number } = {}): AsyncGenerator<StepResult, void, undefined> {
     const checkpoint = this.options.checkpoint;
     const limit = options.steps ?? Infinity;
-    const next = batchReader(source);
-    while (this.completed < limit) {
-      if (options.signal?.aborted) {
-        if (checkpoint) await this.saveCheckpoint(checkpoint.file);
-        options.signal.throwIfAborted();
+    const batches = batchReader(source);
+    const stopIfAborted = async (): Promise<void> => {
+      if (!options.signal?.aborted) return;
+      if (checkpoint) await this.saveCheckpoint(checkpoint.file);
+      options.signal.throwIfAborted();
+    };
+    try {
+      while (this.completed < limit) {
+        await stopIfAborted();
+        const feeds = await batches.next(this.completed + 1);
+        if (feeds === null) break;
+        await stopIfAborted();
+        const result = await this.step(feeds);
+        if (checkpoint?.everySteps && result.step % checkpoint.everySteps === 0) await this.saveCheckpoint(checkpoint.file);
+        yield result;
       }
-      const feeds = await next(this.completed + 1);
-      if (feeds === null) break;
-      const result = await this.step(feeds);
-      if (checkpoint?.everySteps && result.step % checkpoint.everySteps === 0) await this.saveCheckpoint(checkpoint.file);
-      yield result;
+    } finally {
+      await batches.close();
     }
   }
 
@@ -258,6 +278,7 @@ export class Trainer<O extends Outputs = Outputs> {
     bindFeeds(
       [...builder.inputs.values()].filter(({ name }) => used.includes(name)),
       feeds,
+      new Set(builder.inputs.keys()),
     );
     const tensors = Object.fromEntries(used.map((name) => [name, this.current.get(name) ?? this.frozen.get(name) ?? toOrt(feeds[name])]));
     const results = await opened.session.run(tensors);
@@ -328,11 +349,16 @@ type AccumulatorPair = [Map<string, ort.Tensor>, Map<string, ort.Tensor>];
 
 const scalar = (value: number): ort.Tensor => new ort.Tensor('float32', Float32Array.of(value), []);
 
-function batchReader(source: BatchSource): (step: number) => Promise<StepFeeds | null> {
-  if (typeof source === 'function') return async (step) => source(step);
+function batchReader(source: BatchSource): { next(step: number): Promise<StepFeeds | null>; close(): Promise<void> } {
+  if (typeof source === 'function') return { next: async (step) => source(step), close: async () => undefined };
   const iterator = Symbol.asyncIterator in source ? source[Symbol.asyncIterator]() : source[Symbol.iterator]();
-  return async () => {
-    const { done, value } = await iterator.next();
-    return done ? null : value;
+  return {
+    async next() {
+      const { done, value } = await iterator.next();
+      return done ? null : value;
+    },
+    async close() {
+      await iterator.return?.();
+    },
   };
 }

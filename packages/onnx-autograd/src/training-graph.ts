@@ -3,12 +3,15 @@ import { AutogradError } from './errors.js';
 import { gradients } from './gradients.js';
 import type { ParameterInfo } from './graph-builder.js';
 import type { Optimizer } from './optimizers.js';
+import { pickOutputs } from './program.js';
 import type { Tensor } from './tensor.js';
 
 /** The names of what a training step reads and writes beside the model's own inputs. */
 export const learningRateInput = 'optimizer.learning_rate';
 export const stepInput = 'optimizer.step';
 export const averageInput = 'optimizer.average';
+/** The metric that clipping reports. */
+export const gradientNorm = 'gradientNorm';
 export const slotName = (slot: string, parameter: string): string => `${slot}/${parameter}`;
 export const nextName = (name: string): string => `next/${name}`;
 export const accumulatedName = (parameter: string): string => `accumulated/${parameter}`;
@@ -32,7 +35,8 @@ export function trainingGraph(
   if (!loss) throw new AutogradError(`the model has no output '${options.minimize}' to minimize; it has ${Object.keys(outputs).join(', ')}`);
   const trainable = [...builder.parameters.values()].filter(({ name }) => options.trainable(name));
   if (trainable.length === 0) throw new AutogradError('no parameter is trainable; look at the `trainable` option and the names of the parameters');
-  const metrics = Object.fromEntries(options.metrics.map((name) => [name, outputs[name]]));
+  const metrics = pickOutputs(outputs, options.metrics);
+  for (const [name, { shape }] of Object.entries({ [options.minimize]: loss, ...metrics })) if (shape.length > 0) throw new AutogradError(`the output '${name}' is [${shape.join(', ')}], and a loss or a metric is a scalar; take its sum or mean`);
   const direct = gradients(
     loss,
     trainable.map(({ tensor }) => tensor),
@@ -57,7 +61,7 @@ export function trainingGraph(
       // PyTorch's rule: never above 1.
       const clip = builder.constant(options.clipNorm).div(norm.add(1e-6)).minimum(1);
       scale = factor ? clip.mul(factor) : clip;
-      result.gradientNorm = norm;
+      result[gradientNorm] = norm;
     }
     trainable.forEach(({ name, tensor, shape }, i) => {
       const slots = Object.fromEntries(options.optimizer.slots.map((slot) => [slot, input(slotName(slot, name), shape)]));
