@@ -4,6 +4,7 @@ import type { Tensor } from '../tensor.js';
 import { unbroadcast } from '../broadcast.js';
 
 function checkWidth(operation: string, x: Tensor, ...weights: Tensor[]): void {
+  if (typeof x.shape.at(-1) !== 'number') throw new ShapeError(operation, [x], 'the last axis must be a number');
   for (const weight of weights)
     if (weight.rank !== 1 || weight.shape[0] !== x.shape.at(-1)) throw new ShapeError(operation, [x, weight], 'the weight must have the width of the last axis');
 }
