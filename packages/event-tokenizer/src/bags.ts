@@ -18,7 +18,7 @@ export class BagReader {
 
   /**
    * @param separator between the elements of a written bag
-   * @param read an element's number: negative -1 to leave it out, undefined when it has no text
+   * @param read an element's number: -1 to leave it out, undefined when it has no text
    */
   constructor(
     private readonly separator: string,

@@ -6,7 +6,7 @@ import type { RowChecks } from './row-checks.js';
 import type { RowBatch } from './row-source.js';
 import { FIRST_VALUE_ID, MISSING_ID, UNKNOWN_ID } from './special-ids.js';
 import type { TextEmbedder } from './text-embedder.js';
-import { categoryText, readNumber, show, UNREADABLE } from './values.js';
+import { categoryText, LARGEST, numberReason, readNumber, show, UNREADABLE } from './values.js';
 import type { Vocabulary } from './vocabulary.js';
 
 /** Grows one column, batch by batch, in file order. */
@@ -180,10 +180,12 @@ export class NumberBuilder implements ColumnBuilder {
     const values = this.values.reserve(count);
     for (let i = 0, at = this.start; i < count; i++, at++) {
       const value = readNumber(rows[i][column]);
-      if (value === UNREADABLE) checks.flag(i, column, 'malformed', `${show(rows[i][column])} is not a finite number`);
+      if (value === UNREADABLE) checks.flag(i, column, 'malformed', numberReason(rows[i][column]));
       const present = value === value;
       ids[at] = present ? FIRST_VALUE_ID + bucketOf(bounds, value) : MISSING_ID;
-      values[at] = present ? (value - mean) * scale : 0;
+      const scalar = present ? (value - mean) * scale : 0;
+      // Far outside what was fitted a scalar may leave the range of float32; an infinite one would poison a model.
+      values[at] = scalar > LARGEST ? LARGEST : scalar < -LARGEST ? -LARGEST : scalar;
     }
     this.ids.length += count;
     this.values.length += count;

@@ -28,7 +28,7 @@ export interface CategoriesColumn {
   readonly ids: Int32Array;
 }
 
-/** Quantile bucket and standardised scalar per event, both [N]; a missing number is the missing id and the scalar 0. */
+/** Quantile bucket and standardised scalar (always finite) per event, both [N]; a missing number is the missing id and the scalar 0. */
 export interface NumberColumn {
   readonly kind: 'number';
   readonly ids: Int32Array;

@@ -9,7 +9,8 @@ export function restoreNumber(value: number, mean: number, deviation: number): n
   const restored = value * deviation + mean;
   const uncertainty = Math.max(Math.abs(value), 2 ** -24) * deviation * 2 ** -23;
   const digits = Math.floor(-Math.log10(uncertainty));
-  return digits < 0 ? restored : Number(restored.toFixed(Math.min(digits, 15)));
+  // Adding 0 makes a rounded -0 a 0.
+  return digits < 0 ? restored : Number(restored.toFixed(Math.min(digits, 15))) + 0;
 }
 
 function writeTime(time: number, unit: TimeUnit): number | string | null {

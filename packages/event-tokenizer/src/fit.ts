@@ -6,7 +6,7 @@ import { resolvePolicies, RowChecks } from './row-checks.js';
 import { BATCH_ROWS, forEachBatch } from './row-source.js';
 import type { RowBatch, Rows } from './row-source.js';
 import type { EventSchema, FieldSpec } from './schema.js';
-import { categoryText, readNumber, readTime, show, timeReason, UNREADABLE } from './values.js';
+import { categoryText, numberReason, readNumber, readTime, show, timeReason, UNREADABLE } from './values.js';
 import { MISSING_PLACE, UNREADABLE_PLACE, VocabularyCounter } from './vocabulary.js';
 
 /** What fitting learned about one field. */
@@ -62,7 +62,7 @@ class CategoricalFit implements FieldFit {
       places[i] = place;
       if (place < 0) {
         if (place === UNREADABLE_PLACE) checks.flag(i, column, 'malformed', `${show(value)} is not a category`);
-        else if (this.item) checks.flag(i, column, 'malformed', 'the item is missing');
+        else if (this.item && place === MISSING_PLACE) checks.flag(i, column, 'malformed', 'the item is missing');
       }
     }
   }
@@ -96,7 +96,7 @@ class CategoriesFit implements FieldFit {
   ) {
     this.reader = new BagReader(separator, (element) => {
       const place = this.counter.lookup.get(element) ?? this.counter.add(element);
-      return place === UNREADABLE_PLACE ? undefined : place === MISSING_PLACE ? -1 : place;
+      return place === UNREADABLE_PLACE ? undefined : Math.max(place, -1);
     });
   }
 
@@ -142,7 +142,7 @@ class NumberFit implements FieldFit {
       const value = rows[i][column];
       const read = readNumber(value);
       staged[i] = read;
-      if (read === UNREADABLE) checks.flag(i, column, 'malformed', `${show(value)} is not a finite number`);
+      if (read === UNREADABLE) checks.flag(i, column, 'malformed', numberReason(value));
     }
   }
 

@@ -9,7 +9,7 @@ const LEVEL_WIDTH = 8192;
  * Exact while there are at most 4,096 distinct values. After that a deterministic multi-level compactor (the scheme of
  * Munro and Paterson 1980; Manku, Rajagopalan and Lindsay 1998): level h holds up to 8,192 values of weight 2^h; a full level is
  * sorted and every other value goes up, the odd and the even ones in turn. One such step moves the rank of any value by at most
- * 2^h, and {@link rankError} is the sum of these: at most log2(n / 8192) / 8192 of the n values, .16 % for 50 million.
+ * 2^h, and {@link rankError} is the sum of these: at most (1 + log2(n / 8192)) / 8192 of the n values, .17 % for 50 million.
  * Memory is 64 KiB per level, so less than 1 MiB for 50 million.
  */
 export class QuantileSketch {

@@ -7,6 +7,7 @@ import { SchemaError, TextEmbedderError, TokenizerFormatError, TokenizerHashErro
 import type { FittedField } from './fit.js';
 import { schemaProblem, schemaShape } from './schema.js';
 import type { EventSchema, FieldSpec, TimeSpec } from './schema.js';
+import { SPECIAL_NAMES } from './special-ids.js';
 import { embedderNamed } from './text-embedder.js';
 import type { TextEmbedder } from './text-embedder.js';
 
@@ -26,7 +27,10 @@ export interface TokenizerJson {
 }
 
 const finite = z.number();
-const values = z.array(z.string()).refine((list) => new Set(list).size === list.length, 'a value stands in the vocabulary twice');
+const values = z
+  .array(z.string())
+  .refine((list) => new Set(list).size === list.length, 'a value stands in the vocabulary twice')
+  .refine((list) => !list.some((value) => SPECIAL_NAMES.includes(value)), 'the name of a special id stands in the vocabulary');
 const fileShape = z.strictObject({
   format: z.literal(FORMAT),
   version: z.number(),

@@ -9,17 +9,20 @@ const LAST_SECOND = 253_402_300_799;
 
 const ISO = /^(\d{4}-\d\d-\d\d)(?:[T ](\d\d:\d\d)(:\d\d(?:\.\d{1,9})?)?(Z|[+-]\d\d:?\d\d)?)?$/i;
 
-/** A finite number, NaN when missing, {@link UNREADABLE} otherwise. */
+/** The largest float32: columns cannot hold more. */
+export const LARGEST = 3.4028234663852886e38;
+
+/** A number that float32 can hold, NaN when missing, {@link UNREADABLE} otherwise. */
 export function readNumber(value: unknown): number {
-  if (typeof value === 'number') return value === -Infinity ? UNREADABLE : value;
+  if (typeof value === 'number') return value > LARGEST || value < -LARGEST ? UNREADABLE : value;
   if (value === undefined || value === null || value === '') return NaN;
   if (typeof value === 'string') {
     const parsed = Number(value);
     // Number reads white space as 0.
     if (parsed === 0 && value.trim() === '') return NaN;
-    return Number.isFinite(parsed) ? parsed : UNREADABLE;
+    return parsed <= LARGEST && parsed >= -LARGEST ? parsed : UNREADABLE;
   }
-  if (typeof value === 'bigint') return Number(value);
+  if (typeof value === 'bigint') return readNumber(Number(value));
   if (typeof value === 'boolean') return value ? 1 : 0;
   return UNREADABLE;
 }
@@ -50,6 +53,13 @@ function readIso(written: string): number {
   const offset = zone.length === 5 ? `${zone.slice(0, 3)}:${zone.slice(3)}` : zone.toUpperCase();
   const parsed = Date.parse(`${day}T${minutes}${seconds}${offset}`);
   return Number.isNaN(parsed) ? UNREADABLE : parsed / 1000;
+}
+
+/** Why a number could not be read. */
+export function numberReason(value: unknown): string {
+  const large =
+    (typeof value === 'number' || typeof value === 'string' || typeof value === 'bigint') && Number.isFinite(Number(value));
+  return large ? `${show(value)} is beyond the range of a 32-bit float` : `${show(value)} is not a finite number`;
 }
 
 /** Why a time could not be read. */

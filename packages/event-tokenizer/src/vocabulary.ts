@@ -6,6 +6,10 @@ import { categoryText } from './values.js';
 export const MISSING_PLACE = -1;
 /** Place of a value that has no text. */
 export const UNREADABLE_PLACE = -2;
+/** Place of a text that is the name of a special id: it never becomes a value, so that decoded events encode to the same ids. */
+export const RESERVED_PLACE = -3;
+
+const [PADDING_NAME, MASK_NAME, UNKNOWN_NAME, MISSING_NAME] = SPECIAL_NAMES;
 
 /** Counts values. `lookup` maps a raw value (number 7 and text "7" alike) to its place, so that a value seen before costs one look-up. */
 export class VocabularyCounter {
@@ -14,6 +18,10 @@ export class VocabularyCounter {
     [null, MISSING_PLACE],
     ['', MISSING_PLACE],
     [NaN, MISSING_PLACE],
+    [MISSING_NAME, MISSING_PLACE],
+    [UNKNOWN_NAME, RESERVED_PLACE],
+    [PADDING_NAME, RESERVED_PLACE],
+    [MASK_NAME, RESERVED_PLACE],
   ]);
   readonly values: string[] = [];
   readonly counts = new Int32List();
@@ -56,6 +64,7 @@ export class Vocabulary {
       [null, MISSING_ID],
       ['', MISSING_ID],
       [NaN, MISSING_ID],
+      [MISSING_NAME, MISSING_ID],
     ]);
     values.forEach((value, place) => this.lookup.set(value, FIRST_VALUE_ID + place));
     this.names = Object.freeze([...SPECIAL_NAMES, ...values]);

@@ -73,6 +73,17 @@ describe('fit', () => {
     expect(['7', 7, 7n].map((value) => tokenizer.id('film', value))).toEqual([4, 4, 4]);
   });
 
+  test('the name of a special id never becomes a value', async () => {
+    const tokenizer = await EventTokenizer.fit(schema, [
+      row('a', { genres: ['[mask]', 'x'], device: '[missing]' }),
+      row('[unknown]'),
+      row('[missing]'),
+    ]);
+    expect(tokenizer.vocabulary('film').slice(4)).toEqual(['a']);
+    expect(tokenizer.vocabulary('genres').slice(4)).toEqual(['x', 'a', 'b']);
+    expect(['[padding]', '[mask]', '[unknown]', '[missing]'].map((value) => tokenizer.id('film', value))).toEqual([2, 2, 2, 3]);
+  });
+
   test('reads each row once, from any kind of source', async () => {
     const rows = ['a', 'b', 'b'].map((film) => row(film));
     let opened = 0;
