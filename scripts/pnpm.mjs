@@ -6,15 +6,21 @@ import { fileURLToPath } from 'node:url';
 const root = fileURLToPath(new URL('..', import.meta.url));
 const pinned = JSON.parse(readFileSync(new URL('../package.json', import.meta.url), 'utf8')).packageManager;
 
+// No downloads by install scripts, and nothing sent to anybody.
+const settings = { ONNXRUNTIME_NODE_INSTALL: 'skip', TURBO_TELEMETRY_DISABLED: '1', DO_NOT_TRACK: '1' };
+
+/** The command line and environment that run `pnpm ...args`. */
+export function pnpmCommand(args, extra = {}) {
+  const env = { ...process.env, ...settings, ...extra };
+  const installed = spawnSync('pnpm', ['--version'], { encoding: 'utf8', cwd: root, env });
+  if (installed.status === 0 && `pnpm@${installed.stdout.trim()}` === pinned) return { command: 'pnpm', args, env };
+  return { command: 'npm', args: ['exec', '--yes', `--package=${pinned}`, '--', 'pnpm', ...args], env };
+}
+
 /** Runs `pnpm ...args` in the repository root and returns its exit code. */
-export function pnpm(args, { env = {}, stdio = 'inherit' } = {}) {
-  const environment = { ...process.env, ONNXRUNTIME_NODE_INSTALL: 'skip', TURBO_TELEMETRY_DISABLED: '1', DO_NOT_TRACK: '1', ...env };
-  const installed = spawnSync('pnpm', ['--version'], { encoding: 'utf8', cwd: root, env: environment });
-  const [command, prefix] =
-    installed.status === 0 && `pnpm@${installed.stdout.trim()}` === pinned
-      ? ['pnpm', []]
-      : ['npm', ['exec', '--yes', `--package=${pinned}`, '--', 'pnpm']];
-  return spawnSync(command, [...prefix, ...args], { cwd: root, stdio, env: environment }).status ?? 1;
+export function pnpm(args, { env: extra = {}, stdio = 'inherit' } = {}) {
+  const { command, args: all, env } = pnpmCommand(args, extra);
+  return spawnSync(command, all, { cwd: root, stdio, env }).status ?? 1;
 }
 
 if (process.argv[1] === fileURLToPath(import.meta.url)) process.exit(pnpm(process.argv.slice(2)));

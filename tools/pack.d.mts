@@ -1,0 +1,1 @@
+export function packAll(folder: string): { name: string; folder: string; tarball: string; manifest: Record<string, unknown> }[];
