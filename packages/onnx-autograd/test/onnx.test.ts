@@ -1,0 +1,167 @@
+import { describe, expect, test } from '@jest/globals';
+import { InferenceSession, Tensor as OrtTensor } from 'onnxruntime-node';
+import {
+  FeedError,
+  float,
+  gradients,
+  graph,
+  initialWeights,
+  normal,
+  ones,
+  Program,
+  toOnnx,
+  WeightError,
+  zeros,
+  type Weights,
+} from '../src/index.js';
+import { f32, i32, numbers } from './support.js';
+
+const model = graph(({ builder, input, parameter }) => {
+  const x = input('x', ['batch', 4]);
+  const hidden = x
+    .layerNorm(parameter('norm', [4], ones()), parameter('shift', [4], zeros()))
+    .rmsNorm(parameter('scale', [4], ones()));
+  const [rounded] = builder.operator('LeakyRelu', [hidden.matmul(parameter('weight', [4, 2], normal(1)))], {
+    attributes: { alpha: float(0.5) },
+    outputs: [{ dtype: 'float32', shape: ['batch', 2] }],
+  });
+  return { y: rounded, hidden };
+});
+const weights = initialWeights(model.parameters, 3);
+
+describe('an ONNX model', () => {
+  const built = model.build({ training: false });
+  const { bytes, inputs } = toOnnx({ outputs: built.outputs, weights, metadata: { encoder: 'abc', note: 'größer' } });
+  const text = Buffer.from(bytes).toString('utf8');
+
+  test('opens in onnxruntime with its weights inside, and reads the named axis from the feed', async () => {
+    expect(inputs).toEqual(['x']);
+    const session = await InferenceSession.create(bytes);
+    expect(session.inputNames).toEqual(['x']);
+    expect(session.outputNames).toEqual(['y', 'hidden']);
+    expect(session.inputMetadata[0]).toMatchObject({ name: 'x', type: 'float32', shape: ['batch', 4] });
+    for (const batch of [1, 3]) {
+      const { y } = await session.run({ x: new OrtTensor('float32', new Float32Array(batch * 4).fill(1), [batch, 4]) });
+      expect(y.dims).toEqual([batch, 2]);
+    }
+    await session.release();
+  });
+
+  test('holds its metadata', () => {
+    for (const word of ['encoder', 'abc', 'größer', '@user-llm/onnx-autograd']) expect(text).toContain(word);
+  });
+
+  test('leaves out the statistics that only gradients read', () => {
+    const norm = built.outputs.hidden.producer!.inputs.at(-1)!.producer!;
+    expect(norm.operation).toBe('SimplifiedLayerNormalization');
+    const [value, statistic] = norm.outputs;
+    expect(text).toContain(`#${value.id}`);
+    expect(text).not.toContain(`#${statistic.id}`);
+    const backward = gradients(built.outputs.hidden.sum(), [built.builder.inputs.get('x')!.tensor]);
+    const training = toOnnx({ outputs: { gradient: backward[0] } }).bytes;
+    expect(Buffer.from(training).toString('latin1')).toContain(`#${statistic.id}`);
+  });
+
+  test('without weights, parameters are inputs', async () => {
+    const open = toOnnx({ outputs: { y: built.outputs.y } });
+    expect([...open.inputs].sort()).toEqual(['norm', 'scale', 'shift', 'weight', 'x']);
+  });
+
+  test('fixed axes are written as numbers', async () => {
+    const session = await InferenceSession.create(toOnnx({ outputs: built.outputs, weights, bindings: { batch: 2 } }).bytes);
+    expect(session.inputMetadata[0]).toMatchObject({ shape: [2, 4] });
+    await session.release();
+  });
+
+  test('no two values share a name', () => {
+    const clash = graph(({ input, parameter }) => ({ weight: input('x', [2]).mul(parameter('weight', [2], ones())) }));
+    expect(() => toOnnx({ outputs: clash.build({ training: false }).outputs })).toThrow(
+      "the model reads an input or a parameter 'weight' and also has an output 'weight'; give the output another name",
+    );
+    expect(() => toOnnx({ outputs: {} })).toThrow('a model without outputs computes nothing');
+    expect(() => graph(() => ({})).build({ training: false })).toThrow('returned no outputs');
+  });
+
+  test('one value may have two names', async () => {
+    const twice = graph(({ input }) => {
+      const y = input('x', [2]).neg();
+      return { one: y, other: y, t5: y.neg() };
+    });
+    const program = await Program.create(twice, { weights: new Map() });
+    const { one, other, t5 } = await program.run({ x: f32([1, 2]) });
+    expect([numbers(one), numbers(other), numbers(t5)]).toEqual([
+      [-1, -2],
+      [-1, -2],
+      [1, 2],
+    ]);
+    await program.dispose();
+  });
+});
+
+describe('a program', () => {
+  test('needs the weights of what it computes, in their shapes', async () => {
+    const partly: Weights = new Map([...weights].filter(([name]) => name !== 'weight'));
+    await expect(Program.create(model, { weights: partly })).rejects.toThrow(
+      "weight 'weight': is missing; the model needs it as [4, 2]",
+    );
+    await (await Program.create(model, { weights: partly, outputs: ['hidden'] })).dispose();
+    const wrong = Program.create(model, { weights: new Map([...weights, ['weight', f32([1, 2])]]) });
+    await expect(wrong).rejects.toThrow("weight 'weight': is [2], and the model needs [4, 2]");
+    await wrong.catch((error: unknown) => expect(WeightError.isInstance(error) && error.parameter).toBe('weight'));
+    await expect(Program.create(model, { weights, outputs: ['z'] })).rejects.toThrow(
+      "the model has no output 'z'; it has y, hidden",
+    );
+  });
+
+  test('takes half-precision weights as the float32 they mean', async () => {
+    const scaled = graph(({ input, parameter }) => ({ y: input('x', [2]).mul(parameter('w', [2], ones())) }));
+    const program = await Program.create(scaled, {
+      weights: new Map([['w', { dtype: 'float16', shape: [2], data: Uint16Array.of(0x3c00, 0xc000) }]]),
+    });
+    expect(numbers((await program.run({ x: f32([3, 3]) })).y)).toEqual([3, -6]);
+    await program.dispose();
+  });
+
+  test('says which feed is wrong, and how', async () => {
+    const program = await Program.create(model, { weights });
+    const cases: [Parameters<Program['run']>[0], string][] = [
+      [{}, "input 'x': is not fed; it is float32 [batch, 4]"],
+      [{ x: i32([1, 2, 3, 4], [1, 4]) }, "input 'x': is fed int32, and takes float32"],
+      [{ x: f32([1, 2, 3], [1, 3]) }, "input 'x': is fed [1, 3], and takes [batch, 4]"],
+      [{ x: f32([1, 2, 3, 4]) }, "input 'x': is fed [4], and takes [batch, 4]"],
+      [{ x: { dtype: 'float32', data: new Float32Array(3), shape: [1, 4] } }, "input 'x': has 3 elements for shape [1, 4]"],
+      [{ x: f32([1, 2, 3, 4], [1, 4]), y: f32([1]) }, "input 'y': is no input of the model; it takes x"],
+    ];
+    for (const [feeds, message] of cases) {
+      const failing = program.run(feeds);
+      await expect(failing).rejects.toThrow(message);
+      await failing.catch((error: unknown) => expect(FeedError.isInstance(error)).toBe(true));
+    }
+    await program.dispose();
+  });
+
+  test('named axes agree across inputs, and one that stands in products alone is found', async () => {
+    const sums = graph(({ input }) => ({
+      y: input('a', ['2*rows'])
+        .sum()
+        .add(input('b', ['rows*3']).sum()),
+    }));
+    const program = await Program.create(sums, { weights: new Map() });
+    expect(numbers((await program.run({ a: f32([1, 1]), b: f32([1, 1, 1]) })).y)).toEqual([5]);
+    await expect(program.run({ a: f32([1, 1]), b: f32([1, 1]) })).rejects.toThrow("input 'b': has 2 where '3*rows' is 3");
+    await program.dispose();
+    const pair = graph(({ input }) => ({ y: input('a', ['n']).add(input('b', ['n'])) }));
+    const second = await Program.create(pair, { weights: new Map() });
+    await expect(second.run({ a: f32([1, 1]), b: f32([1]) })).rejects.toThrow(
+      "input 'b': is fed [1], and takes [n], where 'n' is 2 in 'a'",
+    );
+    await second.dispose();
+  });
+
+  test('does not run after its dispose', async () => {
+    const program = await Program.create(model, { weights });
+    await program.dispose();
+    await program.dispose();
+    await expect(program.run({ x: f32([1, 2, 3, 4], [1, 4]) })).rejects.toThrow('this program was disposed; create a new one');
+  });
+});

@@ -1,0 +1,337 @@
+import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import {
+  adam,
+  adamW,
+  constantRate,
+  graph,
+  matrixFlops,
+  NonFiniteLossError,
+  normal,
+  ones,
+  Program,
+  Random,
+  readSafetensors,
+  sgd,
+  Trainer,
+  warmupConstant,
+  warmupCosine,
+  weightedMean,
+  zeros,
+  type Feeds,
+  type StepResult,
+  type TrainerOptions,
+} from '../src/index.js';
+import { difference, f32, numbers, randomTensor } from './support.js';
+
+const model = graph(({ input, parameter }) => {
+  const x = input('x', ['batch', 3]);
+  const hidden = x
+    .linear(parameter('w1', [3, 8], normal(0.5)), parameter('b1', [8], zeros()))
+    .tanh()
+    .dropout(0.5);
+  const prediction = hidden.linear(parameter('w2', [8, 1], normal(0.5)), parameter('b2', [1], zeros()));
+  const error = prediction.sub(input('y', ['batch', 1])).square();
+  return { prediction, loss: error.mean(), largest: error.max() };
+});
+const calm = graph(({ input, parameter }) => {
+  const prediction = input('x', ['batch', 3]).linear(parameter('w', [3, 1], normal(0.5)), parameter('b', [1], zeros()));
+  return {
+    prediction,
+    loss: prediction
+      .sub(input('y', ['batch', 1]))
+      .square()
+      .mean(),
+  };
+});
+
+function batch(step: number, size = 4): Feeds {
+  const random = Random.of('batch', step);
+  const x = randomTensor(random, [size, 3]);
+  const [a, b] = [x.data as Float32Array, 0.25];
+  return {
+    x,
+    y: f32(
+      Float32Array.from({ length: size }, (_, i) => a[i * 3] - 0.5 * a[i * 3 + 1] + b),
+      [size, 1],
+    ),
+  };
+}
+
+const create = (options: Partial<TrainerOptions<{ loss: never }>> = {}, definition = model): Promise<Trainer> =>
+  Trainer.create(definition as typeof model, {
+    minimize: 'loss',
+    optimizer: adam({ learningRate: 0.05 }),
+    seed: 7,
+    threads: 1,
+    ...(options as object),
+  }) as unknown as Promise<Trainer>;
+
+async function collect(steps: AsyncIterable<StepResult>): Promise<number[]> {
+  const losses: number[] = [];
+  for await (const { loss } of steps) losses.push(loss);
+  return losses;
+}
+
+let folder: string;
+beforeAll(async () => {
+  folder = await mkdtemp(path.join(tmpdir(), 'trainer-'));
+});
+afterAll(() => rm(folder, { recursive: true }));
+
+describe('training', () => {
+  test('learns', async () => {
+    const trainer = await create({}, calm as never);
+    const losses = await collect(trainer.run((step) => batch(step), { steps: 200 }));
+    expect(losses).toHaveLength(200);
+    expect(losses.at(-1)).toBeLessThan(1e-3);
+    expect(numbers(trainer.weights().get('w')!)[0]).toBeCloseTo(1, 1);
+    await trainer.dispose();
+  });
+
+  test('takes batches from arrays, generators and functions, until they end', async () => {
+    const trainer = await create();
+    expect(await collect(trainer.run([batch(1), batch(2)]))).toHaveLength(2);
+    let closed = false;
+    async function* endless(): AsyncGenerator<Feeds> {
+      try {
+        for (let step = 1; ; step++) yield batch(step);
+      } finally {
+        closed = true;
+      }
+    }
+    expect(await collect(trainer.run(endless(), { steps: 5 }))).toHaveLength(3);
+    expect(closed).toBe(true);
+    expect(await collect(trainer.run((step) => (step > 6 ? null : batch(step))))).toHaveLength(1);
+    expect(trainer.steps).toBe(6);
+    await trainer.dispose();
+  });
+
+  test('the gradients of several batches average to the gradient of one big batch', async () => {
+    for (const clipNorm of [undefined, 0.05]) {
+      const options = { optimizer: adamW({ learningRate: 0.1, weightDecay: 0.1 }), ...(clipNorm ? { clipNorm } : {}) };
+      const [whole, parts] = [await create(options, calm as never), await create(options, calm as never)];
+      for (let step = 1; step <= 3; step++) {
+        const { x, y } = batch(step, 6);
+        const piece = (from: number, to: number): Feeds => ({
+          x: f32((x.data as Float32Array).slice(from * 3, to * 3), [to - from, 3]),
+          y: f32((y.data as Float32Array).slice(from, to), [to - from, 1]),
+        });
+        const a = await whole.step({ x, y });
+        const b = await parts.step([piece(0, 2), piece(2, 4), piece(4, 6)]);
+        expect(b.loss).toBeCloseTo(a.loss, 5);
+        if (clipNorm) expect(b.metrics.gradientNorm).toBeCloseTo(a.metrics.gradientNorm, 5);
+      }
+      for (const [name, weight] of whole.weights()) expect(difference(parts.weights().get(name)!, weight)).toBeLessThan(1e-5);
+      await whole.dispose();
+      await parts.dispose();
+    }
+  });
+
+  test('only trainable parameters change, and frozen ones cost no weight gradient', async () => {
+    const given = new Map([['w1', randomTensor(Random.of(1), [3, 8])]]);
+    const trainer = await create({ weights: given, trainable: (name: string) => name.endsWith('2') });
+    expect(trainer.trainable.map(({ name }) => name)).toEqual(['w2', 'b2']);
+    const before = trainer.weights();
+    await trainer.step(batch(1));
+    const after = trainer.weights();
+    for (const name of ['w1', 'b1']) expect(after.get(name)!.data).toEqual(before.get(name)!.data);
+    for (const name of ['w2', 'b2']) expect(after.get(name)!.data).not.toEqual(before.get(name)!.data);
+    expect(after.get('w1')!.data).toEqual(given.get('w1')!.data);
+    expect([...trainer.weights({ trainableOnly: true }).keys()]).toEqual(['w2', 'b2']);
+    const cost = ({ flops }: { flops: (feeds: Feeds) => number }): number => flops(batch(1));
+    const all = await create();
+    // Forward is 2 * 4 * (3 * 8 + 8 * 1); each weight gradient as much as its forward product; w2's input gradient once more.
+    expect(cost(trainer)).toBe(2 * 4 * (24 + 8 + 8));
+    expect(cost(all)).toBe(2 * 4 * (24 + 8 + 8 + 8 + 24));
+    await trainer.dispose();
+    await all.dispose();
+    await expect(create({ trainable: () => false })).rejects.toThrow('no parameter is trainable');
+  });
+
+  test('the first weights depend on the seed and their own name alone', async () => {
+    const [a, b, other] = [await create(), await create(), await create({ seed: 8 })];
+    expect(a.weights()).toEqual(b.weights());
+    expect(a.weights().get('w1')!.data).not.toEqual(other.weights().get('w1')!.data);
+    for (const trainer of [a, b, other]) await trainer.dispose();
+  });
+
+  test('reports metrics, the learning rate of the schedule and the norm of clipped gradients', async () => {
+    const trainer = await create({
+      metrics: ['largest'] as never,
+      clipNorm: 1,
+      schedule: warmupCosine({ steps: 10, warmup: 2 }),
+      optimizer: sgd({ learningRate: 0.1 }),
+    });
+    const first = await trainer.step(batch(1));
+    expect(first.step).toBe(1);
+    expect(first.learningRate).toBeCloseTo(0.05);
+    expect(first.metrics.largest).toBeGreaterThanOrEqual(first.loss);
+    expect(first.metrics.gradientNorm).toBeGreaterThan(0);
+    expect((await trainer.step(batch(2))).learningRate).toBeCloseTo(0.1);
+    await trainer.dispose();
+    await expect(create({ minimize: 'cost' as never })).rejects.toThrow(
+      "the model has no output 'cost' to minimize; it has prediction, loss, largest",
+    );
+    await expect(create({ metrics: ['prediction'] as never })).rejects.toThrow(
+      "the output 'prediction' is [batch, 1], and a loss or a metric is a scalar",
+    );
+  });
+
+  test('schedules', () => {
+    const cosine = warmupCosine({ steps: 100, warmup: 0.1, floor: 0.2 });
+    expect([1, 10, 55, 100, 200].map(cosine).map((rate) => Number(rate.toFixed(6)))).toEqual([0.1, 1, 0.6, 0.2, 0.2]);
+    expect([1, 4, 9].map(warmupConstant(4))).toEqual([0.25, 1, 1]);
+    expect(constantRate()(5)).toBe(1);
+  });
+
+  test('weight decay leaves biases and norms alone unless told', async () => {
+    const still = graph(({ parameter, input }) => ({
+      loss: parameter('w', [2, 2], ones())
+        .sum()
+        .add(parameter('b', [2], ones()).sum())
+        .mul(0)
+        .add(input('zero', [])),
+    }));
+    const trainer = await Trainer.create(still, {
+      minimize: 'loss',
+      optimizer: adamW({ learningRate: 0.1, weightDecay: 0.5 }),
+      seed: 1,
+    });
+    await trainer.step({ zero: f32([0], []) });
+    expect(numbers(trainer.weights().get('w')!)[0]).toBeCloseTo(0.95);
+    expect(numbers(trainer.weights().get('b')!)[0]).toBe(1);
+    await trainer.dispose();
+  });
+});
+
+describe('dropout', () => {
+  test('is the same for the same seed, another for another, and off where the model is evaluated', async () => {
+    const [a, b, other] = [await create(), await create(), await create({ seed: 8, weights: (await create()).weights() })];
+    const losses = await Promise.all([a, b, other].map(async (trainer) => (await trainer.step(batch(1))).loss));
+    expect(losses[0]).toBe(losses[1]);
+    expect(losses[0]).not.toBe(losses[2]);
+    const once = await a.evaluate(batch(3));
+    expect(await a.evaluate(batch(3))).toEqual(once);
+    const program = await Program.create(model, { weights: a.weights() });
+    expect(difference((await program.run(batch(3))).prediction, once.prediction as never)).toBeLessThan(1e-6);
+    await program.dispose();
+    for (const trainer of [a, b, other]) await trainer.dispose();
+  });
+
+  test('zeroes the share it should and keeps the mean', () => {
+    const mask = new Float32Array(100_001);
+    Random.of(1).fillDropout(mask, 0.3);
+    const dropped = mask.filter((value) => value === 0).length / mask.length;
+    expect(dropped).toBeCloseTo(0.3, 2);
+    expect(mask.reduce((sum, value) => sum + value, 0) / mask.length).toBeCloseTo(1, 2);
+    const rest = Random.of(1);
+    rest.fillDropout(new Float32Array(10), 0.3);
+    const again = Random.of(1);
+    for (let i = 0; i < 5; i++) again.uint32();
+    expect(rest.uint32()).toBe(again.uint32());
+  });
+});
+
+describe('evaluating', () => {
+  test('takes any batch size, and only the outputs asked for', async () => {
+    const trainer = await create();
+    for (const size of [1, 5]) {
+      const { prediction } = await trainer.evaluate({ x: batch(1, size).x }, ['prediction']);
+      expect(prediction.shape).toEqual([size, 1]);
+    }
+    await expect(trainer.evaluate({ x: batch(1).x })).rejects.toThrow("input 'y': is not fed");
+    await trainer.dispose();
+  });
+});
+
+describe('when something goes wrong', () => {
+  test('a loss that is not finite leaves the weights as they were, and training can go on', async () => {
+    const trainer = await create();
+    await trainer.step(batch(1));
+    const before = trainer.weights();
+    const bad = batch(2);
+    (bad.y.data as Float32Array)[0] = NaN;
+    for (const feeds of [bad, [batch(2), bad]]) {
+      const failing = trainer.step(feeds as Feeds);
+      await expect(failing).rejects.toThrow(/^the loss is NaN at step 2; the weights are as they were before it/);
+      await failing.catch((error: unknown) =>
+        expect(NonFiniteLossError.isInstance(error) && [error.step, error.loss, error.quantity]).toEqual([2, NaN, 'loss']),
+      );
+    }
+    expect(trainer.weights()).toEqual(before);
+    expect((await trainer.step(batch(2))).step).toBe(2);
+    await trainer.dispose();
+  });
+
+  test('a gradient that is not finite is seen where gradients are clipped', async () => {
+    // The square root is 0 at 0, and its slope is infinite.
+    const steep = graph(({ input, parameter }) => ({
+      loss: parameter('w', [1], zeros())
+        .mul(input('x', [1]))
+        .sqrt()
+        .sum(),
+    }));
+    const trainer = await Trainer.create(steep, { minimize: 'loss', optimizer: sgd({ learningRate: 1 }), clipNorm: 1, seed: 1 });
+    await expect(trainer.step({ x: f32([0]) })).rejects.toThrow(/^the gradientNorm is NaN at step 1/);
+    expect(numbers(trainer.weights().get('w')!)).toEqual([0]);
+    await trainer.dispose();
+  });
+
+  test('a wrong feed is named, and the next step is the same as without it', async () => {
+    const trainer = await create();
+    await expect(trainer.step({ x: batch(1).x })).rejects.toThrow("input 'y': is not fed; it is float32 [batch, 1]");
+    await expect(trainer.step({ ...batch(1), z: f32([1]) })).rejects.toThrow(
+      "input 'z': is no input of the model; it takes x, y",
+    );
+    expect(trainer.steps).toBe(0);
+    const untouched = await create();
+    expect((await trainer.step(batch(1))).loss).toBe((await untouched.step(batch(1))).loss);
+    await trainer.dispose();
+    await untouched.dispose();
+  });
+
+  test('two steps at once are refused', async () => {
+    const trainer = await create();
+    const running = trainer.step(batch(1));
+    await expect(trainer.step(batch(2))).rejects.toThrow('the trainer is in the middle of a step; await it before the next');
+    expect((await running).step).toBe(1);
+    await trainer.dispose();
+  });
+
+  test('nothing works after dispose', async () => {
+    const trainer = await create();
+    await trainer.step(batch(1));
+    await trainer.dispose();
+    await trainer.dispose();
+    for (const use of [
+      () => trainer.step(batch(2)),
+      () => trainer.evaluate(batch(2)),
+      async () => trainer.weights(),
+      () => trainer.saveCheckpoint(path.join(folder, 'x')),
+      () => trainer.resume(path.join(folder, 'x')),
+    ])
+      await expect(use()).rejects.toThrow('this trainer was disposed; create a new one');
+  });
+});
+
+test('weights come back from a file, and with an all-zero weight a mean is 0', async () => {
+  const trainer = await create();
+  await trainer.step(batch(1));
+  const file = path.join(folder, 'weights.safetensors');
+  await trainer.saveWeights(file, { note: 'first' });
+  const { tensors, metadata } = await readSafetensors(file);
+  expect(metadata).toMatchObject({ note: 'first' });
+  const restored = await create({ weights: new Map(tensors) });
+  expect(restored.weights()).toEqual(trainer.weights());
+  await trainer.dispose();
+  await restored.dispose();
+  const mean = graph(({ input }) => ({ mean: weightedMean(input('values', ['n']), input('weights', ['n'])) }));
+  const program = await Program.create(mean, { weights: new Map() });
+  expect(numbers((await program.run({ values: f32([1, 2]), weights: f32([0, 0]) })).mean)).toEqual([0]);
+  expect(numbers((await program.run({ values: f32([1, 2, 9]), weights: f32([1, 1, 0]) })).mean)).toEqual([1.5]);
+  await program.dispose();
+  expect(matrixFlops([mean.build({ training: false }).outputs.mean], { n: 2 })).toBe(0);
+});
