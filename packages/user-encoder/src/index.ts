@@ -1,1 +1,19 @@
-export {};
+export { UserEncoder, type EncodeOptions, type RuntimeOptions, type UserScores } from './user-encoder.js';
+export type { EncoderConfig, EncoderOptions } from './config.js';
+export type { InputField } from './input-fields.js';
+export type { InferenceOutput } from './inference.js';
+export { nextEvent, type NextEventObjective, type NextEventOptions, type Objective } from './objective.js';
+export type { PretrainOptions } from './pretrain.js';
+export type { PretrainEnd, PretrainProgress, PretrainRun, PretrainStep, PretrainValidation } from './pretrain-run.js';
+export type { StopReason, TrainingRecord, ValidationPoint } from './training-record.js';
+export type { ValidationResult } from './validation.js';
+export type { FeedSizes, History, TrainableEncoder } from './trainable.js';
+export type { UserEmbedding } from './user-embedding.js';
+export {
+  EncoderFormatError,
+  EncoderHashError,
+  EncoderOptionError,
+  PretrainCheckpointError,
+  TrainingDataError,
+  UserEncoderError,
+} from './errors.js';

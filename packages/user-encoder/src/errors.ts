@@ -1,0 +1,83 @@
+const marker = (name: string): symbol => Symbol.for(`@user-llm/user-encoder/${name}`);
+
+/** Base of this package's errors. `isInstance` survives two installed copies of the package. */
+export class UserEncoderError extends Error {
+  readonly [key: symbol]: boolean;
+  protected static marker = marker('UserEncoderError');
+
+  constructor(message: string, options?: ErrorOptions) {
+    super(message, options);
+    this.name = new.target.name;
+    let type: unknown = new.target;
+    while (typeof type === 'function' && type !== Error) {
+      Object.defineProperty(this, (type as unknown as { marker: symbol }).marker, { value: true });
+      type = Object.getPrototypeOf(type);
+    }
+  }
+
+  static isInstance(error: unknown): error is UserEncoderError {
+    return typeof error === 'object' && error !== null && (error as Record<symbol, unknown>)[this.marker] === true;
+  }
+}
+
+/** An option cannot work. */
+export class EncoderOptionError extends UserEncoderError {
+  protected static override marker = marker('EncoderOptionError');
+  constructor(
+    readonly option: string,
+    problem: string,
+  ) {
+    super(`option '${option}': ${problem}`);
+  }
+}
+
+/** The events cannot train an encoder. */
+export class TrainingDataError extends UserEncoderError {
+  protected static override marker = marker('TrainingDataError');
+  constructor(
+    readonly users: number,
+    readonly events: number,
+    problem: string,
+  ) {
+    super(`${events} events of ${users} users cannot train an encoder: ${problem}`);
+  }
+}
+
+/** A folder does not hold a saved encoder. */
+export class EncoderFormatError extends UserEncoderError {
+  protected static override marker = marker('EncoderFormatError');
+  constructor(
+    readonly source: string,
+    readonly problem: string,
+    options?: ErrorOptions,
+  ) {
+    super(`${source} is not a saved user encoder: ${problem}. Give a folder that UserEncoder.save wrote.`, options);
+  }
+}
+
+/** A saved encoder whose files are not what its hash says. */
+export class EncoderHashError extends UserEncoderError {
+  protected static override marker = marker('EncoderHashError');
+  constructor(
+    readonly source: string,
+    readonly expected: string,
+    readonly found: string,
+  ) {
+    super(
+      `${source} was changed or damaged after it was saved: it says ${expected.slice(0, 12)} and holds ${found.slice(0, 12)}. ` +
+        'Restore the folder, or train the encoder again.',
+    );
+  }
+}
+
+/** A checkpoint belongs to another run (other events, options or objective). */
+export class PretrainCheckpointError extends UserEncoderError {
+  protected static override marker = marker('PretrainCheckpointError');
+  constructor(
+    readonly file: string,
+    problem: string,
+    options?: ErrorOptions,
+  ) {
+    super(`checkpoint ${file}: ${problem}`, options);
+  }
+}

@@ -1,0 +1,86 @@
+import { concat, normal, type GraphBuilder, type Initializer, type Tensor, zeros } from '@user-llm/onnx-autograd';
+import type { EncoderConfig } from './config.js';
+import { fusedWidth, timeParts, type InputField } from './input-fields.js';
+
+/** Inputs of one batch of windows: ids int32 [windows, events] and so on, by input name without prefix. */
+export type EventInputs = ReadonlyMap<string, Tensor>;
+
+/** Named axes: U windows of T events each. */
+export const windowsAxis = 'windows';
+export const eventsAxis = 'events';
+
+/** Declares the inputs of the fields under the builder's scope. */
+export function declareEvents(builder: GraphBuilder, fields: readonly InputField[]): EventInputs {
+  const inputs = new Map<string, Tensor>();
+  const shape = [windowsAxis, eventsAxis];
+  fields.forEach((field, i) => {
+    if (field.kind === 'time')
+      for (const part of timeParts) inputs.set(`${field.name}.${part}`, builder.input(`${field.name}.${part}`, shape, 'int32'));
+    else if (field.kind === 'text') inputs.set(field.name, builder.input(field.name, [...shape, field.width], 'float32'));
+    else if (field.kind === 'categories') inputs.set(field.name, builder.input(field.name, [...shape, `bag${i}`], 'int32'));
+    else inputs.set(field.name, builder.input(field.name, shape, 'int32'));
+  });
+  return inputs;
+}
+
+/** The embedding table of a field, [size, width]; heads share it. */
+export function fieldTable(
+  builder: GraphBuilder,
+  field: Exclude<InputField, { kind: 'text' }>,
+  part?: (typeof timeParts)[number],
+): Tensor {
+  if (field.kind === 'time') return builder.parameter(`fields.${field.name}.${part}`, [field[part!], field.width], normal(0.02));
+  return builder.parameter(`fields.${field.name}`, [field.size, field.width], normal(0.02));
+}
+
+/**
+ * Early fusion (paper, section 3.1): embeddings of an event's fields, concatenated and projected, plus a learned position.
+ *
+ * @returns [U, T, D]
+ */
+export function fuseEvents(
+  builder: GraphBuilder,
+  { fields, width, context, dropout }: EncoderConfig,
+  inputs: EventInputs,
+): Tensor {
+  const parts = fields.flatMap((field) => embed(builder, field, inputs)); // each [U, T, width of the field]
+  const total = fields.reduce((sum, field) => sum + fusedWidth(field), 0);
+  const fused =
+    parts.length === 1
+      ? parts[0]
+      : concat(parts, 2).linear(
+          builder.parameter('fusion.weight', [total, width], itemPassesThrough(width)),
+          builder.parameter('fusion.bias', [width], zeros()),
+        ); // [U, T, D]
+  const positions = builder.parameter('positions', [context, width], normal(0.02)).slice(0, 0, eventsAxis); // [T, D]
+  return fused.add(positions).dropout(dropout);
+}
+
+function embed(builder: GraphBuilder, field: InputField, inputs: EventInputs): Tensor[] {
+  switch (field.kind) {
+    case 'categorical':
+    case 'number':
+      return [fieldTable(builder, field).gather(inputs.get(field.name)!)];
+    case 'time':
+      return timeParts.map((part) => fieldTable(builder, field, part).gather(inputs.get(`${field.name}.${part}`)!));
+    case 'text':
+      return [inputs.get(field.name)!];
+    case 'categories': {
+      const ids = inputs.get(field.name)!; // [U, T, bag], 0 where the bag is smaller
+      const present = ids.greater(0).cast('float32');
+      const share = present.div(present.sum(2, true).maximum(1)); // [U, T, bag]
+      return [fieldTable(builder, field).gather(ids).mul(share.unsqueeze(3)).sum(2)];
+    }
+    default:
+      throw new Error(`internal: no embedding for ${(field satisfies never as InputField).kind}`);
+  }
+}
+
+/** At first the item's embedding passes unchanged and the other fields add a little: training starts where an item-only model would. */
+const itemPassesThrough =
+  (width: number): Initializer =>
+  (shape, random) => {
+    const weight = normal(0.02)(shape, random);
+    for (let i = 0; i < width; i++) for (let j = 0; j < width; j++) weight[i * width + j] = i === j ? 1 : 0;
+    return weight;
+  };

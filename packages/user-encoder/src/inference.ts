@@ -1,0 +1,91 @@
+import type { EventColumns } from '@user-llm/event-tokenizer';
+import { DisposedError, Program, type HostTensor, type Weights } from '@user-llm/onnx-autograd';
+import { bucketOf, lengthBuckets, type Span } from './batches.js';
+import type { EncoderConfig } from './config.js';
+import { bagSizes, eventFeeds, vector } from './event-feeds.js';
+import { inferenceDefinition, lengthsInput } from './model.js';
+import { latest } from './validation.js';
+
+export type InferenceOutput = 'tokens' | 'scores';
+
+/** The encoder's sessions, each opened when it is first needed. */
+export class Inference {
+  private readonly programs = new Map<InferenceOutput, Promise<Program>>();
+  private disposed = false;
+
+  constructor(
+    private readonly config: EncoderConfig,
+    private readonly weights: Weights,
+    private readonly threads: number | undefined,
+  ) {}
+
+  private program(output: InferenceOutput): Promise<Program> {
+    if (this.disposed) throw new DisposedError('encoder');
+    let program = this.programs.get(output);
+    if (!program) {
+      program = Program.create(inferenceDefinition(this.config), {
+        weights: this.weights,
+        outputs: [output],
+        threads: this.threads,
+      });
+      this.programs.set(output, program);
+    }
+    return program;
+  }
+
+  /** One output for histories of one length or shorter: [histories, ...]. */
+  async run(output: InferenceOutput, events: EventColumns, histories: readonly Span[], length?: number): Promise<HostTensor> {
+    const { fields, context } = this.config;
+    const windows = histories.map((history) => latest(history, context));
+    const counts = windows.map(({ start, end }) => end - start);
+    const program = await this.program(output);
+    const results = await program.run({
+      ...eventFeeds(fields, events, windows, Math.max(1, length ?? Math.max(...counts)), bagSizes(fields, events, windows)),
+      [lengthsInput]: vector(counts),
+    });
+    return results[output];
+  }
+
+  /**
+   * One output for every user, in the order of the columns. Users of like length share a batch; within a block of users the
+   * results wait for each other.
+   */
+  async *users(
+    output: InferenceOutput,
+    events: EventColumns,
+    { batch = 32, signal }: { batch?: number; signal?: AbortSignal },
+  ): AsyncGenerator<{ user: number; data: Float32Array }, void, undefined> {
+    const block = 16 * batch;
+    const buckets = lengthBuckets(this.config.context);
+    for (let first = 0; first < events.users.length; first += block) {
+      const count = Math.min(block, events.users.length - first);
+      const byBucket = new Map<number, number[]>(buckets.map((length) => [length, []]));
+      for (let user = first; user < first + count; user++)
+        byBucket
+          .get(bucketOf(Math.min(this.config.context, events.offsets[user + 1] - events.offsets[user]), buckets))!
+          .push(user);
+      const results = new Array<Float32Array>(count);
+      for (const [length, users] of byBucket)
+        for (let i = 0; i < users.length; i += batch) {
+          signal?.throwIfAborted();
+          const some = users.slice(i, i + batch);
+          const found = await this.run(
+            output,
+            events,
+            some.map((user) => ({ start: events.offsets[user], end: events.offsets[user + 1] })),
+            length,
+          );
+          const size = found.data.length / some.length;
+          some.forEach((user, row) => (results[user - first] = (found.data as Float32Array).slice(row * size, (row + 1) * size)));
+        }
+      for (let i = 0; i < count; i++) yield { user: first + i, data: results[i] };
+    }
+  }
+
+  async dispose(): Promise<void> {
+    this.disposed = true;
+    const programs = [...this.programs.values()];
+    this.programs.clear();
+    for (const program of programs) await (await program).dispose();
+  }
+}

@@ -1,0 +1,19 @@
+/** A user as numbers: what a store keeps and a language model reads. */
+export interface UserEmbedding {
+  readonly tenant: string;
+  readonly user: string;
+  /** Hash of the encoder that made it. Nothing else can read it. */
+  readonly encoder: string;
+  /** Hash of the tokenizer that made the events. */
+  readonly tokenizer: string;
+  /** Grows with the user's events: their count. */
+  readonly sequence: number;
+  /** The last event in it: its time (Unix seconds; NaN when unknown or there is none) and how many there are. */
+  readonly watermark: { readonly time: number; readonly count: number };
+  /** Unix milliseconds. */
+  readonly writtenAt: number;
+  readonly dtype: 'float32';
+  /** [K, D]; all K tokens are valid, also those of a user without events. */
+  readonly shape: readonly [number, number];
+  readonly data: Float32Array;
+}

@@ -1,0 +1,267 @@
+import {
+  TokenizerMismatchError,
+  UnknownUserError,
+  userIndex,
+  FIRST_VALUE_ID,
+  type EventColumns,
+  type EventTokenizer,
+} from '@user-llm/event-tokenizer';
+import { initialWeights, matrixFlops, toOnnx, WeightError, type HostTensor, type Weights } from '@user-llm/onnx-autograd';
+import { encoderConfig, type EncoderConfig, type EncoderOptions } from './config.js';
+import { EncoderOptionError } from './errors.js';
+import { encoderHash, readEncoderFolder, writeEncoderFolder } from './encoder-folder.js';
+import { Inference, type InferenceOutput } from './inference.js';
+import { inferenceDefinition } from './model.js';
+import { pretrain, type PretrainOptions } from './pretrain.js';
+import { PretrainRun } from './pretrain-run.js';
+import { trainableEncoder, type TrainableEncoder } from './trainable.js';
+import type { TrainingRecord } from './training-record.js';
+import type { UserEmbedding } from './user-embedding.js';
+
+export interface EncodeOptions {
+  /** Users in one forward pass. Default 32. */
+  readonly batch?: number;
+  /** Whose users these are, where one store serves several. Default `default`. */
+  readonly tenant?: string;
+  /** Stands in the embeddings as `writtenAt`, Unix milliseconds. Default: now. */
+  readonly writtenAt?: number;
+  readonly signal?: AbortSignal;
+}
+
+export interface RuntimeOptions {
+  /** Threads of the encoder's own sessions; the machine's cores by default. */
+  readonly threads?: number;
+}
+
+/** A user's scores of every item. */
+export interface UserScores {
+  readonly user: string;
+  /** [V] logits by item id of the tokenizer; the special ids have -Infinity. */
+  readonly scores: Float32Array;
+}
+
+interface Parts {
+  readonly config: EncoderConfig;
+  readonly weights: Weights;
+  readonly tokenizerHash: string;
+  readonly tokenizer: EventTokenizer | undefined;
+  readonly training: TrainingRecord | null;
+  readonly threads: number | undefined;
+  readonly hash?: string;
+}
+
+/** Turns the events of users into embeddings. Immutable: `hash` names architecture, weights and tokenizer for ever. */
+export class UserEncoder {
+  readonly config: EncoderConfig;
+  /** Every weight by name: `user.encoder.…`, `user.resampler.…` and, after pretraining, `user.heads.…`. */
+  readonly weights: Weights;
+  /** SHA-256 (hexadecimal). */
+  readonly hash: string;
+  readonly tokenizerHash: string;
+  /** Absent when the encoder was loaded from a folder without one. */
+  readonly tokenizer: EventTokenizer | undefined;
+  /** What pretraining did; null for an encoder that was never pretrained. */
+  readonly training: TrainingRecord | null;
+  private readonly threads: number | undefined;
+  private readonly inference: Inference;
+
+  private constructor(parts: Parts) {
+    this.config = parts.config;
+    this.weights = parts.weights;
+    this.tokenizerHash = parts.tokenizerHash;
+    this.tokenizer = parts.tokenizer;
+    this.training = parts.training;
+    this.threads = parts.threads;
+    this.hash = parts.hash ?? encoderHash({ tokenizer: parts.tokenizerHash, config: parts.config, weights: parts.weights });
+    this.inference = new Inference(this.config, this.weights, this.threads);
+  }
+
+  /**
+   * A new encoder with random weights, the same for the same tokenizer, options and seed.
+   *
+   * @throws EncoderOptionError
+   */
+  static create(tokenizer: EventTokenizer, options: EncoderOptions = {}, { threads }: RuntimeOptions = {}): UserEncoder {
+    const config = encoderConfig(tokenizer, options);
+    const weights = initialWeights(inferenceDefinition(config).parameters, config.seed);
+    return new UserEncoder({ config, weights, tokenizerHash: tokenizer.hash, tokenizer, training: null, threads });
+  }
+
+  /**
+   * Reads a folder that `save` wrote.
+   *
+   * @throws EncoderFormatError, EncoderHashError (changed or damaged), TokenizerMismatchError
+   */
+  static async load(
+    folder: string,
+    { tokenizer: given, threads }: { tokenizer?: EventTokenizer } & RuntimeOptions = {},
+  ): Promise<UserEncoder> {
+    const { saved, tokenizer } = await readEncoderFolder(folder, given);
+    const { config, weights, training, hash } = saved;
+    return new UserEncoder({ config, weights, tokenizerHash: saved.tokenizer, tokenizer, training, threads, hash });
+  }
+
+  /** Hashes and sizes: what others need to know to take this encoder's embeddings. */
+  get manifest(): TrainableEncoder<unknown>['manifest'] {
+    const { userTokens, width, context } = this.config;
+    return { hash: this.hash, tokenizer: this.tokenizerHash, userTokens, width, context };
+  }
+
+  /**
+   * Trains encoder and heads on the events (paper, section 3.1). The run starts at once and is driven by nobody: await its `result`,
+   * and watch it if you like. The result is another encoder; this one does not change. The resampler is not trained here but with the
+   * language model that reads it, see {@link trainable}.
+   *
+   * @throws (through the run) TrainingDataError, EncoderOptionError, PretrainCheckpointError, the signal's reason
+   */
+  pretrain(events: EventColumns, options: PretrainOptions = {}): PretrainRun<UserEncoder> {
+    this.check(events);
+    return new PretrainRun(async (report) => {
+      const { weights, training } = await pretrain(this, events, options, report);
+      return this.derive(weights, training);
+    });
+  }
+
+  /**
+   * Embeddings of all users, in the order of the columns. The last `context` events of a user count. A user without events gets an
+   * embedding too, the same for all of them.
+   */
+  async *encode(events: EventColumns, options: EncodeOptions = {}): AsyncGenerator<UserEmbedding, void, undefined> {
+    this.check(events);
+    for await (const { user, data } of this.inference.users('tokens', events, options))
+      yield this.embedding(events, user, data, options);
+  }
+
+  /** The embedding of one user (by name, or by index in the columns). */
+  async encodeUser(
+    events: EventColumns,
+    user: string | number,
+    options: Omit<EncodeOptions, 'batch'> = {},
+  ): Promise<UserEmbedding> {
+    const index = this.userOf(events, user);
+    return this.embedding(events, index, await this.one('tokens', events, index), options);
+  }
+
+  /** The item head's scores of what every user does next, in the order of the columns. */
+  async *nextItemScores(
+    events: EventColumns,
+    options: Pick<EncodeOptions, 'batch' | 'signal'> = {},
+  ): AsyncGenerator<UserScores, void, undefined> {
+    this.check(events);
+    for await (const { user, data } of this.inference.users('scores', events, options))
+      yield { user: events.users[user], scores: data.fill(-Infinity, 0, FIRST_VALUE_ID) };
+  }
+
+  /** The item head's scores for one user (by name, or by index in the columns): [V]. */
+  async scoreHistory(events: EventColumns, user: string | number): Promise<Float32Array> {
+    return (await this.one('scores', events, this.userOf(events, user))).fill(-Infinity, 0, FIRST_VALUE_ID);
+  }
+
+  /** This encoder as a part of a bigger model that trains it on histories of these users. */
+  trainable(events: EventColumns): TrainableEncoder<UserEncoder> {
+    this.check(events);
+    return trainableEncoder(this, events, (weights) => this.withWeights(weights));
+  }
+
+  /**
+   * The encoder with other weights: names that it does not have are left out, those not given stay.
+   *
+   * @throws WeightError for another shape
+   */
+  withWeights(weights: Weights): UserEncoder {
+    const merged: Weights = new Map(this.weights);
+    for (const [name, own] of this.weights) {
+      const next = weights.get(name);
+      if (!next) continue;
+      if (next.shape.join() !== own.shape.join())
+        throw new WeightError(name, `is [${next.shape.join(', ')}], and the encoder has [${own.shape.join(', ')}]`);
+      merged.set(name, { ...next, data: next.data.slice() });
+    }
+    return this.derive(merged, this.training);
+  }
+
+  /** Floating-point operations of the matrix products (2 m n k) that one user with so many events costs. */
+  flops({ events, output = 'tokens' }: { events: number; output?: InferenceOutput }): number {
+    const { outputs } = inferenceDefinition(this.config).build({ training: false });
+    return matrixFlops([outputs[output]], { windows: 1, events: Math.max(1, Math.min(events, this.config.context)) });
+  }
+
+  /**
+   * The encoder as one ONNX model, weights inside. Inputs: `user.events.FIELD` (ids int32 [windows, events], bags [windows, events,
+   * bag], vectors float32), events first and padding (0) after them, and `user.lengths` int32 [windows], how many are events.
+   * Outputs: `tokens` [windows, K, D] and `scores` [windows, V].
+   */
+  toOnnx(): Uint8Array {
+    const { outputs } = inferenceDefinition(this.config).build({ training: false });
+    return toOnnx({ outputs, weights: this.weights, metadata: { encoder: this.hash, tokenizer: this.tokenizerHash } }).bytes;
+  }
+
+  /** Writes `encoder.json`, `weights.safetensors`, `tokenizer.json` (where the encoder has it) and `onnx/encoder.onnx`. */
+  async save(folder: string): Promise<void> {
+    const { hash, config, weights, training } = this;
+    await writeEncoderFolder(
+      folder,
+      { hash, tokenizer: this.tokenizerHash, config, weights, training },
+      this.toOnnx(),
+      this.tokenizer,
+    );
+  }
+
+  /** Releases the sessions. The encoder cannot encode afterwards; what it is (weights, hash) stays readable. */
+  async dispose(): Promise<void> {
+    await this.inference.dispose();
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.dispose();
+  }
+
+  private derive(weights: Weights, training: TrainingRecord | null): UserEncoder {
+    const merged: Weights = new Map([...this.weights, ...weights]);
+    const { config, tokenizerHash, tokenizer, threads } = this;
+    return new UserEncoder({ config, weights: merged, tokenizerHash, tokenizer, training, threads });
+  }
+
+  private check(events: EventColumns): void {
+    if (events.tokenizer !== this.tokenizerHash) throw new TokenizerMismatchError(this.tokenizerHash, events.tokenizer);
+  }
+
+  private userOf(events: EventColumns, user: string | number): number {
+    this.check(events);
+    const index = typeof user === 'number' ? user : userIndex(events).get(user);
+    if (index === undefined || !Number.isInteger(index) || index < 0 || index >= events.users.length)
+      throw new UnknownUserError(user, events.users.length);
+    return index;
+  }
+
+  private async one(output: InferenceOutput, events: EventColumns, user: number): Promise<Float32Array> {
+    const found: HostTensor = await this.inference.run(output, events, [
+      { start: events.offsets[user], end: events.offsets[user + 1] },
+    ]);
+    return found.data as Float32Array;
+  }
+
+  private embedding(
+    events: EventColumns,
+    user: number,
+    data: Float32Array,
+    { tenant = 'default', writtenAt = Date.now() }: EncodeOptions,
+  ): UserEmbedding {
+    if (tenant === '') throw new EncoderOptionError('tenant', 'a tenant has a name');
+    const { userTokens, width } = this.config;
+    const count = events.offsets[user + 1] - events.offsets[user];
+    const time = count === 0 ? NaN : events.times[events.offsets[user + 1] - 1];
+    return {
+      tenant,
+      user: events.users[user],
+      encoder: this.hash,
+      tokenizer: this.tokenizerHash,
+      sequence: count,
+      watermark: { time, count },
+      writtenAt,
+      dtype: 'float32',
+      shape: [userTokens, width],
+      data,
+    };
+  }
+}
