@@ -20,8 +20,8 @@ export function rowsOf(outcomes: readonly Outcome[], seed: number): SystemRow[] 
       users: outcome.users.length,
       sampled: outcome.sampled,
       ...figures(outcome, outcome.users, seed),
-      vs: versus(outcome, peers, seed),
-      ...(sample && covers(outcome, sample) ? { sample: { users: sample.length, ...figures(outcome, sample, seed) } } : {}),
+      vs: versus(outcome, outcome.users, peers, seed),
+      ...(sample && covers(outcome, sample) ? { sample: { users: sample.length, ...figures(outcome, sample, seed), vs: versus(outcome, sample, peers, seed) } } : {}),
       latencyMs: outcome.latencyMs.length
         ? { p50: percentile(outcome.latencyMs, 50), p95: percentile(outcome.latencyMs, 95) }
         : { p50: null, p95: null },
@@ -44,7 +44,7 @@ function scores(outcome: Outcome, users: readonly number[]): Float64Array {
   return Float64Array.from(positions(outcome, users), (i) => (predictions[i] === truth[i] ? 1 : 0));
 }
 
-function figures(outcome: Outcome, users: readonly number[], seed: number): Omit<SampleFigures, 'users'> {
+function figures(outcome: Outcome, users: readonly number[], seed: number): Omit<SampleFigures, 'users' | 'vs'> {
   const at = positions(outcome, users);
   const fits = outcome.doesNotFit === undefined;
   if (outcome.task === 'next-item') {
@@ -67,12 +67,11 @@ function figures(outcome: Outcome, users: readonly number[], seed: number): Omit
 }
 
 /**
- * The baseline that is best on the very users this system answered, and the paired difference. Choosing the best on the same users
+ * The baseline that is best on the very same users, and the paired difference. Choosing the best on the same users
  * favours the baseline, never the system.
  */
-function versus(outcome: Outcome, peers: readonly Outcome[], seed: number): Versus | null {
+function versus(outcome: Outcome, users: readonly number[], peers: readonly Outcome[], seed: number): Versus | null {
   if (outcome.doesNotFit !== undefined) return null;
-  const { users } = outcome;
   const own = scores(outcome, users);
   let best: { name: string; scores: Float64Array; mean: number } | undefined;
   for (const other of peers) {
@@ -89,14 +88,17 @@ function versus(outcome: Outcome, peers: readonly Outcome[], seed: number): Vers
   return { baseline: best.name, delta: mean(differences), ci95, p, pHolm: p, users: users.length };
 }
 
-/** Holm's adjustment over the comparisons of each task. */
+/** Holm's adjustment over the comparisons of each task, those on the sample apart. */
 function adjusted(rows: readonly SystemRow[]): SystemRow[] {
-  const corrected = new Map<SystemRow, number>();
+  const corrected = new Map<Versus, Versus>();
   for (const task of new Set(rows.map((row) => row.task))) {
-    const compared = rows.filter((row) => row.task === task && row.vs);
-    holm(compared.map((row) => row.vs?.p ?? 1)).forEach((p, i) => corrected.set(compared[i], p));
+    for (const pick of [(row: SystemRow) => row.vs, (row: SystemRow) => row.sample?.vs]) {
+      const compared = rows.flatMap((row) => (row.task === task ? (pick(row) ?? []) : []));
+      holm(compared.map((vs) => vs.p)).forEach((pHolm, i) => corrected.set(compared[i], { ...compared[i], pHolm }));
+    }
   }
-  return rows.map((row) => (row.vs ? { ...row, vs: { ...row.vs, pHolm: corrected.get(row) ?? row.vs.p } } : row));
+  const of = (vs: Versus | null): Versus | null => (vs ? (corrected.get(vs) ?? vs) : null);
+  return rows.map((row) => ({ ...row, vs: of(row.vs), ...(row.sample ? { sample: { ...row.sample, vs: of(row.sample.vs) } } : {}) }));
 }
 
 /** Where in the outcome each user stands; both lists ascend. */

@@ -26,6 +26,8 @@ export interface SampleFigures {
   readonly accuracy?: number | null;
   readonly macroF1?: number | null;
   readonly ci95: Readonly<Record<string, Interval | null>>;
+  /** the best baseline on the sample may be another than on all users */
+  readonly vs: Versus | null;
 }
 
 /**

@@ -1,4 +1,5 @@
 import { rowsOf } from './compare.js';
+import { pValue } from './format.js';
 import type { Outcome } from './outcome.js';
 import { renderHtml } from './report-html.js';
 import type { ReportData, ReportFields, SystemRow } from './report-types.js';
@@ -49,7 +50,7 @@ export class Report {
   get rows(): Record<string, string | number | null>[] {
     const round = (value: number | null | undefined): number | null => (value == null ? null : Math.round(value * 1e4) / 1e4);
     return this.#core.systems.map((row) => {
-      const { filtered, unfiltered, accuracy, ci95 } = row.sample ?? row;
+      const { filtered, unfiltered, accuracy, ci95, vs } = row.sample ?? row;
       const interval = ci95['recall@10'] ?? ci95.accuracy;
       return {
         system: row.name,
@@ -65,7 +66,7 @@ export class Report {
             }
           : { accuracy: round(accuracy) }),
         '95 %': interval ? `${interval[0].toFixed(4)} to ${interval[1].toFixed(4)}` : null,
-        'vs best baseline': row.vs ? `${row.vs.delta >= 0 ? '+' : ''}${row.vs.delta.toFixed(4)} (p ${row.vs.p.toPrecision(2)}) ${row.vs.baseline}` : null,
+        'vs best baseline': vs ? `${vs.delta >= 0 ? '+' : ''}${vs.delta.toFixed(4)} (p ${pValue(vs.p)}) ${vs.baseline}` : null,
         'p50 ms': row.latencyMs.p50 === null ? null : Number(row.latencyMs.p50.toPrecision(3)),
         tokens: row.tokensPerRequest === null ? null : Math.round(row.tokensPerRequest),
       };

@@ -1,4 +1,6 @@
+import { pValue } from './format.js';
 import type { ReportContent, SystemRow } from './report-types.js';
+import type { ScalingRow } from './scaling.js';
 import { stillFalling } from './training-curve.js';
 
 /** The ratio of text prompt to User-LLM latency that is aimed at, and the history length it is aimed at for. */
@@ -11,7 +13,7 @@ const TEXT_PROMPT = 'text-prompt-50';
  * sentence says so.
  */
 export function summarise(report: ReportContent): string[] {
-  const sentences = [first(report), simulated(report), ...againstBaselines(report), ...unfinished(report), ...unfit(report)];
+  const sentences = [first(report), speed(report), simulated(report), ...againstBaselines(report), ...unfinished(report), ...unfit(report)];
   return sentences.filter((sentence) => sentence !== undefined);
 }
 
@@ -23,46 +25,58 @@ export function comparable(row: SystemRow): Pick<SystemRow, 'filtered' | 'unfilt
 const recall = (row: SystemRow | undefined): number | null => (row ? (comparable(row).filtered?.['recall@10'] ?? null) : null);
 const figure = (value: number): string => value.toFixed(4).replace(/^0/, '');
 
-function first(report: ReportContent): string | undefined {
+/** The User-LLM systems on next-item against the text prompt of 50 events, where both have figures. */
+function againstText(report: ReportContent): { text?: SystemRow; winners: SystemRow[]; losers: SystemRow[] } {
   const rows = report.systems.filter((row) => row.task === 'next-item');
-  const models = rows.filter((row) => row.name.startsWith(USER_LLM));
   const text = rows.find((row) => row.name === TEXT_PROMPT);
-  const textRecall = recall(text);
-  const measured = report.scaling?.find((row) => row.events === AIM.events);
-  const slow = measured?.ratio != null && measured.ratio < AIM.ratio ? measured : undefined;
-  if (models.length === 0) return slow ? `${slowSentence(slow.ratio)}.` : leader(rows);
-  const losers = models.filter((row) => {
-    const own = recall(row);
-    return own !== null && textRecall !== null && own <= textRecall;
-  });
-  const winners = models.filter((row) => {
-    const own = recall(row);
-    return own !== null && textRecall !== null && own > textRecall;
-  });
-  const users = text ? comparable(text).users : 0;
-  const named = (list: readonly SystemRow[]): string => list.map((row) => `${row.name} (${figure(recall(row) as number)})`).join(', ');
-  const parts: string[] = [];
-  if (losers.length && textRecall !== null) {
-    parts.push(`${named(losers)} did not beat the text prompt of 50 events (${figure(textRecall)}) on recall@10 over the same ${users} users`);
-  }
-  if (slow) parts.push(slowSentence(slow.ratio));
-  const failed = parts.length > 0;
-  if (winners.length && textRecall !== null) {
-    const rest = `${named(winners)} found the next item among the first ten more often than the text prompt of 50 events (${figure(textRecall)}), over the same ${users} users`;
-    if (!failed) parts.push(rest);
-  }
-  if (!failed && measured?.ratio != null) {
-    parts.push(`at ${AIM.events} events a request with the text prompt takes ${measured.ratio.toFixed(0)} times as long to its first token`);
-  }
-  if (parts.length === 0) {
-    const why = !text ? 'no text prompt of 50 events was measured' : (text.doesNotFit ?? 'its figures are missing');
-    return `Whether User-LLM beats the text prompt of 50 events is not known: ${why}.`;
-  }
-  return `${parts.join('; ')}.`;
+  const limit = recall(text);
+  const compared = limit === null ? [] : rows.filter((row) => row.name.startsWith(USER_LLM) && recall(row) !== null);
+  const wins = (row: SystemRow): boolean => (recall(row) as number) > (limit as number);
+  return { text, winners: compared.filter(wins), losers: compared.filter((row) => !wins(row)) };
 }
 
-const slowSentence = (ratio: number | null): string =>
-  `at ${AIM.events} events a request with the text prompt takes only ${(ratio ?? 0).toFixed(1)} times as long as one with the embedding, where ${AIM.ratio} was the aim`;
+const measuredAtAim = ({ scaling }: ReportContent): ScalingRow | undefined => scaling?.find((row) => row.events === AIM.events && row.ratio !== null);
+
+/** Whether a User-LLM falls short of what is aimed at: quality above the text prompt of 50 events, 20 times its speed at 200 events. */
+export function shortfall(report: ReportContent): boolean {
+  const ratio = measuredAtAim(report)?.ratio;
+  return againstText(report).losers.length > 0 || (ratio != null && ratio < AIM.ratio);
+}
+
+function first(report: ReportContent): string | undefined {
+  const { text, winners, losers } = againstText(report);
+  const ratio = measuredAtAim(report)?.ratio;
+  const slow = ratio != null && ratio < AIM.ratio;
+  const rows = report.systems.filter((row) => row.task === 'next-item');
+  if (!rows.some((row) => row.name.startsWith(USER_LLM))) return leader(rows);
+  const named = (list: readonly SystemRow[]): string => list.map((row) => `${row.name} (${figure(recall(row) as number)})`).join(', ');
+  const than = text ? `the text prompt of 50 events (${figure(recall(text) ?? NaN)})` : '';
+  const whom = text ? `over the same ${comparable(text).users} users` : '';
+  const parts: string[] = [];
+  if (winners.length + losers.length === 0) {
+    const why = !text ? 'that prompt was not measured' : (text.doesNotFit ?? 'figures are missing');
+    parts.push(`whether User-LLM beats the text prompt of 50 events is not known: ${why}`);
+  }
+  if (losers.length) parts.push(`${named(losers)} did not beat ${than} on recall@10 ${whom}${winners.length ? `, ${named(winners)} did` : ''}`);
+  if (slow) parts.push(slowSentence(ratio));
+  if (!losers.length && !slow && winners.length) parts.push(`${named(winners)} found the next item among the first ten more often than ${than}, ${whom}`);
+  if (!slow && ratio != null && !losers.length) {
+    parts.push(`at ${AIM.events} events a request with the text prompt takes ${ratio.toFixed(0)} times as long to its first token as one with the embedding`);
+  }
+  const sentence = `${parts.join('; ')}.`;
+  // names of systems keep their spelling, words start a sentence
+  return sentence.startsWith(USER_LLM) ? sentence : sentence.charAt(0).toUpperCase() + sentence.slice(1);
+}
+
+/** Where the first sentence tells of lost quality, the speed that was reached is told here. */
+function speed(report: ReportContent): string | undefined {
+  const ratio = measuredAtAim(report)?.ratio;
+  if (ratio == null || ratio < AIM.ratio || againstText(report).losers.length === 0) return undefined;
+  return `At ${AIM.events} events a request with the text prompt takes ${ratio.toFixed(0)} times as long to its first token as one with the embedding.`;
+}
+
+const slowSentence = (ratio: number): string =>
+  `at ${AIM.events} events a request with the text prompt takes only ${ratio.toFixed(1)} times as long as one with the embedding, where ${AIM.ratio} was the aim`;
 
 function leader(rows: readonly SystemRow[]): string | undefined {
   const ranked = rows.filter((row) => recall(row) !== null).sort((left, right) => (recall(right) as number) - (recall(left) as number));
@@ -83,7 +97,7 @@ function againstBaselines(report: ReportContent): string[] {
       const [low, high] = ci95;
       const what = row.task === 'next-item' ? 'recall@10' : 'accuracy';
       const verdict = low > 0 ? 'is better than' : high < 0 ? 'is worse than' : 'cannot be told apart from';
-      return `${row.name} ${verdict} the best baseline, ${baseline}: ${what} ${delta >= 0 ? '+' : '-'}${figure(Math.abs(delta))} (95 % interval ${low.toFixed(3)} to ${high.toFixed(3)}, p ${p < 0.001 ? '< .001' : `= ${figure(p)}`}, ${users} users).`;
+      return `${row.name} ${verdict} the best baseline, ${baseline}: ${what} ${delta >= 0 ? '+' : '-'}${figure(Math.abs(delta))} (95 % interval ${low.toFixed(3)} to ${high.toFixed(3)}, p ${p < 0.001 ? '' : '= '}${pValue(p)}, ${users} users).`;
     });
 }
 
