@@ -16,6 +16,8 @@ import {
 } from '../src/index.js';
 import type { EncodedEvents, EventColumns, Row } from '../src/index.js';
 
+fc.configureGlobal({ seed: 20240229 });
+
 const schema = eventSchema({
   user: 'user',
   time: time('at'),

@@ -3,6 +3,8 @@ import fc from 'fast-check';
 
 import { QuantileSketch } from '../src/quantile-sketch.js';
 
+fc.configureGlobal({ seed: 20240229 });
+
 function sketchOf(values: Iterable<number>): QuantileSketch {
   const sketch = new QuantileSketch();
   for (const value of values) sketch.add(value);
