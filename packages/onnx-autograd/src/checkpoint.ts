@@ -1,3 +1,4 @@
+import { createHash } from 'node:crypto';
 import { CheckpointError } from './errors.js';
 import type { HostTensor } from './host-tensor.js';
 import { readSafetensors, writeSafetensors } from './safetensors.js';
@@ -8,15 +9,28 @@ export interface TrainingState {
   readonly seed: number;
   /** The optimizer's name and settings. */
   readonly optimizer: string;
+  /** A hash of the weights that do not learn: with others, the same model would be another. Empty without any. */
+  readonly frozen: string;
   /** Weights that learn, and the optimizer's memory of them. */
   readonly tensors: ReadonlyMap<string, HostTensor>;
 }
 
 const format = 'user-llm training checkpoint 1';
 
+/** A hash over names and values, in the order of the names. */
+export function hashTensors(tensors: Iterable<readonly [string, HostTensor]>): string {
+  const hash = createHash('sha256');
+  let count = 0;
+  for (const [name, { data }] of [...tensors].sort(([a], [b]) => (a < b ? -1 : 1))) {
+    hash.update(`${name}:${data.length};`).update(new Uint8Array(data.buffer, data.byteOffset, data.byteLength));
+    count++;
+  }
+  return count === 0 ? '' : hash.digest('hex').slice(0, 32);
+}
+
 /** Writes a checkpoint atomically: a crash leaves the one before. */
 export async function saveCheckpoint(file: string, state: TrainingState): Promise<void> {
-  await writeSafetensors(file, new Map(state.tensors), { format, step: String(state.step), seed: String(state.seed), optimizer: state.optimizer });
+  await writeSafetensors(file, new Map(state.tensors), { format, step: String(state.step), seed: String(state.seed), optimizer: state.optimizer, frozen: state.frozen });
 }
 
 /** Reads a checkpoint and refuses one of another model, optimizer or seed. */
@@ -31,5 +45,6 @@ export async function loadCheckpoint(file: string, expected: TrainingState): Pro
     if (found.shape.join() !== shape.join()) throw new CheckpointError(file, `'${name}' is [${found.shape.join(', ')}], and this model has [${shape.join(', ')}]`);
   }
   if (tensors.size !== expected.tensors.size) throw new CheckpointError(file, `has ${tensors.size} tensors, and this model has ${expected.tensors.size}; it belongs to another model`);
-  return { step: Number(metadata.step), seed: expected.seed, optimizer: metadata.optimizer, tensors };
+  if (metadata.frozen !== expected.frozen) throw new CheckpointError(file, 'was made with other frozen weights; start from the same ones');
+  return { ...expected, step: Number(metadata.step), tensors };
 }

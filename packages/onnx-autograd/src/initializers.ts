@@ -4,6 +4,12 @@ import { Random } from './random.js';
 /** Makes the first values of a parameter. */
 export type Initializer = (shape: readonly number[], random: Random) => Float32Array;
 
+function fill(shape: readonly number[], next: () => number): Float32Array {
+  const data = new Float32Array(elementCount(shape));
+  for (let i = 0; i < data.length; i++) data[i] = next();
+  return data;
+}
+
 export const zeros = (): Initializer => constant(0);
 export const ones = (): Initializer => constant(1);
 
@@ -16,12 +22,12 @@ export const constant =
 export const normal =
   (deviation: number, mean = 0): Initializer =>
   (shape, random) =>
-    Float32Array.from({ length: elementCount(shape) }, () => mean + deviation * random.normal());
+    fill(shape, () => mean + deviation * random.normal());
 
 export const uniform =
   (low: number, high: number): Initializer =>
   (shape, random) =>
-    Float32Array.from({ length: elementCount(shape) }, () => low + (high - low) * random.next());
+    fill(shape, () => low + (high - low) * random.next());
 
 /** Glorot and Bengio 2010: uniform within sqrt(6 / (in + out)), for weights [in, out]. */
 export const xavierUniform =

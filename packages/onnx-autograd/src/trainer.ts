@@ -1,12 +1,12 @@
 import * as ort from 'onnxruntime-node';
-import { loadCheckpoint, saveCheckpoint, type TrainingState } from './checkpoint.js';
+import { hashTensors, loadCheckpoint, saveCheckpoint, type TrainingState } from './checkpoint.js';
 import type { BuiltGraph, GraphDefinition, Outputs } from './definition.js';
 import { bind, type Bindings } from './dim.js';
 import { AutogradError, DisposedError, NonFiniteLossError } from './errors.js';
 import type { InputInfo, ParameterInfo } from './graph-builder.js';
 import { asFloat32, elementCount, toFloat32, type HostTensor } from './host-tensor.js';
 import { initialWeights, type Weights } from './initializers.js';
-import { reachable, toOnnx } from './onnx-model.js';
+import { matrixFlops, reachable, toOnnx } from './onnx-model.js';
 import type { Optimizer } from './optimizers.js';
 import { checkWeights, pickOutputs } from './program.js';
 import { Random } from './random.js';
@@ -58,6 +58,7 @@ export class Trainer<O extends Outputs = Outputs> {
   private current = new Map<string, ort.Tensor>();
   private spare = new Map<string, ort.Tensor>();
   private accumulators: AccumulatorPair | undefined;
+  private frozenHash: string | undefined;
   private completed = 0;
   private busy = false;
   private disposed = false;
@@ -121,6 +122,11 @@ export class Trainer<O extends Outputs = Outputs> {
   /** The parameters that learn. */
   get trainable(): readonly ParameterInfo[] {
     return this.training.trainable;
+  }
+
+  /** Floating-point operations (2 m n k) of the matrix products in one step on such feeds: forward, and backward where it is needed. */
+  flops(feeds: Feeds): number {
+    return matrixFlops(Object.values(this.training.step), bindFeeds(this.dataInputs, feeds, this.modelInputs));
   }
 
   /** One optimizer step. On an error nothing has changed. One at a time: the next may begin when this one is done. */
@@ -244,7 +250,8 @@ export class Trainer<O extends Outputs = Outputs> {
     const batches = batchReader(source);
     const stopIfAborted = async (): Promise<void> => {
       if (!options.signal?.aborted) return;
-      if (checkpoint) await this.saveCheckpoint(checkpoint.file);
+      // Before the first step there is nothing to keep, and an older file may be waiting to be resumed.
+      if (checkpoint && this.completed > 0) await this.saveCheckpoint(checkpoint.file);
       options.signal.throwIfAborted();
     };
     try {
@@ -311,6 +318,8 @@ export class Trainer<O extends Outputs = Outputs> {
     return {
       step: this.completed,
       seed: this.options.seed,
+      // Read once: half a gigabyte of frozen weights takes a second.
+      frozen: (this.frozenHash ??= hashTensors([...this.frozen].map(([name, tensor]) => [name, fromOrt(tensor)] as const))),
       optimizer: JSON.stringify({ name: this.options.optimizer.name, ...this.options.optimizer.settings }),
       tensors: new Map([...this.current].map(([name, tensor]) => [name, fromOrt(tensor)])),
     };

@@ -141,7 +141,7 @@ describe('training', () => {
     for (const name of ['w2', 'b2']) expect(after.get(name)!.data).not.toEqual(before.get(name)!.data);
     expect(after.get('w1')!.data).toEqual(given.get('w1')!.data);
     expect([...trainer.weights({ trainableOnly: true }).keys()]).toEqual(['w2', 'b2']);
-    const cost = ({ flops }: { flops: (feeds: Feeds) => number }): number => flops(batch(1));
+    const cost = (trainer: Trainer): number => trainer.flops(batch(1));
     const all = await create();
     // Forward is 2 * 4 * (3 * 8 + 8 * 1); each weight gradient as much as its forward product; w2's input gradient once more.
     expect(cost(trainer)).toBe(2 * 4 * (24 + 8 + 8));
@@ -209,7 +209,8 @@ describe('training', () => {
 
 describe('dropout', () => {
   test('is the same for the same seed, another for another, and off where the model is evaluated', async () => {
-    const [a, b, other] = [await create(), await create(), await create({ seed: 8, weights: (await create()).weights() })];
+    const [a, b] = [await create(), await create()];
+    const other = await create({ seed: 8, weights: a.weights() });
     const losses = await Promise.all([a, b, other].map(async (trainer) => (await trainer.step(batch(1))).loss));
     expect(losses[0]).toBe(losses[1]);
     expect(losses[0]).not.toBe(losses[2]);
