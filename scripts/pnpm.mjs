@@ -12,6 +12,8 @@ const settings = { ONNXRUNTIME_NODE_INSTALL: 'skip', TURBO_TELEMETRY_DISABLED: '
 /** The command line and environment that run `pnpm ...args`. */
 export function pnpmCommand(args, extra = {}) {
   const env = { ...process.env, ...settings, ...extra };
+  // Set by `npm run --silent`; it would silence pnpm's errors too.
+  delete env.npm_config_loglevel;
   const installed = spawnSync('pnpm', ['--version'], { encoding: 'utf8', cwd: root, env });
   if (installed.status === 0 && `pnpm@${installed.stdout.trim()}` === pinned) return { command: 'pnpm', args, env };
   return { command: 'npm', args: ['exec', '--yes', `--package=${pinned}`, '--', 'pnpm', ...args], env };
