@@ -97,7 +97,9 @@ async function step(what, commands) {
 export async function prepare() {
   const wanted = installKey();
   if (stamped('install') !== wanted || !existsSync(path.join(root, 'node_modules/.pnpm'))) {
-    const install = ['install', '--frozen-lockfile', '--prefer-offline', '--reporter=append-only'];
+    // Nobody is there to answer when node_modules of another package store has to go.
+    const flags = ['--frozen-lockfile', '--prefer-offline', '--reporter=append-only', '--config.confirmModulesPurge=false'];
+    const install = ['install', ...flags];
     await step('Installing dependencies', [pnpmCommand(install)]);
     stamp('install', wanted);
   }
