@@ -109,7 +109,7 @@ function unfinished({ curves = [], training = [] }: ReportContent): string[] {
     if (record.stillFalling === false) names.delete(record.name);
   }
   if (names.size === 0) return [];
-  return [`When time ran out the validation loss was still falling for ${[...names].join(', ')}: longer training would have made ${names.size === 1 ? 'it' : 'them'} better.`];
+  return [`When time ran out the validation loss was still falling for ${[...names].join(', ')}: more training would probably help.`];
 }
 
 function unfit({ systems }: ReportContent): string[] {

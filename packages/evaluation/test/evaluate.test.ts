@@ -1,0 +1,168 @@
+import { describe, expect, jest, test } from '@jest/globals';
+import { evaluate, favouriteGenre, leaveOneOut, mix, mostFrequentGenre, nextItem, popularity, SystemFailedError } from '../src/index.js';
+import type { Outcome, RankRequest, System } from '../src/index.js';
+import { smallLog } from './support/logs.js';
+
+const log = smallLog();
+const task = nextItem(leaveOneOut(log));
+const truth = (request: RankRequest): string => log.itemIds[log.items[request.history.to]];
+const oracle: System = { name: 'oracle', rank: (request) => ({ items: [{ id: truth(request), score: 1 }], cost: { tokens: 10, flops: 1e6 } }) };
+const scoreless: System = { name: 'indifferent', rank: ({ candidates }) => ({ scores: new Float32Array(candidates.ids.length) }) };
+
+describe('evaluate', () => {
+  test('ranks every test user with every system, filtered and unfiltered', async () => {
+    const report = await evaluate({ task, systems: [popularity(), mix(), oracle], seed: 1 });
+    expect(report.systems.map(({ name, users }) => [name, users])).toEqual([
+      ['popularity', 30],
+      ['mix', 30],
+      ['oracle', 30],
+    ]);
+    const perfect = report.systems[2];
+    expect(perfect.unfiltered).toEqual({ 'recall@1': 1, 'recall@5': 1, 'recall@10': 1, 'ndcg@10': 1, mrr: 1 });
+    // the true items met before cannot stand in a filtered ranking, not even in a perfect one
+    expect(perfect.filtered?.['recall@1']).toBeCloseTo(1 - task.description.repeatedTargets / 30, 12);
+    expect(perfect).toMatchObject({ tokensPerRequest: 10, flopsPerRequest: 1e6 });
+    expect(perfect.latencyMs.p50).toBeGreaterThanOrEqual(0);
+    const [low, high] = report.systems[1].ci95['recall@10'] as [number, number];
+    expect(low).toBeLessThanOrEqual(report.systems[1].filtered?.['recall@10'] as number);
+    expect(high).toBeGreaterThanOrEqual(report.systems[1].filtered?.['recall@10'] as number);
+  });
+
+  test('asks a dense system once per user, a list system twice: without and with the history', async () => {
+    const dense = jest.fn(scoreless.rank as NonNullable<System['rank']>);
+    const list = jest.fn(oracle.rank as NonNullable<System['rank']>);
+    await evaluate({ task, systems: [{ name: 'dense', rank: dense }, { name: 'list', rank: list }], seed: 1 });
+    expect(dense).toHaveBeenCalledTimes(30);
+    expect(list).toHaveBeenCalledTimes(60);
+    expect(list.mock.calls[0][0].exclude.size).toBeGreaterThan(0);
+    expect(list.mock.calls[1][0].exclude.size).toBe(0);
+  });
+
+  test('a list that misses the true item counts as a miss; items of the history do not take a place', async () => {
+    const wrong: System = { name: 'wrong', rank: (request) => ({ items: request.candidates.ids.filter((id) => id !== truth(request)).map((id) => ({ id, score: 0 })) }) };
+    const stubborn: System = {
+      name: 'stubborn',
+      rank: (request) => ({ items: [...new Set([...request.history.items].map((item) => log.itemIds[item]).concat(truth(request)))].map((id) => ({ id, score: 0 })) }),
+    };
+    const report = await evaluate({ task, systems: [wrong, stubborn], seed: 1 });
+    expect(report.systems[0].unfiltered).toEqual({ 'recall@1': 0, 'recall@5': 0, 'recall@10': 0, 'ndcg@10': 0, mrr: 0 });
+    expect(report.systems[1].filtered?.['recall@1']).toBeCloseTo(1 - task.description.repeatedTargets / 30, 12);
+  });
+
+  test('compares with the best baseline on the same users; the best baseline itself has no comparison', async () => {
+    const report = await evaluate({ task, systems: [popularity(), mix(), oracle, scoreless], seed: 1 });
+    const [first, second, perfect, indifferent] = report.systems;
+    const best = (first.filtered?.['recall@10'] as number) > (second.filtered?.['recall@10'] as number) ? first : second;
+    expect(best.vs).toBeNull();
+    expect(perfect.vs).toMatchObject({ baseline: best.name, users: 30 });
+    expect(perfect.vs?.delta).toBeCloseTo((perfect.filtered?.['recall@10'] as number) - (best.filtered?.['recall@10'] as number), 12);
+    expect(perfect.vs?.pHolm).toBeGreaterThanOrEqual(perfect.vs?.p as number);
+    expect(indifferent.vs?.baseline).toBe(best.name);
+  });
+
+  test('slow systems rank a seeded sample; the others are reported on that sample too', async () => {
+    const options = { task, systems: [popularity(), mix(), oracle], sample: { users: 8, systems: ['oracle'] } };
+    const report = await evaluate({ ...options, seed: 3 });
+    expect(report.systems.map(({ users, sampled, sample }) => [users, sampled, sample?.users])).toEqual([
+      [30, false, 8],
+      [30, false, 8],
+      [8, true, 8],
+    ]);
+    expect(report.systems[2].vs?.users).toBe(8);
+    expect(report.systems[2].filtered).toEqual(report.systems[2].sample?.filtered);
+    const users = (seeded: { outcomes: readonly Outcome[] }): readonly number[] => seeded.outcomes[2].users;
+    expect(users(await evaluate({ ...options, seed: 3 }))).toEqual(users(report));
+    expect(users(await evaluate({ ...options, seed: 4 }))).not.toEqual(users(report));
+  });
+
+  test('a system that does not fit has null figures and a reason, and the others go on', async () => {
+    const report = await evaluate({
+      task,
+      systems: [popularity(), { name: 'text-prompt-50', rank: () => ({ doesNotFit: 'the prompt has 700 tokens, the model reads 512' }) }, { name: 'silent', rank: () => null }],
+      seed: 1,
+    });
+    const [, unfit, silent] = report.systems;
+    expect(unfit.filtered).toEqual({ 'recall@1': null, 'recall@5': null, 'recall@10': null, 'ndcg@10': null, mrr: null });
+    expect(unfit.doesNotFit).toBe('the prompt has 700 tokens, the model reads 512 (at test user 1 of 30)');
+    expect(unfit).toMatchObject({ vs: null, latencyMs: { p50: null, p95: null }, tokensPerRequest: null });
+    expect(silent.doesNotFit).toContain('does not fit');
+    expect(report.systems[0].filtered?.['recall@10']).not.toBeNull();
+  });
+
+  test('several tasks at once; a system is asked what it can do and fitted once', async () => {
+    const fit = jest.fn();
+    const both: System = { name: 'both', fit, rank: oracle.rank, classify: ({ labels }) => ({ label: labels[1] }) };
+    const genre = favouriteGenre(log, { genres: ['Comedy', 'Drama', 'Horror'] });
+    const report = await evaluate({ task: [task, genre], systems: [mostFrequentGenre(), both], seed: 1 });
+    expect(report.systems.map(({ name, task: name2 }) => `${name}: ${name2}`)).toEqual(['most-frequent-genre: favourite-genre', 'both: next-item', 'both: favourite-genre']);
+    expect(fit).toHaveBeenCalledTimes(1);
+    expect(report.systems[0].accuracy).toBeGreaterThan(0.8);
+    expect(report.systems[2].accuracy).toBeCloseTo([...genre.truth].filter((label) => label === 1).length / 30, 12);
+    expect(Object.keys(report.toJSON().protocols)).toEqual(['next-item', 'favourite-genre']);
+  });
+
+  test('outcomes survive an interruption: what is known is not asked again, and the figures are the same', async () => {
+    const kept: Outcome[] = [];
+    const whole = await evaluate({ task, systems: [popularity(), oracle], seed: 1, onOutcome: (outcome) => void kept.push(outcome) });
+    const known = JSON.parse(JSON.stringify(kept)) as Outcome[];
+    const rank = jest.fn(oracle.rank as NonNullable<System['rank']>);
+    const resumed = await evaluate({ task, systems: [popularity(), { name: 'oracle', rank }], seed: 1, known });
+    expect(rank).not.toHaveBeenCalled();
+    expect(resumed.toJSON()).toEqual(whole.toJSON());
+    const others = nextItem(leaveOneOut(smallLog({ seed: 2 })));
+    await evaluate({ task: others, systems: [{ name: 'oracle', rank: scoreless.rank }, popularity()], seed: 1, known });
+    await expect(evaluate({ task: others, systems: [mix()], seed: 1, known })).rejects.toThrow('made on other data');
+  });
+
+  test('an abort signal stops it with its own reason', async () => {
+    const controller = new AbortController();
+    const progress = jest.fn(({ done }: { done: number }) => {
+      if (done === 5) controller.abort(new Error('enough'));
+    });
+    await expect(evaluate({ task, systems: [mix()], seed: 1, signal: controller.signal, onProgress: progress })).rejects.toThrow('enough');
+    expect(progress.mock.calls.at(-1)?.[0]).toEqual({ system: 'mix', task: 'next-item', stage: 'ask', done: 5, total: 30 });
+  });
+
+  test('is the same for the same seed, up to latency', async () => {
+    const figures = async (seed: number): Promise<unknown> =>
+      (await evaluate({ task, systems: [popularity(), mix()], seed })).systems.map(({ latencyMs: _, fitSeconds: __, ...rest }) => rest);
+    expect(await figures(5)).toEqual(await figures(5));
+  });
+});
+
+describe('bad answers and bad options get one line that says what is wrong', () => {
+  const answer = (rank: System['rank']): Promise<unknown> => evaluate({ task, systems: [{ name: 'x', rank }], seed: 1 });
+  test.each<[string, System['rank'], string]>([
+    ['too few scores', () => ({ scores: new Float32Array(3) }), 'System "x" returned 3 scores for 20 candidates'],
+    ['a NaN', ({ candidates }) => ({ scores: new Float32Array(candidates.ids.length).fill(NaN) }), 'returned a score that is not a number for user "u0"'],
+    ['an item that is no candidate', () => ({ items: [{ id: 'Casablanca', score: 1 }] }), 'returned item "Casablanca", which is no candidate'],
+  ])('%s', async (_, rank, message) => {
+    await expect(answer(rank)).rejects.toThrow(message);
+  });
+  test('a system that throws is named, its error kept', async () => {
+    const cause = new Error('connection refused');
+    const error: unknown = await answer(() => Promise.reject(cause)).catch((thrown: unknown) => thrown);
+    expect(SystemFailedError.isInstance(error) && [error.message, error.stage, error.cause]).toEqual(['System "x" failed in rank: connection refused', 'rank', cause]);
+  });
+  test.each<[string, Partial<Parameters<typeof evaluate>[0]>, string]>([
+    ['two systems of one name', { systems: [mix(), mix()] }, 'systems: every system needs a name of its own, got "mix" twice.'],
+    ['a system that can do nothing', { systems: [mostFrequentGenre()] }, '"most-frequent-genre" has neither rank()'],
+    ['a depth that recall@10 does not fit in', { depth: 5 }, 'depth: must be an integer of 10 or more'],
+    ['a seed that is none', { seed: NaN }, 'seed: must be an integer'],
+  ])('%s', async (_, wrong, message) => {
+    await expect(evaluate({ task, systems: [mix()], seed: 1, ...wrong })).rejects.toThrow(message);
+  });
+  test('favourite genre without genres', () => {
+    expect(() => favouriteGenre({ ...log, categories: undefined })).toThrow('The items have no categories');
+    expect(() => favouriteGenre(log, { genres: ['Comedy'] })).toThrow('the list lacks');
+  });
+});
+
+test('favourite genre counts the whole log, the last event too', () => {
+  const { truth: labels, labels: names, cases } = favouriteGenre(log);
+  expect(names).toEqual(['Comedy', 'Drama', 'Horror']);
+  cases.forEach(({ from, to }, i) => {
+    const counts = names.map((name) => [...log.items.subarray(from, to + 1)].filter((item) => log.categories?.[item].includes(name)).length);
+    expect(labels[i]).toBe(counts.indexOf(Math.max(...counts)));
+  });
+});

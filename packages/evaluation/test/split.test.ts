@@ -1,0 +1,106 @@
+import { describe, expect, test } from '@jest/globals';
+import { interactions, interactionsFromRows, InvalidLogError, leaveOneOut, timeSplit, UNKNOWN_ITEM } from '../src/index.js';
+
+const rows = [
+  { user: 'ann', item: 'b', time: 2 },
+  { user: 'ann', item: 'a', time: 1 },
+  { user: 'bob', item: 'a', time: 1 },
+  { user: 'ann', item: 'c', time: 2 },
+  { user: 'bob', item: 'b', time: 5 },
+  { user: 'ann', item: 'd', time: 2 },
+];
+
+describe('a log from rows', () => {
+  const log = interactionsFromRows(rows);
+  const itemsOf = (user: number): string[] => [...log.items.subarray(log.offsets[user], log.offsets[user + 1])].map((item) => log.itemIds[item]);
+
+  test('is sorted by time, and equal times keep the order of the file', () => {
+    expect(log.users).toEqual(['ann', 'bob']);
+    expect(itemsOf(0)).toEqual(['a', 'b', 'c', 'd']);
+    expect(itemsOf(1)).toEqual(['a', 'b']);
+  });
+  test('takes titles and categories from the catalogue', () => {
+    const { titles, categories } = interactionsFromRows(rows, { items: [{ id: 'b', title: 'Brazil', categories: ['Drama'] }, { id: 'never seen' }] });
+    expect(titles).toEqual(['Brazil', 'a', 'c', 'd']);
+    expect(categories).toEqual([['Drama'], [], [], []]);
+  });
+});
+
+describe('a log from tokenised events', () => {
+  const vocabulary = ['<pad>', '<mask>', '<unknown>', '<missing>', 'a', 'b'];
+  const events = {
+    users: ['ann'],
+    offsets: Int32Array.of(0, 3),
+    times: Float64Array.of(1, 2, 3),
+    fields: { film: { kind: 'categorical', ids: Int32Array.of(4, 2, 5) }, stars: { kind: 'number', ids: Int32Array.of(4, 4, 4) } },
+  };
+
+  test('keeps every event in its place; an unknown item stays an event', () => {
+    const log = interactions(events, { itemField: 'film', vocabulary });
+    expect(log.itemIds).toEqual(['a', 'b']);
+    expect([...log.items]).toEqual([0, UNKNOWN_ITEM, 1]);
+  });
+  test('names the fields to choose from when the item field is wrong', () => {
+    expect(() => interactions(events, { itemField: 'stars', vocabulary })).toThrow('Categorical fields: film.');
+  });
+  test('refuses a vocabulary of another tokenizer', () => {
+    expect(() => interactions(events, { itemField: 'film', vocabulary: vocabulary.slice(0, 5) })).toThrow('has item id 5');
+  });
+  test('refuses events out of order, by user', () => {
+    const times = Float64Array.of(3, 2, 1);
+    let error: unknown;
+    try {
+      interactions({ ...events, times }, { itemField: 'film', vocabulary });
+    } catch (thrown) {
+      error = thrown;
+    }
+    expect(InvalidLogError.isInstance(error) && [error.field, error.user]).toEqual(['times', 'ann']);
+  });
+});
+
+describe('leave one out', () => {
+  test('last event test, the one before it validation, the rest training', () => {
+    const split = leaveOneOut(interactionsFromRows(rows));
+    expect(split.test).toEqual([{ user: 0, from: 0, to: 3 }]);
+    expect(split.validation).toEqual([{ user: 0, from: 0, to: 2 }]);
+    expect([...split.trainEnd]).toEqual([2, 4]);
+  });
+  test('users with fewer than three events are left out and counted', () => {
+    expect(leaveOneOut(interactionsFromRows(rows)).description.leftOut).toEqual({ users: 1, reason: 'fewer than 3 events' });
+    expect(() => leaveOneOut(interactionsFromRows(rows.slice(2, 3)))).toThrow('No user of 1 can be tested');
+    expect(() => leaveOneOut(interactionsFromRows([]))).toThrow(InvalidLogError);
+  });
+  test('the hash is of the events, not of the run', () => {
+    const hash = (list: typeof rows): string => leaveOneOut(interactionsFromRows(list)).hash;
+    expect(hash(rows)).toBe(hash(structuredClone(rows)));
+    expect(hash(rows)).toMatch(/^[0-9a-f]{64}$/);
+    expect(hash([...rows.slice(0, 5), { user: 'ann', item: 'a', time: 2 }])).not.toBe(hash(rows));
+  });
+  test('test items met before are counted: no filtered ranking can hold them', () => {
+    expect(leaveOneOut(interactionsFromRows([...rows, { user: 'ann', item: 'a', time: 9 }])).description.repeatedTargets).toBe(1);
+  });
+});
+
+describe('time split', () => {
+  const log = interactionsFromRows([
+    ...[1, 2, 5, 8, 9].map((time) => ({ user: 'ann', item: `a${time}`, time })),
+    ...[1, 3].map((time) => ({ user: 'bob', item: `b${time}`, time })),
+    ...[8].map((time) => ({ user: 'cy', item: `c${time}`, time })),
+    ...[3, 8].map((time) => ({ user: 'di', item: `d${time}`, time })),
+  ]);
+
+  test('training ends at one moment for everybody; an event at the cut belongs to the later part', () => {
+    const split = timeSplit(log, { validationFrom: 3, testFrom: 8 });
+    expect([...split.trainEnd].map((end, user) => end - log.offsets[user])).toEqual([2, 1, 0, 0]);
+    expect(split.validation.map(({ user, to }) => log.itemIds[log.items[to]] + ' of ' + log.users[user])).toEqual(['a5 of ann', 'b3 of bob']);
+    expect(split.test.map(({ to }) => log.itemIds[log.items[to]])).toEqual(['a8', 'd8']);
+    expect(split.description.leftOut.users).toBe(2);
+  });
+  test('shares of all events choose the moments', () => {
+    expect(timeSplit(log, { validationShare: 0.3, testShare: 0.4 }).description.split).toContain('first event from 8 on');
+    expect(() => timeSplit(log, { validationShare: 0.6, testShare: 0.6 })).toThrow('testShare');
+  });
+  test('needs times', () => {
+    expect(() => timeSplit(interactionsFromRows([{ user: 1, item: 1 }]))).toThrow('needs a time for every event');
+  });
+});
