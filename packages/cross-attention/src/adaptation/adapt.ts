@@ -1,0 +1,188 @@
+import type { Feeds, Weights } from '@user-llm/onnx-autograd';
+import type { Decoder } from '../decoder/decoder.js';
+import { AdaptationError } from '../errors.js';
+import { Run } from '../run.js';
+import { ShuffledBatches, bucketOf, textFeeds, textRow } from './examples.js';
+import type { AdaptationExample, ExampleSource, Placeholders, TextRow } from './examples.js';
+import { jointDefinition, jointWeights, strategies, trainedBy } from './joint-model.js';
+import type { JointModel, Strategy } from './joint-model.js';
+import { isLoraParameter, mergeLora } from './lora.js';
+import type { LoraOptions } from './lora.js';
+import { train } from './train.js';
+import type { Batch, TrainingTask } from './train.js';
+import { isEncoderParameter, isResamplerParameter, withScope, withoutScope } from './trainable-encoder.js';
+import type { TrainableEncoder } from './trainable-encoder.js';
+import type { TrainingOptions, TrainingProgress, TrainingRecord } from './training-options.js';
+
+export interface AdaptOptions<History = unknown> extends TrainingOptions<History> {
+  readonly strategy: Strategy;
+  /** Settings of the strategy `lora`. */
+  readonly lora?: LoraOptions;
+}
+
+/** What `adaptJointModel` trained. */
+export interface AdaptedParts {
+  /** LoRA is merged into the weights. */
+  readonly decoder: Decoder;
+  readonly integration?: Weights;
+  /** The encoder's own weights, by its own names. */
+  readonly encoder?: Weights;
+  readonly record: TrainingRecord;
+}
+
+/** The placeholders that a user takes in a prompt of this model. */
+export function placeholdersOf<History>({ decoder: { config }, user }: JointModel<History>): Placeholders {
+  return {
+    count: user === undefined ? 0 : user.integration.placeholders(user.shape),
+    firstId: config.vocabularySize,
+    ...(config.beginToken === undefined ? {} : { beginToken: config.beginToken }),
+  };
+}
+
+/** Trains a joint model on examples by a strategy, loss on the answers' tokens. Begins at once; see `Run`. */
+export function adaptJointModel<History>(
+  model: JointModel<History>,
+  source: ExampleSource<History>,
+  options: AdaptOptions<History>,
+): Run<TrainingProgress, AdaptedParts> {
+  return new Run(async (emit) => {
+    const { strategy } = options;
+    if (!strategies.includes(strategy)) throw new AdaptationError('strategy', `'${strategy}' is none of ${strategies.join(', ')}`);
+    if (model.user === undefined && (strategy === 'encoder' || strategy === 'projection'))
+      throw new AdaptationError('strategy', `'${strategy}' trains what reads users, and this model reads none; use full or lora, or add user embeddings`);
+    const lora = strategy === 'lora' ? (options.lora ?? {}) : undefined;
+    const feeder = new Feeder(model, options);
+    const epochs = Array.isArray(source) ? feeder.epochs(source as readonly AdaptationExample<History>[]) : undefined;
+    const { encoderRate = 1 } = options;
+    const task: TrainingTask = {
+      definition: jointDefinition(model, lora),
+      weights: jointWeights(model),
+      trainable: trainedBy(strategy, model),
+      batch: async (step) => {
+        if (epochs !== undefined) return feeder.batch(epochs.at(step), feeder.batchSize);
+        const examples = await (source as (step: number) => Promise<readonly AdaptationExample<History>[] | null>)(step);
+        if (examples === null) return null;
+        return feeder.batch(feeder.rows(examples, `step ${step}, example`));
+      },
+      ...(epochs === undefined ? {} : { stepsPerEpoch: epochs.stepsPerEpoch }),
+      ...(options.validation === undefined ? {} : { validation: feeder.validation(options.validation.examples) }),
+      ...(encoderRate === 1 || model.user === undefined ? {} : { rateOf: encoderRates(model.user.encoder as TrainableEncoder<never>, encoderRate) }),
+      options: recorded(options),
+    };
+    const budget = options.steps ?? options.epochs ?? options.seconds;
+    const { weights, record } = await train(task, budget === undefined && epochs !== undefined ? { ...options, epochs: 3 } : options, emit);
+    return { ...takeApart(model, weights, lora), record };
+  });
+}
+
+const encoderRates = (encoder: TrainableEncoder<never>, rate: number) => (name: string) =>
+  isEncoderParameter(name) && !isResamplerParameter(encoder, name) ? rate : 1;
+
+function takeApart<History>({ decoder, user }: JointModel<History>, weights: Weights, lora: LoraOptions | undefined): Omit<AdaptedParts, 'record'> {
+  const own = new Map([...weights].filter(([name]) => decoder.weights.has(name)));
+  const loraWeights = new Map([...weights].filter(([name]) => isLoraParameter(name)));
+  const adapted = { config: decoder.config, weights: lora === undefined ? own : mergeLora(own, loraWeights, lora) };
+  if (user === undefined) return { decoder: adapted };
+  return {
+    decoder: adapted,
+    integration: new Map([...weights].filter(([name]) => name.startsWith(`${user.integration.prefix}.`))),
+    // Parts of the encoder that are not in this graph, such as its output heads, stay.
+    encoder: new Map([...user.encoder.weights, ...withoutScope(weights)]),
+  };
+}
+
+function recorded<History>(options: AdaptOptions<History>): Record<string, unknown> {
+  const { signal: _, checkpoint: __, validation, ...rest } = options;
+  return { ...rest, ...(validation === undefined ? {} : { validationExamples: validation.examples.length }) };
+}
+
+interface Prepared<History> {
+  readonly row: TextRow;
+  readonly history: History | undefined;
+}
+
+/** Turns examples into what the joint graph is fed. */
+class Feeder<History> {
+  readonly batchSize: number;
+  readonly #tokensPerPart: number;
+  /** Stands in for rows without a user, which read nothing. */
+  #anyHistory: History | undefined;
+
+  constructor(
+    private readonly model: JointModel<History>,
+    private readonly options: TrainingOptions<History>,
+  ) {
+    this.batchSize = options.batchSize ?? 64;
+    this.#tokensPerPart = options.tokensPerPart ?? 8192;
+    for (const [name, value] of Object.entries({ batchSize: this.batchSize, tokensPerPart: this.#tokensPerPart }))
+      if (!Number.isInteger(value) || value < 1) throw new AdaptationError(name, `must be a whole number of at least 1, and is ${value}`);
+  }
+
+  rows(examples: readonly AdaptationExample<History>[], where: string): Prepared<History>[] {
+    if (examples.length === 0) throw new AdaptationError('examples', 'there are none');
+    const { decoder, user } = this.model;
+    const shape = { ...decoder.config, placeholders: placeholdersOf(this.model) };
+    return examples.map((example, i) => {
+      const history = user === undefined ? undefined : example.history;
+      this.#anyHistory ??= history;
+      return { row: textRow({ ...example, history }, shape, `${where} ${i}`), history };
+    });
+  }
+
+  epochs(examples: readonly AdaptationExample<History>[]): ShuffledBatches<Prepared<History>> {
+    const prepared = this.rows(examples, 'example');
+    return new ShuffledBatches(prepared, ({ row }) => row.input.length, Math.min(this.batchSize, prepared.length), this.options.seed ?? 1);
+  }
+
+  /** A batch in parts of equal shape; with `size`, filled up to so many rows by rows without weight, so that shapes stay few. */
+  batch(rows: readonly Prepared<History>[], size = rows.length): Batch {
+    const length = bucketOf(Math.max(...rows.map(({ row }) => row.input.length)));
+    const fitting = Math.max(1, Math.floor(this.#tokensPerPart / length));
+    const count = Math.ceil(Math.min(size, Math.max(rows.length, this.batchSize)) / fitting);
+    const perPart = Math.ceil(Math.min(size, Math.max(rows.length, this.batchSize)) / count);
+    const weight = totalWeight(rows);
+    const parts: Feeds[] = [];
+    for (let start = 0; start < rows.length; start += perPart) {
+      const part = rows.slice(start, start + perPart);
+      while (part.length < perPart) part.push({ ...part[0], row: withoutLoss(part[0].row) });
+      parts.push(this.#feeds(part, length, weight));
+    }
+    // The trainer averages the parts' gradients, and so the losses; their sum is wanted.
+    const scaled = parts.map((feeds) => ({ ...feeds, normalizer: { dtype: 'float32' as const, data: Float32Array.of(weight / parts.length), shape: [] } }));
+    return { parts: scaled, examples: rows.length, tokens: rows.reduce((sum, { row }) => sum + row.input.length, 0) };
+  }
+
+  #feeds(rows: readonly Prepared<History>[], length: number, weight: number): Feeds {
+    const { user } = this.model;
+    const text = textFeeds(
+      rows.map(({ row }) => row),
+      rows.map(({ history }) => history !== undefined),
+      weight,
+      length,
+    );
+    if (user === undefined) {
+      const { user_present: _, ...rest } = text;
+      return rest;
+    }
+    const stand = this.#anyHistory;
+    if (stand === undefined) throw new AdaptationError('examples', 'none has a history; give some, or adapt the base model without user embeddings');
+    const histories = rows.map(({ history }) => history ?? stand);
+    return { ...text, ...Object.fromEntries(withScope(Object.entries(user.encoder.feeds(histories)))) };
+  }
+
+  /** Validation batches: sorted by length, so that little is padding. */
+  validation(examples: readonly AdaptationExample<History>[]): { batch: Batch; weight: number }[] {
+    const rows = this.rows(examples, 'validation example').sort((a, b) => a.row.input.length - b.row.input.length);
+    const batches: { batch: Batch; weight: number }[] = [];
+    for (let start = 0; start < rows.length; start += this.batchSize) {
+      const part = rows.slice(start, start + this.batchSize);
+      batches.push({ batch: this.batch(part), weight: totalWeight(part) });
+    }
+    return batches;
+  }
+}
+
+const totalWeight = (rows: readonly { readonly row: TextRow }[]): number =>
+  rows.reduce((sum, { row }) => sum + row.weights.reduce((a, b) => a + b, 0), 0);
+
+const withoutLoss = (row: TextRow): TextRow => ({ ...row, positions: new Int32Array(0), targets: new Int32Array(0), weights: new Float32Array(0) });

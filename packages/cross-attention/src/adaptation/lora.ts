@@ -1,0 +1,63 @@
+import { uniform, zeros } from '@user-llm/onnx-autograd';
+import type { GraphBuilder, Weights } from '@user-llm/onnx-autograd';
+import type { DecoderHooks } from '../decoder/decoder-graph.js';
+import type { DecoderConfig } from '../folder/decoder-config.js';
+import { decoderTensorShapes } from '../folder/decoder-config.js';
+
+/** Low-rank adaptation (Hu et al., arXiv 2106.09685): y = x W + (alpha / rank) x A B on chosen projections; B starts at zero. */
+export interface LoraOptions {
+  /** Default 8. */
+  readonly rank?: number;
+  /** Default 16. */
+  readonly alpha?: number;
+  /** Last parts of the projections' names. Default `q_proj` and `v_proj`. */
+  readonly targets?: readonly string[];
+}
+
+const prefix = 'lora.';
+export const isLoraParameter = (name: string): boolean => name.startsWith(prefix);
+
+const settings = ({ rank = 8, alpha = 16, targets = ['q_proj', 'v_proj'] }: LoraOptions) => ({ rank, alpha, targets });
+
+/** The hooks that add LoRA to a decoder's graph. Parameters: `lora.PROJECTION.A` [rank, in], `lora.PROJECTION.B` [out, rank]. */
+export function loraHooks(builder: GraphBuilder, config: DecoderConfig, options: LoraOptions): DecoderHooks {
+  const { rank, alpha, targets } = settings(options);
+  const shapes = decoderTensorShapes(config);
+  const known = new Set(Array.from(shapes.keys(), (name) => name.split('.').at(-2)).filter((name) => name?.endsWith('_proj')));
+  const unknown = targets.find((target) => !known.has(target));
+  if (unknown !== undefined) throw new RangeError(`There is no projection '${unknown}'; there are ${[...known].join(', ')}.`);
+  if (!Number.isInteger(rank) || rank < 1) throw new RangeError(`A LoRA rank must be a whole number of at least 1, not ${rank}.`);
+  return {
+    project(name, x, y) {
+      if (!targets.includes(name.split('.').at(-1)!)) return y;
+      const [output, input] = shapes.get(`${name}.weight`)!;
+      const bound = 1 / Math.sqrt(input);
+      const down = builder.parameter(`${prefix}${name}.A`, [rank, input], uniform(-bound, bound));
+      const up = builder.parameter(`${prefix}${name}.B`, [output, rank], zeros());
+      return y.add(x.matmul(down, { transposeB: true }).matmul(up, { transposeB: true, scale: alpha / rank }));
+    },
+  };
+}
+
+/** The decoder's weights with trained LoRA matrices added in: W + (alpha / rank) B A. The given maps are left as they are. */
+export function mergeLora(decoder: Weights, trained: Weights, options: LoraOptions): Weights {
+  const { rank, alpha } = settings(options);
+  const merged = new Map(decoder);
+  for (const [name, { data: down }] of trained) {
+    if (!isLoraParameter(name) || !name.endsWith('.A')) continue;
+    const projection = name.slice(prefix.length, -2);
+    const target = decoder.get(`${projection}.weight`)!;
+    const [output, input] = target.shape;
+    const up = trained.get(`${prefix}${projection}.B`)!.data as Float32Array;
+    const data = Float32Array.from(target.data as Float32Array);
+    for (let o = 0; o < output; o++) {
+      for (let r = 0; r < rank; r++) {
+        const factor = (alpha / rank) * up[o * rank + r];
+        if (factor === 0) continue;
+        for (let i = 0; i < input; i++) data[o * input + i] += factor * (down as Float32Array)[r * input + i];
+      }
+    }
+    merged.set(`${projection}.weight`, { dtype: 'float32', shape: target.shape, data });
+  }
+  return merged;
+}

@@ -1,0 +1,196 @@
+import { readFile, stat } from 'node:fs/promises';
+import { Trainer, adamW, readSafetensors, writeFileAtomically, writeSafetensors } from '@user-llm/onnx-autograd';
+import type { Feeds, GraphDefinition, Optimizer, Outputs, Weights } from '@user-llm/onnx-autograd';
+import { AdaptationError } from '../errors.js';
+import { TrainingLog } from './training-log.js';
+import type { LogState } from './training-log.js';
+import type { TrainingOptions, TrainingProgress, TrainingRecord } from './training-options.js';
+
+/** One batch, ready to be fed: parts whose gradients are added up. */
+export interface Batch {
+  readonly parts: readonly Feeds[];
+  readonly examples: number;
+  readonly tokens: number;
+}
+
+/** What is trained, and on what. */
+export interface TrainingTask {
+  readonly definition: GraphDefinition<Outputs & { readonly loss: Outputs[string] }>;
+  /** Weights to start from; others begin as their initialisers say. */
+  readonly weights: Weights;
+  readonly trainable: (name: string) => boolean;
+  /** A factor on the learning rate of a parameter. */
+  readonly rateOf?: (name: string) => number;
+  readonly batch: (step: number) => Promise<Batch | null>;
+  readonly stepsPerEpoch?: number;
+  /** Batches of the validation examples, and the total weight of each. */
+  readonly validation?: readonly { readonly batch: Batch; readonly weight: number }[];
+  /** What the record says of the options. */
+  readonly options: Readonly<Record<string, unknown>>;
+}
+
+/** Runs a training task within its budget. The weights are all of the graph's, those of the best validation where there was one. */
+export async function train(
+  task: TrainingTask,
+  options: TrainingOptions,
+  emit: (progress: TrainingProgress) => void,
+): Promise<{ weights: Weights; record: TrainingRecord }> {
+  const log = new TrainingLog();
+  const limit = stepLimit(task, options);
+  const { seconds = Infinity, warmup = 0.1, signal, checkpoint } = options;
+  if (limit === Infinity && seconds === Infinity)
+    throw new AdaptationError('budget', 'give steps, epochs (with a list of examples) or seconds');
+  const share = (step: number) => Math.max(step / limit, log.seconds / seconds);
+  const schedule = (step: number) => {
+    const done = Math.min(1, share(step));
+    if (done < warmup) return done / warmup;
+    return 0.5 * (1 + Math.cos((Math.PI * (done - warmup)) / (1 - warmup || 1)));
+  };
+  const trainer = await Trainer.create(task.definition, {
+    minimize: 'loss',
+    optimizer: optimizer(task, options),
+    seed: options.seed ?? 1,
+    weights: task.weights,
+    trainable: task.trainable,
+    schedule,
+    clipNorm: options.clipNorm ?? 1,
+    ...(options.threads === undefined ? {} : { threads: options.threads }),
+  });
+  const trainedParameters = trainer.trainable.reduce((sum, { shape }) => sum + shape.reduce((a, b) => a * b, 1), 0);
+  let best: Weights | undefined;
+  let stoppedEarly = false;
+
+  const save = async () => {
+    if (checkpoint === undefined) return;
+    // The trainer's file last: a crash in between leaves a log that is ahead, which is cut back when it is read.
+    if (best !== undefined) await writeSafetensors(`${checkpoint.file}.best`, best, { step: String(log.best?.step) });
+    await writeFileAtomically(`${checkpoint.file}.log`, [new TextEncoder().encode(JSON.stringify(log.state()))]);
+    await trainer.saveCheckpoint(checkpoint.file);
+  };
+  const validate = async (): Promise<number | undefined> => {
+    if (task.validation === undefined) return undefined;
+    let total = 0;
+    let weights = 0;
+    for (const { batch, weight } of task.validation) {
+      for (const part of batch.parts) {
+        const { loss } = await trainer.evaluate(part, ['loss']);
+        total += ((loss.data as Float32Array)[0] * weight) / batch.parts.length;
+      }
+      weights += weight;
+      await breathe();
+    }
+    const loss = total / weights;
+    const before = log.best?.loss ?? Infinity;
+    log.validation.push({ step: log.step, seconds: log.seconds, loss });
+    if (loss < before) best = trainer.weights({ trainableOnly: true });
+    return loss;
+  };
+
+  try {
+    if (checkpoint !== undefined && (await exists(checkpoint.file))) {
+      await trainer.resume(checkpoint.file);
+      log.restore(await readLog(checkpoint.file, trainer.steps));
+      if (log.best !== undefined) best = (await readSafetensors(`${checkpoint.file}.best`)).tensors;
+    }
+    const due = validationClock(task, options, limit);
+    due(log);
+    let stepSeconds = 0;
+    while (trainer.steps < limit && !stoppedEarly) {
+      if (signal?.aborted) {
+        await save();
+        signal.throwIfAborted();
+      }
+      const start = log.seconds;
+      // A step that would end after the budget is not begun.
+      if (start + stepSeconds > seconds) break;
+      const batch = await task.batch(trainer.steps + 1);
+      if (batch === null) break;
+      const result = await trainer.step(batch.parts.length === 1 ? batch.parts[0] : batch.parts);
+      log.add(result.step, result.loss, batch.examples, batch.tokens);
+      stepSeconds = stepSeconds === 0 ? log.seconds - start : 0.9 * stepSeconds + 0.1 * (log.seconds - start);
+      const validationLoss = result.step < limit && due(log) ? await validate() : undefined;
+      if (checkpoint?.everySteps !== undefined && result.step % checkpoint.everySteps === 0) await save();
+      stoppedEarly = ranOutOfPatience(log, options.validation?.patience);
+      const left = Math.min((limit - result.step) * (log.seconds / result.step), seconds - log.seconds);
+      emit({
+        step: result.step,
+        loss: result.loss,
+        ...(validationLoss === undefined ? {} : { validationLoss }),
+        tokensPerSecond: log.tokensPerSecond,
+        examplesSeen: log.examplesSeen,
+        secondsLeft: stoppedEarly ? 0 : Math.max(0, left),
+      });
+      await breathe();
+    }
+    if (log.validation.at(-1)?.step !== log.step) await validate();
+    await save();
+    const weights = new Map([...trainer.weights(), ...(best ?? [])]);
+    const bestStep = best === undefined ? log.step : (log.best?.step ?? log.step);
+    return { weights, record: log.record({ bestStep, stoppedEarly, trainedParameters, options: task.options }) };
+  } finally {
+    await trainer.dispose();
+  }
+}
+
+function stepLimit({ stepsPerEpoch }: TrainingTask, { steps = Infinity, epochs = Infinity }: TrainingOptions): number {
+  for (const [name, value] of Object.entries({ steps, epochs }))
+    if (!(value > 0)) throw new AdaptationError(name, `must be above 0, and is ${value}`);
+  if (epochs !== Infinity && stepsPerEpoch === undefined)
+    throw new AdaptationError('epochs', 'a function has no epochs; give steps or seconds');
+  return Math.min(steps, stepsPerEpoch === undefined ? Infinity : Math.ceil(epochs * stepsPerEpoch));
+}
+
+function optimizer(task: TrainingTask, options: TrainingOptions): Optimizer {
+  const base = adamW({ learningRate: options.learningRate ?? 1e-3, weightDecay: options.weightDecay ?? 0.1 });
+  const { rateOf } = task;
+  if (rateOf === undefined) return base;
+  return {
+    ...base,
+    update: (context) => base.update({ ...context, learningRate: context.learningRate.mul(rateOf(context.name)) }),
+  };
+}
+
+/** Says when a validation is due, by steps or by time. */
+function validationClock({ validation }: TrainingTask, options: TrainingOptions, limit: number): (log: TrainingLog) => boolean {
+  if (validation === undefined) return () => false;
+  const { seconds } = options;
+  const { everySteps, everySeconds } = options.validation ?? {};
+  if (everySteps !== undefined || (everySeconds === undefined && seconds === undefined)) {
+    const every = everySteps ?? Math.max(1, Math.round(limit / 10));
+    return ({ step }) => step % every === 0;
+  }
+  const every = everySeconds ?? seconds! / 12;
+  let next: number | undefined;
+  return (log) => {
+    next ??= (Math.floor(log.seconds / every) + 1) * every;
+    if (log.seconds < next) return false;
+    next = (Math.floor(log.seconds / every) + 1) * every;
+    return true;
+  };
+}
+
+function ranOutOfPatience({ validation, best }: TrainingLog, patience = Infinity): boolean {
+  if (best === undefined) return false;
+  return validation.filter(({ step }) => step > best.step).length >= patience;
+}
+
+const exists = async (file: string): Promise<boolean> => (await stat(file).catch(() => undefined)) !== undefined;
+
+async function readLog(file: string, step: number): Promise<LogState> {
+  const state = JSON.parse(await readFile(`${file}.log`, 'utf8')) as LogState;
+  if (state.step === step) return state;
+  if (state.step < step) throw new AdaptationError('checkpoint', `${file}.log is older than ${file}; remove both to start anew`);
+  const upTo = <T extends { step: number }>(points: readonly T[]) => points.filter((point) => point.step <= step);
+  const factor = step / state.step;
+  return {
+    ...state,
+    step,
+    examplesSeen: Math.round(state.examplesSeen * factor),
+    tokensSeen: Math.round(state.tokensSeen * factor),
+    curve: upTo(state.curve),
+    validation: upTo(state.validation),
+  };
+}
+
+/** Lets timers and signals in: a step blocks the event loop. */
+const breathe = () => new Promise<void>((resolve) => setImmediate(resolve));

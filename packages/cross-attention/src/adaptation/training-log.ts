@@ -1,0 +1,115 @@
+import type { TrainingRecord } from './training-options.js';
+
+interface Point {
+  readonly step: number;
+  readonly seconds: number;
+  readonly loss: number;
+}
+
+/** What a resumed run needs to know of its past, and the record is made from. JSON. */
+export interface LogState {
+  readonly step: number;
+  readonly seconds: number;
+  readonly examplesSeen: number;
+  readonly tokensSeen: number;
+  readonly curve: readonly Point[];
+  readonly stride: number;
+  readonly validation: readonly Point[];
+}
+
+const mostPoints = 400;
+
+/** Keeps the curve of a run, thinned out as it grows. */
+export class TrainingLog {
+  step = 0;
+  examplesSeen = 0;
+  tokensSeen = 0;
+  readonly validation: Point[] = [];
+  #curve: Point[] = [];
+  #stride = 1;
+  #sum = 0;
+  #count = 0;
+  #before = 0;
+  #since = performance.now();
+  #recent: { at: number; tokens: number }[] = [];
+
+  /** Wall-clock of the run, earlier parts included. */
+  get seconds(): number {
+    return this.#before + (performance.now() - this.#since) / 1000;
+  }
+
+  get best(): Point | undefined {
+    return this.validation.reduce<Point | undefined>((best, point) => (best && best.loss <= point.loss ? best : point), undefined);
+  }
+
+  add(step: number, loss: number, examples: number, tokens: number): void {
+    this.step = step;
+    this.examplesSeen += examples;
+    this.tokensSeen += tokens;
+    this.#recent.push({ at: performance.now(), tokens });
+    if (this.#recent.length > 20) this.#recent.shift();
+    this.#sum += loss;
+    this.#count++;
+    if (this.#count < this.#stride) return;
+    this.#curve.push({ step, seconds: this.seconds, loss: this.#sum / this.#count });
+    this.#sum = this.#count = 0;
+    if (this.#curve.length < mostPoints) return;
+    this.#stride *= 2;
+    this.#curve = Array.from({ length: mostPoints / 2 }, (_, i) => {
+      const [a, b] = this.#curve.slice(2 * i, 2 * i + 2);
+      return { ...b, loss: (a.loss + b.loss) / 2 };
+    });
+  }
+
+  /** Tokens per second of the last steps. */
+  get tokensPerSecond(): number {
+    const recent = this.#recent;
+    if (recent.length < 2) return this.tokensSeen / Math.max(1e-3, this.seconds);
+    const tokens = recent.slice(1).reduce((sum, entry) => sum + entry.tokens, 0);
+    return (1000 * tokens) / Math.max(1, recent[recent.length - 1].at - recent[0].at);
+  }
+
+  state(): LogState {
+    return {
+      step: this.step,
+      seconds: this.seconds,
+      examplesSeen: this.examplesSeen,
+      tokensSeen: this.tokensSeen,
+      curve: this.#curve,
+      stride: this.#stride,
+      validation: this.validation,
+    };
+  }
+
+  restore(state: LogState): void {
+    this.step = state.step;
+    this.examplesSeen = state.examplesSeen;
+    this.tokensSeen = state.tokensSeen;
+    this.validation.push(...state.validation);
+    this.#curve = [...state.curve];
+    this.#stride = state.stride;
+    this.#before = state.seconds;
+    this.#since = performance.now();
+  }
+
+  record(extra: Pick<TrainingRecord, 'bestStep' | 'stoppedEarly' | 'trainedParameters' | 'options'>): TrainingRecord {
+    return {
+      steps: this.step,
+      seconds: this.seconds,
+      examplesSeen: this.examplesSeen,
+      tokensSeen: this.tokensSeen,
+      curve: this.#curve,
+      validation: this.validation,
+      stillFalling: this.validation.length > 1 ? isFalling(this.validation) : isFalling(this.#curve),
+      ...extra,
+    };
+  }
+}
+
+/** Whether the last tenth is below what came just before it by more than half a percent. */
+function isFalling(points: readonly Point[]): boolean {
+  const size = Math.max(1, Math.round(points.length / 10));
+  if (points.length < 2 * size) return false;
+  const mean = (part: readonly Point[]) => part.reduce((sum, { loss }) => sum + loss, 0) / part.length;
+  return mean(points.slice(-size)) < 0.995 * mean(points.slice(-2 * size, -size));
+}

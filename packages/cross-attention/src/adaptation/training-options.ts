@@ -1,0 +1,78 @@
+import type { AdaptationExample } from './examples.js';
+
+/** How long to train: until the first of these is reached. `epochs` needs a list of examples. */
+export interface TrainingBudget {
+  readonly steps?: number;
+  readonly epochs?: number;
+  /** Wall-clock, everything included: making graphs, validation, checkpoints, and what was spent before a resume. */
+  readonly seconds?: number;
+}
+
+export interface TrainingOptions<History = unknown> extends TrainingBudget {
+  /** Seeds first weights, shuffling and dropout. Default 1. */
+  readonly seed?: number;
+  /** Examples of one step. Default 64. */
+  readonly batchSize?: number;
+  /** Peak learning rate of AdamW. Default 1e-3. */
+  readonly learningRate?: number;
+  /** A factor on the learning rate of the encoder below its resampler, which is pretrained. Default 1. */
+  readonly encoderRate?: number;
+  /** Share of the budget in which the learning rate rises; a cosine takes it down after that. Default 0.1. */
+  readonly warmup?: number;
+  /** Decoupled weight decay of matrices. Default 0.1. */
+  readonly weightDecay?: number;
+  /** Gradients are clipped to this global norm. Default 1. */
+  readonly clipNorm?: number;
+  /** Most text tokens that run at once: a larger batch is cut into parts whose gradients are added. Default 8,192. */
+  readonly tokensPerPart?: number;
+  /** Threads of one operation; the machine's cores by default. */
+  readonly threads?: number;
+  /** Stops between two steps, writes the checkpoint, and rejects with the signal's reason. */
+  readonly signal?: AbortSignal;
+  /** Where the run is kept: it goes on from there when the file is there already. Two more files lie beside it. */
+  readonly checkpoint?: { readonly file: string; readonly everySteps?: number };
+  readonly validation?: ValidationOptions<History>;
+}
+
+export interface ValidationOptions<History> {
+  /** Examples that are not trained on. The weights with the lowest loss on them are kept. */
+  readonly examples: readonly AdaptationExample<History>[];
+  /** How often; by default ten times in a budget of steps, twelve in one of seconds. */
+  readonly everySteps?: number;
+  readonly everySeconds?: number;
+  /** Stop after so many validations without a better one. Default: never. */
+  readonly patience?: number;
+}
+
+/** One step's news. */
+export interface TrainingProgress {
+  /** Counted from 1. */
+  readonly step: number;
+  /** Mean loss per weighted token of this step's batch. */
+  readonly loss: number;
+  /** Set when this step was followed by a validation. */
+  readonly validationLoss?: number;
+  /** Text tokens (without padding) per second of late. */
+  readonly tokensPerSecond: number;
+  readonly examplesSeen: number;
+  readonly secondsLeft: number;
+}
+
+/** What a training run was: JSON. */
+export interface TrainingRecord {
+  readonly steps: number;
+  readonly seconds: number;
+  readonly examplesSeen: number;
+  /** Text tokens without padding. */
+  readonly tokensSeen: number;
+  /** Mean loss since the point before; a few hundred points at most. */
+  readonly curve: readonly { readonly step: number; readonly seconds: number; readonly loss: number }[];
+  readonly validation: readonly { readonly step: number; readonly seconds: number; readonly loss: number }[];
+  /** The step whose weights were kept. */
+  readonly bestStep: number;
+  readonly stoppedEarly: boolean;
+  /** Whether the loss (on validation examples, where there are some) was still going down when the run ended. */
+  readonly stillFalling: boolean;
+  readonly trainedParameters: number;
+  readonly options: Readonly<Record<string, unknown>>;
+}

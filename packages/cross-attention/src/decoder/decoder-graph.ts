@@ -1,0 +1,106 @@
+import type { GraphBuilder, Tensor } from '@user-llm/onnx-autograd';
+import { decoderTensorShapes } from '../folder/decoder-config.js';
+import type { DecoderConfig } from '../folder/decoder-config.js';
+import { decoderInitializer } from './decoder.js';
+
+/** What may be added to a decoder, in the training graph and the inference graph alike. */
+export interface DecoderHooks {
+  /** Changes the vectors of the tokens, `[B, S, hidden]`; `ids` may hold ids past the vocabulary. */
+  embed?(ids: Tensor, embedded: Tensor): Tensor;
+  /** Changes what goes into a layer, `[B, S, hidden]`. */
+  beforeLayer?(layer: number, x: Tensor): Tensor;
+  /** Changes the output `y` of a projection of `x`; `name` is the projection's, for example `model.layers.0.self_attn.q_proj`. */
+  project?(name: string, x: Tensor, y: Tensor): Tensor;
+}
+
+/** The hooks of several additions, one after the other. */
+export function combineHooks(all: readonly DecoderHooks[]): DecoderHooks {
+  return {
+    embed: (ids, embedded) => all.reduce((value, hooks) => hooks.embed?.(ids, value) ?? value, embedded),
+    beforeLayer: (layer, x) => all.reduce((value, hooks) => hooks.beforeLayer?.(layer, value) ?? value, x),
+    project: (name, x, y) => all.reduce((value, hooks) => hooks.project?.(name, x, value) ?? value, y),
+  };
+}
+
+/**
+ * Self-attention of one layer. Queries `[B, S, heads * headSize]`, keys and values `[B, S, keyValueHeads * headSize]`, not yet rotated;
+ * the result is `[B, S, heads * headSize]`. Training and inference differ in this alone.
+ */
+export type SelfAttention = (layer: number, queries: Tensor, keys: Tensor, values: Tensor) => Tensor;
+
+/**
+ * The one description of a decoder: from token vectors to the normalised output of the last layer, for all families (RMS norms, gated
+ * feed-forward layers, grouped heads, with the biases and head norms that the config asks for).
+ */
+export class DecoderGraph {
+  readonly #shapes: ReadonlyMap<string, readonly number[]>;
+
+  constructor(
+    readonly builder: GraphBuilder,
+    readonly config: DecoderConfig,
+    private readonly hooks: DecoderHooks = {},
+  ) {
+    this.#shapes = decoderTensorShapes(config);
+  }
+
+  parameter(name: string): Tensor {
+    const shape = this.#shapes.get(name);
+    if (shape === undefined) throw new Error(`internal: a decoder has no tensor '${name}'`);
+    return this.builder.parameter(name, shape, decoderInitializer(this.config, name));
+  }
+
+  /** The output matrix `[V, hidden]`. */
+  get head(): Tensor {
+    return this.parameter(this.config.tiedEmbeddings ? 'model.embed_tokens.weight' : 'lm_head.weight');
+  }
+
+  /** Vectors of token ids `[B, S]`: `[B, S, hidden]`. Ids past the vocabulary are the hooks' own. */
+  embed(ids: Tensor): Tensor {
+    const { embed } = this.hooks;
+    const table = this.parameter('model.embed_tokens.weight');
+    if (embed === undefined) return table.gather(ids);
+    return embed(ids, table.gather(ids.minimum(this.config.vocabularySize - 1)));
+  }
+
+  /** From token vectors to what the head reads: `[B, S, hidden]` both. */
+  hidden(embedded: Tensor, attention: SelfAttention): Tensor {
+    const { config } = this;
+    let x = embedded;
+    for (let layer = 0; layer < config.layers; layer++) {
+      const name = `model.layers.${layer}`;
+      x = this.hooks.beforeLayer?.(layer, x) ?? x;
+      const read = this.#norm(`${name}.input_layernorm`, x);
+      const projection = (part: string, heads: number) => {
+        const y = this.#project(`${name}.self_attn.${part}_proj`, read, config.queryKeyValueBias);
+        return config.headNorms && part !== 'v' ? this.#headNorm(`${name}.self_attn.${part}_norm`, y, heads) : y;
+      };
+      const attended = attention(
+        layer,
+        projection('q', config.heads),
+        projection('k', config.keyValueHeads),
+        projection('v', config.keyValueHeads),
+      );
+      x = x.add(this.#project(`${name}.self_attn.o_proj`, attended, config.attentionOutputBias));
+      const fed = this.#norm(`${name}.post_attention_layernorm`, x);
+      const gate = this.#project(`${name}.mlp.gate_proj`, fed, config.feedForwardBias).silu();
+      const up = this.#project(`${name}.mlp.up_proj`, fed, config.feedForwardBias);
+      x = x.add(this.#project(`${name}.mlp.down_proj`, gate.mul(up), config.feedForwardBias));
+    }
+    return this.#norm('model.norm', x);
+  }
+
+  #norm(name: string, x: Tensor): Tensor {
+    return x.rmsNorm(this.parameter(`${name}.weight`), this.config.normEpsilon);
+  }
+
+  #headNorm(name: string, x: Tensor, heads: number): Tensor {
+    const [rows, positions] = x.shape;
+    return this.#norm(name, x.reshape([rows, positions, heads, this.config.headSize])).reshape(x.shape);
+  }
+
+  #project(name: string, x: Tensor, bias: boolean): Tensor {
+    const product = x.matmul(this.parameter(`${name}.weight`), { transposeB: true });
+    const y = bias ? product.add(this.parameter(`${name}.bias`)) : product;
+    return this.hooks.project?.(name, x, y) ?? y;
+  }
+}

@@ -1,0 +1,78 @@
+import { GraphBuilder, initialWeights, toOnnx } from '@user-llm/onnx-autograd';
+import type { Tensor, Weights } from '@user-llm/onnx-autograd';
+import type { Decoder } from '../decoder/decoder.js';
+import type { DecoderHooks } from '../decoder/decoder-graph.js';
+import type { InferenceAddition } from '../decoder/inference-graph.js';
+import type { DecoderConfig } from '../folder/decoder-config.js';
+
+/** What a user is to a language model: `K` vectors of width `D`. */
+export interface UserShape {
+  readonly userTokens: number;
+  readonly userWidth: number;
+}
+
+/** What an integration is built for. */
+export interface IntegrationContext {
+  readonly builder: GraphBuilder;
+  readonly config: DecoderConfig;
+  readonly user: UserShape;
+  /** Standard deviation of the token vectors, for first weights in proportion. Default 0.02. */
+  readonly embeddingDeviation?: number;
+}
+
+/** The parts of an integration inside one graph. A reading is a user as the decoder's layers take it. */
+export interface IntegrationGraph {
+  /** User tokens `[B, K, D]` to a reading; rows whose `present` `[B]` is 0 read nothing. */
+  read(tokens: Tensor, present?: Tensor): readonly Tensor[];
+  /** A reading as one tensor `[B, ...packedShape]`: the output of `user.onnx`. */
+  pack(reading: readonly Tensor[]): Tensor;
+  unpack(packed: Tensor): readonly Tensor[];
+  /** What changes in the decoder. The reading's rows are the decoder's, or one for all of them. */
+  hooks(reading: readonly Tensor[]): DecoderHooks;
+}
+
+/** One way for a decoder to read users. `gatedCrossAttention` and `softPrompt` are the two there are. */
+export interface Integration {
+  readonly kind: 'cross-attention' | 'soft-prompt';
+  /** What `integrationOf` makes it from again. JSON values. */
+  readonly settings: Readonly<Record<string, number>>;
+  /** Its parameters' names begin with this. */
+  readonly prefix: string;
+  /** How many placeholder tokens stand for a user in the prompt: ids V, V + 1, ... */
+  placeholders(user: UserShape): number;
+  /** Shape of one user's packed reading. */
+  packedShape(config: DecoderConfig, user: UserShape): readonly number[];
+  /** Floating-point operations of the matrix products that the decoder does more, for `tokens` tokens. */
+  flops(config: DecoderConfig, user: UserShape, tokens: number): number;
+  build(context: IntegrationContext): IntegrationGraph;
+}
+
+/** Seeded first weights of an integration for a decoder. */
+export function initialIntegrationWeights(integration: Integration, decoder: Decoder, user: UserShape, seed: number): Weights {
+  const builder = GraphBuilder.create();
+  const table = decoder.weights.get('model.embed_tokens.weight')!.data as Float32Array;
+  const embeddingDeviation = Math.sqrt(table.reduce((sum, value) => sum + value * value, 0) / table.length);
+  const built = integration.build({ builder, config: decoder.config, user, embeddingDeviation });
+  // The graph is made for its parameters.
+  const hooks = built.hooks(built.read(builder.input('tokens', ['rows', user.userTokens, user.userWidth])));
+  const x = builder.input('x', ['rows', 'text', decoder.config.hiddenSize]);
+  for (let layer = 0; layer < decoder.config.layers; layer++) hooks.beforeLayer?.(layer, x);
+  return initialWeights(builder.parameters.values(), seed);
+}
+
+/** `user.onnx`: `user_tokens` [batch_size, K, D] to `user_embeddings` [batch_size, ...packed]. */
+export function userModel(integration: Integration, config: DecoderConfig, user: UserShape, weights: Weights): Uint8Array {
+  const builder = GraphBuilder.create();
+  const built = integration.build({ builder, config, user });
+  const tokens = builder.input('user_tokens', ['batch_size', user.userTokens, user.userWidth]);
+  return toOnnx({ outputs: { user_embeddings: built.pack(built.read(tokens)) }, weights }).bytes;
+}
+
+/** What `inferenceModel` adds for an integration: the input `user_embeddings` [user_batch, ...packed], one user for all rows or one each. */
+export const userAddition =
+  (integration: Integration, config: DecoderConfig, user: UserShape): InferenceAddition =>
+  (builder) => {
+    const built = integration.build({ builder, config, user });
+    const packed = builder.input('user_embeddings', ['user_batch', ...integration.packedShape(config, user)]);
+    return built.hooks(built.unpack(packed));
+  };

@@ -1,0 +1,211 @@
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import { afterEach, beforeEach, describe, expect, test } from '@jest/globals';
+import type { Weights } from '@user-llm/onnx-autograd';
+import { adaptJointModel } from '../src/adaptation/adapt.js';
+import { ShuffledBatches, textRow, withPlaceholders } from '../src/adaptation/examples.js';
+import type { AdaptationExample } from '../src/adaptation/examples.js';
+import type { JointModel, Strategy } from '../src/adaptation/joint-model.js';
+import { pretrainDecoder } from '../src/adaptation/pretrain.js';
+import type { TrainingProgress } from '../src/adaptation/training-options.js';
+import { createDecoder } from '../src/decoder/decoder.js';
+import { AdaptationError, DoesNotFitError } from '../src/errors.js';
+import { gatedCrossAttention } from '../src/integration/gated-cross-attention.js';
+import { initialIntegrationWeights } from '../src/integration/integration.js';
+import type { Integration } from '../src/integration/integration.js';
+import { softPrompt } from '../src/integration/soft-prompt.js';
+import { ToyEncoder } from './toy-encoder.js';
+import type { ToyHistory } from './toy-encoder.js';
+
+const decoder = createDecoder({ vocabularySize: 24, width: 32, layers: 2, heads: 2, keyValueHeads: 1, intermediate: 32, context: 32, endTokens: [0] }, 1);
+const encoder = ToyEncoder.create(2);
+const shape = { userTokens: 2, userWidth: 8 };
+
+function joint(integration: Integration): JointModel<ToyHistory> {
+  const weights = initialIntegrationWeights(integration, decoder, shape, 3);
+  return { decoder, user: { encoder, integration, shape, weights } };
+}
+
+/** What the user saw last is the answer; without the user it cannot be known. */
+const examples: AdaptationExample<ToyHistory>[] = Array.from({ length: 36 }, (_, i) => ({
+  history: [i % 6, Math.floor(i / 6)],
+  promptIds: [20, 21],
+  answerIds: [1 + Math.floor(i / 6), 0],
+}));
+const options = { strategy: 'full', steps: 4, batchSize: 12, seed: 5, learningRate: 1e-2, threads: 1 } as const;
+
+const changed = (before: Weights, after: Weights) =>
+  [...before].filter(([name, { data }]) => !Buffer.from(data.buffer, data.byteOffset, data.byteLength).equals(Buffer.from(after.get(name)!.data.buffer, after.get(name)!.data.byteOffset, after.get(name)!.data.byteLength))).map(([name]) => name);
+
+async function watch<P>(run: AsyncIterable<P>): Promise<P[]> {
+  const all: P[] = [];
+  for await (const progress of run) all.push(progress);
+  return all;
+}
+
+describe('each strategy trains its set, and nothing else by a bit', () => {
+  const model = joint(gatedCrossAttention({ every: 1, gate: 0.5 }));
+  const all = [...decoder.weights.keys()];
+  test.each<[Strategy, string[], string[]]>([
+    ['projection', [], ['resampler.weight']],
+    ['encoder', [], ['events.weight', 'resampler.weight']],
+    ['lora', all.filter((name) => /[qv]_proj/.test(name)), ['events.weight', 'resampler.weight']],
+    ['full', all, ['events.weight', 'resampler.weight']],
+  ])('%s', async (strategy, ofDecoder, ofEncoder) => {
+    const result = await adaptJointModel(model, examples, { ...options, strategy }).result;
+    expect(changed(decoder.weights, result.decoder.weights)).toEqual(ofDecoder);
+    expect(changed(encoder.weights, result.encoder!).sort()).toEqual(ofEncoder);
+    expect(changed(model.user!.weights, result.integration!)).toEqual([...model.user!.weights.keys()]);
+    expect(result.record.steps).toBe(4);
+    expect(result.record.examplesSeen).toBe(48);
+  });
+});
+
+describe('learning', () => {
+  test.each<[string, Integration]>([
+    ['gated cross-attention', gatedCrossAttention({ every: 2, gate: 0.5 })],
+    ['soft prompt', softPrompt()],
+  ])('by %s the model answers from the user alone', async (_, integration) => {
+    const run = adaptJointModel(joint(integration), examples, { ...options, steps: 120, validation: { examples, everySteps: 40 } });
+    const progress = await watch(run);
+    const { record } = await run.result;
+    expect(progress.map(({ step }) => step)).toEqual(Array.from({ length: 120 }, (_, i) => i + 1));
+    // One of six answers, two tokens each: guessing costs log(6) / 2 = 0.9.
+    expect(progress[0].loss).toBeGreaterThan(2);
+    expect(record.validation.map(({ step }) => step)).toEqual([40, 80, 120]);
+    expect(Math.min(...record.validation.map(({ loss }) => loss))).toBeLessThan(0.2);
+    expect(progress.at(-1)!.secondsLeft).toBe(0);
+  });
+
+  test('rows without a history read no user: only the answers that are the same for all are learned', async () => {
+    const without = examples.map(({ promptIds, answerIds }) => ({ promptIds, answerIds }));
+    const run = adaptJointModel(joint(gatedCrossAttention({ every: 1, gate: 0.5 })), [...examples, ...without], {
+      ...options,
+      steps: 100,
+      batchSize: 24,
+      validation: { examples: without },
+    });
+    const { record } = await run.result;
+    expect(Math.min(...record.validation.map(({ loss }) => loss))).toBeGreaterThan(0.85);
+  });
+
+  test('a batch cut into parts takes the same steps', async () => {
+    const whole = await watch(adaptJointModel(joint(softPrompt()), examples, options));
+    const parts = await watch(adaptJointModel(joint(softPrompt()), examples, { ...options, tokensPerPart: 40 }));
+    parts.forEach(({ loss }, i) => expect(loss).toBeCloseTo(whole[i].loss, 4));
+  });
+
+  test('a text-only model trains through the same code, and pretraining packs texts without padding', async () => {
+    const text = examples.map(({ promptIds, answerIds }) => ({ promptIds, answerIds }));
+    const { record } = await adaptJointModel({ decoder }, text, { ...options, strategy: 'lora' }).result;
+    expect(record.curve[3].loss).toBeLessThan(record.curve[0].loss);
+    const texts = Array.from({ length: 40 }, (_, i) => [5 + (i % 3), 9, 10, 11]);
+    const run = pretrainDecoder(decoder, texts, { steps: 40, sequenceLength: 16, batchSize: 4, seed: 1, learningRate: 1e-2, holdOut: 5 });
+    const progress = await watch(run);
+    expect(progress.at(-1)!.loss).toBeLessThan(0.5);
+    expect((await run.result).record.tokensSeen).toBeGreaterThan(40 * 3 * 16);
+  });
+});
+
+describe('a run that was stopped', () => {
+  let folder: string;
+  beforeEach(async () => void (folder = await mkdtemp(path.join(tmpdir(), 'adapt-'))));
+  afterEach(async () => rm(folder, { recursive: true }));
+
+  test('goes on to the same losses and weights', async () => {
+    const validation = { examples, everySteps: 2 };
+    const model = joint(gatedCrossAttention({ every: 1 }));
+    const straight = adaptJointModel(model, examples, { ...options, steps: 9, validation });
+    const losses = (await watch(straight)).map(({ loss }) => loss);
+
+    const checkpoint = { file: path.join(folder, 'run.safetensors'), everySteps: 3 };
+    const stop = new AbortController();
+    const first = adaptJointModel(model, examples, { ...options, steps: 9, validation, checkpoint, signal: stop.signal });
+    const seen: TrainingProgress[] = [];
+    await expect(
+      (async () => {
+        for await (const progress of first) {
+          seen.push(progress);
+          if (progress.step === 5) stop.abort(new Error('enough'));
+        }
+      })(),
+    ).rejects.toThrow('enough');
+    await expect(first.result).rejects.toThrow('enough');
+
+    const second = adaptJointModel(model, examples, { ...options, steps: 9, validation, checkpoint });
+    seen.push(...(await watch(second)));
+    expect(seen.map(({ step }) => step)).toEqual([1, 2, 3, 4, 5, 6, 7, 8, 9]);
+    expect(seen.map(({ loss }) => loss)).toEqual(losses);
+    const [a, b] = [await straight.result, await second.result];
+    expect(b.decoder.weights).toEqual(a.decoder.weights);
+    expect(b.encoder).toEqual(a.encoder);
+    expect(b.record.validation.map(({ step, loss }) => [step, loss])).toEqual(a.record.validation.map(({ step, loss }) => [step, loss]));
+    expect(b.record.examplesSeen).toBe(a.record.examplesSeen);
+  });
+
+  test('early stopping keeps the best weights', async () => {
+    const wrong = examples.map((example) => ({ ...example, answerIds: [23, 0] }));
+    const run = adaptJointModel(joint(softPrompt()), examples, { ...options, steps: 60, validation: { examples: wrong, everySteps: 5, patience: 2 } });
+    const { record } = await run.result;
+    expect(record.stoppedEarly).toBe(true);
+    const best = record.validation.reduce((a, b) => (b.loss < a.loss ? b : a));
+    expect(record.bestStep).toBe(best.step);
+    expect(record.steps).toBe(best.step + 10);
+  });
+
+  test('a budget of seconds ends by itself', async () => {
+    const { record } = await adaptJointModel(joint(softPrompt()), examples, { ...options, steps: undefined, seconds: 0.5 }).result;
+    expect(record.steps).toBeGreaterThan(0);
+  });
+});
+
+describe('rows and batches', () => {
+  const model = { vocabularySize: 24, contextLength: 10, placeholders: { count: 0, firstId: 24 } };
+
+  test('the loss is on the answer, and on the prompt where it has weight', () => {
+    const row = textRow({ promptIds: [1, 2, 3], answerIds: [4, 0] }, model, 'example');
+    expect([...row.input]).toEqual([1, 2, 3, 4]);
+    expect([[...row.positions], [...row.targets], [...row.weights]]).toEqual([[2, 3], [4, 0], [1, 1]]);
+    const weighted = textRow({ promptIds: [1, 2, 3], answerIds: [4, 0], promptWeight: 0.5 }, model, 'example');
+    expect([[...weighted.positions], [...weighted.targets], [...weighted.weights]]).toEqual([[0, 1, 2, 3], [2, 3, 4, 0], [0.5, 0.5, 1, 1]]);
+  });
+
+  test('placeholders stand behind the begin token and carry no loss', () => {
+    expect(withPlaceholders([7, 8], { count: 2, firstId: 24, beginToken: 7 })).toEqual([7, 24, 25, 8]);
+    expect(withPlaceholders([8], { count: 2, firstId: 24, beginToken: 7 })).toEqual([24, 25, 8]);
+    const row = textRow({ history: 0, promptIds: [1], answerIds: [2], promptWeight: 1 }, { ...model, placeholders: { count: 2, firstId: 24 } }, 'example');
+    expect([...row.targets]).toEqual([1, 2]);
+  });
+
+  test('bad examples are named', () => {
+    expect(() => textRow({ promptIds: [24], answerIds: [1] }, model, 'example 7')).toThrow(new AdaptationError('example 7', 'token id 24 is outside the vocabulary of 24'));
+    expect(() => textRow({ promptIds: [1], answerIds: [] }, model, 'example 7')).toThrow('answer is empty');
+    const long = () => textRow({ promptIds: [1, 2, 3, 4, 5, 6, 7, 8], answerIds: [1, 2, 3] }, model, 'example 7');
+    expect(long).toThrow('example 7: 11 tokens do not fit');
+    try {
+      long();
+    } catch (error) {
+      expect(DoesNotFitError.isInstance(error)).toBe(true);
+      expect(error).toMatchObject({ tokens: 11, context: 10 });
+    }
+  });
+
+  test('what cannot be trained is refused with the reason', async () => {
+    await expect(adaptJointModel({ decoder }, examples, { ...options, strategy: 'encoder' }).result).rejects.toThrow('this model reads none');
+    await expect(adaptJointModel({ decoder }, () => examples, { ...options, steps: undefined, epochs: 2 }).result).rejects.toThrow('a function has no epochs');
+    await expect(adaptJointModel({ decoder }, [], options).result).rejects.toThrow('there are none');
+  });
+
+  test('epochs are seeded, hold every example once, and any step can be asked for', () => {
+    const items = Array.from({ length: 50 }, (_, i) => i);
+    const batches = new ShuffledBatches(items, (i) => (i % 3) * 9 + 1, 8, 4);
+    for (const epoch of [0, 1]) {
+      const seen = Array.from({ length: batches.stepsPerEpoch }, (_, i) => batches.at(epoch * batches.stepsPerEpoch + i + 1)).flat();
+      expect(seen.sort((a, b) => a - b)).toEqual(items);
+    }
+    const again = new ShuffledBatches(items, (i) => (i % 3) * 9 + 1, 8, 4);
+    expect(again.at(11)).toEqual(batches.at(11));
+    expect(again.at(1)).toEqual(batches.at(1));
+  });
+});
