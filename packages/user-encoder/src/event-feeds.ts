@@ -8,8 +8,8 @@ export type Window = { readonly start: number; readonly end: number } | null;
 /** How many places a bag of categories has in a batch, by field name. */
 export type BagSizes = Readonly<Record<string, number>>;
 
-export const eventPrefix = 'user.events.';
-export const targetPrefix = 'user.targets.';
+export const eventPrefix = 'events.';
+export const targetPrefix = 'targets.';
 
 /** The largest bag of each field of categories over the windows, or over all events. */
 export function bagSizes(fields: readonly InputField[], events: EventColumns, windows?: readonly Window[]): BagSizes {

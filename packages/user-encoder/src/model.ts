@@ -6,24 +6,22 @@ import { fieldWeights, type Objective } from './objective.js';
 import { lastStates, resample, type Prefixes } from './resampler.js';
 import { causalStates } from './transformer.js';
 
-/** Every parameter and input of this package's models stands under this scope. */
-const scope = 'user';
-export const lengthsInput = `${scope}.lengths`;
-export const rowsInput = `${scope}.rows`;
+export const lengthsInput = 'lengths';
+export const rowsInput = 'rows';
 export const examplesAxis = 'examples';
 
 export type ParameterGroup = 'encoder' | 'resampler' | 'heads';
 
 /** Which part of the model a parameter belongs to. */
 export function groupOf(name: string): ParameterGroup | undefined {
-  for (const group of ['encoder', 'resampler', 'heads'] as const) if (name.startsWith(`${scope}.${group}.`)) return group;
+  for (const group of ['encoder', 'resampler', 'heads'] as const) if (name.startsWith(`${group}.`)) return group;
   return undefined;
 }
 
 /** States of every event of every window, [U, T, D]. Declares the events' inputs. */
 function states(builder: GraphBuilder, config: EncoderConfig): Tensor {
-  const encoder = builder.scope(`${scope}.encoder`);
-  const inputs = declareEvents(builder.scope(`${scope}.events`), config.fields);
+  const encoder = builder.scope('encoder');
+  const inputs = declareEvents(builder.scope('events'), config.fields);
   return causalStates(encoder, config, fuseEvents(encoder, config, inputs));
 }
 
@@ -42,8 +40,8 @@ function tokensOf(
   found: Tensor,
   prefixes: Prefixes,
 ): { tokens: Tensor; last: Tensor } {
-  const last = lastStates(builder.scope(`${scope}.encoder`), found, prefixes);
-  return { tokens: resample(builder.scope(`${scope}.resampler`), config, found, last, prefixes), last };
+  const last = lastStates(builder.scope('encoder'), found, prefixes);
+  return { tokens: resample(builder.scope('resampler'), config, found, last, prefixes), last };
 }
 
 const wholeWindows = (builder: GraphBuilder): Prefixes => ({
@@ -55,7 +53,7 @@ const wholeWindows = (builder: GraphBuilder): Prefixes => ({
 export const inferenceDefinition = (config: EncoderConfig): GraphDefinition<{ tokens: Tensor; scores: Tensor }> =>
   graph(({ builder }) => {
     const { tokens, last } = tokensOf(builder, config, states(builder, config), wholeWindows(builder));
-    return { tokens, scores: itemScores(builder.scope(`${scope}.encoder`), config.fields[0], last) };
+    return { tokens, scores: itemScores(builder.scope('encoder'), config.fields[0], last) };
   });
 
 /** Names of the losses that pretraining reports, by field. */
@@ -64,7 +62,7 @@ export const lossName = (field: string): string => `loss.${field}`;
 /** The weighted average of the fields' cross-entropies, each of them, and the item head's scores for validation. */
 export const pretrainingDefinition = (config: EncoderConfig, objective: Objective): GraphDefinition =>
   graph(({ builder }) => {
-    const encoder = builder.scope(`${scope}.encoder`);
+    const encoder = builder.scope('encoder');
     const found = states(builder, config);
     const last = lastStates(encoder, found, wholeWindows(builder));
     const predicted = fieldWeights(objective, config.fields);
@@ -76,7 +74,7 @@ export const pretrainingDefinition = (config: EncoderConfig, objective: Objectiv
     const losses: Record<string, Tensor> = {};
     let total: Tensor | undefined;
     for (const { field, weight } of predicted) {
-      const loss = fieldLoss(builder.scope(`${scope}.heads`), encoder, field, found, targets);
+      const loss = fieldLoss(builder.scope('heads'), encoder, field, found, targets);
       losses[lossName(field.name)] = loss;
       total = total ? total.add(loss.mul(weight)) : loss.mul(weight);
     }
@@ -88,7 +86,7 @@ function declareTargets(
   config: EncoderConfig,
   predicted: Parameters<typeof targetName>[0][],
 ): EventInputs {
-  const targets = builder.scope(`${scope}.targets`);
+  const targets = builder.scope('targets');
   return new Map(
     predicted.map((field) => {
       const name = targetName(field);

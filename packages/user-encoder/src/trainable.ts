@@ -51,12 +51,14 @@ export interface TrainableEncoder<E, Example = History> {
    */
   feeds(histories: readonly Example[], sizes?: FeedSizes): Feeds;
   /**
-   * Adds the encoder to a graph (give the root builder; inputs and parameters are called `user.…`). Axes: `examples` (B),
+   * Adds the encoder to a graph, in a scope if you like: inputs and parameters then have the scope before their names. Axes: `examples` (B),
    * `windows`, `events`.
    *
    * @returns tokens [B, K, D], all valid
    */
   build(graph: GraphBuilder, options?: { dropout?: number }): { tokens: Tensor };
+  /** Whether a parameter of `build` belongs to the resampler. */
+  isResampler(parameter: string): boolean;
   /** The encoder with these weights in place of its own; names that are not the encoder's are left out, absent ones stay. */
   withWeights(weights: Weights): E;
 }
@@ -106,6 +108,7 @@ export function trainableEncoder<E>(
       };
     },
     build: (graph, { dropout = config.dropout } = {}) => ({ tokens: exampleTokens(graph, { ...config, dropout }) }),
+    isResampler: (parameter) => groupOf(parameter) === 'resampler',
     withWeights,
   };
 }

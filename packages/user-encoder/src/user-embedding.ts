@@ -1,5 +1,6 @@
 /** A user as numbers: what a store keeps and a language model reads. */
 export interface UserEmbedding {
+  /** The customer the user belongs to, where one store serves several; the empty string otherwise. */
   readonly tenant: string;
   readonly user: string;
   /** Hash of the encoder that made it. Nothing else can read it. */
@@ -10,10 +11,10 @@ export interface UserEmbedding {
   readonly sequence: number;
   /** The last event in it: its time (Unix seconds; NaN when unknown or there is none) and how many there are. */
   readonly watermark: { readonly time: number; readonly count: number };
-  /** Unix milliseconds. */
+  /** Unix seconds. */
   readonly writtenAt: number;
   readonly dtype: 'float32';
   /** [K, D]; all K tokens are valid, also those of a user without events. */
-  readonly shape: readonly [number, number];
+  readonly shape: [number, number];
   readonly data: Float32Array;
 }

@@ -8,7 +8,6 @@ import {
 } from '@user-llm/event-tokenizer';
 import { initialWeights, matrixFlops, toOnnx, WeightError, type HostTensor, type Weights } from '@user-llm/onnx-autograd';
 import { encoderConfig, type EncoderConfig, type EncoderOptions } from './config.js';
-import { EncoderOptionError } from './errors.js';
 import { encoderHash, readEncoderFolder, writeEncoderFolder } from './encoder-folder.js';
 import { Inference, type InferenceOutput } from './inference.js';
 import { inferenceDefinition } from './model.js';
@@ -21,9 +20,9 @@ import type { UserEmbedding } from './user-embedding.js';
 export interface EncodeOptions {
   /** Users in one forward pass. Default 32. */
   readonly batch?: number;
-  /** Whose users these are, where one store serves several. Default `default`. */
+  /** Whose users these are, where one store serves several. Default: the empty string. */
   readonly tenant?: string;
-  /** Stands in the embeddings as `writtenAt`, Unix milliseconds. Default: now. */
+  /** Stands in the embeddings as `writtenAt`, Unix seconds. Default: now. */
   readonly writtenAt?: number;
   readonly signal?: AbortSignal;
 }
@@ -53,7 +52,7 @@ interface Parts {
 /** Turns the events of users into embeddings. Immutable: `hash` names architecture, weights and tokenizer for ever. */
 export class UserEncoder {
   readonly config: EncoderConfig;
-  /** Every weight by name: `user.encoder.…`, `user.resampler.…` and, after pretraining, `user.heads.…`. */
+  /** Every weight by name: `encoder.…`, `resampler.…` and, after pretraining, `heads.…`. */
   readonly weights: Weights;
   /** SHA-256 (hexadecimal). */
   readonly hash: string;
@@ -187,8 +186,8 @@ export class UserEncoder {
   }
 
   /**
-   * The encoder as one ONNX model, weights inside. Inputs: `user.events.FIELD` (ids int32 [windows, events], bags [windows, events,
-   * bag], vectors float32), events first and padding (0) after them, and `user.lengths` int32 [windows], how many are events.
+   * The encoder as one ONNX model, weights inside. Inputs: `events.FIELD` (ids int32 [windows, events], bags [windows, events,
+   * bag], vectors float32), events first and padding (0) after them, and `lengths` int32 [windows], how many are events.
    * Outputs: `tokens` [windows, K, D] and `scores` [windows, V].
    */
   toOnnx(): Uint8Array {
@@ -245,9 +244,8 @@ export class UserEncoder {
     events: EventColumns,
     user: number,
     data: Float32Array,
-    { tenant = 'default', writtenAt = Date.now() }: EncodeOptions,
+    { tenant = '', writtenAt = Date.now() / 1000 }: EncodeOptions,
   ): UserEmbedding {
-    if (tenant === '') throw new EncoderOptionError('tenant', 'a tenant has a name');
     const { userTokens, width } = this.config;
     const count = events.offsets[user + 1] - events.offsets[user];
     const time = count === 0 ? NaN : events.times[events.offsets[user + 1] - 1];

@@ -33,7 +33,7 @@ describe('pretraining', () => {
     expect(trained.hash).not.toBe(encoder.hash);
     expect(encoder.training).toBeNull();
     // The resampler waits for the language model.
-    expect(trained.weights.get('user.resampler.latents')).toEqual(encoder.weights.get('user.resampler.latents'));
+    expect(trained.weights.get('resampler.latents')).toEqual(encoder.weights.get('resampler.latents'));
     await trained.dispose();
   });
 
@@ -96,7 +96,7 @@ describe('pretraining', () => {
 
   test('the heads stay with the encoder: a second run goes on where the first ended', async () => {
     const first = await encoder.pretrain(events, { ...settings, steps: 60, validation: 'none' }).result;
-    expect(first.weights.has('user.heads.rating.weight')).toBe(true);
+    expect(first.weights.has('heads.rating.weight')).toBe(true);
     const [progress] = await collect(first.pretrain(events, { ...settings, steps: 1, validation: 'none' }));
     expect((progress as Extract<PretrainProgress, { kind: 'step' }>).loss).toBeLessThan(first.training!.losses[0].loss - 0.5);
   });

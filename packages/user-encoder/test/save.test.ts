@@ -12,7 +12,8 @@ const { tokenizer, events } = await cinema();
 const root = await mkdtemp(path.join(tmpdir(), 'encoder-'));
 afterAll(() => rm(root, { recursive: true }));
 
-const encoder = await UserEncoder.create(tokenizer, small, { threads: 1 }).pretrain(events, { steps: 3, batch: 8, threads: 1 }).result;
+const encoder = await UserEncoder.create(tokenizer, small, { threads: 1 }).pretrain(events, { steps: 3, batch: 8, threads: 1 })
+  .result;
 const folder = path.join(root, 'encoder');
 await encoder.save(folder);
 
@@ -31,34 +32,41 @@ describe('a saved encoder', () => {
   });
 
   test('its ONNX file gives the same tokens and scores in plain onnxruntime', async () => {
-    const session = await ort.InferenceSession.create(await readFile(path.join(folder, 'onnx/encoder.onnx')), { intraOpNumThreads: 1 });
+    const session = await ort.InferenceSession.create(await readFile(path.join(folder, 'onnx/encoder.onnx')), {
+      intraOpNumThreads: 1,
+    });
     // One event of one user, and none of another, padded to two events.
-    const two = await tokenizer.encode([{ user: 'a', film: 'film-3', genres: ['war', 'drama'], rating: 4, review: 'I liked it', at: 1_700_000_000 }]);
+    const two = await tokenizer.encode([
+      { user: 'a', film: 'film-3', genres: ['war', 'drama'], rating: 4, review: 'I liked it', at: 1_700_000_000 },
+    ]);
     const ids = (first: number): ort.Tensor => new ort.Tensor('int32', Int32Array.of(first, 0, 0, 0), [2, 2]);
     const field = two.fields as unknown as Record<string, Record<string, Int32Array>>;
     const vectors = new Float32Array(2 * 2 * 6);
     vectors.set(field.review.vectors);
     const found = await session.run({
-      'user.events.film': ids(field.film.ids[0]),
-      'user.events.rating': ids(field.rating.ids[0]),
-      'user.events.time.gap': ids(field.time.gap[0]),
-      'user.events.time.hour': ids(field.time.hour[0]),
-      'user.events.time.weekday': ids(field.time.weekday[0]),
-      'user.events.genres': new ort.Tensor('int32', Int32Array.of(...field.genres.ids, 0, 0, 0, 0, 0, 0), [2, 2, 2]),
-      'user.events.review': new ort.Tensor('float32', vectors, [2, 2, 6]),
-      'user.lengths': new ort.Tensor('int32', Int32Array.of(1, 0), [2]),
+      'events.film': ids(field.film.ids[0]),
+      'events.rating': ids(field.rating.ids[0]),
+      'events.time.gap': ids(field.time.gap[0]),
+      'events.time.hour': ids(field.time.hour[0]),
+      'events.time.weekday': ids(field.time.weekday[0]),
+      'events.genres': new ort.Tensor('int32', Int32Array.of(...field.genres.ids, 0, 0, 0, 0, 0, 0), [2, 2, 2]),
+      'events.review': new ort.Tensor('float32', vectors, [2, 2, 6]),
+      lengths: new ort.Tensor('int32', Int32Array.of(1, 0), [2]),
     });
     expect(found.tokens.dims).toEqual([2, 4, 16]);
     const tokens = found.tokens.data as Float32Array;
     expect(largestDifference(tokens.subarray(0, 64), (await encoder.encodeUser(two, 'a')).data)).toBeLessThan(1e-5);
     const nobody = { ...two, offsets: Int32Array.of(0, 0), fields: two.fields };
     expect(largestDifference(tokens.subarray(64), (await encoder.encodeUser(nobody, 0)).data)).toBeLessThan(1e-5);
-    expect(largestDifference((found.scores.data as Float32Array).subarray(4, 12), (await encoder.scoreHistory(two, 'a')).subarray(4))).toBeLessThan(1e-5);
+    expect(
+      largestDifference((found.scores.data as Float32Array).subarray(4, 12), (await encoder.scoreHistory(two, 'a')).subarray(4)),
+    ).toBeLessThan(1e-5);
     await session.release();
   });
 
   test('is refused when it was changed, cut, of another tokenizer, or something else', async () => {
-    const load = async (from: string, options = {}): Promise<unknown> => UserEncoder.load(from, options).catch((error: unknown) => error);
+    const load = async (from: string, options = {}): Promise<unknown> =>
+      UserEncoder.load(from, options).catch((error: unknown) => error);
     const missing = await load(path.join(root, 'nothing'));
     expect(EncoderFormatError.isInstance(missing)).toBe(true);
     expect((missing as Error).message).toContain('there is no encoder.json in it');
@@ -66,7 +74,7 @@ describe('a saved encoder', () => {
     const broken = path.join(root, 'broken');
     await encoder.save(broken);
     const weights = await readSafetensors(path.join(broken, 'weights.safetensors'));
-    (weights.tensors.get('user.encoder.positions')!.data as Float32Array)[3] += 1;
+    (weights.tensors.get('encoder.positions')!.data as Float32Array)[3] += 1;
     await writeSafetensors(path.join(broken, 'weights.safetensors'), weights.tensors, weights.metadata);
     expect(await load(broken)).toBeInstanceOf(EncoderHashError);
     await copyFile(path.join(folder, 'weights.safetensors'), path.join(broken, 'weights.safetensors'));
@@ -89,7 +97,8 @@ describe('a saved encoder', () => {
     const { tokenizer: other } = await cinema({ films: 5 });
     const hashes = [
       encoder.hash,
-      encoder.withWeights(new Map([['user.resampler.latents', { dtype: 'float32', shape: [1, 4, 16], data: new Float32Array(64) }]])).hash,
+      encoder.withWeights(new Map([['resampler.latents', { dtype: 'float32', shape: [1, 4, 16], data: new Float32Array(64) }]]))
+        .hash,
       UserEncoder.create(tokenizer, small).hash,
       UserEncoder.create(tokenizer, { ...small, context: 12 }).hash,
       UserEncoder.create(other, small).hash,

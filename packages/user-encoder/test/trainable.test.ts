@@ -58,11 +58,11 @@ describe('the trainable form', () => {
   test('histories of one user share a window; padding to other sizes changes nothing', async () => {
     const histories = [5, 12, 9].map((end) => ({ user: 'user-4', end }));
     const feeds = trainable.feeds(histories);
-    expect(feeds['user.events.film'].shape).toEqual([1, 16]);
-    expect([...(feeds['user.rows'].data as Int32Array)]).toEqual([0, 0, 0]);
-    expect([...(feeds['user.lengths'].data as Int32Array)]).toEqual([5, 12, 9]);
+    expect(feeds['events.film'].shape).toEqual([1, 16]);
+    expect([...(feeds['rows'].data as Int32Array)]).toEqual([0, 0, 0]);
+    expect([...(feeds['lengths'].data as Int32Array)]).toEqual([5, 12, 9]);
     const padded = trainable.feeds(histories, { windows: 3, events: 14 });
-    expect(padded['user.events.film'].shape).toEqual([3, 14]);
+    expect(padded['events.film'].shape).toEqual([3, 14]);
     const [plain, other] = [
       await tokensOf(trainable, histories),
       await tokensOf(trainable, histories, { windows: 3, events: 14 }),
@@ -73,8 +73,8 @@ describe('the trainable form', () => {
   test('past the context an earlier history keeps at least half of it, or gets a window of its own', () => {
     // user-0 has 20 events, the context is 16: the window of end 20 starts at event 4.
     const feeds = trainable.feeds([20, 13, 11, 2].map((end) => ({ user: 'user-0', end })));
-    expect([...(feeds['user.rows'].data as Int32Array)]).toEqual([0, 0, 1, 1]);
-    expect([...(feeds['user.lengths'].data as Int32Array)]).toEqual([16, 9, 11, 2]);
+    expect([...(feeds['rows'].data as Int32Array)]).toEqual([0, 0, 1, 1]);
+    expect([...(feeds['lengths'].data as Int32Array)]).toEqual([16, 9, 11, 2]);
   });
 
   test('what comes after a history has no influence on it, and gets no gradient from it', async () => {
@@ -96,8 +96,8 @@ describe('the trainable form', () => {
     // Only the history of six events is in the loss: the films of events 7 to 10 alone keep their embeddings.
     const through = own.trainable(full);
     const step = await train(through, [{ user: 'user-0', end: 6 }], { end: 6, window: 10 });
-    const table = step.get('user.encoder.fields.film')!.data as Float32Array;
-    const start = own.weights.get('user.encoder.fields.film')!.data as Float32Array;
+    const table = step.get('encoder.fields.film')!.data as Float32Array;
+    const start = own.weights.get('encoder.fields.film')!.data as Float32Array;
     const moved = Array.from(
       { length: table.length / 16 },
       (_, id) => largestDifference(table.subarray(id * 16, id * 16 + 16), start.subarray(id * 16, id * 16 + 16)) > 0,
@@ -147,8 +147,8 @@ describe('the trainable form', () => {
       ),
     ).toThrow('need 3 windows and 2 were allowed');
     expect(() =>
-      encoder.withWeights(new Map([['user.resampler.norm.bias', { dtype: 'float32', shape: [2], data: new Float32Array(2) }]])),
-    ).toThrow("weight 'user.resampler.norm.bias'");
+      encoder.withWeights(new Map([['resampler.norm.bias', { dtype: 'float32', shape: [2], data: new Float32Array(2) }]])),
+    ).toThrow("weight 'resampler.norm.bias'");
   });
 });
 
@@ -184,7 +184,7 @@ async function train(
   );
   let feeds: Feeds = through.feeds(at ? [...histories, { user: histories[0].user, end: at.window }] : histories);
   // The window is long because of a second history, which is then left out of the batch.
-  if (at) feeds = { ...feeds, ...Object.fromEntries(['user.rows', 'user.lengths'].map((name) => [name, firstOf(feeds[name])])) };
+  if (at) feeds = { ...feeds, ...Object.fromEntries(['rows', 'lengths'].map((name) => [name, firstOf(feeds[name])])) };
   await trainer.value.step(feeds);
   return trainer.value.weights();
 }
