@@ -16,7 +16,10 @@ export interface MixOptions {
   readonly neighbours?: number;
 }
 
-type CountingSystem = System & { fit(train: TrainingData): void; rank(request: RankRequest): { scores: Float64Array } };
+type CountingSystem = Omit<System, 'fit' | 'rank' | 'classify'> & {
+  fit(train: TrainingData): void;
+  rank(request: RankRequest): { scores: Float64Array };
+};
 
 /** Every user gets the items with the most events. */
 export function popularity(): CountingSystem {
@@ -52,7 +55,8 @@ export function mostFrequentGenre(): System & Required<Pick<System, 'classify'>>
     classify: ({ history, candidates, labels }) => {
       const found = new Map<string, number>();
       for (const item of history.items) {
-        for (const genre of item === UNKNOWN_ITEM ? [] : (candidates.categories?.[item] ?? [])) found.set(genre, (found.get(genre) ?? 0) + 1);
+        for (const genre of item === UNKNOWN_ITEM ? [] : (candidates.categories?.[item] ?? []))
+          found.set(genre, (found.get(genre) ?? 0) + 1);
       }
       let label = labels[0];
       for (const genre of labels) if ((found.get(genre) ?? 0) > (found.get(label) ?? 0)) label = genre;

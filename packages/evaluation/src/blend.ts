@@ -28,17 +28,25 @@ export const zScores: ScoreTransform = (scores) => {
 export const logScores: ScoreTransform = (scores) => scores.map((score) => Math.log(Math.max(score, 1e-12)));
 
 /** Rank from 0 (worst) to 1 (best), ties sharing the average: when only the order of a system's scores means anything. */
-export const rankTransform: ScoreTransform = (scores) => averageRanks(scores).map((rank) => (rank - 1) / Math.max(1, scores.length - 1));
+export const rankTransform: ScoreTransform = (scores) =>
+  averageRanks(scores).map((rank) => (rank - 1) / Math.max(1, scores.length - 1));
 
 /**
  * Several dense systems as one: the weighted sum of their transformed scores. Parts are fitted and asked with it. Choose weights on
  * validation users (`nextItem(split, { on: 'validation' })`), never on test users.
  */
-export function blend(parts: readonly System[], weights: readonly number[], options: BlendOptions = {}): System & Required<Pick<System, 'rank'>> {
+export function blend(
+  parts: readonly System[],
+  weights: readonly number[],
+  options: BlendOptions = {},
+): System & Required<Pick<System, 'rank'>> {
   const { name = parts.map((part) => part.name).join('+'), transforms = parts.map(() => zScores) } = options;
   if (parts.length === 0) throw new InvalidOptionError('parts', 'give at least one system.');
   if (weights.length !== parts.length || transforms.length !== parts.length) {
-    throw new InvalidOptionError('weights', `${parts.length} systems need as many weights and transforms, got ${weights.length} and ${transforms.length}.`);
+    throw new InvalidOptionError(
+      'weights',
+      `${parts.length} systems need as many weights and transforms, got ${weights.length} and ${transforms.length}.`,
+    );
   }
   return {
     name,
@@ -53,7 +61,11 @@ export function blend(parts: readonly System[], weights: readonly number[], opti
       for (let i = 0; i < parts.length; i++) {
         const answer: RankResult | { doesNotFit: string } | null = (await parts[i].rank?.(request)) ?? null;
         if (answer === null || 'doesNotFit' in answer) return answer;
-        if (!('scores' in answer)) throw new InvalidResultError(parts[i].name, 'returns lists; only systems with a score for every candidate can be blended.');
+        if (!('scores' in answer))
+          throw new InvalidResultError(
+            parts[i].name,
+            'returns lists; only systems with a score for every candidate can be blended.',
+          );
         const transformed = transforms[i](Float64Array.from(answer.scores));
         for (let j = 0; j < scores.length; j++) scores[j] += weights[i] * transformed[j];
         counted &&= answer.cost !== undefined;

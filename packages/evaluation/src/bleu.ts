@@ -5,7 +5,8 @@ const LONGEST = 4;
  * smoothing of orders without a match, brevity penalty.
  */
 export function corpusBleu(references: readonly string[], hypotheses: readonly string[]): number {
-  if (references.length !== hypotheses.length) throw new RangeError(`${references.length} references against ${hypotheses.length} hypotheses: give one each.`);
+  if (references.length !== hypotheses.length)
+    throw new RangeError(`${references.length} references against ${hypotheses.length} hypotheses: give one each.`);
   const right = new Float64Array(LONGEST);
   const total = new Float64Array(LONGEST);
   let wantedLength = 0;

@@ -46,7 +46,12 @@ export function bootstrap(values: ArrayLike<number>, options: BootstrapOptions):
 }
 
 /** BCa: where in the bootstrap distribution the interval ends, after the corrections for bias (z0) and acceleration (a). */
-function corrected(values: ArrayLike<number>, statistic: (sample: Float64Array) => number, sorted: Float64Array, tail: number): Interval {
+function corrected(
+  values: ArrayLike<number>,
+  statistic: (sample: Float64Array) => number,
+  sorted: Float64Array,
+  tail: number,
+): Interval {
   const whole = Float64Array.from(values);
   const observed = statistic(whole);
   let below = 0;
@@ -67,6 +72,7 @@ function corrected(values: ArrayLike<number>, statistic: (sample: Float64Array) 
     cubes += (centre - value) ** 3;
   }
   const acceleration = squares === 0 ? 0 : cubes / (6 * squares ** 1.5);
-  const end = (z: number): number => (Number.isFinite(z0) ? normalCdf(z0 + (z0 + z) / (1 - acceleration * (z0 + z))) : normalCdf(z));
+  const end = (z: number): number =>
+    Number.isFinite(z0) ? normalCdf(z0 + (z0 + z) / (1 - acceleration * (z0 + z))) : normalCdf(z);
   return [end(normalQuantile(tail)), end(normalQuantile(1 - tail))];
 }

@@ -9,7 +9,8 @@ export function chrf(reference: string, hypothesis: string): number {
 
 /** {@link chrf} of a corpus: n-grams are counted over all pairs before the score is taken. */
 export function corpusChrf(references: readonly string[], hypotheses: readonly string[]): number {
-  if (references.length !== hypotheses.length) throw new RangeError(`${references.length} references against ${hypotheses.length} hypotheses: give one each.`);
+  if (references.length !== hypotheses.length)
+    throw new RangeError(`${references.length} references against ${hypotheses.length} hypotheses: give one each.`);
   const sums = Array.from({ length: LONGEST }, () => ({ given: 0, wanted: 0, right: 0 }));
   references.forEach((reference, i) => {
     statistics(reference, hypotheses[i]).forEach(({ given, wanted, right }, n) => {

@@ -65,7 +65,7 @@ export function averagePrecision(labels: readonly number[], scores: readonly num
   const positives = labels.filter((label) => label).length;
   let found = 0;
   let sum = 0;
-  for (let from = 0; from < order.length; ) {
+  for (let from = 0; from < order.length;) {
     let to = from;
     let gained = 0;
     while (to < order.length && scores[order[to]] === scores[order[from]]) gained += labels[order[to++]] ? 1 : 0;
@@ -77,5 +77,6 @@ export function averagePrecision(labels: readonly number[], scores: readonly num
 }
 
 function sameLength(labels: readonly unknown[], others: readonly unknown[]): void {
-  if (labels.length !== others.length) throw new RangeError(`${labels.length} labels against ${others.length} predictions: give one each.`);
+  if (labels.length !== others.length)
+    throw new RangeError(`${labels.length} labels against ${others.length} predictions: give one each.`);
 }

@@ -21,7 +21,9 @@ export function rowsOf(outcomes: readonly Outcome[], seed: number): SystemRow[] 
       sampled: outcome.sampled,
       ...figures(outcome, outcome.users, seed),
       vs: versus(outcome, outcome.users, peers, seed),
-      ...(sample && covers(outcome, sample) ? { sample: { users: sample.length, ...figures(outcome, sample, seed), vs: versus(outcome, sample, peers, seed) } } : {}),
+      ...(sample && covers(outcome, sample)
+        ? { sample: { users: sample.length, ...figures(outcome, sample, seed), vs: versus(outcome, sample, peers, seed) } }
+        : {}),
       latencyMs: outcome.latencyMs.length
         ? { p50: percentile(outcome.latencyMs, 50), p95: percentile(outcome.latencyMs, 95) }
         : { p50: null, p95: null },
@@ -56,14 +58,21 @@ function figures(outcome: Outcome, users: readonly number[], seed: number): Omit
       unfiltered: nextItemMetrics(unfiltered, outcome.depth),
       ci95: {
         'recall@10': bootstrap(scores(outcome, users), { seed }),
-        'ndcg@10': bootstrap(filtered.map((rank) => gainAt(rank, 10)), { seed }),
+        'ndcg@10': bootstrap(
+          filtered.map((rank) => gainAt(rank, 10)),
+          { seed },
+        ),
       },
     };
   }
   if (!fits) return { accuracy: null, macroF1: null, ci95: { accuracy: null } };
   const predictions = at.map((i) => (outcome.predictions as readonly number[])[i]);
   const truth = at.map((i) => (outcome.truth as readonly number[])[i]);
-  return { accuracy: accuracy(truth, predictions), macroF1: macroF1(truth, predictions), ci95: { accuracy: bootstrap(scores(outcome, users), { seed }) } };
+  return {
+    accuracy: accuracy(truth, predictions),
+    macroF1: macroF1(truth, predictions),
+    ci95: { accuracy: bootstrap(scores(outcome, users), { seed }) },
+  };
 }
 
 /**
@@ -98,7 +107,11 @@ function adjusted(rows: readonly SystemRow[]): SystemRow[] {
     }
   }
   const of = (vs: Versus | null): Versus | null => (vs ? (corrected.get(vs) ?? vs) : null);
-  return rows.map((row) => ({ ...row, vs: of(row.vs), ...(row.sample ? { sample: { ...row.sample, vs: of(row.sample.vs) } } : {}) }));
+  return rows.map((row) => ({
+    ...row,
+    vs: of(row.vs),
+    ...(row.sample ? { sample: { ...row.sample, vs: of(row.sample.vs) } } : {}),
+  }));
 }
 
 /** Where in the outcome each user stands; both lists ascend. */

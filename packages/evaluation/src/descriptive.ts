@@ -23,7 +23,7 @@ export function sortedPercentile(sorted: Float64Array, p: number): number {
 export function averageRanks(values: ArrayLike<number>): Float64Array {
   const order = Array.from({ length: values.length }, (_, i) => i).sort((left, right) => values[left] - values[right]);
   const ranks = new Float64Array(values.length);
-  for (let from = 0; from < order.length; ) {
+  for (let from = 0; from < order.length;) {
     let to = from;
     while (to < order.length && values[order[to]] === values[order[from]]) to++;
     for (let i = from; i < to; i++) ranks[order[i]] = (from + 1 + to) / 2;

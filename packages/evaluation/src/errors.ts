@@ -76,7 +76,9 @@ export class SystemFailedError extends EvaluationError {
     readonly stage: 'fit' | 'rank' | 'classify',
     cause: unknown,
   ) {
-    super('system-failed', `System "${system}" failed in ${stage}: ${cause instanceof Error ? cause.message : String(cause)}`, { cause });
+    super('system-failed', `System "${system}" failed in ${stage}: ${cause instanceof Error ? cause.message : String(cause)}`, {
+      cause,
+    });
     this.name = 'SystemFailedError';
   }
 
@@ -92,7 +94,14 @@ export class ReportWriteError extends EvaluationError {
     readonly code: string | undefined,
     cause: unknown,
   ) {
-    const why = code === 'ENOSPC' ? 'the disk is full; free some space' : code === 'ENOENT' ? 'its folder does not exist; create it' : code === 'EACCES' ? 'permission denied; choose another folder' : String(cause instanceof Error ? cause.message : cause);
+    const why =
+      code === 'ENOSPC'
+        ? 'the disk is full; free some space'
+        : code === 'ENOENT'
+          ? 'its folder does not exist; create it'
+          : code === 'EACCES'
+            ? 'permission denied; choose another folder'
+            : String(cause instanceof Error ? cause.message : cause);
     super('report-write', `Cannot write ${file}: ${why} and write the report again.`, { cause });
     this.name = 'ReportWriteError';
   }

@@ -127,7 +127,12 @@ async function ask(asking: Asking, fitSeconds: number | undefined): Promise<Outc
       lastPause = performance.now();
     }
   }
-  const figures = doesNotFit !== undefined ? {} : task.name === 'next-item' ? { filteredRanks: answers.filtered, unfilteredRanks: answers.unfiltered } : truthOf(task, cases, answers.labels);
+  const figures =
+    doesNotFit !== undefined
+      ? {}
+      : task.name === 'next-item'
+        ? { filteredRanks: answers.filtered, unfilteredRanks: answers.unfiltered }
+        : truthOf(task, cases, answers.labels);
   return {
     system: system.name,
     kind: system.kind ?? 'system',
@@ -146,14 +151,23 @@ async function ask(asking: Asking, fitSeconds: number | undefined): Promise<Outc
   };
 }
 
-function truthOf(task: FavouriteGenreTask, cases: readonly SplitCase[], predictions: readonly number[]): Pick<Outcome, 'predictions' | 'truth'> {
+function truthOf(
+  task: FavouriteGenreTask,
+  cases: readonly SplitCase[],
+  predictions: readonly number[],
+): Pick<Outcome, 'predictions' | 'truth'> {
   const truth = new Map(task.cases.map((one, i) => [one.user, task.truth[i]]));
   return { predictions, truth: cases.map((one) => truth.get(one.user) as number) };
 }
 
 type Ranked = { filtered: number; unfiltered: number; ms: number; cost?: Cost };
 
-async function rankOnce(asking: Asking, task: NextItemTask, one: SplitCase, itemIndex: ReadonlyMap<string, number>): Promise<Ranked | DoesNotFit> {
+async function rankOnce(
+  asking: Asking,
+  task: NextItemTask,
+  one: SplitCase,
+  itemIndex: ReadonlyMap<string, number>,
+): Promise<Ranked | DoesNotFit> {
   const { system, depth, options } = asking;
   const { log } = task;
   const history = historyOf(task, one);
@@ -166,7 +180,10 @@ async function rankOnce(asking: Asking, task: NextItemTask, one: SplitCase, item
   const { ms, answer } = first;
   if ('scores' in answer) {
     if (answer.scores.length !== log.itemIds.length) {
-      throw new InvalidResultError(system.name, `returned ${answer.scores.length} scores for ${log.itemIds.length} candidates; return one score for each.`);
+      throw new InvalidResultError(
+        system.name,
+        `returned ${answer.scores.length} scores for ${log.itemIds.length} candidates; return one score for each.`,
+      );
     }
     if (target === UNKNOWN_ITEM) return { filtered: MISS, unfiltered: MISS, ms, cost: answer.cost };
     const ranks = denseRanks(answer.scores, target, met);
@@ -175,13 +192,25 @@ async function rankOnce(asking: Asking, task: NextItemTask, one: SplitCase, item
   }
   const filtered = listRank(indices(system, answer, itemIndex), target, met, depth);
   const nothing: RankRequest['exclude'] = new Set<number>();
-  const second = await timed(asking, 'rank', () => (system.rank as NonNullable<System['rank']>)({ ...request, exclude: nothing }));
+  const second = await timed(asking, 'rank', () =>
+    (system.rank as NonNullable<System['rank']>)({ ...request, exclude: nothing }),
+  );
   if (second.answer === null || 'doesNotFit' in second.answer) return second.answer ?? { doesNotFit: 'does not fit' };
-  if (!('items' in second.answer)) throw new InvalidResultError(system.name, 'returned a list for one request and dense scores for the next; return one kind.');
-  return { filtered, unfiltered: listRank(indices(system, second.answer, itemIndex), target, nothing, depth), ms, cost: answer.cost };
+  if (!('items' in second.answer))
+    throw new InvalidResultError(system.name, 'returned a list for one request and dense scores for the next; return one kind.');
+  return {
+    filtered,
+    unfiltered: listRank(indices(system, second.answer, itemIndex), target, nothing, depth),
+    ms,
+    cost: answer.cost,
+  };
 }
 
-async function classifyOnce(asking: Asking, task: FavouriteGenreTask, one: SplitCase): Promise<{ label: number; ms: number; cost?: Cost } | DoesNotFit> {
+async function classifyOnce(
+  asking: Asking,
+  task: FavouriteGenreTask,
+  one: SplitCase,
+): Promise<{ label: number; ms: number; cost?: Cost } | DoesNotFit> {
   const { system, options } = asking;
   const request = { ...whoAsks(task, one), history: historyOf(task, one), labels: task.labels, signal: options.signal };
   const { answer, ms } = await timed(asking, 'classify', () => (system.classify as NonNullable<System['classify']>)(request));
@@ -190,7 +219,11 @@ async function classifyOnce(asking: Asking, task: FavouriteGenreTask, one: Split
   return { label: task.labels.indexOf(answer.label), ms, cost: answer.cost };
 }
 
-async function timed<T>({ system, options }: Asking, stage: 'rank' | 'classify', call: () => T | Promise<T>): Promise<{ answer: T; ms: number }> {
+async function timed<T>(
+  { system, options }: Asking,
+  stage: 'rank' | 'classify',
+  call: () => T | Promise<T>,
+): Promise<{ answer: T; ms: number }> {
   const start = performance.now();
   try {
     const answer = await call();
@@ -207,7 +240,11 @@ function failed(system: System, stage: 'fit' | 'rank' | 'classify', error: unkno
 
 function whoAsks(task: Task, one: SplitCase): { user: string; userIndex: number; candidates: Candidates } {
   const { log } = task;
-  return { user: log.users[one.user], userIndex: one.user, candidates: { ids: log.itemIds, titles: log.titles, categories: log.categories } };
+  return {
+    user: log.users[one.user],
+    userIndex: one.user,
+    candidates: { ids: log.itemIds, titles: log.titles, categories: log.categories },
+  };
 }
 
 function historyOf(task: Task, { from, to }: SplitCase): History {
@@ -217,10 +254,18 @@ function historyOf(task: Task, { from, to }: SplitCase): History {
 
 const within = (rank: number, depth: number): number => (rank < depth ? rank : MISS);
 
-function indices(system: System, answer: RankResult & { items: readonly { id: string }[] }, itemIndex: ReadonlyMap<string, number>): number[] {
+function indices(
+  system: System,
+  answer: RankResult & { items: readonly { id: string }[] },
+  itemIndex: ReadonlyMap<string, number>,
+): number[] {
   return answer.items.map(({ id }) => {
     const index = itemIndex.get(id);
-    if (index === undefined) throw new InvalidResultError(system.name, `returned item "${id}", which is no candidate; return ids of request.candidates.ids.`);
+    if (index === undefined)
+      throw new InvalidResultError(
+        system.name,
+        `returned item "${id}", which is no candidate; return ids of request.candidates.ids.`,
+      );
     return index;
   });
 }
@@ -262,27 +307,45 @@ function sameTraining(left: TrainingData, right: TrainingData): boolean {
 }
 
 function isAnswerTo(outcome: Outcome, system: System, task: Task, depth: number, cases: readonly SplitCase[]): boolean {
-  const sameQuestion = outcome.system === system.name && outcome.task === task.name && outcome.taskHash === task.hash && outcome.depth === depth;
+  const sameQuestion =
+    outcome.system === system.name && outcome.task === task.name && outcome.taskHash === task.hash && outcome.depth === depth;
   return sameQuestion && outcome.users.length === cases.length && cases.every((one, i) => one.user === outcome.users[i]);
 }
 
-function check(tasks: readonly Task[], systems: readonly System[], { depth = 100, sample, known = [], seed }: EvaluateOptions): void {
+function check(
+  tasks: readonly Task[],
+  systems: readonly System[],
+  { depth = 100, sample, known = [], seed }: EvaluateOptions,
+): void {
   if (!Number.isSafeInteger(seed)) throw new InvalidOptionError('seed', `must be an integer, got ${seed}.`);
-  if (!(Number.isInteger(depth) && depth >= 10)) throw new InvalidOptionError('depth', `must be an integer of 10 or more (recall@10 is reported), got ${depth}.`);
+  if (!(Number.isInteger(depth) && depth >= 10))
+    throw new InvalidOptionError('depth', `must be an integer of 10 or more (recall@10 is reported), got ${depth}.`);
   if (tasks.length === 0) throw new InvalidOptionError('task', 'give at least one task.');
-  if (new Set(tasks.map((task) => task.name)).size < tasks.length) throw new InvalidOptionError('task', 'each kind of task may stand once in a report.');
-  if (sample && !(Number.isInteger(sample.users) && sample.users > 0)) throw new InvalidOptionError('sample.users', `must be a positive integer, got ${sample.users}.`);
+  if (new Set(tasks.map((task) => task.name)).size < tasks.length)
+    throw new InvalidOptionError('task', 'each kind of task may stand once in a report.');
+  if (sample && !(Number.isInteger(sample.users) && sample.users > 0))
+    throw new InvalidOptionError('sample.users', `must be a positive integer, got ${sample.users}.`);
   const names = new Set<string>();
   for (const system of systems) {
-    if (!system.name || names.has(system.name)) throw new InvalidOptionError('systems', `every system needs a name of its own, got "${system.name}"${system.name ? ' twice' : ''}.`);
+    if (!system.name || names.has(system.name))
+      throw new InvalidOptionError(
+        'systems',
+        `every system needs a name of its own, got "${system.name}"${system.name ? ' twice' : ''}.`,
+      );
     names.add(system.name);
     if (!tasks.some((task) => canDo(system, task))) {
-      throw new InvalidOptionError('systems', `"${system.name}" has neither rank() for next-item nor classify() for favourite-genre, as the tasks need.`);
+      throw new InvalidOptionError(
+        'systems',
+        `"${system.name}" has neither rank() for next-item nor classify() for favourite-genre, as the tasks need.`,
+      );
     }
   }
   for (const outcome of known) {
     if (!names.has(outcome.system) && !tasks.some((task) => task.hash === outcome.taskHash && outcome.depth === depth)) {
-      throw new InvalidOptionError('known', `the outcome of "${outcome.system}" was made on other data or another depth; evaluate that system again.`);
+      throw new InvalidOptionError(
+        'known',
+        `the outcome of "${outcome.system}" was made on other data or another depth; evaluate that system again.`,
+      );
     }
   }
 }

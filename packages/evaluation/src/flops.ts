@@ -5,7 +5,10 @@ export const matmulFlops = (m: number, n: number, k: number): number => 2 * m * 
 
 /** Costs that arise one after the other: an encoder's and a language model's, say. */
 export function addCosts(...costs: readonly Cost[]): Cost {
-  return costs.reduce((sum, cost) => ({ tokens: sum.tokens + cost.tokens, flops: sum.flops + cost.flops }), { tokens: 0, flops: 0 });
+  return costs.reduce((sum, cost) => ({ tokens: sum.tokens + cost.tokens, flops: sum.flops + cost.flops }), {
+    tokens: 0,
+    flops: 0,
+  });
 }
 
 /** Sizes of a Llama-like decoder, for {@link decoderFlops}. */
@@ -28,7 +31,10 @@ export interface DecoderSizes {
  * @param past tokens in the key/value cache. Default 0.
  * @param logits positions that the output layer is computed for. Default 1.
  */
-export function decoderFlops(sizes: DecoderSizes, { tokens, past = 0, logits = 1 }: { tokens: number; past?: number; logits?: number }): number {
+export function decoderFlops(
+  sizes: DecoderSizes,
+  { tokens, past = 0, logits = 1 }: { tokens: number; past?: number; logits?: number },
+): number {
   const { layers, width, heads, keyValueHeads, headWidth, feedForward, vocabulary } = sizes;
   const queries = matmulFlops(tokens, heads * headWidth, width);
   const keysAndValues = 2 * matmulFlops(tokens, keyValueHeads * headWidth, width);

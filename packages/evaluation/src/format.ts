@@ -26,7 +26,8 @@ export function duration(seconds: number): string {
 }
 
 /** Bytes as 1.3 GB. */
-export const bytes = (value: number): string => (value >= 1e9 ? `${(value / 1e9).toFixed(1)} GB` : `${(value / 1e6).toFixed(0)} MB`);
+export const bytes = (value: number): string =>
+  value >= 1e9 ? `${(value / 1e9).toFixed(1)} GB` : `${(value / 1e6).toFixed(0)} MB`;
 
 /** A p value; below .001 only that. */
 export const pValue = (value: number): string => (value < 0.001 ? '< .001' : value.toFixed(3));

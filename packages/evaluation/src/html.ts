@@ -11,7 +11,7 @@ export class Html {
 type Part = Html | string | number | null | undefined | false | readonly Part[];
 
 /** A template whose values are escaped, unless they are {@link Html} themselves; null, undefined and false leave nothing. */
-export function html(strings: TemplateStringsArray, ...values: readonly Part[]): Html {
+export function markup(strings: TemplateStringsArray, ...values: readonly Part[]): Html {
   return new Html(strings.reduce((text, string, i) => text + string + (i < values.length ? render(values[i]) : ''), ''));
 }
 
@@ -23,7 +23,11 @@ function render(part: Part): string {
 }
 
 /** A table that scrolls sideways on a narrow screen; the first column stays in view. */
-export function table(head: readonly (string | Html)[], rows: readonly (readonly (string | number | Html | null | undefined)[])[], caption?: string): Html {
-  return html`<div class="scroll" tabindex="0"><table>${caption && html`<caption>${caption}</caption>`}<thead><tr>${head.map((cell) => html`<th scope="col">${cell}</th>`)}</tr></thead>
-<tbody>${rows.map((row) => html`<tr>${row.map((cell, i) => (i === 0 ? html`<th scope="row">${cell}</th>` : html`<td>${cell ?? html`<span class="none">–</span>`}</td>`))}</tr>\n`)}</tbody></table></div>`;
+export function table(
+  head: readonly (string | Html)[],
+  rows: readonly (readonly (string | number | Html | null | undefined)[])[],
+  caption?: string,
+): Html {
+  return markup`<div class="scroll" tabindex="0"><table>${caption && markup`<caption>${caption}</caption>`}<thead><tr>${head.map((cell) => markup`<th scope="col">${cell}</th>`)}</tr></thead>
+<tbody>${rows.map((row) => markup`<tr>${row.map((cell, i) => (i === 0 ? markup`<th scope="row">${cell}</th>` : markup`<td>${cell ?? markup`<span class="none">–</span>`}</td>`))}</tr>\n`)}</tbody></table></div>`;
 }

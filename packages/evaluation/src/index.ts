@@ -10,7 +10,14 @@ export { accuracy, averagePrecision, confusion, logLoss, macroF1, rocAuc } from 
 export { count } from './counts.js';
 export type { Counts, SparseRow } from './counts.js';
 export { averageRanks, mean, percentile, spearman } from './descriptive.js';
-export { EvaluationError, InvalidLogError, InvalidOptionError, InvalidResultError, ReportWriteError, SystemFailedError } from './errors.js';
+export {
+  EvaluationError,
+  InvalidLogError,
+  InvalidOptionError,
+  InvalidResultError,
+  ReportWriteError,
+  SystemFailedError,
+} from './errors.js';
 export type { EvaluationErrorKind } from './errors.js';
 export { evaluate } from './evaluate.js';
 export type { EvaluateOptions, EvaluationProgress } from './evaluate.js';

@@ -80,7 +80,14 @@ export function interactions(events: EventColumnsLike, options: InteractionsOpti
     }
     items[i] = ids[i] < firstId ? UNKNOWN_ITEM : ids[i] - firstId;
   }
-  const log = { users: events.users, offsets: events.offsets, items, itemIds, times: events.times, ...catalogue(itemIds, options.items) };
+  const log = {
+    users: events.users,
+    offsets: events.offsets,
+    items,
+    itemIds,
+    times: events.times,
+    ...catalogue(itemIds, options.items),
+  };
   checkLog(log);
   return log;
 }
@@ -98,7 +105,10 @@ export interface InteractionRow {
  * An {@link InteractionLog} from plain rows, without a tokenizer: users and items are numbered as they first appear, each user's
  * events are sorted by time, ties (and rows without a time) keep their order in `rows`.
  */
-export function interactionsFromRows(rows: Iterable<InteractionRow>, options: { readonly items?: Iterable<CatalogueItem> } = {}): InteractionLog {
+export function interactionsFromRows(
+  rows: Iterable<InteractionRow>,
+  options: { readonly items?: Iterable<CatalogueItem> } = {},
+): InteractionLog {
   const userIndex = new Map<string, number>();
   const itemIndex = new Map<string, number>();
   const found: CatalogueItem[] = [];
@@ -153,7 +163,8 @@ export function checkLog(log: InteractionLog): void {
     ['titles', log.titles, itemIds.length],
     ['categories', log.categories, itemIds.length],
   ] as const) {
-    if (values && values.length !== wanted) throw new InvalidLogError(`${field} has ${values.length} entries; ${wanted} are needed.`, field);
+    if (values && values.length !== wanted)
+      throw new InvalidLogError(`${field} has ${values.length} entries; ${wanted} are needed.`, field);
   }
   for (let i = 0; i < items.length; i++) {
     if (items[i] < UNKNOWN_ITEM || items[i] >= itemIds.length) {
@@ -161,10 +172,15 @@ export function checkLog(log: InteractionLog): void {
     }
   }
   for (let user = 0; user < users.length; user++) {
-    if (offsets[user + 1] < offsets[user]) throw new InvalidLogError(`offsets fall at user "${users[user]}".`, 'offsets', users[user]);
+    if (offsets[user + 1] < offsets[user])
+      throw new InvalidLogError(`offsets fall at user "${users[user]}".`, 'offsets', users[user]);
     for (let i = offsets[user] + 1; times && i < offsets[user + 1]; i++) {
       if (times[i] < times[i - 1]) {
-        throw new InvalidLogError(`The events of user "${users[user]}" are not in time order. Sort them by time, ties in file order.`, 'times', users[user]);
+        throw new InvalidLogError(
+          `The events of user "${users[user]}" are not in time order. Sort them by time, ties in file order.`,
+          'times',
+          users[user],
+        );
       }
     }
   }

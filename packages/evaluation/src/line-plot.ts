@@ -1,6 +1,6 @@
 import { linearAxis, logAxis } from './axis.js';
 import { short } from './format.js';
-import { html } from './html.js';
+import { markup } from './html.js';
 import type { Html } from './html.js';
 
 /** One line of a {@link linePlot}. */
@@ -29,7 +29,7 @@ export interface LinePlotOptions {
 export function linePlot(series: readonly Series[], options: LinePlotOptions): Html {
   const { title, xLabel, yLabel, width, height, logY = false } = options;
   const points = series.flatMap((one) => one.points).filter((point) => Number.isFinite(point.y) && (!logY || point.y > 0));
-  if (points.length === 0) return html``;
+  if (points.length === 0) return markup``;
   const [left, right, top, bottom] = [54, width - 16, 26, height - 40];
   const xs = points.map((point) => point.x);
   const ys = points.map((point) => point.y);
@@ -37,17 +37,26 @@ export function linePlot(series: readonly Series[], options: LinePlotOptions): H
   const range: [number, number] = [Math.min(...ys), Math.max(...ys)];
   const vertical = logY ? logAxis(range, [bottom, top]) : linearAxis(range, [bottom, top]);
   const ticks = [
-    ...vertical.ticks.map((tick) => html`<line class="grid" x1="${left}" x2="${right}" y1="${px(vertical.at(tick))}" y2="${px(vertical.at(tick))}"/><text class="tick" text-anchor="end" x="${left - 8}" y="${px(vertical.at(tick) + 4)}">${short(tick)}</text>`),
-    ...(options.xTicks ?? horizontal.ticks).map((tick) => html`<text class="tick" text-anchor="middle" x="${px(horizontal.at(tick))}" y="${bottom + 18}">${short(tick)}</text>`),
+    ...vertical.ticks.map(
+      (tick) =>
+        markup`<line class="grid" x1="${left}" x2="${right}" y1="${px(vertical.at(tick))}" y2="${px(vertical.at(tick))}"/><text class="tick" text-anchor="end" x="${left - 8}" y="${px(vertical.at(tick) + 4)}">${short(tick)}</text>`,
+    ),
+    ...(options.xTicks ?? horizontal.ticks).map(
+      (tick) =>
+        markup`<text class="tick" text-anchor="middle" x="${px(horizontal.at(tick))}" y="${bottom + 18}">${short(tick)}</text>`,
+    ),
   ];
   const lines = series.map((one) => {
     const kept = one.points.filter((point) => Number.isFinite(point.y) && (!logY || point.y > 0));
     const path = kept.map((point, i) => `${i ? 'L' : 'M'}${px(horizontal.at(point.x))} ${px(vertical.at(point.y))}`).join('');
-    const marks = kept.map((point) => html`<circle class="dot" cx="${px(horizontal.at(point.x))}" cy="${px(vertical.at(point.y))}" r="${one.marks ? 4 : 2}"><title>${one.name}: ${short(point.y)} at ${short(point.x)}</title></circle>`);
-    return html`<g class="c${one.colour}"><path class="line${one.dashed ? ' dashed' : ''}" d="${path}"/>${(one.marks || kept.length < 40) && marks}</g>`;
+    const marks = kept.map(
+      (point) =>
+        markup`<circle class="dot" cx="${px(horizontal.at(point.x))}" cy="${px(vertical.at(point.y))}" r="${one.marks ? 4 : 2}"><title>${one.name}: ${short(point.y)} at ${short(point.x)}</title></circle>`,
+    );
+    return markup`<g class="c${one.colour}"><path class="line${one.dashed ? ' dashed' : ''}" d="${path}"/>${(one.marks || kept.length < 40) && marks}</g>`;
   });
-  const legend = html`<ul class="legend">${series.map((one) => html`<li class="c${one.colour}"><svg viewBox="0 0 26 10" aria-hidden="true"><path class="line${one.dashed ? ' dashed' : ''}" d="M1 5L25 5"/></svg>${one.name}</li>`)}</ul>`;
-  return html`<svg viewBox="0 0 ${width} ${height}" role="img" aria-label="${title}"><text class="tick" x="4" y="14">${yLabel}</text>${ticks}<line class="axis" x1="${left}" x2="${right}" y1="${bottom}" y2="${bottom}"/>${lines}<text class="tick" text-anchor="end" x="${right}" y="${height - 4}">${xLabel}</text></svg>${legend}`;
+  const legend = markup`<ul class="legend">${series.map((one) => markup`<li class="c${one.colour}"><svg viewBox="0 0 26 10" aria-hidden="true"><path class="line${one.dashed ? ' dashed' : ''}" d="M1 5L25 5"/></svg>${one.name}</li>`)}</ul>`;
+  return markup`<svg viewBox="0 0 ${width} ${height}" role="img" aria-label="${title}"><text class="tick" x="4" y="14">${yLabel}</text>${ticks}<line class="axis" x1="${left}" x2="${right}" y1="${bottom}" y2="${bottom}"/>${lines}<text class="tick" text-anchor="end" x="${right}" y="${height - 4}">${xLabel}</text></svg>${legend}`;
 }
 
 const px = (value: number): string => value.toFixed(1);

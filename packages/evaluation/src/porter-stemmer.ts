@@ -68,7 +68,27 @@ const STEP_3: readonly Rule[] = [
   ['ness', ''],
 ];
 
-const STEP_4 = ['al', 'ance', 'ence', 'er', 'ic', 'able', 'ible', 'ant', 'ement', 'ment', 'ent', 'ion', 'ou', 'ism', 'ate', 'iti', 'ous', 'ive', 'ize'];
+const STEP_4 = [
+  'al',
+  'ance',
+  'ence',
+  'er',
+  'ic',
+  'able',
+  'ible',
+  'ant',
+  'ement',
+  'ment',
+  'ent',
+  'ion',
+  'ou',
+  'ism',
+  'ate',
+  'iti',
+  'ous',
+  'ive',
+  'ize',
+];
 
 function isConsonant(word: string, i: number): boolean {
   if ('aeiou'.includes(word[i])) return false;
@@ -84,13 +104,16 @@ function measure(word: string): number {
 
 const hasVowel = (word: string): boolean => [...word].some((_, i) => !isConsonant(word, i));
 
-const endsDouble = (word: string): boolean => word.length >= 2 && word.at(-1) === word.at(-2) && isConsonant(word, word.length - 1);
+const endsDouble = (word: string): boolean =>
+  word.length >= 2 && word.at(-1) === word.at(-2) && isConsonant(word, word.length - 1);
 
 /** Ends consonant-vowel-consonant, the last not w, x or y; or is vowel-consonant as a whole. */
 function endsShort(word: string): boolean {
   const n = word.length;
   if (n === 2) return !isConsonant(word, 0) && isConsonant(word, 1);
-  return n >= 3 && isConsonant(word, n - 3) && !isConsonant(word, n - 2) && isConsonant(word, n - 1) && !'wxy'.includes(word[n - 1]);
+  return (
+    n >= 3 && isConsonant(word, n - 3) && !isConsonant(word, n - 2) && isConsonant(word, n - 1) && !'wxy'.includes(word[n - 1])
+  );
 }
 
 /** The first suffix that matches decides, also when its condition then fails. */

@@ -1,5 +1,5 @@
 import { duration, flops, metric, pValue, short, whole } from './format.js';
-import { html, table } from './html.js';
+import { markup, table } from './html.js';
 import type { Html } from './html.js';
 import { intervalPlot } from './interval-plot.js';
 import { linePlot } from './line-plot.js';
@@ -10,7 +10,7 @@ import { stillFalling } from './training-curve.js';
 
 type Figures = Pick<SampleFigures, 'filtered' | 'unfiltered' | 'accuracy' | 'macroF1' | 'ci95' | 'vs' | 'users'>;
 
-const NOTHING = html``;
+const NOTHING = markup``;
 
 /** Plot and tables of one task: first on the users that all systems answered, then, where that is a sample, on all users. */
 export function qualitySection(report: ReportData, task: SystemRow['task']): Html {
@@ -23,7 +23,12 @@ export function qualitySection(report: ReportData, task: SystemRow['task']): Htm
   const marks = compared.flatMap(([row, figures]) => {
     const value = figure(figures);
     if (value == null) return [];
-    const tone = row.kind === 'baseline' ? ('baseline' as const) : row.name.startsWith('user-llm') ? ('accent' as const) : ('system' as const);
+    const tone =
+      row.kind === 'baseline'
+        ? ('baseline' as const)
+        : row.name.startsWith('user-llm')
+          ? ('accent' as const)
+          : ('system' as const);
     const interval = figures.ci95[ranking ? 'recall@10' : 'accuracy'] ?? null;
     return [{ name: row.name, value, interval, second: figures.unfiltered?.['recall@10'] ?? undefined, tone }];
   });
@@ -33,19 +38,26 @@ export function qualitySection(report: ReportData, task: SystemRow['task']): Htm
   const what = ranking
     ? 'Recall@10: the share of users whose true next item is among the first ten of the whole catalogue.'
     : 'Accuracy: the share of users whose most frequent genre is named.';
-  const whom = sample === undefined ? `Over ${whole(users)} test users.` : `All systems over the same seeded sample of ${whole(sample)} test users, because the slow ones cannot rank for everybody.`;
-  const legend = html`<ul class="legend"><li class="accent"><i></i>User-LLM</li><li class="system"><i></i>other models</li><li class="baseline"><i></i>baselines</li>${ranking && html`<li class="baseline"><i class="ring"></i>unfiltered</li>`}<li>bar: 95 % interval; dashed: best baseline</li></ul>`;
+  const whom =
+    sample === undefined
+      ? `Over ${whole(users)} test users.`
+      : `All systems over the same seeded sample of ${whole(sample)} test users, because the slow ones cannot rank for everybody.`;
+  const legend = markup`<ul class="legend"><li class="accent"><i></i>User-LLM</li><li class="system"><i></i>other models</li><li class="baseline"><i></i>baselines</li>${ranking && markup`<li class="baseline"><i class="ring"></i>unfiltered</li>`}<li>bar: 95 % interval; dashed: best baseline</li></ul>`;
   const fast = rows.filter((row) => !row.sampled && sample !== undefined);
-  return html`<section><h2>${title}</h2><p class="under">${what} ${whom}</p>
+  return markup`<section><h2>${title}</h2><p class="under">${what} ${whom}</p>
 ${intervalPlot(title, marks, best > 0 ? best : undefined)}${legend}
 ${(ranking ? rankingTable : accuracyTable)(compared)}
-${fast.length > 0 && html`<h3 class="apart">All ${whole(fast[0].users)} test users</h3><p class="under">Only the systems that are fast enough to rank for everybody. Not to be compared with the table above, row by row.</p>${(ranking ? rankingTable : accuracyTable)(fast.map((row) => [row, row]))}`}
+${fast.length > 0 && markup`<h3 class="apart">All ${whole(fast[0].users)} test users</h3><p class="under">Only the systems that are fast enough to rank for everybody. Not to be compared with the table above, row by row.</p>${(ranking ? rankingTable : accuracyTable)(fast.map((row) => [row, row]))}`}
 ${notes(rows, ranking ? [] : report.systems.filter((row) => row.task === 'next-item'))}</section>`;
 }
 
 function rankingTable(rows: readonly (readonly [SystemRow, Figures])[]): Html {
-  const cell = (filtered: NextItemMetrics | undefined, unfiltered: NextItemMetrics | undefined, key: keyof NextItemMetrics): Html | null =>
-    filtered?.[key] == null ? null : html`${metric(filtered[key])}<small>${metric(unfiltered?.[key])}</small>`;
+  const cell = (
+    filtered: NextItemMetrics | undefined,
+    unfiltered: NextItemMetrics | undefined,
+    key: keyof NextItemMetrics,
+  ): Html | null =>
+    filtered?.[key] == null ? null : markup`${metric(filtered[key])}<small>${metric(unfiltered?.[key])}</small>`;
   return table(
     ['', 'recall@1', 'recall@5', 'recall@10', '95 % interval', 'NDCG@10', 'MRR', 'against the best baseline'],
     rows.map(([row, { filtered, unfiltered, ci95, vs }]) => [
@@ -65,24 +77,34 @@ function rankingTable(rows: readonly (readonly [SystemRow, Figures])[]): Html {
 function accuracyTable(rows: readonly (readonly [SystemRow, Figures])[]): Html {
   return table(
     ['', 'accuracy', '95 % interval', 'macro F1', 'against the best baseline'],
-    rows.map(([row, { accuracy, macroF1, ci95, vs }]) => [row.name, metric(accuracy), interval(ci95.accuracy), metric(macroF1), difference(vs)]),
+    rows.map(([row, { accuracy, macroF1, ci95, vs }]) => [
+      row.name,
+      metric(accuracy),
+      interval(ci95.accuracy),
+      metric(macroF1),
+      difference(vs),
+    ]),
   );
 }
 
-const interval = (ends: readonly [number, number] | null | undefined): string | null => (ends ? `${ends[0].toFixed(3)} – ${ends[1].toFixed(3)}` : null);
+const interval = (ends: readonly [number, number] | null | undefined): string | null =>
+  ends ? `${ends[0].toFixed(3)} – ${ends[1].toFixed(3)}` : null;
 
 const signed = (value: number, digits: number): string => `${value < 0 ? '−' : '+'}${Math.abs(value).toFixed(digits)}`;
 
 const difference = (vs: Versus | null): Html | null =>
-  vs && html`${signed(vs.delta, 4)} ${vs.baseline}<small>${signed(vs.ci95[0], 3)} to ${signed(vs.ci95[1], 3)}, p ${pValue(vs.p)} (${pValue(vs.pHolm)})</small>`;
+  vs &&
+  markup`${signed(vs.delta, 4)} ${vs.baseline}<small>${signed(vs.ci95[0], 3)} to ${signed(vs.ci95[1], 3)}, p ${pValue(vs.p)} (${pValue(vs.pHolm)})</small>`;
 
 /** A system's remarks, once: not where an `earlier` section has them already. */
 function notes(rows: readonly SystemRow[], earlier: readonly SystemRow[]): Html {
   const lines = rows.flatMap((row) => [
-    ...(row.doesNotFit === undefined ? [] : [html`<li><b>${row.name}</b> has no figures: ${row.doesNotFit}.</li>`]),
-    ...(earlier.some((other) => other.name === row.name) ? [] : (row.notes ?? [])).map((note) => html`<li><b>${row.name}</b>: ${note}</li>`),
+    ...(row.doesNotFit === undefined ? [] : [markup`<li><b>${row.name}</b> has no figures: ${row.doesNotFit}.</li>`]),
+    ...(earlier.some((other) => other.name === row.name) ? [] : (row.notes ?? [])).map(
+      (note) => markup`<li><b>${row.name}</b>: ${note}</li>`,
+    ),
   ]);
-  return lines.length > 0 ? html`<ul class="how">${lines}</ul>` : NOTHING;
+  return lines.length > 0 ? markup`<ul class="how">${lines}</ul>` : NOTHING;
 }
 
 /** Latency against history length. */
@@ -104,7 +126,7 @@ export function scalingSection({ scaling = [] }: ReportData): Html {
     logY: true,
     xTicks: scaling.map((row) => row.events),
   };
-  return html`<section><h2>How long does a longer history take?</h2><p class="under">Median time to the first token, users with that many events, both sides interleaved; reading the store is counted.</p>
+  return markup`<section><h2>How long does a longer history take?</h2><p class="under">Median time to the first token, users with that many events, both sides interleaved; reading the store is counted.</p>
 <div class="wide">${linePlot(series, shape)}</div><div class="narrow">${linePlot(series, { ...shape, width: 340, height: 260 })}</div>
 ${table(
   ['Events', 'text prompt, tokens', 'text prompt, ms', 'User-LLM, tokens', 'User-LLM, ms', 'ratio'],
@@ -123,7 +145,7 @@ ${table(
 export function costSection({ systems }: ReportData): Html {
   const measured = systems.filter((row) => row.latencyMs.p50 !== null);
   if (measured.length === 0) return NOTHING;
-  return html`<section><h2>What does a request cost?</h2><p class="under">One whole request, encoder and store included where the system uses them. FLOPs are 2mnk over the matrix products that run; a dash means the system does not count.</p>
+  return markup`<section><h2>What does a request cost?</h2><p class="under">One whole request, encoder and store included where the system uses them. FLOPs are 2mnk over the matrix products that run; a dash means the system does not count.</p>
 ${table(
   ['', 'task', 'latency p50, ms', 'p95, ms', 'tokens', 'FLOPs', 'examples seen', 'fit, s'],
   measured.map((row) => [
@@ -151,8 +173,14 @@ export function trainingSection({ curves = [], training = [] }: ReportData): Htm
       dashed: curve.kind !== 'validation',
       points: curve.points.map((point) => ({ x: point.seconds, y: point.loss })),
     }));
-    const plot = linePlot(series, { title: `Loss of ${name} over time`, xLabel: 'seconds of training', yLabel: 'loss', width: 340, height: 220 });
-    return html`<div><h3>${name}</h3>${plot}</div>`;
+    const plot = linePlot(series, {
+      title: `Loss of ${name} over time`,
+      xLabel: 'seconds of training',
+      yLabel: 'loss',
+      width: 340,
+      height: 220,
+    });
+    return markup`<div><h3>${name}</h3>${plot}</div>`;
   });
   const spent = training.map((record) => [
     record.name,
@@ -160,9 +188,9 @@ export function trainingSection({ curves = [], training = [] }: ReportData): Htm
     record.steps === undefined ? null : whole(record.steps),
     record.examplesSeen === undefined ? null : whole(record.examplesSeen),
     record.parameters === undefined ? null : whole(record.parameters),
-    html`<span class="words">${record.notes?.join(' ') ?? ''}</span>`,
+    markup`<span class="words">${record.notes?.join(' ') ?? ''}</span>`,
   ]);
-  return html`<section><h2>How did they learn?</h2><p class="under">Loss over wall-clock time. Losses of different models are not comparable with each other.</p>
+  return markup`<section><h2>How did they learn?</h2><p class="under">Loss over wall-clock time. Losses of different models are not comparable with each other.</p>
 <div class="panels">${panels}</div>
 ${spent.length > 0 && table(['', 'time', 'steps', 'examples seen', 'trained parameters', ''], spent)}</section>`;
 }

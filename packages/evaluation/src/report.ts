@@ -14,7 +14,11 @@ export class Report {
   /** what every figure is made of, user by user; not part of report.json. Empty in a report that was read from a file. */
   readonly outcomes: readonly Outcome[];
 
-  private constructor(core: Pick<ReportData, 'seed' | 'depth' | 'protocols' | 'systems'>, fields: ReportFields, outcomes: readonly Outcome[]) {
+  private constructor(
+    core: Pick<ReportData, 'seed' | 'depth' | 'protocols' | 'systems'>,
+    fields: ReportFields,
+    outcomes: readonly Outcome[],
+  ) {
     this.#core = core;
     this.#fields = fields;
     this.outcomes = outcomes;

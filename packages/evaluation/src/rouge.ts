@@ -73,7 +73,7 @@ function commonPositions(wanted: readonly string[], given: readonly string[]): n
     }
   }
   const found: number[] = [];
-  for (let i = wanted.length, j = given.length; i > 0 && j > 0; ) {
+  for (let i = wanted.length, j = given.length; i > 0 && j > 0;) {
     if (wanted[i - 1] === given[j - 1]) {
       found.push(--i);
       j--;

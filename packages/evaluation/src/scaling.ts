@@ -10,7 +10,11 @@ export interface ScalingSample {
 }
 
 /** A request with a user's last `events` events; null where it does not fit the model. */
-export type ScalingRequest<User> = (user: User, events: number, signal?: AbortSignal) => Promise<ScalingSample | null> | ScalingSample | null;
+export type ScalingRequest<User> = (
+  user: User,
+  events: number,
+  signal?: AbortSignal,
+) => Promise<ScalingSample | null> | ScalingSample | null;
 
 /** Options of {@link measureScaling}. */
 export interface ScalingOptions<User> {
@@ -54,10 +58,12 @@ export interface ScalingRow {
  */
 export async function measureScaling<User>(options: ScalingOptions<User>): Promise<ScalingRow[]> {
   const { events, repeats = 5, signal } = options;
-  if (!(Number.isInteger(repeats) && repeats > 0)) throw new InvalidOptionError('repeats', `must be a positive integer, got ${repeats}.`);
+  if (!(Number.isInteger(repeats) && repeats > 0))
+    throw new InvalidOptionError('repeats', `must be a positive integer, got ${repeats}.`);
   const lengths = events.map((count) => {
     const users = typeof options.users === 'function' ? options.users(count) : options.users;
-    if (users.length === 0) throw new InvalidOptionError('users', `there is no user with ${count} events; measure shorter histories.`);
+    if (users.length === 0)
+      throw new InvalidOptionError('users', `there is no user with ${count} events; measure shorter histories.`);
     return { count, users, sides: { textPrompt: new Side(options.textPrompt), userLlm: new Side(options.userLlm) } };
   });
   const total = (repeats + 1) * lengths.reduce((sum, { users }) => sum + users.length, 0);

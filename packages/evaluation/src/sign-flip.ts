@@ -30,7 +30,8 @@ export function signFlipTest(differences: ArrayLike<number>, options: SignFlipOp
   const enough = observed - 1e-10 * total;
   if (sizes.length === 0) return { p: 1, exact: true };
   const size = Math.abs(sizes[0]);
-  if (sizes.every((difference) => Math.abs(difference) === size)) return { p: equalSizes(sizes.length, Math.round(observed / size)), exact: true };
+  if (sizes.every((difference) => Math.abs(difference) === size))
+    return { p: equalSizes(sizes.length, Math.round(observed / size)), exact: true };
   if (sizes.length <= exactUpTo) return { p: everyPattern(sizes, enough), exact: true };
   const source = random(seed);
   let found = 0;

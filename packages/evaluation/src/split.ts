@@ -62,7 +62,12 @@ export function leaveOneOut(log: InteractionLog): Split {
     test.push({ user, from, to: end - 1 });
   }
   const leftOut = { users: log.users.length - test.length, reason: `fewer than ${LEAST_EVENTS} events` };
-  return finish(log, 'leave-one-out: last event is test, the one before it validation', ['leave-one-out'], { test, validation, trainEnd, leftOut });
+  return finish(log, 'leave-one-out: last event is test, the one before it validation', ['leave-one-out'], {
+    test,
+    validation,
+    trainEnd,
+    leftOut,
+  });
 }
 
 /** Where {@link timeSplit} cuts: both moments, or the share of all events that lies after each. */
@@ -100,7 +105,10 @@ export function timeSplit(log: InteractionLog, options: TimeSplitOptions = {}): 
     if (toValidation > from && toValidation < toTest) validation.push({ user, from, to: toValidation });
     if (toTest > from && toTest < end) test.push({ user, from, to: toTest });
   }
-  const leftOut = { users: log.users.length - test.length, reason: 'no event before, or none at or after, the moment the test period starts' };
+  const leftOut = {
+    users: log.users.length - test.length,
+    reason: 'no event before, or none at or after, the moment the test period starts',
+  };
   return finish(
     log,
     `time split: training before ${validationFrom}, test is a user's first event from ${testFrom} on`,
@@ -111,7 +119,8 @@ export function timeSplit(log: InteractionLog, options: TimeSplitOptions = {}): 
 
 function cuts(times: Float64Array, options: TimeSplitOptions): { validationFrom: number; testFrom: number } {
   if ('testFrom' in options) {
-    if (!(options.validationFrom <= options.testFrom)) throw new InvalidOptionError('validationFrom', 'must not be after testFrom.');
+    if (!(options.validationFrom <= options.testFrom))
+      throw new InvalidOptionError('validationFrom', 'must not be after testFrom.');
     return options;
   }
   const { validationShare = 0.1, testShare = 0.1 } = options;
@@ -128,7 +137,10 @@ type Cut = Pick<Split, 'test' | 'validation' | 'trainEnd'> & { leftOut: SplitDes
 function finish(log: InteractionLog, split: string, parameters: readonly string[], cut: Cut): Split {
   const { test, validation, trainEnd, leftOut } = cut;
   if (test.length === 0) {
-    throw new InvalidLogError(`No user of ${log.users.length} can be tested: ${leftOut.reason}. Give a log with longer histories.`, 'offsets');
+    throw new InvalidLogError(
+      `No user of ${log.users.length} can be tested: ${leftOut.reason}. Give a log with longer histories.`,
+      'offsets',
+    );
   }
   const hash = hashSplit(log, parameters);
   let unknownTargets = 0;
@@ -145,7 +157,16 @@ function finish(log: InteractionLog, split: string, parameters: readonly string[
     test,
     validation,
     trainEnd,
-    description: { split, ties, hash, testUsers: test.length, validationUsers: validation.length, leftOut, unknownTargets, repeatedTargets },
+    description: {
+      split,
+      ties,
+      hash,
+      testUsers: test.length,
+      validationUsers: validation.length,
+      leftOut,
+      unknownTargets,
+      repeatedTargets,
+    },
   };
 }
 
@@ -155,6 +176,7 @@ function hashSplit(log: InteractionLog, parameters: readonly string[]): string {
   hash.update(JSON.stringify(log.users));
   hash.update(JSON.stringify(log.itemIds));
   for (const array of [log.offsets, log.items]) hash.update(new Uint8Array(array.buffer, array.byteOffset, array.byteLength));
-  if (parameters[0] === 'time-split' && log.times) hash.update(new Uint8Array(log.times.buffer, log.times.byteOffset, log.times.byteLength));
+  if (parameters[0] === 'time-split' && log.times)
+    hash.update(new Uint8Array(log.times.buffer, log.times.byteOffset, log.times.byteLength));
   return hash.digest('hex');
 }

@@ -13,7 +13,14 @@ const TEXT_PROMPT = 'text-prompt-50';
  * sentence says so.
  */
 export function summarise(report: ReportContent): string[] {
-  const sentences = [first(report), speed(report), simulated(report), ...againstBaselines(report), ...unfinished(report), ...unfit(report)];
+  const sentences = [
+    first(report),
+    speed(report),
+    simulated(report),
+    ...againstBaselines(report),
+    ...unfinished(report),
+    ...unfit(report),
+  ];
   return sentences.filter((sentence) => sentence !== undefined);
 }
 
@@ -35,7 +42,8 @@ function againstText(report: ReportContent): { text?: SystemRow; winners: System
   return { text, winners: compared.filter(wins), losers: compared.filter((row) => !wins(row)) };
 }
 
-const measuredAtAim = ({ scaling }: ReportContent): ScalingRow | undefined => scaling?.find((row) => row.events === AIM.events && row.ratio !== null);
+const measuredAtAim = ({ scaling }: ReportContent): ScalingRow | undefined =>
+  scaling?.find((row) => row.events === AIM.events && row.ratio !== null);
 
 /** Whether a User-LLM falls short of what is aimed at: quality above the text prompt of 50 events, 20 times its speed at 200 events. */
 export function shortfall(report: ReportContent): boolean {
@@ -49,7 +57,8 @@ function first(report: ReportContent): string | undefined {
   const slow = ratio != null && ratio < AIM.ratio;
   const rows = report.systems.filter((row) => row.task === 'next-item');
   if (!rows.some((row) => row.name.startsWith(USER_LLM))) return leader(rows);
-  const named = (list: readonly SystemRow[]): string => list.map((row) => `${row.name} (${figure(recall(row) as number)})`).join(', ');
+  const named = (list: readonly SystemRow[]): string =>
+    list.map((row) => `${row.name} (${figure(recall(row) as number)})`).join(', ');
   const than = text ? `the text prompt of 50 events (${figure(recall(text) ?? NaN)})` : '';
   const whom = text ? `over the same ${comparable(text).users} users` : '';
   const parts: string[] = [];
@@ -57,11 +66,15 @@ function first(report: ReportContent): string | undefined {
     const why = !text ? 'that prompt was not measured' : (text.doesNotFit ?? 'figures are missing');
     parts.push(`whether User-LLM beats the text prompt of 50 events is not known: ${why}`);
   }
-  if (losers.length) parts.push(`${named(losers)} did not beat ${than} on recall@10 ${whom}${winners.length ? `, ${named(winners)} did` : ''}`);
+  if (losers.length)
+    parts.push(`${named(losers)} did not beat ${than} on recall@10 ${whom}${winners.length ? `, ${named(winners)} did` : ''}`);
   if (slow) parts.push(slowSentence(ratio));
-  if (!losers.length && !slow && winners.length) parts.push(`${named(winners)} found the next item among the first ten more often than ${than}, ${whom}`);
+  if (!losers.length && !slow && winners.length)
+    parts.push(`${named(winners)} found the next item among the first ten more often than ${than}, ${whom}`);
   if (!slow && ratio != null && !losers.length) {
-    parts.push(`at ${AIM.events} events a request with the text prompt takes ${ratio.toFixed(0)} times as long to its first token as one with the embedding`);
+    parts.push(
+      `at ${AIM.events} events a request with the text prompt takes ${ratio.toFixed(0)} times as long to its first token as one with the embedding`,
+    );
   }
   const sentence = `${parts.join('; ')}.`;
   // names of systems keep their spelling, words start a sentence
@@ -79,14 +92,18 @@ const slowSentence = (ratio: number): string =>
   `at ${AIM.events} events a request with the text prompt takes only ${ratio.toFixed(1)} times as long as one with the embedding, where ${AIM.ratio} was the aim`;
 
 function leader(rows: readonly SystemRow[]): string | undefined {
-  const ranked = rows.filter((row) => recall(row) !== null).sort((left, right) => (recall(right) as number) - (recall(left) as number));
+  const ranked = rows
+    .filter((row) => recall(row) !== null)
+    .sort((left, right) => (recall(right) as number) - (recall(left) as number));
   if (ranked.length === 0) return undefined;
   const [best] = ranked;
   return `${best.name} ranks best of ${ranked.length} systems: recall@10 ${figure(recall(best) as number)} over ${comparable(best).users} users.`;
 }
 
 function simulated({ dataset }: ReportContent): string | undefined {
-  return dataset?.simulated ? `The data are simulated ("${dataset.name}"): the figures show that the machinery works, not how good it is on real people.` : undefined;
+  return dataset?.simulated
+    ? `The data are simulated ("${dataset.name}"): the figures show that the machinery works, not how good it is on real people.`
+    : undefined;
 }
 
 function againstBaselines(report: ReportContent): string[] {
@@ -109,9 +126,13 @@ function unfinished({ curves = [], training = [] }: ReportContent): string[] {
     if (record.stillFalling === false) names.delete(record.name);
   }
   if (names.size === 0) return [];
-  return [`When time ran out the validation loss was still falling for ${[...names].join(', ')}: more training would probably help.`];
+  return [
+    `When time ran out the validation loss was still falling for ${[...names].join(', ')}: more training would probably help.`,
+  ];
 }
 
 function unfit({ systems }: ReportContent): string[] {
-  return systems.filter((row) => row.doesNotFit !== undefined).map((row) => `${row.name} has no figures on ${row.task}: ${row.doesNotFit}.`);
+  return systems
+    .filter((row) => row.doesNotFit !== undefined)
+    .map((row) => `${row.name} has no figures on ${row.task}: ${row.doesNotFit}.`);
 }

@@ -49,7 +49,10 @@ export interface DoesNotFit {
 }
 
 /** A score for every candidate, aligned with `candidates.ids`, or a list of the best, best first. */
-export type RankResult = ({ readonly scores: Float32Array | Float64Array } | { readonly items: readonly { readonly id: string; readonly score: number }[] }) & {
+export type RankResult = (
+  | { readonly scores: Float32Array | Float64Array }
+  | { readonly items: readonly { readonly id: string; readonly score: number }[] }
+) & {
   readonly cost?: Cost;
 };
 

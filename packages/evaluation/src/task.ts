@@ -54,9 +54,13 @@ export function nextItem(split: Split, options: { readonly on?: 'test' | 'valida
 export function favouriteGenre(log: InteractionLog, options: { readonly genres?: readonly string[] } = {}): FavouriteGenreTask {
   const categories = log.categories;
   if (!categories?.some((list) => list.length > 0)) {
-    throw new InvalidLogError('The items have no categories. Give interactions(events, { items }) the catalogue with its categories.', 'categories');
+    throw new InvalidLogError(
+      'The items have no categories. Give interactions(events, { items }) the catalogue with its categories.',
+      'categories',
+    );
   }
-  const labels = options.genres ?? [...new Set(categories.flat())].sort((left, right) => (left < right ? -1 : left > right ? 1 : 0));
+  const labels =
+    options.genres ?? [...new Set(categories.flat())].sort((left, right) => (left < right ? -1 : left > right ? 1 : 0));
   const index = new Map(labels.map((label, i) => [label, i]));
   const split = leaveOneOut(log);
   const cases: SplitCase[] = [];
@@ -67,7 +71,8 @@ export function favouriteGenre(log: InteractionLog, options: { readonly genres?:
       if (log.items[i] === UNKNOWN_ITEM) continue;
       for (const genre of categories[log.items[i]]) {
         const label = index.get(genre);
-        if (label === undefined) throw new InvalidOptionError('genres', `the list lacks "${genre}", a genre of item "${log.itemIds[log.items[i]]}".`);
+        if (label === undefined)
+          throw new InvalidOptionError('genres', `the list lacks "${genre}", a genre of item "${log.itemIds[log.items[i]]}".`);
         counts[label]++;
       }
     }

@@ -1,5 +1,17 @@
 import { describe, expect, test } from '@jest/globals';
-import { blend, evaluate, itemKnn, leaveOneOut, markov, mix, mostFrequentGenre, nextItem, popularity, rankTransform, zScores } from '../src/index.js';
+import {
+  blend,
+  evaluate,
+  itemKnn,
+  leaveOneOut,
+  markov,
+  mix,
+  mostFrequentGenre,
+  nextItem,
+  popularity,
+  rankTransform,
+  zScores,
+} from '../src/index.js';
 import type { InteractionLog, RankRequest, System, TrainingData } from '../src/index.js';
 import { smallLog } from './support/logs.js';
 
@@ -43,20 +55,35 @@ function dense({ items, itemIds, offsets, users }: InteractionLog): { n: number[
 describe('counting baselines', () => {
   const { n, transitions, both } = dense(log);
   const popular = n.map((events) => (1e-6 * events) / Math.max(...n));
-  const row = (a: number): number[] => transitions[a].map((count) => count / Math.max(1, transitions[a].reduce((sum, one) => sum + one, 0)));
+  const row = (a: number): number[] =>
+    transitions[a].map(
+      (count) =>
+        count /
+        Math.max(
+          1,
+          transitions[a].reduce((sum, one) => sum + one, 0),
+        ),
+    );
   const recent = (user: number, part: (a: number, j: number) => number): number[] => {
     const last = [...request(user).history.items].slice(-10).reverse();
     return popular.map((score, j) => last.reduce((sum, a, back) => sum + 0.8 ** back * part(a, j), score));
   };
   const cosine = (a: number, j: number): number => (both[a][j] === 0 ? 0 : both[a][j] / Math.sqrt(n[a] * n[j]));
-  const close = (found: number[], expected: number[]): void => found.forEach((score, j) => expect(score).toBeCloseTo(expected[j], 10));
+  const close = (found: number[], expected: number[]): void =>
+    found.forEach((score, j) => expect(score).toBeCloseTo(expected[j], 10));
 
   test.each([0, 7, 39])('follow their formulas (user %i)', async (user) => {
     const last = request(user).history.items.at(-1) as number;
     close(await scoresOf(popularity(), user), popular);
-    close(await scoresOf(markov(), user), row(last).map((share, j) => share + popular[j]));
+    close(
+      await scoresOf(markov(), user),
+      row(last).map((share, j) => share + popular[j]),
+    );
     close(await scoresOf(itemKnn(), user), recent(user, cosine));
-    close(await scoresOf(mix(), user), recent(user, (a, j) => row(a)[j] + 0.02 * cosine(a, j)));
+    close(
+      await scoresOf(mix(), user),
+      recent(user, (a, j) => row(a)[j] + 0.02 * cosine(a, j)),
+    );
   });
   test('never look at the last two events of a user', async () => {
     const items = log.items.slice();
@@ -90,7 +117,11 @@ describe('blend', () => {
     const both = await scoresOf(blend([markov(), popularity()], [1, 0.5], { name: 'both' }), 3);
     const [a, b] = [zScores(Float64Array.from(left)), zScores(Float64Array.from(right))];
     both.forEach((score, j) => expect(score).toBeCloseTo(a[j] + 0.5 * b[j], 12));
-    const alone = await evaluate({ task: nextItem(leaveOneOut(log)), systems: [mix(), blend([mix()], [2], { name: 'mix alone', transforms: [rankTransform] })], seed: 1 });
+    const alone = await evaluate({
+      task: nextItem(leaveOneOut(log)),
+      systems: [mix(), blend([mix()], [2], { name: 'mix alone', transforms: [rankTransform] })],
+      seed: 1,
+    });
     expect(alone.systems[1].filtered).toEqual(alone.systems[0].filtered);
   });
   test('wants a weight for each part, and dense parts', async () => {

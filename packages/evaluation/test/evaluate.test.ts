@@ -1,13 +1,28 @@
 import { describe, expect, jest, test } from '@jest/globals';
-import { evaluate, favouriteGenre, leaveOneOut, mix, mostFrequentGenre, nextItem, popularity, SystemFailedError } from '../src/index.js';
+import {
+  evaluate,
+  favouriteGenre,
+  leaveOneOut,
+  mix,
+  mostFrequentGenre,
+  nextItem,
+  popularity,
+  SystemFailedError,
+} from '../src/index.js';
 import type { Outcome, RankRequest, System } from '../src/index.js';
 import { smallLog } from './support/logs.js';
 
 const log = smallLog();
 const task = nextItem(leaveOneOut(log));
 const truth = (request: RankRequest): string => log.itemIds[log.items[request.history.to]];
-const oracle: System = { name: 'oracle', rank: (request) => ({ items: [{ id: truth(request), score: 1 }], cost: { tokens: 10, flops: 1e6 } }) };
-const scoreless: System = { name: 'indifferent', rank: ({ candidates }) => ({ scores: new Float32Array(candidates.ids.length) }) };
+const oracle: System = {
+  name: 'oracle',
+  rank: (request) => ({ items: [{ id: truth(request), score: 1 }], cost: { tokens: 10, flops: 1e6 } }),
+};
+const scoreless: System = {
+  name: 'indifferent',
+  rank: ({ candidates }) => ({ scores: new Float32Array(candidates.ids.length) }),
+};
 
 describe('evaluate', () => {
   test('ranks every test user with every system, filtered and unfiltered', async () => {
@@ -31,7 +46,14 @@ describe('evaluate', () => {
   test('asks a dense system once per user, a list system twice: without and with the history', async () => {
     const dense = jest.fn(scoreless.rank as NonNullable<System['rank']>);
     const list = jest.fn(oracle.rank as NonNullable<System['rank']>);
-    await evaluate({ task, systems: [{ name: 'dense', rank: dense }, { name: 'list', rank: list }], seed: 1 });
+    await evaluate({
+      task,
+      systems: [
+        { name: 'dense', rank: dense },
+        { name: 'list', rank: list },
+      ],
+      seed: 1,
+    });
     expect(dense).toHaveBeenCalledTimes(30);
     expect(list).toHaveBeenCalledTimes(60);
     expect(list.mock.calls[0][0].exclude.size).toBeGreaterThan(0);
@@ -39,10 +61,20 @@ describe('evaluate', () => {
   });
 
   test('a list that misses the true item counts as a miss; items of the history do not take a place', async () => {
-    const wrong: System = { name: 'wrong', rank: (request) => ({ items: request.candidates.ids.filter((id) => id !== truth(request)).map((id) => ({ id, score: 0 })) }) };
+    const wrong: System = {
+      name: 'wrong',
+      rank: (request) => ({
+        items: request.candidates.ids.filter((id) => id !== truth(request)).map((id) => ({ id, score: 0 })),
+      }),
+    };
     const stubborn: System = {
       name: 'stubborn',
-      rank: (request) => ({ items: [...new Set([...request.history.items].map((item) => log.itemIds[item]).concat(truth(request)))].map((id) => ({ id, score: 0 })) }),
+      rank: (request) => ({
+        items: [...new Set([...request.history.items].map((item) => log.itemIds[item]).concat(truth(request)))].map((id) => ({
+          id,
+          score: 0,
+        })),
+      }),
     };
     const report = await evaluate({ task, systems: [wrong, stubborn], seed: 1 });
     expect(report.systems[0].unfiltered).toEqual({ 'recall@1': 0, 'recall@5': 0, 'recall@10': 0, 'ndcg@10': 0, mrr: 0 });
@@ -55,7 +87,10 @@ describe('evaluate', () => {
     const best = (first.filtered?.['recall@10'] as number) > (second.filtered?.['recall@10'] as number) ? first : second;
     expect(best.vs).toBeNull();
     expect(perfect.vs).toMatchObject({ baseline: best.name, users: 30 });
-    expect(perfect.vs?.delta).toBeCloseTo((perfect.filtered?.['recall@10'] as number) - (best.filtered?.['recall@10'] as number), 12);
+    expect(perfect.vs?.delta).toBeCloseTo(
+      (perfect.filtered?.['recall@10'] as number) - (best.filtered?.['recall@10'] as number),
+      12,
+    );
     expect(perfect.vs?.pHolm).toBeGreaterThanOrEqual(perfect.vs?.p as number);
     expect(indifferent.vs?.baseline).toBe(best.name);
   });
@@ -78,7 +113,11 @@ describe('evaluate', () => {
   test('a system that does not fit has null figures and a reason, and the others go on', async () => {
     const report = await evaluate({
       task,
-      systems: [popularity(), { name: 'text-prompt-50', rank: () => ({ doesNotFit: 'the prompt has 700 tokens, the model reads 512' }) }, { name: 'silent', rank: () => null }],
+      systems: [
+        popularity(),
+        { name: 'text-prompt-50', rank: () => ({ doesNotFit: 'the prompt has 700 tokens, the model reads 512' }) },
+        { name: 'silent', rank: () => null },
+      ],
       seed: 1,
     });
     const [, unfit, silent] = report.systems;
@@ -90,11 +129,15 @@ describe('evaluate', () => {
   });
 
   test('several tasks at once; a system is asked what it can do and fitted once', async () => {
-    const fit = jest.fn();
+    const fit = jest.fn<NonNullable<System['fit']>>();
     const both: System = { name: 'both', fit, rank: oracle.rank, classify: ({ labels }) => ({ label: labels[1] }) };
     const genre = favouriteGenre(log, { genres: ['Comedy', 'Drama', 'Horror'] });
     const report = await evaluate({ task: [task, genre], systems: [mostFrequentGenre(), both], seed: 1 });
-    expect(report.systems.map(({ name, task: name2 }) => `${name}: ${name2}`)).toEqual(['most-frequent-genre: favourite-genre', 'both: next-item', 'both: favourite-genre']);
+    expect(report.systems.map(({ name, task: name2 }) => `${name}: ${name2}`)).toEqual([
+      'most-frequent-genre: favourite-genre',
+      'both: next-item',
+      'both: favourite-genre',
+    ]);
     expect(fit).toHaveBeenCalledTimes(1);
     expect(report.systems[0].accuracy).toBeGreaterThan(0.8);
     expect(report.systems[2].accuracy).toBeCloseTo([...genre.truth].filter((label) => label === 1).length / 30, 12);
@@ -103,7 +146,12 @@ describe('evaluate', () => {
 
   test('outcomes survive an interruption: what is known is not asked again, and the figures are the same', async () => {
     const kept: Outcome[] = [];
-    const whole = await evaluate({ task, systems: [popularity(), oracle], seed: 1, onOutcome: (outcome) => void kept.push(outcome) });
+    const whole = await evaluate({
+      task,
+      systems: [popularity(), oracle],
+      seed: 1,
+      onOutcome: (outcome) => void kept.push(outcome),
+    });
     const known = JSON.parse(JSON.stringify(kept)) as Outcome[];
     const rank = jest.fn(oracle.rank as NonNullable<System['rank']>);
     const resumed = await evaluate({ task, systems: [popularity(), { name: 'oracle', rank }], seed: 1, known });
@@ -119,13 +167,17 @@ describe('evaluate', () => {
     const progress = jest.fn(({ done }: { done: number }) => {
       if (done === 5) controller.abort(new Error('enough'));
     });
-    await expect(evaluate({ task, systems: [mix()], seed: 1, signal: controller.signal, onProgress: progress })).rejects.toThrow('enough');
+    await expect(evaluate({ task, systems: [mix()], seed: 1, signal: controller.signal, onProgress: progress })).rejects.toThrow(
+      'enough',
+    );
     expect(progress.mock.calls.at(-1)?.[0]).toEqual({ system: 'mix', task: 'next-item', stage: 'ask', done: 5, total: 30 });
   });
 
   test('is the same for the same seed, up to latency', async () => {
     const figures = async (seed: number): Promise<unknown> =>
-      (await evaluate({ task, systems: [popularity(), mix()], seed })).systems.map(({ latencyMs: _, fitSeconds: __, ...rest }) => rest);
+      (await evaluate({ task, systems: [popularity(), mix()], seed })).systems.map(
+        ({ latencyMs: _, fitSeconds: __, ...rest }) => rest,
+      );
     expect(await figures(5)).toEqual(await figures(5));
   });
 });
@@ -134,15 +186,27 @@ describe('bad answers and bad options get one line that says what is wrong', () 
   const answer = (rank: System['rank']): Promise<unknown> => evaluate({ task, systems: [{ name: 'x', rank }], seed: 1 });
   test.each<[string, System['rank'], string]>([
     ['too few scores', () => ({ scores: new Float32Array(3) }), 'System "x" returned 3 scores for 20 candidates'],
-    ['a NaN', ({ candidates }) => ({ scores: new Float32Array(candidates.ids.length).fill(NaN) }), 'returned a score that is not a number for user "u0"'],
-    ['an item that is no candidate', () => ({ items: [{ id: 'Casablanca', score: 1 }] }), 'returned item "Casablanca", which is no candidate'],
+    [
+      'a NaN',
+      ({ candidates }) => ({ scores: new Float32Array(candidates.ids.length).fill(NaN) }),
+      'returned a score that is not a number for user "u0"',
+    ],
+    [
+      'an item that is no candidate',
+      () => ({ items: [{ id: 'Casablanca', score: 1 }] }),
+      'returned item "Casablanca", which is no candidate',
+    ],
   ])('%s', async (_, rank, message) => {
     await expect(answer(rank)).rejects.toThrow(message);
   });
   test('a system that throws is named, its error kept', async () => {
     const cause = new Error('connection refused');
     const error: unknown = await answer(() => Promise.reject(cause)).catch((thrown: unknown) => thrown);
-    expect(SystemFailedError.isInstance(error) && [error.message, error.stage, error.cause]).toEqual(['System "x" failed in rank: connection refused', 'rank', cause]);
+    expect(SystemFailedError.isInstance(error) && [error.message, error.stage, error.cause]).toEqual([
+      'System "x" failed in rank: connection refused',
+      'rank',
+      cause,
+    ]);
   });
   test.each<[string, Partial<Parameters<typeof evaluate>[0]>, string]>([
     ['two systems of one name', { systems: [mix(), mix()] }, 'systems: every system needs a name of its own, got "mix" twice.'],
@@ -162,7 +226,9 @@ test('favourite genre counts the whole log, the last event too', () => {
   const { truth: labels, labels: names, cases } = favouriteGenre(log);
   expect(names).toEqual(['Comedy', 'Drama', 'Horror']);
   cases.forEach(({ from, to }, i) => {
-    const counts = names.map((name) => [...log.items.subarray(from, to + 1)].filter((item) => log.categories?.[item].includes(name)).length);
+    const counts = names.map(
+      (name) => [...log.items.subarray(from, to + 1)].filter((item) => log.categories?.[item].includes(name)).length,
+    );
     expect(labels[i]).toBe(counts.indexOf(Math.max(...counts)));
   });
 });

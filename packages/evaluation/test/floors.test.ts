@@ -38,7 +38,9 @@ for (const name of Object.keys(floors) as (keyof typeof dataSets)[]) {
         unfiltered?.['recall@10'],
         unfiltered?.['ndcg@10'],
       ]);
-      expect(found.map((row) => row.map((value) => (typeof value === 'number' ? Number(value.toFixed(4)) : value)))).toEqual(floors[name]);
+      expect(found.map((row) => row.map((value) => (typeof value === 'number' ? Number(value.toFixed(4)) : value)))).toEqual(
+        floors[name],
+      );
     }, 60_000);
   });
 }

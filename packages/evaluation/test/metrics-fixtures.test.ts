@@ -23,12 +23,20 @@ import type { Overlap } from '../src/index.js';
 import { describeWith, sharedJson } from './support/shared.js';
 
 describeWith('fixtures/metrics/ranking.json', 'ranking metrics are equal to ranx', () => {
-  const { users, mean: means } = sharedJsonOnce<{ users: { ranking: number[]; relevant: number[]; metrics: Record<string, number> }[]; mean: Record<string, number> }>(
-    'fixtures/metrics/ranking.json',
-  );
+  const { users, mean: means } = sharedJsonOnce<{
+    users: { ranking: number[]; relevant: number[]; metrics: Record<string, number> }[];
+    mean: Record<string, number>;
+  }>('fixtures/metrics/ranking.json');
   test.each([1, 5, 10, 20])('at %i, user by user and on average', (k) => {
     const scores = users().map(({ ranking, relevant }) => rankingScores(ranking, new Set(relevant), k));
-    const named = { hit_rate: 'hitRate', recall: 'recall', precision: 'precision', ndcg: 'ndcg', mrr: 'mrr', map: 'map' } as const;
+    const named = {
+      hit_rate: 'hitRate',
+      recall: 'recall',
+      precision: 'precision',
+      ndcg: 'ndcg',
+      mrr: 'mrr',
+      map: 'map',
+    } as const;
     for (const [theirs, ours] of Object.entries(named) as [string, (typeof named)[keyof typeof named]][]) {
       users().forEach((user, i) => expect(scores[i][ours]).toBeCloseTo(user.metrics[`${theirs}@${k}`], 8));
       expect(mean(scores.map((score) => score[ours]))).toBeCloseTo(means()[`${theirs}@${k}`], 8);
@@ -38,7 +46,14 @@ describeWith('fixtures/metrics/ranking.json', 'ranking metrics are equal to ranx
 
 describeWith('fixtures/metrics/classification.json', 'classification metrics are equal to scikit-learn', () => {
   interface Fixture {
-    multiclass: { labels: number[]; probabilities: number[][]; accuracy: number; macro_f1: number; log_loss: number; confusion: number[][] };
+    multiclass: {
+      labels: number[];
+      probabilities: number[][];
+      accuracy: number;
+      macro_f1: number;
+      log_loss: number;
+      confusion: number[][];
+    };
     binary: { labels: number[]; scores: number[]; roc_auc: number; average_precision: number };
   }
   const fixture = sharedJsonOnce<Fixture>('fixtures/metrics/classification.json');
@@ -74,7 +89,8 @@ describeWith('fixtures/metrics/rouge.json', 'ROUGE is equal to rouge-score', () 
     expect(cases.length).toBeGreaterThan(40);
     for (const { target, prediction, ...expected } of cases) {
       const found = rouge(target, prediction, { stemmer });
-      const triple = ({ precision, recall, f1 }: Overlap): Triple => [precision, recall, f1].map((value) => Number(value.toFixed(9))) as Triple;
+      const triple = ({ precision, recall, f1 }: Overlap): Triple =>
+        [precision, recall, f1].map((value) => Number(value.toFixed(9))) as Triple;
       for (const kind of ['rouge1', 'rouge2', 'rougeL', 'rougeLsum'] as const) {
         expect({ target, kind, scores: triple(found[kind]) }).toEqual({ target, kind, scores: expected[kind] });
       }
@@ -83,15 +99,21 @@ describeWith('fixtures/metrics/rouge.json', 'ROUGE is equal to rouge-score', () 
 });
 
 describeWith('fixtures/metrics/bleu-chrf.json', 'BLEU and chrF are equal to sacrebleu', () => {
-  const fixture = sharedJsonOnce<{ references: string[]; hypotheses: string[]; corpus_bleu: number; corpus_chrf: number; sentence_chrf: number[] }>(
-    'fixtures/metrics/bleu-chrf.json',
-  );
+  const fixture = sharedJsonOnce<{
+    references: string[];
+    hypotheses: string[];
+    corpus_bleu: number;
+    corpus_chrf: number;
+    sentence_chrf: number[];
+  }>('fixtures/metrics/bleu-chrf.json');
   test('of a corpus', () => {
     expect(corpusBleu(fixture.references(), fixture.hypotheses())).toBeCloseTo(fixture.corpus_bleu(), 10);
     expect(corpusChrf(fixture.references(), fixture.hypotheses())).toBeCloseTo(fixture.corpus_chrf(), 10);
   });
   test('sentence by sentence', () => {
-    fixture.references().forEach((reference, i) => expect(chrf(reference, fixture.hypotheses()[i])).toBeCloseTo(fixture.sentence_chrf()[i], 9));
+    fixture
+      .references()
+      .forEach((reference, i) => expect(chrf(reference, fixture.hypotheses()[i])).toBeCloseTo(fixture.sentence_chrf()[i], 9));
   });
 });
 
@@ -105,7 +127,8 @@ describeWith('fixtures/metrics/statistics.json', 'statistics are equal to scipy,
     bootstrap_mean_bca: { x: number[]; low: number; high: number; tolerance: number };
   }
   const fixture = sharedJsonOnce<Fixture>('fixtures/metrics/statistics.json');
-  const close = (found: readonly number[], expected: readonly number[]): void => found.forEach((value, i) => expect(value).toBeCloseTo(expected[i], 12));
+  const close = (found: readonly number[], expected: readonly number[]): void =>
+    found.forEach((value, i) => expect(value).toBeCloseTo(expected[i], 12));
 
   test('exact sign-flip test', () => {
     const { differences, p_two_sided } = fixture.sign_flip_exact();
@@ -137,5 +160,7 @@ describeWith('fixtures/metrics/statistics.json', 'statistics are equal to scipy,
 /** Reads a fixture when its first test runs, so that a skipped group never touches the file. */
 function sharedJsonOnce<T extends object>(file: string): { [K in keyof T]: () => T[K] } {
   let read: T | undefined;
-  return new Proxy({} as { [K in keyof T]: () => T[K] }, { get: (_, key) => () => (read ??= sharedJson<T>(file))[key as keyof T] });
+  return new Proxy({} as { [K in keyof T]: () => T[K] }, {
+    get: (_, key) => () => (read ??= sharedJson<T>(file))[key as keyof T],
+  });
 }

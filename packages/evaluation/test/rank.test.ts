@@ -33,7 +33,9 @@ describe('rank of the true item', () => {
         const order = permutation(scores.length, seed);
         const place = (item: number): number => order.indexOf(item);
         const moved = Float64Array.from(order, (item) => scores[item]);
-        expect(denseRanks(moved, place(target), new Set([...history].map(place)))).toEqual(denseRanks(Float64Array.from(scores), target, history));
+        expect(denseRanks(moved, place(target), new Set([...history].map(place)))).toEqual(
+          denseRanks(Float64Array.from(scores), target, history),
+        );
       }),
     );
   });
@@ -43,7 +45,11 @@ describe('rank of the true item', () => {
         const target = pick % scores.length;
         const history = new Set(excluded.map((item) => item % scores.length).filter((item) => item !== target));
         const kept = scores.map((_, item) => item).filter((item) => !history.has(item));
-        const alone = denseRanks(Float64Array.from(kept, (item) => scores[item]), kept.indexOf(target), nothing);
+        const alone = denseRanks(
+          Float64Array.from(kept, (item) => scores[item]),
+          kept.indexOf(target),
+          nothing,
+        );
         expect(denseRanks(Float64Array.from(scores), target, history)?.filtered).toBe(alone?.unfiltered);
       }),
     );
@@ -79,6 +85,12 @@ describe('metrics', () => {
     );
   });
   test('a miss, and a rank beyond the depth, add nothing', () => {
-    expect(nextItemMetrics([-1, 0, 99], 50)).toEqual({ 'recall@1': 1 / 3, 'recall@5': 1 / 3, 'recall@10': 1 / 3, 'ndcg@10': 1 / 3, mrr: 1 / 3 });
+    expect(nextItemMetrics([-1, 0, 99], 50)).toEqual({
+      'recall@1': 1 / 3,
+      'recall@5': 1 / 3,
+      'recall@10': 1 / 3,
+      'ndcg@10': 1 / 3,
+      mrr: 1 / 3,
+    });
   });
 });

@@ -12,7 +12,8 @@ const rows = [
 
 describe('a log from rows', () => {
   const log = interactionsFromRows(rows);
-  const itemsOf = (user: number): string[] => [...log.items.subarray(log.offsets[user], log.offsets[user + 1])].map((item) => log.itemIds[item]);
+  const itemsOf = (user: number): string[] =>
+    [...log.items.subarray(log.offsets[user], log.offsets[user + 1])].map((item) => log.itemIds[item]);
 
   test('is sorted by time, and equal times keep the order of the file', () => {
     expect(log.users).toEqual(['ann', 'bob']);
@@ -20,7 +21,9 @@ describe('a log from rows', () => {
     expect(itemsOf(1)).toEqual(['a', 'b']);
   });
   test('takes titles and categories from the catalogue', () => {
-    const { titles, categories } = interactionsFromRows(rows, { items: [{ id: 'b', title: 'Brazil', categories: ['Drama'] }, { id: 'never seen' }] });
+    const { titles, categories } = interactionsFromRows(rows, {
+      items: [{ id: 'b', title: 'Brazil', categories: ['Drama'] }, { id: 'never seen' }],
+    });
     expect(titles).toEqual(['Brazil', 'a', 'c', 'd']);
     expect(categories).toEqual([['Drama'], [], [], []]);
   });
@@ -32,7 +35,10 @@ describe('a log from tokenised events', () => {
     users: ['ann'],
     offsets: Int32Array.of(0, 3),
     times: Float64Array.of(1, 2, 3),
-    fields: { film: { kind: 'categorical', ids: Int32Array.of(4, 2, 5) }, stars: { kind: 'number', ids: Int32Array.of(4, 4, 4) } },
+    fields: {
+      film: { kind: 'categorical', ids: Int32Array.of(4, 2, 5) },
+      stars: { kind: 'number', ids: Int32Array.of(4, 4, 4) },
+    },
   };
 
   test('keeps every event in its place; an unknown item stays an event', () => {
@@ -92,7 +98,10 @@ describe('time split', () => {
   test('training ends at one moment for everybody; an event at the cut belongs to the later part', () => {
     const split = timeSplit(log, { validationFrom: 3, testFrom: 8 });
     expect([...split.trainEnd].map((end, user) => end - log.offsets[user])).toEqual([2, 1, 0, 0]);
-    expect(split.validation.map(({ user, to }) => log.itemIds[log.items[to]] + ' of ' + log.users[user])).toEqual(['a5 of ann', 'b3 of bob']);
+    expect(split.validation.map(({ user, to }) => log.itemIds[log.items[to]] + ' of ' + log.users[user])).toEqual([
+      'a5 of ann',
+      'b3 of bob',
+    ]);
     expect(split.test.map(({ to }) => log.itemIds[log.items[to]])).toEqual(['a8', 'd8']);
     expect(split.description.leftOut.users).toBe(2);
   });

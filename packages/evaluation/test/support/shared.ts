@@ -13,6 +13,7 @@ export function describeWith(files: string | readonly string[], title: string, t
   else describe.skip(`${title} (skipped: ../shared/${absent.join(', ')} is absent; set USER_LLM_SHARED)`, tests);
 }
 
-export const sharedText = (file: string, encoding: BufferEncoding = 'utf8'): string => readFileSync(path.join(shared, file), encoding);
+export const sharedText = (file: string, encoding: BufferEncoding = 'utf8'): string =>
+  readFileSync(path.join(shared, file), encoding);
 
 export const sharedJson = <T>(file: string): T => JSON.parse(sharedText(file)) as T;
