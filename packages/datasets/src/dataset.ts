@@ -1,4 +1,4 @@
-import type { EventSchema } from './suggested-schema.js';
+import type { EventSchema } from '@user-llm/event-tokenizer';
 
 /** One event, normalised: `user` and `item` are strings, `time` is seconds since 1970 or an order, `rating` a number. */
 export type Row = Record<string, unknown>;

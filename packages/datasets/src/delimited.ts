@@ -1,7 +1,7 @@
 import { CsvError, parse } from 'csv-parse/sync';
 import type { Options } from 'csv-parse/sync';
 
-import { readBlocks } from './text-file.js';
+import { countLines, readBlocks } from './text-file.js';
 import type { TextBlock, TextEncoding } from './text-file.js';
 
 /** One record and where it stands; `problem` is set, and `fields` may be short, when it could not be taken apart. */
@@ -23,8 +23,8 @@ export interface DelimitedFormat {
 }
 
 /**
- * The records of a delimited file, in lists. csv-parse takes them apart block by block: without quotes in a block there is a
- * record per line and the line numbers come for free; only a block with quotes pays for csv-parse's own line count.
+ * The records of a delimited file, in lists. csv-parse takes them apart a block of whole records at a time, in its synchronous
+ * form, without options that slow it down; the line numbers are counted here.
  */
 export async function* readDelimited(file: string, format: DelimitedFormat): AsyncGenerator<DelimitedRecord[]> {
   let first = true;
@@ -36,7 +36,8 @@ export async function* readDelimited(file: string, format: DelimitedFormat): Asy
   }
 }
 
-function parseBlock(block: TextBlock, format: DelimitedFormat): DelimitedRecord[] {
+/** The records of some whole lines. */
+export function parseBlock(block: TextBlock, format: DelimitedFormat): DelimitedRecord[] {
   const records = format.quotes && block.text.includes('"') ? parseQuoted(block, format) : parsePlain(block, format);
   for (const record of records) {
     if (record.problem === undefined && record.fields.length !== format.fields) {
@@ -57,14 +58,15 @@ function parsePlain({ text, line }: TextBlock, { delimiter }: DelimitedFormat): 
 }
 
 function parseQuoted({ text, line }: TextBlock, { delimiter }: DelimitedFormat): DelimitedRecord[] {
-  const options: Options = { delimiter, relax_column_count: true, bom: line === 1, info: true, record_delimiter: lineEnd(text) };
+  const options: Options = { delimiter, relax_column_count: true, bom: line === 1, record_delimiter: lineEnd(text) };
   try {
     let at = line;
     const records: DelimitedRecord[] = [];
-    for (const { record, info } of parse(text, options) as unknown as { record: string[]; info: { lines: number } }[]) {
-      if (record.length > 1 || record[0] !== '') records.push({ fields: record, line: at });
-      // `info.lines` counts the lines read up to the end of this record.
-      at = line + info.lines;
+    for (const fields of parse(text, options) as string[][]) {
+      if (fields.length > 1 || fields[0] !== '') records.push({ fields, line: at });
+      // Line breaks that are not at the end of a record stand in its fields.
+      at += 1;
+      for (const field of fields) if (field.includes('\n')) at += countLines(field);
     }
     return records;
   } catch (error) {
@@ -96,14 +98,14 @@ function lineEnd(text: string): string {
   return first > 0 && text.charCodeAt(first - 1) === 13 ? '\r\n' : '\n';
 }
 
-/** The fields of one line, such as a header. */
+/** The fields of one line, such as a header; a line whose quotes do not match is one field. */
 export function parseLine(line: string, delimiter: string, quotes = true): string[] {
-  const options: Options = {
-    delimiter,
-    relax_column_count: true,
-    bom: true,
-    ...(quotes ? { relax_quotes: true } : { quote: null }),
-  };
-  const [fields] = parse(line, options) as string[][];
-  return fields ?? [];
+  const options: Options = { delimiter, relax_column_count: true, bom: true, ...(quotes ? {} : { quote: null }) };
+  try {
+    const [fields] = parse(line, options) as string[][];
+    return fields ?? [];
+  } catch (error) {
+    if (!(error instanceof CsvError)) throw error;
+    return [line];
+  }
 }

@@ -6,6 +6,8 @@ const MISSING_COLUMN: unique symbol = Symbol.for('@user-llm/datasets/missing-col
 const BINARY_FILE: unique symbol = Symbol.for('@user-llm/datasets/binary-file') as never;
 const DAMAGED_FILE: unique symbol = Symbol.for('@user-llm/datasets/damaged-file') as never;
 const UNKNOWN_LAYOUT: unique symbol = Symbol.for('@user-llm/datasets/unknown-layout') as never;
+const DOWNLOAD: unique symbol = Symbol.for('@user-llm/datasets/download') as never;
+const CHECKSUM: unique symbol = Symbol.for('@user-llm/datasets/checksum') as never;
 
 /** All errors of this package: `DatasetError.isInstance(error)` holds across duplicate installs. */
 export abstract class DatasetError extends Error {
@@ -147,5 +149,46 @@ export class UnknownLayoutError extends DatasetError {
 
   static override isInstance(error: unknown): error is UnknownLayoutError {
     return marked(error, UNKNOWN_LAYOUT);
+  }
+}
+
+/** The server refuses, or the connection breaks. */
+export class DownloadError extends DatasetError {
+  override readonly name = 'DownloadError';
+  readonly [DOWNLOAD] = true;
+
+  constructor(
+    readonly url: string,
+    readonly problem: string,
+    advice: string,
+    options?: ErrorOptions,
+    /** True when trying again may help. */
+    readonly retry = false,
+  ) {
+    super(`Fetching ${url} failed: ${problem}. ${advice}`, options);
+  }
+
+  static override isInstance(error: unknown): error is DownloadError {
+    return marked(error, DOWNLOAD);
+  }
+}
+
+/** The bytes that came are not those that were published. */
+export class ChecksumError extends DatasetError {
+  override readonly name = 'ChecksumError';
+  readonly [CHECKSUM] = true;
+
+  constructor(
+    readonly file: string,
+    readonly expected: string,
+    readonly actual: string,
+  ) {
+    super(
+      `${file} has the MD5 ${actual}, but ${expected} is published: it was damaged or changed on its way, and has been deleted. Fetch it again.`,
+    );
+  }
+
+  static override isInstance(error: unknown): error is ChecksumError {
+    return marked(error, CHECKSUM);
   }
 }

@@ -1,37 +1,53 @@
-import { readdir, stat } from 'node:fs/promises';
 import path from 'node:path';
 
 import type { Dataset } from './dataset.js';
-import { PathNotFoundError, UnknownLayoutError } from './errors.js';
-import { movieLensFiles, readMovieLens } from './movielens.js';
-import type { MovieLensLayout } from './movielens.js';
-import type { SourceReader } from './source-reader.js';
+import { checkOptions, detect } from './detect.js';
+import type { DetectOptions } from './detect.js';
 import { flatten } from './streams.js';
 import { suggestSchema } from './suggested-schema.js';
 import { describeFile } from './text-file.js';
 
-export interface OpenOptions {
+export interface OpenOptions extends DetectOptions {
   /** Default: the name of the folder or file. */
   name?: string;
-  /** "Matrix, The (1999)" becomes "The Matrix (1999)". Default false: titles are as in the file. */
+  /** Which column is what, for files of your own: `{ user: 'customer', item: 'sku', time: 'bought_at' }`. Roles with a usual name need none. */
+  columns?: DetectOptions['columns'];
+  /** "Matrix, The (1999)" becomes "The Matrix (1999)" (MovieLens). Default false: titles are as in the file. */
   normaliseTitles?: boolean;
-  /** Default true: every file is read once for its SHA-256. */
+  /** Default true: every file is read once more, for its SHA-256. */
   checksum?: boolean;
   signal?: AbortSignal;
 }
 
+const options: readonly (keyof OpenOptions)[] = [
+  'name',
+  'columns',
+  'itemColumns',
+  'timeUnit',
+  'categorySeparator',
+  'delimiter',
+  'metadata',
+  'normaliseTitles',
+  'checksum',
+  'signal',
+];
+
 /**
- * Opens an event log, having found out from the names and first lines of its files how it is laid out.
+ * Opens an event log, a folder or one file, having found out from the names and first lines how it is laid out: MovieLens (100K;
+ * 1M and 10M; latest, 20M, 25M and 32M), Amazon reviews (2014, 2018, 2023), Google Local reviews, or any CSV, JSON lines or Parquet.
+ * Rows are read while they are iterated. A row that cannot be taken apart is passed on with its line and the reason
+ * ({@link problemOf}), a value of the wrong kind as it stands in the file: the event tokenizer quarantines both.
  *
- * @throws PathNotFoundError, EmptyFileError, MissingColumnError, BinaryFileError, UnknownLayoutError, DamagedFileError
+ * @throws PathNotFoundError, EmptyFileError, MissingColumnError, BinaryFileError, DamagedFileError, UnknownLayoutError, InvalidOptionError
  */
-export async function openDataset(location: string, options: OpenOptions = {}): Promise<Dataset> {
-  const reader = await findReader(location, options);
-  const { layout, contents, eventBatches, items, users, source, licence, notes } = reader;
+export async function openDataset(location: string, given: OpenOptions = {}): Promise<Dataset> {
+  checkOptions(given, options);
+  given.signal?.throwIfAborted();
+  const { layout, contents, eventBatches, items, users, source, licence, notes, files: paths } = await detect(location, given);
   const files = [];
-  for (const file of reader.files) files.push(await describeFile(file, options));
+  for (const file of paths) files.push(await describeFile(file, given));
   return {
-    name: options.name ?? path.basename(path.resolve(location)),
+    name: given.name ?? path.basename(path.resolve(location)),
     simulated: false,
     layout,
     time: { unit: contents.time ?? 'order' },
@@ -42,20 +58,4 @@ export async function openDataset(location: string, options: OpenOptions = {}): 
     schema: suggestSchema(contents),
     provenance: { source, licence, files, notes },
   };
-}
-
-async function findReader(location: string, options: OpenOptions): Promise<SourceReader> {
-  const info = await stat(location).catch((error: NodeJS.ErrnoException) => {
-    throw error.code === 'ENOENT' ? new PathNotFoundError(location) : error;
-  });
-  const folder = info.isDirectory() ? location : path.dirname(location);
-  const names = new Set(await readdir(folder));
-  for (const [layout, files] of Object.entries(movieLensFiles)) {
-    if (names.has(files.ratings)) return readMovieLens(folder, layout as MovieLensLayout, names, options);
-  }
-  throw new UnknownLayoutError(
-    location,
-    [...names],
-    Object.entries(movieLensFiles).map(([layout, { ratings }]) => `${ratings} (${layout})`),
-  );
 }

@@ -1,44 +1,27 @@
+import { categorical, categories, eventSchema, item, number, text, time } from '@user-llm/event-tokenizer';
+import type { EventSchema, FieldSpec } from '@user-llm/event-tokenizer';
 import type { TimeUnit } from './dataset.js';
-
-/** A field of the suggested schema, as `item`, `categories`, ... of the event tokenizer make it. */
-export type SuggestedField =
-  | { readonly kind: 'categorical'; readonly column: string; readonly item: boolean }
-  | { readonly kind: 'categories'; readonly column: string; readonly separator: string }
-  | { readonly kind: 'number'; readonly column: string; readonly buckets: number };
-
-export interface EventSchema {
-  readonly user: string;
-  readonly time?: {
-    readonly kind: 'time';
-    readonly column: string;
-    readonly unit: TimeUnit;
-    readonly utcOffsetMinutes: number;
-    readonly gapBuckets: number;
-  };
-  readonly fields: Readonly<Record<string, SuggestedField>>;
-}
 
 /** What the normalised events of a source hold besides user and item. */
 export interface EventContents {
+  /** Absent when the source has neither times nor an order. */
   time?: TimeUnit;
   categories?: boolean;
   rating?: boolean;
   text?: boolean;
+  /** More columns with one value out of many. */
   categorical?: readonly string[];
+  /** More columns with numbers. */
   numbers?: readonly string[];
 }
 
 /** The schema for normalised rows: their columns are called alike whatever the source. */
 export function suggestSchema(contents: EventContents): EventSchema {
-  const fields: Record<string, SuggestedField> = { item: { kind: 'categorical', column: 'item', item: true } };
-  if (contents.categories) fields.categories = { kind: 'categories', column: 'categories', separator: '|' };
-  for (const name of contents.categorical ?? []) fields[name] = { kind: 'categorical', column: name, item: false };
-  if (contents.rating) fields.rating = { kind: 'number', column: 'rating', buckets: 10 };
-  return {
-    user: 'user',
-    ...(contents.time && {
-      time: { kind: 'time' as const, column: 'time', unit: contents.time, utcOffsetMinutes: 0, gapBuckets: 32 },
-    }),
-    fields,
-  };
+  const fields: Record<string, FieldSpec> = { item: item('item') };
+  if (contents.categories) fields.categories = categories('categories');
+  for (const name of contents.categorical ?? []) fields[name] = categorical(name);
+  if (contents.rating) fields.rating = number('rating', { buckets: 10 });
+  for (const name of contents.numbers ?? []) fields[name] = number(name, { buckets: 10 });
+  if (contents.text) fields.text = text('text');
+  return eventSchema({ user: 'user', ...(contents.time && { time: time('time', { unit: contents.time }) }), fields });
 }

@@ -94,7 +94,7 @@ function lastLineEndOutsideQuotes(text: string): number {
   return end;
 }
 
-function countLines(text: string): number {
+export function countLines(text: string): number {
   let lines = 0;
   for (let at = text.indexOf('\n'); at >= 0; at = text.indexOf('\n', at + 1)) lines++;
   return lines;
@@ -173,7 +173,7 @@ export async function detectEncoding(file: string): Promise<TextEncoding> {
     decoder.decode();
     return 'utf-8';
   } catch (error) {
-    if (error instanceof TypeError) return 'latin1';
+    if ((error as NodeJS.ErrnoException).code === 'ERR_ENCODING_INVALID_ENCODED_DATA') return 'latin1';
     throw error;
   }
 }

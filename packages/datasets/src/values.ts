@@ -4,3 +4,64 @@ export function numberOrRaw(text: string): number | string | undefined {
   const value = Number(text);
   return Number.isFinite(value) && text.trim() !== '' ? value : text;
 }
+
+/** An id as text; `undefined` for nothing, and for an object or a list, which cannot be an id. */
+export function idOf(value: unknown): string | undefined {
+  if (typeof value === 'string') return value === '' ? undefined : value;
+  if (typeof value === 'number' || typeof value === 'bigint' || typeof value === 'boolean') return String(value);
+  return undefined;
+}
+
+/** Text with something in it, or `undefined`. */
+export function textOf(value: unknown): string | undefined {
+  return typeof value === 'string' && value !== '' ? value : undefined;
+}
+
+/** All texts in a value that may be a text, a list, or a list of lists, once each. */
+export function textsOf(value: unknown): string[] {
+  const found = new Set<string>();
+  const collect = (part: unknown): void => {
+    if (Array.isArray(part)) part.forEach(collect);
+    else if (typeof part === 'string' && part !== '') found.add(part);
+  };
+  collect(value);
+  return [...found];
+}
+
+/** How times are written in a file; all become seconds. */
+export type SourceTimeUnit = 's' | 'ms' | 'us' | 'iso' | 'order';
+
+const perSecond = { s: 1, ms: 1e3, us: 1e6, order: 1 };
+
+/** Seconds since 1970 (or the order), `undefined` for nothing, and the value itself where it is no time. */
+export function secondsOf(value: unknown, unit: SourceTimeUnit): unknown {
+  if (value === undefined || value === null || value === '') return undefined;
+  if (value instanceof Date) return Number.isNaN(value.getTime()) ? undefined : value.getTime() / 1000;
+  if (unit === 'iso') return typeof value === 'string' ? (isoSeconds(value) ?? value) : value;
+  const number = typeof value === 'number' ? value : typeof value === 'bigint' || typeof value === 'string' ? Number(value) : NaN;
+  return Number.isFinite(number) ? number / perSecond[unit] : value;
+}
+
+function isoSeconds(text: string): number | undefined {
+  const match = /^(\d{4}-\d\d-\d\d)(?:[T ](\d\d:\d\d(?::\d\d(?:\.\d+)?)?)(?: ?(Z|UTC|[+-]\d\d:?\d\d))?)?$/.exec(text.trim());
+  if (!match) return undefined;
+  const [, date, clock = '00:00:00', zone = 'Z'] = match;
+  // A time without a zone is UTC, so that the machine that reads it makes no difference.
+  const milliseconds = Date.parse(`${date}T${clock}${zone === 'UTC' ? 'Z' : zone}`);
+  return Number.isNaN(milliseconds) ? undefined : milliseconds / 1000;
+}
+
+/** The unit that some values of a time column are in, or `undefined` when they are no times. */
+export function guessTimeUnit(values: readonly unknown[]): SourceTimeUnit | undefined {
+  const given = values.filter((value) => value !== undefined && value !== null && value !== '');
+  if (given.length === 0) return undefined;
+  const numbers = given.map((value) => (value instanceof Date ? NaN : Number(value)));
+  if (given.every((value) => value instanceof Date || (typeof value === 'string' && isoSeconds(value) !== undefined)))
+    return 'iso';
+  // One bad row must not decide what the others are: the median does.
+  const sorted = numbers.filter(Number.isFinite).sort((a, b) => a - b);
+  if (sorted.length === 0)
+    return given.some((value) => typeof value === 'string' && isoSeconds(value) !== undefined) ? 'iso' : undefined;
+  const middle = sorted[sorted.length >> 1];
+  return middle >= 1e14 ? 'us' : middle >= 1e11 ? 'ms' : middle >= 1e8 ? 's' : 'order';
+}

@@ -8,7 +8,7 @@ export interface Person {
   firstTime: number;
   /** Probability that the next film carries on with a director being followed, when there is one. */
   carryOn: number;
-  /** How strongly the director of the very last film is preferred (above 1) or put off for later (below 1). */
+  /** How strong the wish is to see another film of the very last director at once: 1 for those who binge, near 0 for most. */
   binge: number;
   /** Probability of picking whatever is popular. */
   noise: number;
@@ -27,9 +27,12 @@ export const law = {
   threads: 8,
   /** Viewers like a change: the wish to return to a director is back in full only after this many other films. */
   rest: 6,
-  /** Within a director: the next part of the series, else the next film by year, else any. */
-  sequel: 0.9,
-  inOrder: 0.75,
+  /** A director is dropped after a film rated below this. */
+  liked: 2.5,
+  /** Within a director: the next part of the series with this probability, */
+  sequel: 0.95,
+  /** else the best known film not yet seen with this one, else any. */
+  bestKnown: 0.85,
 };
 
 /**
@@ -42,6 +45,7 @@ export class Life {
   private readonly random: Random;
   private readonly watched: Uint8Array;
   private readonly history: number[] = [];
+  private readonly liked: boolean[] = [];
   private readonly next: Float64Array;
 
   constructor(
@@ -61,7 +65,8 @@ export class Life {
   probabilities(): Float64Array {
     const { world, person, next, watched, taste } = this;
     const threads = this.threads();
-    const carryOn = threads.length > 0 ? person.carryOn : 0;
+    const pull = threads.reduce((sum, { weight }) => sum + weight, 0);
+    const carryOn = person.carryOn * Math.min(1, pull);
     let freshTotal = 0;
     let popularTotal = 0;
     for (let film = 0; film < next.length; film++) {
@@ -76,44 +81,57 @@ export class Life {
     for (let film = 0; film < next.length; film++) {
       next[film] = watched[film] ? 0 : popular * world.popularity[film] + fresh * taste[world.themeOf[film]] * world.entry[film];
     }
-    for (const thread of threads) this.addThread(thread.director, thread.last, carryOn * thread.weight);
+    for (const thread of threads) this.addThread(thread.director, thread.last, (carryOn * thread.weight) / pull);
     return next;
   }
 
-  /** Draws the next film, and lets the taste drift. */
-  step(): number {
+  /** Draws the next film and its rating (0.5 to 5 in halves), and lets the taste drift. */
+  step(): { film: number; rating: number } {
     const film = this.random.weighted(this.probabilities(), 1);
+    const rating = this.rate(film);
     this.watched[film] = 1;
     this.history.push(film);
+    this.liked.push(rating >= law.liked);
     if (this.random.chance(this.person.drift)) this.moveInterest();
-    return film;
+    return { film, rating };
   }
 
-  /** The directors being followed, strongest pull first is not promised; weights sum to 1. */
+  /** Quality of the film, fit with the user's taste, the user's generosity, noise. */
+  private rate(film: number): number {
+    const { world, person, random, taste } = this;
+    const fit = taste[world.themeOf[film]] > 0 ? 0.25 : -0.45;
+    const raw = 3.2 + world.quality[film] + fit + person.generosity + 0.6 * random.normal();
+    return Math.min(5, Math.max(0.5, Math.round(raw * 2) / 2));
+  }
+
+  /** The directors being followed, the last film seen of each, and how strong the wish to go on is: 1 is full strength. */
   private threads(): { director: number; last: number; weight: number }[] {
     const { world, history } = this;
-    const found: { director: number; last: number; weight: number; seen: number }[] = [];
-    for (let back = 1; back <= Math.min(law.window, history.length); back++) {
-      const film = history[history.length - back];
+    const found: { director: number; last: number; weight: number }[] = [];
+    const met = new Set<number>();
+    for (let back = 1; back <= Math.min(law.window, history.length) && found.length < law.threads; back++) {
+      const at = history.length - back;
+      const film = history[at];
       const director = world.directorOf[film];
-      const known = found.find((thread) => thread.director === director);
-      if (known) known.seen++;
-      else if (found.length < law.threads && this.following(film) >= 0) {
-        const weight = back === 1 ? this.person.binge : Math.min(1, back / law.rest) ** 2;
-        found.push({ director, last: film, weight, seen: 1 });
-      }
+      if (met.has(director)) continue;
+      met.add(director);
+      if (!this.liked[at] || this.following(film) < 0) continue;
+      found.push({ director, last: film, weight: back === 1 ? this.person.binge : Math.min(1, back / law.rest) ** 2 });
     }
-    let total = 0;
-    for (const thread of found) total += thread.weight *= thread.seen > 1 ? 2 : 1;
-    for (const thread of found) thread.weight /= total;
     return found;
   }
 
-  /** The first film not yet seen that the same director made after this one, or -1. */
+  /** What follows this film for one who liked it: the next part of its series, else the director's best known film not yet seen, or -1. */
   private following(film: number): number {
-    const end = this.world.directorStart[this.world.directorOf[film] + 1];
-    for (let later = film + 1; later < end; later++) if (!this.watched[later]) return later;
-    return -1;
+    const { world, watched } = this;
+    const sequel = world.sequelOf[film];
+    if (sequel >= 0 && !watched[sequel]) return sequel;
+    const director = world.directorOf[film];
+    let best = -1;
+    for (let other = world.directorStart[director]; other < world.directorStart[director + 1]; other++) {
+      if (!watched[other] && (best < 0 || world.popularity[other] > world.popularity[best])) best = other;
+    }
+    return best;
   }
 
   private addThread(director: number, last: number, mass: number): void {
@@ -121,7 +139,7 @@ export class Life {
     const from = world.directorStart[director];
     const to = world.directorStart[director + 1];
     const following = this.following(last);
-    const share = mass * (world.sequelOf[last] === following ? law.sequel : law.inOrder);
+    const share = mass * (world.sequelOf[last] === following ? law.sequel : law.bestKnown);
     const rest = mass - share;
     next[following] += share;
     let total = 0;

@@ -25,13 +25,12 @@ export function makeLog(world: World, people: readonly Person[]): FilmLog {
   };
   people.forEach((person, user) => {
     const life = new Life(world, person);
-    const random = new Random(person.seed, 22);
-    const clock = new Clock(random, person);
+    const clock = new Clock(new Random(person.seed, 22), person);
     for (let event = offsets[user]; event < offsets[user + 1]; event++) {
-      const film = life.step();
+      const { film, rating } = life.step();
       log.films[event] = film;
       log.times[event] = clock.next();
-      log.ratings[event] = rate(world, person, random, film, life.taste);
+      log.ratings[event] = rating;
     }
   });
   return log;
@@ -39,14 +38,15 @@ export function makeLog(world: World, people: readonly Person[]): FilmLog {
 
 /** Evenings of one to four films, days apart, around the hour this person likes. */
 class Clock {
-  private time: number;
+  private time = 0;
+  private midnight: number;
   private left = 0;
 
   constructor(
     private readonly random: Random,
     private readonly person: Person,
   ) {
-    this.time = person.firstTime;
+    this.midnight = person.firstTime;
   }
 
   next(): number {
@@ -54,19 +54,13 @@ class Clock {
     if (this.left === 0) {
       this.left = 1 + random.below(4);
       const days = 1 + Math.floor(-4 * Math.log(1 - random.uniform()));
-      const midnight = Math.floor(this.time / 86_400) * 86_400 + days * 86_400;
-      this.time = midnight + Math.round(3600 * (person.hour + 0.5 * random.normal()));
+      this.midnight += days * 86_400;
+      // An evening that began late may have run into the next day.
+      this.time = Math.max(this.time + 3600, this.midnight + Math.round(3600 * (person.hour + 0.5 * random.normal())));
     } else {
       this.time += 5400 + random.below(5400);
     }
     this.left--;
     return this.time;
   }
-}
-
-/** Quality of the film, fit with the user's taste, the user's generosity, noise; rounded to halves. */
-function rate(world: World, person: Person, random: Random, film: number, taste: Float64Array): number {
-  const fit = taste[world.themeOf[film]] > 0 ? 0.35 : -0.45;
-  const raw = 3.4 + world.quality[film] + fit + person.generosity + 0.45 * random.normal();
-  return Math.min(5, Math.max(0.5, Math.round(raw * 2) / 2));
 }

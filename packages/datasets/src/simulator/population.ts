@@ -4,7 +4,7 @@ import type { Person } from './behaviour.js';
 const firstDay = Date.UTC(2015, 0, 1) / 1000;
 const day = 86_400;
 
-/** Heavy and light users, bingers and samplers: two in nine are heavy, as the long tail of a real service. */
+/** Heavy and light users, the patient and a few bingers. Two in nine are heavy: the long tail of a real service. */
 export function makePerson(seed: number, user: number, items: number): Person {
   const random = new Random(seed, 31, user);
   const heavy = user % 9 < 2;
@@ -16,8 +16,8 @@ export function makePerson(seed: number, user: number, items: number): Person {
     seed: random.uint32(),
     events: Math.min(longest, heavy ? Math.min(420, wanted) : Math.min(190, Math.max(20, wanted))),
     firstTime: firstDay + random.below(3 * 365) * day,
-    carryOn: random.between(0.45, 0.65),
-    binge: random.chance(0.05) ? random.between(1, 2) : random.between(0, 0.05),
+    carryOn: random.between(0.65, 0.8),
+    binge: random.chance(0.04) ? random.between(0.5, 1) : random.between(0, 0.03),
     noise: random.between(0.2, 0.4),
     drift: random.between(0.01, 0.03),
     generosity: 0.4 * random.normal(),

@@ -59,7 +59,7 @@ export function makeWorld(seed: number, items: number): World {
   for (let director = 0; film < items; director++) {
     starts.push(film);
     world.directors.push(directorName(random, director));
-    film = addDirector(world, random, used, director, film, Math.min(items, film + 10 + random.below(9)));
+    film = addDirector(world, random, used, director, film, Math.min(items, film + 20 + random.below(13)));
   }
   world.directorStart = Int32Array.from([...starts, items]);
   const total = world.popularity.reduce((sum, value) => sum + value, 0);

@@ -1,0 +1,142 @@
+import path from 'node:path';
+
+import { checkShards, openTable } from './tables.js';
+import type { Table } from './tables.js';
+import { resolveColumns, resolveItemColumns } from './columns.js';
+import type { ColumnMapping, ItemColumnMapping } from './columns.js';
+import { malformed, sourceLine } from './dataset.js';
+import type { Item, Row, TimeUnit } from './dataset.js';
+import type { SourceReader } from './source-reader.js';
+import { stream } from './streams.js';
+import { guessTimeUnit, idOf, numberOrRaw, secondsOf, textOf, textsOf } from './values.js';
+import type { SourceTimeUnit } from './values.js';
+
+export interface GenericOptions {
+  columns?: ColumnMapping;
+  itemColumns?: ItemColumnMapping;
+  /** How the time column is written; found out from its first values by default. Times without a zone are UTC. */
+  timeUnit?: SourceTimeUnit;
+  /** Between the categories of one item in one text. Default `|`. */
+  categorySeparator?: string;
+  /** Of delimited text; found out from the first line by default. */
+  delimiter?: string;
+}
+
+const roles = new Set(['user', 'item', 'time', 'rating', 'title', 'categories', 'text']);
+
+/** Rows of CSV, JSON lines or Parquet with any columns; several files are read one after the other. */
+export async function readGeneric(
+  tables: readonly Table[],
+  itemFiles: readonly string[],
+  options: GenericOptions,
+): Promise<SourceReader> {
+  const [first] = tables;
+  const columns = resolveColumns(path.basename(first.file), first.columns, options.columns);
+  checkShards(tables, columns);
+  const separator = options.categorySeparator ?? '|';
+  const itemTables = [];
+  for (const file of itemFiles) itemTables.push(await openTable(file, options.delimiter));
+  const items = itemTables.length > 0 ? itemStream(itemTables, options, separator) : undefined;
+  const unit =
+    columns.time === undefined
+      ? 'order'
+      : (options.timeUnit ?? guessTimeUnit(first.sample.map((row) => row[columns.time])) ?? 's');
+  const time: TimeUnit = unit === 'order' ? 'order' : 's';
+  const more = Object.keys(columns).filter((role) => !roles.has(role));
+  const isNumber = (role: string) =>
+    first.sample.every((row) => row[columns[role]] == null || typeof numeric(row[columns[role]]) === 'number');
+  return {
+    layout: first.format,
+    contents: {
+      time,
+      rating: columns.rating !== undefined,
+      text: columns.text !== undefined,
+      categories: columns.categories !== undefined || items !== undefined,
+      categorical: more.filter((role) => !isNumber(role)),
+      numbers: more.filter(isNumber),
+    },
+    eventBatches: stream(async function* () {
+      const catalogue = new Map<string, Item>();
+      if (items) for await (const item of items) if (item.id !== '') catalogue.set(item.id, item);
+      let order = 0;
+      for (const table of tables) {
+        for await (const records of table.read(Object.values(columns))) {
+          yield records.map(({ value, line, problem }): Row => {
+            order++;
+            if (problem !== undefined) return { [sourceLine]: line, [malformed]: problem };
+            const row = eventRow(value, line, columns, unit, separator);
+            if (columns.time === undefined) row.time = order;
+            const known = typeof row.item === 'string' ? catalogue.get(row.item) : undefined;
+            if (known) {
+              row.title ??= known.title;
+              row.categories ??= known.categories;
+            }
+            return row;
+          });
+        }
+      }
+    }),
+    items,
+    files: [...tables.map(({ file }) => file), ...itemFiles],
+    source: tables.map(({ file }) => path.basename(file)).join(', '),
+    licence: 'unknown: the file is yours',
+    notes: [
+      ...(columns.time === undefined
+        ? ['There is no time column: the order of the rows is taken for the order of the events.']
+        : []),
+      ...(columns.time !== undefined && unit === 'order'
+        ? [`The column "${columns.time}" holds small numbers: it is taken for an order, not a time.`]
+        : []),
+    ],
+  };
+}
+
+function eventRow(
+  value: Record<string, unknown>,
+  line: number,
+  columns: Readonly<Record<string, string>>,
+  unit: SourceTimeUnit,
+  separator: string,
+): Row {
+  const row: Row = { [sourceLine]: line, user: idOf(value[columns.user]), item: idOf(value[columns.item]) };
+  for (const [role, column] of Object.entries(columns)) {
+    const cell = value[column];
+    if (role === 'user' || role === 'item' || cell === undefined || cell === null || cell === '') continue;
+    if (role === 'time') row.time = secondsOf(cell, unit);
+    else if (role === 'rating') row.rating = numeric(cell);
+    else if (role === 'categories') row.categories = categoriesOf(cell, separator);
+    else if (role === 'title' || role === 'text') row[role] = textOf(cell) ?? String(cell);
+    else row[role] = typeof cell === 'bigint' ? Number(cell) : cell;
+  }
+  return row;
+}
+
+function numeric(cell: unknown): unknown {
+  return typeof cell === 'bigint' ? Number(cell) : typeof cell === 'string' ? numberOrRaw(cell) : cell;
+}
+
+function categoriesOf(cell: unknown, separator: string): string[] {
+  return textsOf(typeof cell === 'string' ? cell.split(separator).map((part) => part.trim()) : cell);
+}
+
+function itemStream(tables: readonly Table[], options: GenericOptions, separator: string): AsyncIterable<Item> {
+  const resolved = tables.map(({ file, columns }) => resolveItemColumns(path.basename(file), columns, options.itemColumns));
+  return stream(async function* () {
+    for (const [at, table] of tables.entries()) {
+      const columns = resolved[at];
+      for await (const records of table.read(table.columns)) {
+        for (const { value, line, problem } of records) {
+          const { [columns.id]: id, [columns.title]: title, [columns.categories]: categories, ...more } = value;
+          const item: Item = {
+            ...more,
+            id: idOf(id) ?? '',
+            title: textOf(title) ?? '',
+            categories: categoriesOf(categories ?? [], separator),
+          };
+          Object.assign(item, { [sourceLine]: line, ...(problem !== undefined && { [malformed]: problem }) });
+          yield item;
+        }
+      }
+    }
+  });
+}

@@ -1,0 +1,455 @@
+import { afterEach, describe, expect, jest, test } from '@jest/globals';
+import { parquetWriteBuffer } from 'hyparquet-writer';
+import { EventTokenizer } from '@user-llm/event-tokenizer';
+import { createHash } from 'node:crypto';
+import path from 'node:path';
+import { gzipSync } from 'node:zlib';
+
+import {
+  BinaryFileError,
+  DamagedFileError,
+  DatasetError,
+  EmptyFileError,
+  InvalidOptionError,
+  lineOf,
+  MissingColumnError,
+  openDataset,
+  PathNotFoundError,
+  problemOf,
+  UnknownLayoutError,
+} from '../src/index.js';
+import { all, folderOf } from './helpers.js';
+
+jest.setTimeout(60_000);
+
+const cleanup: (() => Promise<void>)[] = [];
+afterEach(async () => {
+  for (const remove of cleanup.splice(0)) await remove();
+});
+async function files(content: Record<string, string | Uint8Array>): Promise<string> {
+  const { folder, remove } = await folderOf(content);
+  cleanup.push(remove);
+  return folder;
+}
+const lines = (...rows: unknown[]) => rows.map((row) => `${JSON.stringify(row)}\n`).join('');
+/** Rows without the symbols for line and problem. */
+const bare = <T extends object>(rows: T[]) => rows.map((row) => Object.fromEntries(Object.entries(row)));
+
+describe('MovieLens', () => {
+  test('latest: titles with commas and quotes, genres joined, line numbers', async () => {
+    const folder = await files({
+      'ratings.csv': 'userId,movieId,rating,timestamp\n1,11,4.5,1000000000\n2,12,3.0,1000000060\n',
+      'movies.csv':
+        'movieId,title,genres\n11,"American President, The (1995)",Comedy|Drama\n12,"""Great Performances"" Cats (1998)",(no genres listed)\n',
+    });
+    const data = await openDataset(folder, { name: 'mine' });
+    expect([data.name, data.layout, data.simulated, data.time.unit]).toEqual(['mine', 'movielens-latest', false, 's']);
+    const rows = await all(data.events);
+    expect(bare(rows)).toEqual([
+      { user: '1', item: '11', time: 1e9, rating: 4.5, title: 'American President, The (1995)', categories: ['Comedy', 'Drama'] },
+      { user: '2', item: '12', time: 1e9 + 60, rating: 3, title: '"Great Performances" Cats (1998)', categories: [] },
+    ]);
+    expect(rows.map(lineOf)).toEqual([2, 3]);
+    expect((await all(data.items)).map(({ id, year }) => [id, year])).toEqual([
+      ['11', 1995],
+      ['12', 1998],
+    ]);
+    expect((await all((await openDataset(folder, { normaliseTitles: true })).items))[0].title).toBe(
+      'The American President (1995)',
+    );
+  });
+
+  test('1M and 10M: "::" between fields; Latin-1 or UTF-8 as the file is; an order is not taken for a time', async () => {
+    const movies = '7::Les Misérables (1995)::Drama|Musical\n';
+    const latin = await files({
+      'ratings.dat': '1::7::5::1\n1::7::4::2\n',
+      'movies.dat': Buffer.from(movies, 'latin1'),
+      'users.dat': '1::F::25::12::55117\n',
+    });
+    const data = await openDataset(latin);
+    expect([data.layout, data.time.unit]).toEqual(['movielens-1m', 'order']);
+    expect(data.schema.time).toMatchObject({ unit: 'order' });
+    expect(data.provenance.notes.join()).toMatch(/order of a user's events, not a time/);
+    expect((await all(data.events)).map(({ time, title }) => [time, title])).toEqual([
+      [1, 'Les Misérables (1995)'],
+      [2, 'Les Misérables (1995)'],
+    ]);
+    expect(bare(await all(data.users))).toEqual([
+      { user: '1', gender: 'F', ageGroup: '25-34', occupation: 'programmer', zip: '55117' },
+    ]);
+    const utf8 = await files({ 'ratings.dat': '1::7::0.5::978300760\n', 'movies.dat': movies });
+    const ten = await openDataset(utf8);
+    expect(ten.time.unit).toBe('s');
+    expect((await all(ten.events))[0]).toMatchObject({ time: 978300760, rating: 0.5, title: 'Les Misérables (1995)' });
+  });
+
+  test('100K: tabs, Latin-1, genre flags', async () => {
+    const flags = ['Drama', 'Sci-Fi'];
+    const names =
+      'unknown Action Adventure Animation Children Comedy Crime Documentary Drama Fantasy Film-Noir Horror Musical Mystery Romance Sci-Fi Thriller War Western';
+    const item = [
+      '5',
+      'Délicatessen (1991)',
+      '01-Jan-1991',
+      '',
+      '',
+      ...names.split(' ').map((name) => (flags.includes(name) ? 1 : 0)),
+    ].join('|');
+    const folder = await files({
+      'u.data': '3\t5\t2\t881250949\n',
+      'u.item': Buffer.from(`${item}\n`, 'latin1'),
+      'u.user': '3|24|M|technician|85711\n',
+    });
+    const data = await openDataset(folder);
+    expect(bare(await all(data.events))).toEqual([
+      { user: '3', item: '5', time: 881250949, rating: 2, title: 'Délicatessen (1991)', categories: ['Drama', 'Sci-Fi'] },
+    ]);
+    expect(bare(await all(data.users))).toEqual([{ user: '3', age: 24, gender: 'M', occupation: 'technician', zip: '85711' }]);
+  });
+
+  test('malformed rows are passed on with their line; the tokenizer quarantines them and says why', async () => {
+    const folder = await files({
+      'ratings.csv': 'userId,movieId,rating,timestamp\n1,11,4,1000000000\n1,11\n1,12,often,1000000001\n2,11,3,1000000002\n',
+      'movies.csv': 'movieId,title,genres\n11,A,Drama\n12,B,Drama\n',
+    });
+    const data = await openDataset(folder);
+    const rows = await all(data.events);
+    expect(rows.map(lineOf)).toEqual([2, 3, 4, 5]);
+    expect(rows.map(problemOf)).toEqual([undefined, 'it has 2 fields where 4 were expected', undefined, undefined]);
+    expect(rows[2].rating).toBe('often');
+    const tokenizer = await EventTokenizer.fit(data.schema, () => data.eventBatches);
+    const { rejected, users } = await tokenizer.encode(data.eventBatches);
+    expect(rejected.map(({ line, field }) => [line, field])).toEqual([
+      [3, ''],
+      [4, 'rating'],
+    ]);
+    expect(users).toEqual(['1', '2']);
+  });
+});
+
+describe('Amazon', () => {
+  const review = {
+    reviewerID: 'A1',
+    asin: 'B000000001',
+    overall: 5,
+    reviewText: 'Good.',
+    summary: 'ok',
+    unixReviewTime: 1393545600,
+  };
+
+  test('2014: JSON lines, metadata written as Python dicts, gzip', async () => {
+    const folder = await files({
+      'reviews_X_5.json.gz': gzipSync(lines(review)),
+      'meta_X.json.gz': gzipSync(
+        `{'asin': 'B000000001', 'title': "Don't \\"stop\\" caf\\xe9", 'price': 1.5, 'x': None, 'categories': [['Music', 'Drums'], ['Music']]}\n`,
+      ),
+    });
+    const data = await openDataset(folder);
+    expect(data.layout).toBe('amazon-2014');
+    const title = 'Don\'t "stop" café';
+    expect(bare(await all(data.events))).toEqual([
+      {
+        user: 'A1',
+        item: 'B000000001',
+        time: 1393545600,
+        rating: 5,
+        text: 'Good.',
+        summary: 'ok',
+        title,
+        categories: ['Music', 'Drums'],
+      },
+    ]);
+    expect(bare(await all(data.items))).toEqual([{ id: 'B000000001', title, categories: ['Music', 'Drums'], price: 1.5 }]);
+  });
+
+  test('2018 and 2023', async () => {
+    const old = await files({
+      'AMAZON_FASHION_5.json': lines({ ...review, verified: true }),
+      'meta_AMAZON_FASHION.json': lines({ asin: 'B000000001', title: 'Shoe', category: ['Clothing', 'Shoes'], brand: 'X' }),
+    });
+    const eighteen = await openDataset(old);
+    expect(eighteen.layout).toBe('amazon-2018');
+    expect((await all(eighteen.events))[0]).toMatchObject({ title: 'Shoe', categories: ['Clothing', 'Shoes'], verified: true });
+    const folder = await files({
+      'All_Beauty.jsonl': lines({
+        rating: 4,
+        title: 'Nice',
+        text: 'T',
+        asin: 'B1',
+        parent_asin: 'B2',
+        user_id: 'AG',
+        timestamp: 1588687728923,
+        verified_purchase: true,
+      }),
+    });
+    const elsewhere = await files({
+      'meta_All_Beauty.jsonl': lines({ parent_asin: 'B2', title: 'Soap', main_category: 'Beauty', categories: [], store: 'S' }),
+    });
+    const data = await openDataset(folder, { metadata: path.join(elsewhere, 'meta_All_Beauty.jsonl') });
+    expect(bare(await all(data.events))).toEqual([
+      {
+        user: 'AG',
+        item: 'B2',
+        time: 1588687728.923,
+        rating: 4,
+        text: 'T',
+        summary: 'Nice',
+        verified: true,
+        title: 'Soap',
+        categories: ['Beauty'],
+      },
+    ]);
+  });
+
+  test('ratings only: without a header, user and item in either order', async () => {
+    const rating = { user: 'A3AF8FFZAZYNE5', item: '0000031887', rating: 5, time: 1400000000 };
+    for (const row of ['A3AF8FFZAZYNE5,0000031887,5.0,1400000000\n', '0000031887,A3AF8FFZAZYNE5,5.0,1400000000\n']) {
+      const data = await openDataset(path.join(await files({ 'r.csv': row }), 'r.csv'));
+      expect([data.layout, bare(await all(data.events))]).toEqual(['amazon-ratings', [rating]]);
+    }
+  });
+});
+
+test('Google Local: milliseconds, null texts, names from the reviews when there is no metadata', async () => {
+  const review = {
+    user_id: '1234567890123456789',
+    gmap_id: '0x1:0x2',
+    time: 1553466571237,
+    rating: 1,
+    text: null,
+    business_name: 'Olive',
+  };
+  const reviews = { 'review-Alaska.json': lines(review, { ...review, time: 1553466571238, text: 'Fine' }) };
+  const data = await openDataset(await files(reviews));
+  expect(data.layout).toBe('google-local');
+  expect((await all(data.events)).map(({ time, text, title }) => [time, text, title])).toEqual([
+    [1553466571.237, undefined, 'Olive'],
+    [1553466571.238, 'Fine', 'Olive'],
+  ]);
+  expect(bare(await all(data.items))).toEqual([{ id: '0x1:0x2', title: 'Olive', categories: [] }]);
+  const joined = await openDataset(
+    await files({
+      ...reviews,
+      'meta-Alaska.json': lines({ gmap_id: '0x1:0x2', name: 'Olive Garden', category: ['Restaurant'] }),
+    }),
+  );
+  expect((await all(joined.events))[0]).toMatchObject({ title: 'Olive Garden', categories: ['Restaurant'] });
+});
+
+describe("tables of one's own", () => {
+  const expected = [
+    { user: 'a', item: '1', time: 1577836800, rating: 3, device: 'tv' },
+    { user: 'b', item: '2', time: 1577836860, device: 'phone' },
+  ];
+  const columns = { user: 'who', item: 'what', time: 'when', rating: 'stars', device: 'on' };
+
+  test('CSV: mapped columns, ISO times, quoted line breaks and the lines after them, a byte order mark, Windows line ends', async () => {
+    const csv =
+      '\uFEFFwho,what,when,stars,on,note\r\na,1,2020-01-01,3,tv,"two\r\nlines"\r\nb,2,2020-01-01 00:01:00,,phone,"say ""hi"""\r\n';
+    const data = await openDataset(path.join(await files({ 'log.csv': csv }), 'log.csv'), { columns });
+    const rows = await all(data.events);
+    expect(bare(rows)).toEqual(expected);
+    expect(rows.map(lineOf)).toEqual([2, 4]);
+    expect(data.schema.fields).toMatchObject({
+      item: { item: true },
+      rating: { kind: 'number' },
+      device: { kind: 'categorical', item: false },
+    });
+  });
+
+  test('JSON lines and Parquet give the same rows; usual names need no mapping', async () => {
+    const rows = [
+      { user_id: 'a', itemId: 1, timestamp: 1577836800000, rating: 3 },
+      { user_id: 'b', itemId: 2, timestamp: 1577836860000, rating: 4 },
+    ];
+    const parquet = parquetWriteBuffer({
+      columnData: [
+        { name: 'user_id', data: rows.map((row) => row.user_id), type: 'STRING' },
+        { name: 'itemId', data: rows.map((row) => BigInt(row.itemId)), type: 'INT64' },
+        { name: 'timestamp', data: rows.map((row) => BigInt(row.timestamp)), type: 'INT64' },
+        { name: 'rating', data: rows.map((row) => row.rating), type: 'DOUBLE' },
+      ],
+      rowGroupSize: 1,
+    });
+    const folder = await files({ 'a/log.jsonl': lines(...rows), 'b/log.parquet': new Uint8Array(parquet) });
+    for (const [name, layout] of [
+      ['a', 'jsonl'],
+      ['b', 'parquet'],
+    ]) {
+      const data = await openDataset(path.join(folder, name));
+      expect(data.layout).toBe(layout);
+      const found = await all(data.events);
+      expect(bare(found)).toEqual([
+        { user: 'a', item: '1', time: 1577836800, rating: 3 },
+        { user: 'b', item: '2', time: 1577836860, rating: 4 },
+      ]);
+      expect(found.map(lineOf)).toEqual([1, 2]);
+    }
+  });
+
+  test('a folder with several parts and a list of items', async () => {
+    const folder = await files({
+      'part-1.csv': 'user,item,ts\na,1,1600000000\n',
+      'part-2.csv': 'user,item,ts\nb,2,1600000001\n',
+      'products.csv': 'id,title,genres\n1,One,x|y\n2,Two,\n',
+    });
+    const data = await openDataset(folder);
+    expect((await all(data.events)).map(({ user, title, categories }) => [user, title, categories])).toEqual([
+      ['a', 'One', ['x', 'y']],
+      ['b', 'Two', []],
+    ]);
+  });
+
+  test('without a time column the order of the rows counts', async () => {
+    const data = await openDataset(await files({ 'log.tsv': 'user\titem\na\t1\na\t2\n' }));
+    expect(data.time.unit).toBe('order');
+    expect((await all(data.events)).map(({ time }) => time)).toEqual([1, 2]);
+  });
+
+  test('only the line with the wrong quote is lost, and a line that is no JSON', async () => {
+    const csv = await openDataset(
+      await files({ 'log.csv': 'user,item,time\na,1,1600000000\nb,"2"x,1600000000\n"c",3,1600000000\n' }),
+    );
+    expect((await all(csv.events)).map((row) => [lineOf(row), row.user, problemOf(row) !== undefined])).toEqual([
+      [2, 'a', false],
+      [3, undefined, true],
+      [4, 'c', false],
+    ]);
+    const json = await openDataset(
+      await files({ 'log.jsonl': `${lines({ user: 'a', item: 'x' })}{"user": "secret\n${lines({ user: 'b', item: 'y' })}` }),
+    );
+    const rows = await all(json.events);
+    expect(rows.map((row) => [lineOf(row), problemOf(row)])).toEqual([
+      [1, undefined],
+      [2, 'it is no JSON'],
+      [3, undefined],
+    ]);
+  });
+
+  test('a file of many blocks: every row once, with its line, as often as it is read', async () => {
+    const count = 40_000;
+    const rows = Array.from(
+      { length: count },
+      (_, at) => `user-${at % 7},item-${at},${1600000000 + at}${at % 1000 === 0 ? ',"a ""b"""' : ',plain'}`,
+    );
+    const data = await openDataset(await files({ 'log.csv': `user,item,time,more\n${rows.join('\n')}` }));
+    for (let pass = 0; pass < 2; pass++) {
+      let at = 0;
+      for await (const row of data.events) {
+        if (row.item !== `item-${at}` || lineOf(row) !== at + 2)
+          throw new Error(`row ${at} is ${JSON.stringify(row)} on line ${lineOf(row)}`);
+        at++;
+      }
+      expect(at).toBe(count);
+    }
+  });
+
+  test('reading can stop early and start again', async () => {
+    const data = await openDataset(await files({ 'log.csv': 'user,item,time\na,1,1600000000\nb,2,1600000000\n' }));
+    for await (const row of data.events) {
+      expect(row.user).toBe('a');
+      break;
+    }
+    expect(await all(data.events)).toHaveLength(2);
+  });
+});
+
+test('provenance names each file with its size and SHA-256, and no folder', async () => {
+  const csv = 'user,item,time\na,1,1600000000\n';
+  const folder = await files({ 'log.csv': csv });
+  const { provenance } = await openDataset(folder);
+  expect(provenance.files).toEqual([
+    { name: 'log.csv', bytes: csv.length, sha256: createHash('sha256').update(csv).digest('hex') },
+  ]);
+  expect(JSON.stringify(provenance)).not.toContain(folder);
+  expect((await openDataset(folder, { checksum: false })).provenance.files[0].sha256).toBeNull();
+});
+
+describe('what is wrong is said in one line, with what to do', () => {
+  async function failure(content: Record<string, string | Uint8Array>, name = '', options = {}): Promise<DatasetError> {
+    const folder = await files(content);
+    const error: unknown = await openDataset(path.join(folder, name), options).then(
+      () => undefined,
+      (thrown: unknown) => thrown,
+    );
+    if (!DatasetError.isInstance(error)) throw new Error(`no DatasetError but ${String(error)}`);
+    expect(error.message).not.toContain('\n');
+    return error;
+  }
+  const csv = 'user,item,time\na,1,1600000000\n';
+
+  test('a missing path', async () => {
+    const error = await failure({}, 'nowhere');
+    expect(PathNotFoundError.isInstance(error) && error.path.endsWith('nowhere')).toBe(true);
+    expect(PathNotFoundError.isInstance(await failure({ 'log.csv': csv }, 'log.csv', { metadata: 'nowhere.csv' }))).toBe(true);
+  });
+
+  test.each([
+    ['nothing', ''],
+    ['blank lines', '\n\n'],
+    ['a header alone', 'user,item,time\n'],
+  ])('an empty file: %s', async (_, content) => {
+    const error = await failure({ 'log.csv': content });
+    expect(EmptyFileError.isInstance(error) && error.file).toBe('log.csv');
+  });
+
+  test('an empty MovieLens file', async () => {
+    const movies = { 'movies.csv': 'movieId,title,genres\n1,A,Drama\n' };
+    expect(EmptyFileError.isInstance(await failure({ ...movies, 'ratings.csv': 'userId,movieId,rating,timestamp\n' }))).toBe(
+      true,
+    );
+    expect(EmptyFileError.isInstance(await failure({ 'ratings.dat': '' }))).toBe(true);
+  });
+
+  test('wrong columns: those that are there are named', async () => {
+    const error = await failure({ 'log.csv': 'who,what\na,1\n' });
+    expect(MissingColumnError.isInstance(error) && [error.role, error.present]).toEqual(['user', ['who', 'what']]);
+    expect(error.message).toMatch(/who, what/);
+    const asked = await failure({ 'log.csv': csv }, '', { columns: { rating: 'stars' } });
+    expect(MissingColumnError.isInstance(asked) && asked.column).toBe('stars');
+    expect(
+      MissingColumnError.isInstance(
+        await failure({ 'ratings.csv': 'a,b,c,d\n1,2,3,4\n', 'movies.csv': 'movieId,title,genres\n' }),
+      ),
+    ).toBe(true);
+  });
+
+  test.each<[string, Uint8Array]>([
+    ['a PNG picture', Uint8Array.from([0x89, 0x50, 0x4e, 0x47, 13, 10, 26, 10, 0, 0])],
+    ['a zip archive', Uint8Array.from([0x50, 0x4b, 3, 4, 20, 0])],
+    ['gzip data', gzipSync(csv)],
+    ['UTF-16 text', Buffer.from(`\uFEFF${csv}`, 'utf16le')],
+    ['binary data', Uint8Array.from({ length: 300 }, (_, i) => (i * 37) % 256)],
+  ])('a binary file named .csv: %s', async (looksLike, content) => {
+    const error = await failure({ 'log.csv': content });
+    expect(BinaryFileError.isInstance(error) && error.looksLike).toBe(looksLike);
+  });
+
+  test('gzip that breaks off, Parquet that is none, one JSON array', async () => {
+    const noise = Array.from(
+      { length: 30_000 },
+      (_, i) => `u${(i * 7919) % 997},i${(i * 104_729) % 9973},${1600000000 + i}`,
+    ).join('\n');
+    const packed = gzipSync(`user,item,time\n${noise}\n`);
+    const data = await openDataset(await files({ 'log.csv.gz': packed.subarray(0, packed.length - 2000) }));
+    const broken: unknown = await all(data.events).catch((error: unknown) => error);
+    expect(DamagedFileError.isInstance(broken) && broken.file).toBe('log.csv.gz');
+    expect(DamagedFileError.isInstance(await failure({ 'log.parquet': 'PAR1 but not really' }))).toBe(true);
+    expect((await failure({ 'log.json': '[{"user": 1}]' })).message).toMatch(/one object per line/);
+  });
+
+  test('an unknown layout: what was found and what was looked for', async () => {
+    const error = await failure({ 'notes.md': 'hello', 'picture.png': 'x' });
+    expect(UnknownLayoutError.isInstance(error) && error.found).toEqual(['notes.md', 'picture.png']);
+    expect(error.message).toMatch(/u\.data/);
+    expect(error.message).toMatch(/parent_asin/);
+    expect((await failure({})).message).toMatch(/the folder is empty/);
+    expect((await failure({ 'a.csv': csv, 'b.csv': 'user,item,other\n1,2,3\n' })).message).toMatch(
+      /a\.csv and b\.csv are different tables/,
+    );
+  });
+
+  test('a misspelt option', async () => {
+    expect(InvalidOptionError.isInstance(await failure({ 'log.csv': csv }, '', { colums: {} }))).toBe(true);
+  });
+});
