@@ -86,6 +86,7 @@ export class Inference {
     this.disposed = true;
     const programs = [...this.programs.values()];
     this.programs.clear();
-    for (const program of programs) await (await program).dispose();
+    // One that failed to open has nothing to release.
+    for (const program of await Promise.allSettled(programs)) if (program.status === 'fulfilled') await program.value.dispose();
   }
 }

@@ -8,7 +8,6 @@ import type { ValidationPoint } from './training-record.js';
 
 /** What a run knows besides the trainer's own state. */
 export interface RunState {
-  step: number;
   seconds: number;
   losses: { step: number; loss: number }[];
   validation: ValidationPoint[];
@@ -26,7 +25,6 @@ const point = z.object({
   users: z.number(),
 });
 const stateShape = z.object({
-  step: z.number(),
   seconds: z.number(),
   losses: z.array(z.object({ step: z.number(), loss: z.number() })),
   validation: z.array(point),
@@ -78,7 +76,6 @@ export async function resumeRun(file: string, trainer: Trainer, run: string): Pr
   await trainer.resume(file);
   const until = trainer.steps;
   return {
-    step: until,
     seconds: state.seconds,
     losses: state.losses.filter(({ step }) => step <= until),
     validation: state.validation.filter(({ step }) => step <= until),

@@ -130,7 +130,7 @@ export async function pretrain(
   }
 }
 
-const freshState = (): RunState => ({ step: 0, seconds: 0, losses: [], validation: [], best: null });
+const freshState = (): RunState => ({ seconds: 0, losses: [], validation: [], best: null });
 
 interface RunContext {
   readonly config: EncoderConfig;
@@ -147,44 +147,50 @@ interface RunContext {
   readonly tell: (progress: PretrainProgress) => void;
 }
 
-/** Steps, validations and checkpoints until the run ends. */
+/** Steps, validations and checkpoints until the run ends; an abort leaves a checkpoint. */
 async function loop({ save, ...run }: RunContext & { save: () => Promise<void> }): Promise<StopReason> {
   const { config, events, options, plan, steps, predicted, trainer, state, tell } = run;
   const clock = stopwatch(state.seconds);
   const bags = bagSizes(config.fields, events);
   let rate = 0;
-  let stopped: StopReason | undefined;
-  while ((stopped = stopReason(run, clock())) === undefined) {
-    if (options.signal?.aborted) {
+  try {
+    while (true) {
+      // Before the next step, so that a run resumed between a step and its validation makes up for it.
+      if (trainer.steps > 0 && trainer.steps % run.validateEvery === 0) await validate(run, clock);
+      const stopped = stopReason(run, clock());
+      if (stopped) {
+        await validate(run, clock);
+        state.seconds = clock();
+        await save();
+        tell({ kind: 'end', step: trainer.steps, seconds: state.seconds, stopped });
+        return stopped;
+      }
+      options.signal?.throwIfAborted();
+      const before = performance.now();
+      const drawn = plan.at(trainer.steps + 1);
+      const { step, loss, metrics } = await trainer.step(trainingFeeds(config, predicted, events, drawn, bags));
+      state.losses.push({ step, loss });
       state.seconds = clock();
-      await save();
-      options.signal.throwIfAborted();
+      const perSecond = (1000 * targetsOf(drawn)) / (performance.now() - before);
+      // The first steps compile the graphs.
+      rate = rate === 0 ? perSecond : 0.9 * rate + 0.1 * perSecond;
+      const losses = Object.fromEntries(predicted.map(({ name }) => [name, metrics[lossName(name)]]));
+      const secondsLeft = timeLeft(run, state.seconds);
+      tell({ kind: 'step', step, steps, epoch: step / plan.stepsPerEpoch, loss, losses, eventsPerSecond: rate, secondsLeft });
+      if (step % (options.checkpoint?.everySteps ?? 500) === 0) await save();
     }
-    const before = performance.now();
-    const drawn = plan.at(trainer.steps + 1);
-    const { step, loss, metrics } = await trainer.step(trainingFeeds(config, predicted, events, drawn, bags));
-    state.step = step;
-    state.losses.push({ step, loss });
-    const perSecond = (1000 * targetsOf(drawn)) / (performance.now() - before);
-    // The first steps compile the graphs.
-    rate = rate === 0 ? perSecond : 0.9 * rate + 0.1 * perSecond;
-    const losses = Object.fromEntries(predicted.map(({ name }) => [name, metrics[lossName(name)]]));
-    const secondsLeft = timeLeft(run, clock());
-    tell({ kind: 'step', step, steps, epoch: step / plan.stepsPerEpoch, loss, losses, eventsPerSecond: rate, secondsLeft });
-    if (step % run.validateEvery === 0) await validate(run, clock);
-    state.seconds = clock();
-    if (step % (options.checkpoint?.everySteps ?? 500) === 0) await save();
+  } catch (error) {
+    if (options.signal?.aborted) await save();
+    throw error;
   }
-  await validate(run, clock);
-  state.seconds = clock();
-  await save();
-  tell({ kind: 'end', step: trainer.steps, seconds: state.seconds, stopped });
-  return stopped;
 }
 
-async function validate({ validation, state, trainer, tell }: RunContext, clock: () => number): Promise<void> {
+async function validate({ validation, state, trainer, options, tell }: RunContext, clock: () => number): Promise<void> {
   if (!validation || validation.users === 0 || state.validation.at(-1)?.step === trainer.steps) return;
-  const found = await validation.run(async (feeds) => (await trainer.evaluate(feeds, ['scores'])).scores);
+  const found = await validation.run(async (feeds) => {
+    options.signal?.throwIfAborted();
+    return (await trainer.evaluate(feeds, ['scores'])).scores;
+  });
   const best = isBetter(found, bestOf(state.validation));
   const point = { step: trainer.steps, seconds: clock(), ...found };
   state.validation.push(point);

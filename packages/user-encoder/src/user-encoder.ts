@@ -172,6 +172,8 @@ export class UserEncoder {
     for (const [name, own] of this.weights) {
       const next = weights.get(name);
       if (!next) continue;
+      if (next.dtype !== 'float32')
+        throw new WeightError(name, `is ${next.dtype}, and the encoder computes in float32; convert it`);
       if (next.shape.join() !== own.shape.join())
         throw new WeightError(name, `is [${next.shape.join(', ')}], and the encoder has [${own.shape.join(', ')}]`);
       merged.set(name, { ...next, data: next.data.slice() });

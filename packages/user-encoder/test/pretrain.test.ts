@@ -2,7 +2,7 @@ import { mkdtemp, rm, stat } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { takeUsers } from '@user-llm/event-tokenizer';
-import { afterAll, describe, expect, test } from '@jest/globals';
+import { afterAll, describe, expect, jest, test } from '@jest/globals';
 import {
   EncoderOptionError,
   nextEvent,
@@ -12,6 +12,9 @@ import {
   type PretrainProgress,
 } from '../src/index.js';
 import { cinema, cinemaRows, collect, largestDifference, small } from './support.js';
+
+// Hundreds of training steps, on machines that may be busy.
+jest.setTimeout(60_000);
 
 const { tokenizer, events } = await cinema({ users: 24 });
 const encoder = UserEncoder.create(tokenizer, small, { threads: 1 });
@@ -153,6 +156,29 @@ describe('abort and resume', () => {
       await expect(other.result).rejects.toThrow(PretrainCheckpointError);
     await rm(`${file}.run`);
     await expect(encoder.pretrain(events, { ...options, checkpoint: { file } }).result).rejects.toThrow('its second file');
+  });
+
+  test('a run stopped in the middle of a validation makes up for it', async () => {
+    const file = path.join(folder, 'validating.safetensors');
+    const options = { ...settings, steps: 4, validateEvery: 2 };
+    const whole = await encoder.pretrain(events, options).result;
+    const stop = new AbortController();
+    const broken = encoder.pretrain(events, {
+      ...options,
+      checkpoint: { file },
+      signal: stop.signal,
+      onProgress: (progress) => progress.kind === 'step' && progress.step === 2 && stop.abort(new Error('stop')),
+    });
+    await expect(broken.result).rejects.toThrow('stop');
+    const resumed = await collect(encoder.pretrain(events, { ...options, checkpoint: { file } }));
+    expect(resumed.map(({ kind, step }) => [kind, step])).toEqual([
+      ['validation', 2],
+      ['step', 3],
+      ['step', 4],
+      ['validation', 4],
+      ['end', 4],
+    ]);
+    expect((await encoder.pretrain(events, { ...options, checkpoint: { file } }).result).hash).toBe(whole.hash);
   });
 
   test('checkpoints are written while it runs', async () => {

@@ -135,6 +135,20 @@ describe('the trainable form', () => {
     expect(encoder.hash).toBe(UserEncoder.create(tokenizer, small).hash);
   });
 
+  test('stands in a scope of a bigger graph', () => {
+    const { builder } = graph(({ builder: root }) => ({ tokens: trainable.build(root.scope('encoder')).tokens })).build({
+      training: true,
+    });
+    expect([...builder.parameters.keys()].map((name) => name.replace(/^encoder\./, '')).sort()).toEqual(
+      [...trainable.weights.keys()].sort(),
+    );
+    const inputs = [...builder.inputs.values()].filter(({ noise }) => !noise).map(({ name }) => name.replace(/^encoder\./, ''));
+    expect(inputs.sort()).toEqual(Object.keys(trainable.feeds([{ user: 0, end: 3 }])).sort());
+    expect([...trainable.weights.keys()].filter((name) => trainable.isResampler(name))).toEqual(
+      trainable.parameterGroups.resampler,
+    );
+  });
+
   test('says what is wrong with a batch', () => {
     expect(() => trainable.feeds([])).toThrow('a batch has one history or more');
     expect(() => trainable.feeds([{ user: 'nobody', end: 1 }])).toThrow(UnknownUserError);
