@@ -16,7 +16,9 @@ export class DoesNotFitError extends Error {
     readonly context: number,
     what = 'The prompt and its answer',
   ) {
-    super(`${what}: ${tokens} tokens do not fit into the model's context of ${context}. Shorten the prompt, or use a model with a longer context.`);
+    super(
+      `${what}: ${tokens} tokens do not fit into the model's context of ${context}. Shorten the prompt, or use a model with a longer context.`,
+    );
     this.name = 'DoesNotFitError';
   }
 

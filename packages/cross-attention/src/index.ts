@@ -1,7 +1,13 @@
 export { trainByteLevelBpe, specialTokens, type ByteLevelBpeOptions, type TokenizerFiles } from './text/byte-level-bpe.js';
 export { TextTokenizer, TokenizerError, type ChatMessage, type ChatOptions, type EncodeOptions } from './text/text-tokenizer.js';
 export { decoderFamilies, type DecoderConfig, type DecoderFamily, type RotaryScaling } from './folder/decoder-config.js';
-export { readDecoderConfig, readDecoderWeights, readHuggingFaceFolder, type DecoderWeights, type HuggingFaceModel } from './folder/hugging-face.js';
+export {
+  readDecoderConfig,
+  readDecoderWeights,
+  readHuggingFaceFolder,
+  type DecoderWeights,
+  type HuggingFaceModel,
+} from './folder/hugging-face.js';
 export { ModelFolderError, type ModelFolderProblem } from './folder/model-folder-error.js';
 export { createDecoder, decoderConfig, decoderParameterCount, type Decoder, type DecoderSizes } from './decoder/decoder.js';
 export { decoderFlops, type DecoderWork } from './decoder/flops.js';
@@ -15,9 +21,42 @@ export { pretrainDecoder, type PretrainOptions } from './adaptation/pretrain.js'
 export { type Strategy, type JointModel } from './adaptation/joint-model.js';
 export { type LoraOptions } from './adaptation/lora.js';
 export { type TrainableEncoder, type Adapted } from './adaptation/trainable-encoder.js';
-export { type TrainingBudget, type TrainingOptions, type TrainingProgress, type TrainingRecord, type ValidationOptions } from './adaptation/training-options.js';
+export {
+  type TrainingBudget,
+  type TrainingOptions,
+  type TrainingProgress,
+  type TrainingRecord,
+  type ValidationOptions,
+} from './adaptation/training-options.js';
 export { Run } from './run.js';
 export { AdaptationError, DoesNotFitError, EncoderMismatchError } from './errors.js';
 export { PrefixTrie } from './ranking/prefix-trie.js';
-export { beamSearch, exactRanking, type BeamSearchOptions, type ExactRankingOptions, type RankedItems, type RankOptions } from './ranking/beam-search.js';
+export {
+  beamSearch,
+  exactRanking,
+  type BeamSearchOptions,
+  type ExactRankingOptions,
+  type RankedItems,
+  type RankOptions,
+} from './ranking/beam-search.js';
 export { logNormalizer, type Logits, type TokenScorer } from './ranking/token-scorer.js';
+export {
+  AdaptableModel,
+  LanguageModel,
+  type Candidate,
+  type HistoryOf,
+  type RankCandidatesRequest,
+  type RankedCandidates,
+  type WordedExample,
+} from './language-model.js';
+export { type UserReading } from './saved-model.js';
+export {
+  ServedModel,
+  type GenerateRequest,
+  type Prompt,
+  type Ranking,
+  type RankRequest,
+  type ServeOptions,
+} from './serving/served-model.js';
+export { type ReadableEmbedding, type UserState } from './serving/user-state.js';
+export { type Generation, type Timings, type Usage } from './serving/generation.js';

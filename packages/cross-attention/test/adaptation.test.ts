@@ -18,7 +18,10 @@ import { softPrompt } from '../src/integration/soft-prompt.js';
 import { ToyEncoder } from './toy-encoder.js';
 import type { ToyHistory } from './toy-encoder.js';
 
-const decoder = createDecoder({ vocabularySize: 24, width: 32, layers: 2, heads: 2, keyValueHeads: 1, intermediate: 32, context: 32, endTokens: [0] }, 1);
+const decoder = createDecoder(
+  { vocabularySize: 24, width: 32, layers: 2, heads: 2, keyValueHeads: 1, intermediate: 32, context: 32, endTokens: [0] },
+  1,
+);
 const encoder = ToyEncoder.create(2);
 const shape = { userTokens: 2, userWidth: 8 };
 
@@ -36,7 +39,14 @@ const examples: AdaptationExample<ToyHistory>[] = Array.from({ length: 36 }, (_,
 const options = { strategy: 'full', steps: 4, batchSize: 12, seed: 5, learningRate: 1e-2, threads: 1 } as const;
 
 const changed = (before: Weights, after: Weights) =>
-  [...before].filter(([name, { data }]) => !Buffer.from(data.buffer, data.byteOffset, data.byteLength).equals(Buffer.from(after.get(name)!.data.buffer, after.get(name)!.data.byteOffset, after.get(name)!.data.byteLength))).map(([name]) => name);
+  [...before]
+    .filter(
+      ([name, { data }]) =>
+        !Buffer.from(data.buffer, data.byteOffset, data.byteLength).equals(
+          Buffer.from(after.get(name)!.data.buffer, after.get(name)!.data.byteOffset, after.get(name)!.data.byteLength),
+        ),
+    )
+    .map(([name]) => name);
 
 async function watch<P>(run: AsyncIterable<P>): Promise<P[]> {
   const all: P[] = [];
@@ -67,7 +77,11 @@ describe('learning', () => {
     ['gated cross-attention', gatedCrossAttention({ every: 2, gate: 0.5 })],
     ['soft prompt', softPrompt()],
   ])('by %s the model answers from the user alone', async (_, integration) => {
-    const run = adaptJointModel(joint(integration), examples, { ...options, steps: 120, validation: { examples, everySteps: 40 } });
+    const run = adaptJointModel(joint(integration), examples, {
+      ...options,
+      steps: 120,
+      validation: { examples, everySteps: 40 },
+    });
     const progress = await watch(run);
     const { record } = await run.result;
     expect(progress.map(({ step }) => step)).toEqual(Array.from({ length: 120 }, (_, i) => i + 1));
@@ -101,7 +115,14 @@ describe('learning', () => {
     const { record } = await adaptJointModel({ decoder }, text, { ...options, strategy: 'lora' }).result;
     expect(record.curve[3].loss).toBeLessThan(record.curve[0].loss);
     const texts = Array.from({ length: 40 }, (_, i) => [5 + (i % 3), 9, 10, 11]);
-    const run = pretrainDecoder(decoder, texts, { steps: 40, sequenceLength: 16, batchSize: 4, seed: 1, learningRate: 1e-2, holdOut: 5 });
+    const run = pretrainDecoder(decoder, texts, {
+      steps: 40,
+      sequenceLength: 16,
+      batchSize: 4,
+      seed: 1,
+      learningRate: 1e-2,
+      holdOut: 5,
+    });
     const progress = await watch(run);
     expect(progress.at(-1)!.loss).toBeLessThan(0.5);
     expect((await run.result).record.tokensSeen).toBeGreaterThan(40 * 3 * 16);
@@ -140,13 +161,19 @@ describe('a run that was stopped', () => {
     const [a, b] = [await straight.result, await second.result];
     expect(b.decoder.weights).toEqual(a.decoder.weights);
     expect(b.encoder).toEqual(a.encoder);
-    expect(b.record.validation.map(({ step, loss }) => [step, loss])).toEqual(a.record.validation.map(({ step, loss }) => [step, loss]));
+    expect(b.record.validation.map(({ step, loss }) => [step, loss])).toEqual(
+      a.record.validation.map(({ step, loss }) => [step, loss]),
+    );
     expect(b.record.examplesSeen).toBe(a.record.examplesSeen);
   });
 
   test('early stopping keeps the best weights', async () => {
     const wrong = examples.map((example) => ({ ...example, answerIds: [23, 0] }));
-    const run = adaptJointModel(joint(softPrompt()), examples, { ...options, steps: 60, validation: { examples: wrong, everySteps: 5, patience: 2 } });
+    const run = adaptJointModel(joint(softPrompt()), examples, {
+      ...options,
+      steps: 60,
+      validation: { examples: wrong, everySteps: 5, patience: 2 },
+    });
     const { record } = await run.result;
     expect(record.stoppedEarly).toBe(true);
     const best = record.validation.reduce((a, b) => (b.loss < a.loss ? b : a));
@@ -155,7 +182,8 @@ describe('a run that was stopped', () => {
   });
 
   test('a budget of seconds ends by itself', async () => {
-    const { record } = await adaptJointModel(joint(softPrompt()), examples, { ...options, steps: undefined, seconds: 0.5 }).result;
+    const { record } = await adaptJointModel(joint(softPrompt()), examples, { ...options, steps: undefined, seconds: 0.5 })
+      .result;
     expect(record.steps).toBeGreaterThan(0);
   });
 });
@@ -166,20 +194,34 @@ describe('rows and batches', () => {
   test('the loss is on the answer, and on the prompt where it has weight', () => {
     const row = textRow({ promptIds: [1, 2, 3], answerIds: [4, 0] }, model, 'example');
     expect([...row.input]).toEqual([1, 2, 3, 4]);
-    expect([[...row.positions], [...row.targets], [...row.weights]]).toEqual([[2, 3], [4, 0], [1, 1]]);
+    expect([[...row.positions], [...row.targets], [...row.weights]]).toEqual([
+      [2, 3],
+      [4, 0],
+      [1, 1],
+    ]);
     const weighted = textRow({ promptIds: [1, 2, 3], answerIds: [4, 0], promptWeight: 0.5 }, model, 'example');
-    expect([[...weighted.positions], [...weighted.targets], [...weighted.weights]]).toEqual([[0, 1, 2, 3], [2, 3, 4, 0], [0.5, 0.5, 1, 1]]);
+    expect([[...weighted.positions], [...weighted.targets], [...weighted.weights]]).toEqual([
+      [0, 1, 2, 3],
+      [2, 3, 4, 0],
+      [0.5, 0.5, 1, 1],
+    ]);
   });
 
   test('placeholders stand behind the begin token and carry no loss', () => {
     expect(withPlaceholders([7, 8], { count: 2, firstId: 24, beginToken: 7 })).toEqual([7, 24, 25, 8]);
     expect(withPlaceholders([8], { count: 2, firstId: 24, beginToken: 7 })).toEqual([24, 25, 8]);
-    const row = textRow({ history: 0, promptIds: [1], answerIds: [2], promptWeight: 1 }, { ...model, placeholders: { count: 2, firstId: 24 } }, 'example');
+    const row = textRow(
+      { history: 0, promptIds: [1], answerIds: [2], promptWeight: 1 },
+      { ...model, placeholders: { count: 2, firstId: 24 } },
+      'example',
+    );
     expect([...row.targets]).toEqual([1, 2]);
   });
 
   test('bad examples are named', () => {
-    expect(() => textRow({ promptIds: [24], answerIds: [1] }, model, 'example 7')).toThrow(new AdaptationError('example 7', 'token id 24 is outside the vocabulary of 24'));
+    expect(() => textRow({ promptIds: [24], answerIds: [1] }, model, 'example 7')).toThrow(
+      new AdaptationError('example 7', 'token id 24 is outside the vocabulary of 24'),
+    );
     expect(() => textRow({ promptIds: [1], answerIds: [] }, model, 'example 7')).toThrow('answer is empty');
     const long = () => textRow({ promptIds: [1, 2, 3, 4, 5, 6, 7, 8], answerIds: [1, 2, 3] }, model, 'example 7');
     expect(long).toThrow('example 7: 11 tokens do not fit');
@@ -192,8 +234,12 @@ describe('rows and batches', () => {
   });
 
   test('what cannot be trained is refused with the reason', async () => {
-    await expect(adaptJointModel({ decoder }, examples, { ...options, strategy: 'encoder' }).result).rejects.toThrow('this model reads none');
-    await expect(adaptJointModel({ decoder }, () => examples, { ...options, steps: undefined, epochs: 2 }).result).rejects.toThrow('a function has no epochs');
+    await expect(adaptJointModel({ decoder }, examples, { ...options, strategy: 'encoder' }).result).rejects.toThrow(
+      'this model reads none',
+    );
+    await expect(
+      adaptJointModel({ decoder }, () => examples, { ...options, steps: undefined, epochs: 2 }).result,
+    ).rejects.toThrow('a function has no epochs');
     await expect(adaptJointModel({ decoder }, [], options).result).rejects.toThrow('there are none');
   });
 
@@ -201,7 +247,9 @@ describe('rows and batches', () => {
     const items = Array.from({ length: 50 }, (_, i) => i);
     const batches = new ShuffledBatches(items, (i) => (i % 3) * 9 + 1, 8, 4);
     for (const epoch of [0, 1]) {
-      const seen = Array.from({ length: batches.stepsPerEpoch }, (_, i) => batches.at(epoch * batches.stepsPerEpoch + i + 1)).flat();
+      const seen = Array.from({ length: batches.stepsPerEpoch }, (_, i) =>
+        batches.at(epoch * batches.stepsPerEpoch + i + 1),
+      ).flat();
       expect(seen.sort((a, b) => a - b)).toEqual(items);
     }
     const again = new ShuffledBatches(items, (i) => (i % 3) * 9 + 1, 8, 4);

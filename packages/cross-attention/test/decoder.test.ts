@@ -46,7 +46,11 @@ async function train({ config, weights }: Decoder, ids: ArrayLike<number>, rows:
   const feeds: Feeds = {
     inputs_embeds: { dtype: 'float32', data: vectors, shape: [rows, length, width] },
     targets: ids32(targets, [ids.length]),
-    used: { dtype: 'float32', data: Float32Array.from(targets, (_, i) => Number(i % length !== length - 1)), shape: [ids.length] },
+    used: {
+      dtype: 'float32',
+      data: Float32Array.from(targets, (_, i) => Number(i % length !== length - 1)),
+      shape: [ids.length],
+    },
   };
   const program = await Program.create(model, { weights });
   const { logits, loss, gradient } = await program.run(feeds);

@@ -2,8 +2,8 @@ import type { Feeds, Weights } from '@user-llm/onnx-autograd';
 import type { Decoder } from '../decoder/decoder.js';
 import { AdaptationError } from '../errors.js';
 import { Run } from '../run.js';
-import { ShuffledBatches, bucketOf, textFeeds, textRow } from './examples.js';
-import type { AdaptationExample, ExampleSource, Placeholders, TextRow } from './examples.js';
+import { ShuffledBatches, bucketOf, placeholdersOf, textFeeds, textRow } from './examples.js';
+import type { AdaptationExample, ExampleSource, TextRow } from './examples.js';
 import { jointDefinition, jointWeights, strategies, trainedBy } from './joint-model.js';
 import type { JointModel, Strategy } from './joint-model.js';
 import { isLoraParameter, mergeLora } from './lora.js';
@@ -30,15 +30,6 @@ export interface AdaptedParts {
   readonly record: TrainingRecord;
 }
 
-/** The placeholders that a user takes in a prompt of this model. */
-export function placeholdersOf<History>({ decoder: { config }, user }: JointModel<History>): Placeholders {
-  return {
-    count: user === undefined ? 0 : user.integration.placeholders(user.shape),
-    firstId: config.vocabularySize,
-    ...(config.beginToken === undefined ? {} : { beginToken: config.beginToken }),
-  };
-}
-
 /** Trains a joint model on examples by a strategy, loss on the answers' tokens. Begins at once; see `Run`. */
 export function adaptJointModel<History>(
   model: JointModel<History>,
@@ -47,9 +38,13 @@ export function adaptJointModel<History>(
 ): Run<TrainingProgress, AdaptedParts> {
   return new Run(async (emit) => {
     const { strategy } = options;
-    if (!strategies.includes(strategy)) throw new AdaptationError('strategy', `'${strategy}' is none of ${strategies.join(', ')}`);
+    if (!strategies.includes(strategy))
+      throw new AdaptationError('strategy', `'${strategy}' is none of ${strategies.join(', ')}`);
     if (model.user === undefined && (strategy === 'encoder' || strategy === 'projection'))
-      throw new AdaptationError('strategy', `'${strategy}' trains what reads users, and this model reads none; use full or lora, or add user embeddings`);
+      throw new AdaptationError(
+        'strategy',
+        `'${strategy}' trains what reads users, and this model reads none; use full or lora, or add user embeddings`,
+      );
     const lora = strategy === 'lora' ? (options.lora ?? {}) : undefined;
     const feeder = new Feeder(model, options);
     const epochs = Array.isArray(source) ? feeder.epochs(source as readonly AdaptationExample<History>[]) : undefined;
@@ -66,11 +61,17 @@ export function adaptJointModel<History>(
       },
       ...(epochs === undefined ? {} : { stepsPerEpoch: epochs.stepsPerEpoch }),
       ...(options.validation === undefined ? {} : { validation: feeder.validation(options.validation.examples) }),
-      ...(encoderRate === 1 || model.user === undefined ? {} : { rateOf: encoderRates(model.user.encoder as TrainableEncoder<never>, encoderRate) }),
+      ...(encoderRate === 1 || model.user === undefined
+        ? {}
+        : { rateOf: encoderRates(model.user.encoder as TrainableEncoder<never>, encoderRate) }),
       options: recorded(options),
     };
     const budget = options.steps ?? options.epochs ?? options.seconds;
-    const { weights, record } = await train(task, budget === undefined && epochs !== undefined ? { ...options, epochs: 3 } : options, emit);
+    const { weights, record } = await train(
+      task,
+      budget === undefined && epochs !== undefined ? { ...options, epochs: 3 } : options,
+      emit,
+    );
     return { ...takeApart(model, weights, lora), record };
   });
 }
@@ -78,7 +79,11 @@ export function adaptJointModel<History>(
 const encoderRates = (encoder: TrainableEncoder<never>, rate: number) => (name: string) =>
   isEncoderParameter(name) && !isResamplerParameter(encoder, name) ? rate : 1;
 
-function takeApart<History>({ decoder, user }: JointModel<History>, weights: Weights, lora: LoraOptions | undefined): Omit<AdaptedParts, 'record'> {
+function takeApart<History>(
+  { decoder, user }: JointModel<History>,
+  weights: Weights,
+  lora: LoraOptions | undefined,
+): Omit<AdaptedParts, 'record'> {
   const own = new Map([...weights].filter(([name]) => decoder.weights.has(name)));
   const loraWeights = new Map([...weights].filter(([name]) => isLoraParameter(name)));
   const adapted = { config: decoder.config, weights: lora === undefined ? own : mergeLora(own, loraWeights, lora) };
@@ -115,13 +120,14 @@ class Feeder<History> {
     this.batchSize = options.batchSize ?? 64;
     this.#tokensPerPart = options.tokensPerPart ?? 8192;
     for (const [name, value] of Object.entries({ batchSize: this.batchSize, tokensPerPart: this.#tokensPerPart }))
-      if (!Number.isInteger(value) || value < 1) throw new AdaptationError(name, `must be a whole number of at least 1, and is ${value}`);
+      if (!Number.isInteger(value) || value < 1)
+        throw new AdaptationError(name, `must be a whole number of at least 1, and is ${value}`);
   }
 
   rows(examples: readonly AdaptationExample<History>[], where: string): Prepared<History>[] {
     if (examples.length === 0) throw new AdaptationError('examples', 'there are none');
     const { decoder, user } = this.model;
-    const shape = { ...decoder.config, placeholders: placeholdersOf(this.model) };
+    const shape = { ...decoder.config, placeholders: placeholdersOf(decoder.config, user) };
     return examples.map((example, i) => {
       const history = user === undefined ? undefined : example.history;
       this.#anyHistory ??= history;
@@ -131,7 +137,12 @@ class Feeder<History> {
 
   epochs(examples: readonly AdaptationExample<History>[]): ShuffledBatches<Prepared<History>> {
     const prepared = this.rows(examples, 'example');
-    return new ShuffledBatches(prepared, ({ row }) => row.input.length, Math.min(this.batchSize, prepared.length), this.options.seed ?? 1);
+    return new ShuffledBatches(
+      prepared,
+      ({ row }) => row.input.length,
+      Math.min(this.batchSize, prepared.length),
+      this.options.seed ?? 1,
+    );
   }
 
   /** A batch in parts of equal shape; with `size`, filled up to so many rows by rows without weight, so that shapes stay few. */
@@ -148,7 +159,10 @@ class Feeder<History> {
       parts.push(this.#feeds(part, length, weight));
     }
     // The trainer averages the parts' gradients, and so the losses; their sum is wanted.
-    const scaled = parts.map((feeds) => ({ ...feeds, normalizer: { dtype: 'float32' as const, data: Float32Array.of(weight / parts.length), shape: [] } }));
+    const scaled = parts.map((feeds) => ({
+      ...feeds,
+      normalizer: { dtype: 'float32' as const, data: Float32Array.of(weight / parts.length), shape: [] },
+    }));
     return { parts: scaled, examples: rows.length, tokens: rows.reduce((sum, { row }) => sum + row.input.length, 0) };
   }
 
@@ -165,7 +179,8 @@ class Feeder<History> {
       return rest;
     }
     const stand = this.#anyHistory;
-    if (stand === undefined) throw new AdaptationError('examples', 'none has a history; give some, or adapt the base model without user embeddings');
+    if (stand === undefined)
+      throw new AdaptationError('examples', 'none has a history; give some, or adapt the base model without user embeddings');
     const histories = rows.map(({ history }) => history ?? stand);
     return { ...text, ...Object.fromEntries(withScope(Object.entries(user.encoder.feeds(histories)))) };
   }
@@ -185,4 +200,9 @@ class Feeder<History> {
 const totalWeight = (rows: readonly { readonly row: TextRow }[]): number =>
   rows.reduce((sum, { row }) => sum + row.weights.reduce((a, b) => a + b, 0), 0);
 
-const withoutLoss = (row: TextRow): TextRow => ({ ...row, positions: new Int32Array(0), targets: new Int32Array(0), weights: new Float32Array(0) });
+const withoutLoss = (row: TextRow): TextRow => ({
+  ...row,
+  positions: new Int32Array(0),
+  targets: new Int32Array(0),
+  weights: new Float32Array(0),
+});

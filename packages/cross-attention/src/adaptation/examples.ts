@@ -1,6 +1,8 @@
 import { Random } from '@user-llm/onnx-autograd';
 import type { Feeds, HostTensor } from '@user-llm/onnx-autograd';
 import { AdaptationError, DoesNotFitError } from '../errors.js';
+import type { DecoderConfig } from '../folder/decoder-config.js';
+import type { Integration, UserShape } from '../integration/integration.js';
 
 /** One example: what the model reads, and what it should say. */
 export interface AdaptationExample<History = unknown> {
@@ -37,6 +39,18 @@ export interface Placeholders {
   readonly count: number;
   readonly firstId: number;
   readonly beginToken?: number;
+}
+
+/** The placeholders that a user takes in a prompt. */
+export function placeholdersOf(
+  config: DecoderConfig,
+  user: { readonly integration: Integration; readonly shape: UserShape } | undefined,
+): Placeholders {
+  return {
+    count: user === undefined ? 0 : user.integration.placeholders(user.shape),
+    firstId: config.vocabularySize,
+    ...(config.beginToken === undefined ? {} : { beginToken: config.beginToken }),
+  };
 }
 
 /** Puts a user's placeholders into a prompt: before it, but after its begin token. */

@@ -42,8 +42,15 @@ export function jointDefinition<History>(
       const { tokens, mask } = user.encoder.build(builder.scope(encoderScope));
       const { userTokens, userWidth } = user.shape;
       if (tokens.rank !== 3 || tokens.shape[1] !== userTokens || tokens.shape[2] !== userWidth)
-        throw new AdaptationError('encoder', `gives user tokens [${tokens.shape.join(', ')}], and its manifest says [B, ${userTokens}, ${userWidth}]`);
-      if (mask !== undefined) throw new AdaptationError('encoder', 'masks its user tokens; a resampler makes a fixed number of them, and a language model reads those');
+        throw new AdaptationError(
+          'encoder',
+          `gives user tokens [${tokens.shape.join(', ')}], and its manifest says [B, ${userTokens}, ${userWidth}]`,
+        );
+      if (mask !== undefined)
+        throw new AdaptationError(
+          'encoder',
+          'masks its user tokens; a resampler makes a fixed number of them, and a language model reads those',
+        );
       rows = tokens.shape[0];
       present = builder.input('user_present', [rows]);
       const built = user.integration.build({ builder, config, user: user.shape });

@@ -26,7 +26,10 @@ export function pretrainDecoder(
 ): Run<TrainingProgress, AdaptedParts> {
   const { sequenceLength = Math.min(128, decoder.config.contextLength - 1), batchSize = 16, holdOut, ...rest } = options;
   if (!Number.isInteger(sequenceLength) || sequenceLength < 1 || sequenceLength >= decoder.config.contextLength)
-    throw new AdaptationError('sequenceLength', `must be from 1 to ${decoder.config.contextLength - 1}, and is ${sequenceLength}`);
+    throw new AdaptationError(
+      'sequenceLength',
+      `must be from 1 to ${decoder.config.contextLength - 1}, and is ${sequenceLength}`,
+    );
   const rows = packTexts(texts, sequenceLength, decoder.config.endTokens[0]);
   if (rows.length === 0) throw new AdaptationError('texts', 'there are none');
   const held = holdOut === undefined ? [] : rows.filter((_, i) => i % holdOut === holdOut - 1);

@@ -12,7 +12,7 @@ export interface TrainableEncoder<History> {
   /** Adds the encoder to a graph: user tokens `[B, K, D]`, the first axis a named one. */
   build(graph: GraphBuilder): { readonly tokens: Tensor; readonly mask?: Tensor };
   /** The same encoder with other weights, and so with another hash. */
-  withWeights(weights: Weights): unknown;
+  withWeights(weights: Weights): { readonly manifest: { readonly hash: string } };
   isResampler?(parameter: string): boolean;
 }
 

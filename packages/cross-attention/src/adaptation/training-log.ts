@@ -39,7 +39,10 @@ export class TrainingLog {
   }
 
   get best(): Point | undefined {
-    return this.validation.reduce<Point | undefined>((best, point) => (best && best.loss <= point.loss ? best : point), undefined);
+    return this.validation.reduce<Point | undefined>(
+      (best, point) => (best && best.loss <= point.loss ? best : point),
+      undefined,
+    );
   }
 
   add(step: number, loss: number, examples: number, tokens: number): void {

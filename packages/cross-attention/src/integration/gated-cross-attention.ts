@@ -75,7 +75,9 @@ class CrossAttentionGraph implements IntegrationGraph {
     const normalized = tokens.rmsNorm(this.#parameter('user_norm.weight', [user.userWidth], ones()), config.normEpsilon);
     const project = (name: string) => {
       const weight = this.#parameter(name, [keyValueHeads * config.headSize, user.userWidth]);
-      const heads = normalized.matmul(weight, { transposeB: true }).reshape([rows, user.userTokens, keyValueHeads, config.headSize]);
+      const heads = normalized
+        .matmul(weight, { transposeB: true })
+        .reshape([rows, user.userTokens, keyValueHeads, config.headSize]);
       const split = heads.transpose([0, 2, 1, 3]);
       return present === undefined ? split : split.mul(present.reshape([rows, 1, 1, 1]));
     };
@@ -121,7 +123,8 @@ class CrossAttentionGraph implements IntegrationGraph {
     const split = queries.reshape([rows, positions, heads, headSize]).transpose([0, 2, 1, 3]);
     // Heads that share keys are stacked along the positions, so that keys are never repeated.
     const stacked = split.reshape([rows, keyValueHeads, -1, headSize]);
-    const attended = rows === keys.shape[0] ? attention(stacked, keys, values) : broadcastAttention(stacked, keys, values, headSize);
+    const attended =
+      rows === keys.shape[0] ? attention(stacked, keys, values) : broadcastAttention(stacked, keys, values, headSize);
     const merged = attended.reshape(split.shape).transpose([0, 2, 1, 3]).reshape(queries.shape);
     const output = merged.matmul(this.#parameter(`${name}.o_proj.weight`, [hiddenSize, this.#width]), { transposeB: true });
     const gate = this.#parameter(`${name}.gate`, [1], constant(Math.atanh(this.gate)));
@@ -140,4 +143,3 @@ function broadcastAttention(queries: Tensor, keys: Tensor, values: Tensor, headS
   const weights = product(queries, keys, 1, 1 / Math.sqrt(headSize), keys.shape[2]).softmax();
   return product(weights, values, 0, 1, headSize);
 }
-

@@ -7,6 +7,7 @@ export function integrationOf(kind: unknown, settings: unknown): Integration | u
   if (kind === 'soft-prompt') return softPrompt();
   if (kind !== 'cross-attention' || typeof settings !== 'object' || settings === null) return undefined;
   const { every, heads, gate } = settings as Record<string, unknown>;
-  if (typeof every !== 'number' || typeof gate !== 'number' || (heads !== undefined && typeof heads !== 'number')) return undefined;
+  if (typeof every !== 'number' || typeof gate !== 'number' || (heads !== undefined && typeof heads !== 'number'))
+    return undefined;
   return gatedCrossAttention({ every, gate, ...(heads === undefined ? {} : { heads }) });
 }

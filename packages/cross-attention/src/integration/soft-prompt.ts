@@ -67,4 +67,3 @@ function broadcastRows(vectors: Tensor, rows: Tensor['shape'][number]): Tensor {
     outputs: [{ dtype: vectors.dtype, shape }],
   })[0];
 }
-

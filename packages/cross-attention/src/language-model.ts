@@ -1,0 +1,304 @@
+import { adaptJointModel } from './adaptation/adapt.js';
+import type { AdaptOptions } from './adaptation/adapt.js';
+import type { AdaptationExample, ExampleSource } from './adaptation/examples.js';
+import { pretrainDecoder } from './adaptation/pretrain.js';
+import type { PretrainOptions } from './adaptation/pretrain.js';
+import type { Adapted, TrainableEncoder } from './adaptation/trainable-encoder.js';
+import type { TrainingProgress, TrainingRecord } from './adaptation/training-options.js';
+import { decoderConfig, initialDecoderWeights } from './decoder/decoder.js';
+import type { DecoderSizes } from './decoder/decoder.js';
+import { AdaptationError } from './errors.js';
+import type { DecoderConfig } from './folder/decoder-config.js';
+import { readHuggingFaceFolder } from './folder/hugging-face.js';
+import type { DecoderWeights } from './folder/hugging-face.js';
+import { initialIntegrationWeights } from './integration/integration.js';
+import type { Integration } from './integration/integration.js';
+import { PrefixTrie } from './ranking/prefix-trie.js';
+import { Run } from './run.js';
+import { isSavedModel, readSavedModel, readServedParts, saveModel, servedParts } from './saved-model.js';
+import type { ModelContents, UserReading } from './saved-model.js';
+import { ServedModel } from './serving/served-model.js';
+import type { GenerateRequest, RankRequest, Ranking, ServeOptions } from './serving/served-model.js';
+import type { Generation } from './serving/generation.js';
+import { TextTokenizer } from './text/text-tokenizer.js';
+import type { ChatMessage } from './text/text-tokenizer.js';
+import type { TokenizerFiles } from './text/byte-level-bpe.js';
+
+type AnyEncoder = TrainableEncoder<never>;
+export type HistoryOf<E> = E extends TrainableEncoder<infer History> ? History : never;
+
+/** Something that can be ranked: `text` is what the model would say. */
+export interface Candidate {
+  readonly id: string;
+  readonly text: string;
+}
+
+export type RankCandidatesRequest = Omit<RankRequest, 'trie' | 'exclude'> & {
+  readonly candidates: readonly Candidate[];
+  /** Ids that are not to be returned. */
+  readonly exclude?: Iterable<string>;
+};
+
+export interface RankedCandidates extends Omit<Ranking, 'items' | 'scores'> {
+  /** The most probable first. */
+  readonly items: readonly { readonly id: string; readonly score: number }[];
+}
+
+/** An example in words; `LanguageModel.example` turns it into token ids. */
+export type WordedExample<History> = ({ readonly messages: readonly ChatMessage[] } | { readonly prompt: string }) & {
+  readonly answer: string;
+  readonly history?: History;
+  readonly promptWeight?: number;
+};
+
+/**
+ * A decoder language model with its tokenizer and, once it was adapted, the way it reads user embeddings. Immutable: training gives new
+ * models. `generate` and `rank` open it for inference when they are first called; `dispose` closes that.
+ */
+export class LanguageModel {
+  #served: Promise<ServedModel> | undefined;
+
+  private constructor(private readonly contents: ModelContents) {}
+
+  /** A Llama to be trained from scratch, with seeded weights and a vocabulary of the tokenizer's size. */
+  static create(
+    sizes: Omit<DecoderSizes, 'vocabularySize' | 'beginToken' | 'endTokens' | 'paddingToken'>,
+    tokenizer: TextTokenizer | TokenizerFiles,
+    seed: number,
+  ): LanguageModel {
+    const text = tokenizer instanceof TextTokenizer ? tokenizer : TextTokenizer.fromFiles(tokenizer);
+    const config = decoderConfig({
+      ...sizes,
+      vocabularySize: text.size,
+      ...(text.bos === undefined ? {} : { beginToken: text.bos }),
+      endTokens: [text.eos],
+      paddingToken: text.pad,
+    });
+    return new LanguageModel({
+      config,
+      weights: initialDecoderWeights(config, seed),
+      tokenizer: text,
+      base: `from scratch, seed ${seed}`,
+    });
+  }
+
+  /** Loads a local folder: a model in Hugging Face layout, or one that `save` wrote. Errors are `ModelFolderError` and `TokenizerError`. */
+  static async load(folder: string): Promise<LanguageModel> {
+    if (await isSavedModel(folder)) return new LanguageModel(await readSavedModel(folder));
+    const { config, weights, tokenizer } = await readHuggingFaceFolder(folder);
+    const name = folder.split(/[\\/]/).filter(Boolean).at(-1) ?? folder;
+    return new LanguageModel({ config, weights, tokenizer, base: name });
+  }
+
+  /** Opens a folder that `save` wrote for inference alone, without its weights as tensors. */
+  static async open(folder: string, options: ServeOptions = {}): Promise<ServedModel> {
+    return ServedModel.create(await readServedParts(folder), options);
+  }
+
+  get config(): DecoderConfig {
+    return this.contents.config;
+  }
+
+  get weights(): DecoderWeights {
+    return this.contents.weights;
+  }
+
+  get tokenizer(): TextTokenizer {
+    return this.contents.tokenizer;
+  }
+
+  /** How it reads users; undefined for a model that reads none. */
+  get user(): UserReading | undefined {
+    return this.contents.user;
+  }
+
+  /** Trains on texts (or their token ids), next token by next token: the base of a model from scratch. */
+  pretrain(
+    texts: Iterable<string | readonly number[]>,
+    options: PretrainOptions,
+  ): Run<TrainingProgress, { model: LanguageModel; record: TrainingRecord }> {
+    return new Run(async (emit) => {
+      const ids = Array.from(texts, (text) => (typeof text === 'string' ? this.tokenizer.encode(text) : text));
+      const run = pretrainDecoder(this.contents, ids, options);
+      for await (const progress of run) emit(progress);
+      const { decoder, record } = await run.result;
+      return { model: this.#with({ weights: decoder.weights, training: record }), record };
+    });
+  }
+
+  /** Trains the model without users, on prompts and answers: for example a baseline that has the history in its prompt. */
+  adapt(
+    examples: ExampleSource<never>,
+    options: AdaptOptions<never>,
+  ): Run<TrainingProgress, { model: LanguageModel; record: TrainingRecord }> {
+    return new Run(async (emit) => {
+      const run = adaptJointModel<never>({ decoder: this.contents }, examples, options);
+      for await (const progress of run) emit(progress);
+      const { decoder, record } = await run.result;
+      return { model: this.#with({ weights: decoder.weights, training: record }), record };
+    });
+  }
+
+  /** The model with a way to read an encoder's users: what it had already where the integration is the same, seeded weights otherwise. */
+  withUserEmbeddings<E extends AnyEncoder>({
+    encoder,
+    integration,
+    seed = 1,
+  }: {
+    readonly encoder: E;
+    readonly integration: Integration;
+    readonly seed?: number;
+  }): AdaptableModel<E> {
+    const { userTokens, width: userWidth, hash } = encoder.manifest;
+    const shape = { userTokens, userWidth };
+    const known = this.contents.user;
+    const same =
+      known?.integration.kind === integration.kind &&
+      JSON.stringify([known.integration.settings, known.shape]) === JSON.stringify([integration.settings, shape]);
+    const weights = same ? known.weights : initialIntegrationWeights(integration, this.contents, shape, seed);
+    return new AdaptableModel(encoder, this.#with({ user: { integration, shape, encoder: hash, weights } }));
+  }
+
+  /** An example in words as token ids; the answer ends with the end token. */
+  example<History = never>(worded: WordedExample<History>): AdaptationExample<History> {
+    const { tokenizer } = this;
+    return {
+      promptIds:
+        'messages' in worded ? tokenizer.chat(worded.messages) : tokenizer.encode(worded.prompt, { specialTokens: 'parse' }),
+      answerIds: [...tokenizer.encode(worded.answer), tokenizer.eos],
+      ...(worded.history === undefined ? {} : { history: worded.history }),
+      ...(worded.promptWeight === undefined ? {} : { promptWeight: worded.promptWeight }),
+    };
+  }
+
+  /** A trie of titles for `rank`; build it once per catalogue. Items are places in the list. */
+  trie(titles: readonly string[]): PrefixTrie {
+    return PrefixTrie.build(
+      titles.map((title) => this.tokenizer.encode(title)),
+      this.tokenizer.eos,
+    );
+  }
+
+  /** Opens the model for inference. The caller disposes it. */
+  serve(options: ServeOptions = {}): Promise<ServedModel> {
+    return ServedModel.create(servedParts(this.contents), options);
+  }
+
+  /** Answers a prompt; see `ServedModel.generate`. */
+  generate(request: GenerateRequest): Generation {
+    const started = this.#open().then((served) => served.generate(request));
+    const of = <T>(pick: (generation: Generation) => Promise<T>): Promise<T> => {
+      const promise = started.then(pick);
+      promise.catch(() => undefined);
+      return promise;
+    };
+    return {
+      textStream: {
+        async *[Symbol.asyncIterator]() {
+          yield* (await started).textStream;
+        },
+      },
+      text: of(({ text }) => text),
+      tokenIds: of(({ tokenIds }) => tokenIds),
+      usage: of(({ usage }) => usage),
+      timings: of(({ timings }) => timings),
+    };
+  }
+
+  /** Ranks candidates by how probable their text is as the answer; see `ServedModel.rank`. */
+  async rank(request: RankCandidatesRequest): Promise<RankedCandidates> {
+    const { candidates, exclude = [], ...rest } = request;
+    const trie = this.#trieOf(candidates);
+    const placeOf = new Map(candidates.map(({ id }, i) => [id, i]));
+    const excluded = Array.from(exclude, (id) => placeOf.get(id)).filter((place) => place !== undefined);
+    const served = await this.#open();
+    const { items, scores, ...ranking } = await served.rank({ ...rest, trie, exclude: excluded } as RankRequest);
+    return { ...ranking, items: Array.from(items, (item, i) => ({ id: candidates[item].id, score: scores[i] })) };
+  }
+
+  readonly #tries = new WeakMap<readonly Candidate[], PrefixTrie>();
+
+  #trieOf(candidates: readonly Candidate[]): PrefixTrie {
+    let trie = this.#tries.get(candidates);
+    if (trie === undefined) {
+      trie = this.trie(candidates.map(({ text }) => text));
+      this.#tries.set(candidates, trie);
+    }
+    return trie;
+  }
+
+  /**
+   * Writes the model as a folder in Hugging Face layout, whole or not at all: `config.json`, tokenizer, `onnx/model.onnx`, `onnx/user.onnx`,
+   * `user_llm.json`. transformers.js opens it. `trainable: false` leaves the float32 weights out, which only training needs.
+   */
+  save(folder: string, { trainable = true }: { trainable?: boolean } = {}): Promise<void> {
+    return saveModel(folder, this.contents, { trainable });
+  }
+
+  #open(): Promise<ServedModel> {
+    this.#served ??= this.serve();
+    return this.#served;
+  }
+
+  /** Closes what `generate` and `rank` opened. */
+  async dispose(): Promise<void> {
+    const served = this.#served;
+    this.#served = undefined;
+    await (await served)?.dispose();
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.dispose();
+  }
+
+  #with(changes: Partial<ModelContents>): LanguageModel {
+    return new LanguageModel({ ...this.contents, ...changes });
+  }
+
+  /** For `AdaptableModel`: the model with trained parts. */
+  adapted(changes: Pick<ModelContents, 'weights' | 'user' | 'training'>): LanguageModel {
+    return this.#with(changes);
+  }
+}
+
+/** A language model beside the encoder whose users it reads: ready to be trained together. */
+export class AdaptableModel<E extends AnyEncoder> {
+  constructor(
+    readonly encoder: E,
+    /** The model as it is before adapting: with closed gates it answers like its base. */
+    readonly model: LanguageModel,
+  ) {}
+
+  /**
+   * Trains by a strategy, loss on the answers' tokens. Encode every user with the adapted encoder before the model is served: it reads
+   * no other's embeddings.
+   */
+  adapt(
+    examples: ExampleSource<HistoryOf<E>>,
+    options: AdaptOptions<HistoryOf<E>>,
+  ): Run<TrainingProgress, { model: LanguageModel; encoder: Adapted<E>; record: TrainingRecord }> {
+    const { model } = this;
+    const user = model.user;
+    if (user === undefined) throw new AdaptationError('model', 'internal: it reads no users');
+    return new Run(async (emit) => {
+      const encoder = this.encoder as unknown as TrainableEncoder<HistoryOf<E>>;
+      const joint = {
+        decoder: model,
+        user: { encoder, integration: user.integration, shape: user.shape, weights: user.weights },
+      };
+      const run = adaptJointModel(joint, examples, options);
+      for await (const progress of run) emit(progress);
+      const { decoder, integration, encoder: trained, record } = await run.result;
+      const adapted = encoder.withWeights(trained!);
+      return {
+        model: model.adapted({
+          weights: decoder.weights,
+          user: { ...user, encoder: adapted.manifest.hash, weights: integration! },
+          training: record,
+        }),
+        encoder: adapted as Adapted<E>,
+        record,
+      };
+    });
+  }
+}

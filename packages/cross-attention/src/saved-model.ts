@@ -1,0 +1,178 @@
+import { readFile, stat } from 'node:fs/promises';
+import path from 'node:path';
+import { decodeSafetensors, encodeSafetensors } from '@user-llm/onnx-autograd';
+import type { Weights } from '@user-llm/onnx-autograd';
+import { z } from 'zod';
+import { inferenceModel } from './decoder/inference-graph.js';
+import type { DecoderConfig } from './folder/decoder-config.js';
+import { readContextualFile, readContextualFolder, writeContextualFolder } from './folder/contextual-folder.js';
+import { readDecoderWeights } from './folder/hugging-face.js';
+import { ModelFolderError } from './folder/model-folder-error.js';
+import { integrationOf } from './integration/integration-of.js';
+import { userAddition, userModel } from './integration/integration.js';
+import type { Integration, UserShape } from './integration/integration.js';
+import type { ServedParts } from './serving/served-model.js';
+import { TextTokenizer } from './text/text-tokenizer.js';
+import type { TokenizerFiles } from './text/byte-level-bpe.js';
+
+/** How a language model reads users: by which integration, whose embeddings, with which weights. */
+export interface UserReading {
+  readonly integration: Integration;
+  readonly shape: UserShape;
+  /** Hash of the encoder whose embeddings it reads. */
+  readonly encoder: string;
+  readonly weights: Weights;
+}
+
+/** A language model as it is saved. */
+export interface ModelContents {
+  readonly config: DecoderConfig;
+  readonly weights: Weights;
+  readonly tokenizer: TextTokenizer;
+  readonly user?: UserReading;
+  /** What it was made from, for people. */
+  readonly base: string;
+  /** How it was trained: JSON. */
+  readonly training?: unknown;
+}
+
+const userWeightsFile = 'user_llm.safetensors';
+const weightsFile = 'model.safetensors';
+
+const manifestSchema = z.looseObject({
+  base: z.string(),
+  training: z.unknown().optional(),
+  adapter: z
+    .looseObject({
+      kind: z.string(),
+      settings: z.record(z.string(), z.number()),
+      userTokens: z.int().positive(),
+      userWidth: z.int().positive(),
+      encoder: z.string(),
+    })
+    .nullable(),
+});
+
+/** Both ONNX files of a model, in memory. */
+export function servedParts({ config, weights, tokenizer, user }: ModelContents): ServedParts {
+  if (user === undefined) return { config, tokenizer, model: inferenceModel(config, weights) };
+  const { integration, shape, encoder } = user;
+  const all = new Map([...weights, ...user.weights]);
+  return {
+    config,
+    tokenizer,
+    model: inferenceModel(config, all, userAddition(integration, config, shape)),
+    user: { integration, shape, encoder, model: userModel(integration, config, shape, user.weights) },
+  };
+}
+
+/** Writes a model as a folder that transformers.js opens, whole or not at all; with `trainable`, also the weights to train on from. */
+export async function saveModel(folder: string, contents: ModelContents, { trainable }: { trainable: boolean }): Promise<void> {
+  const { config, user } = contents;
+  const parts = servedParts(contents);
+  const count = user?.integration.placeholders(user.shape) ?? 0;
+  const extra: Record<string, Uint8Array> = {};
+  if (trainable) {
+    extra[weightsFile] = encodeSafetensors(contents.weights, { format: 'pt' });
+    if (user !== undefined) extra[userWeightsFile] = encodeSafetensors(user.weights);
+  }
+  await writeContextualFolder(folder, {
+    config,
+    tokenizer: withPlaceholderTokens(contents.tokenizer.files, config.vocabularySize, count),
+    model: parts.model,
+    ...(parts.user === undefined ? {} : { user: parts.user.model }),
+    manifest: {
+      base: contents.base,
+      adapter:
+        user === undefined
+          ? null
+          : {
+              kind: user.integration.kind,
+              settings: user.integration.settings,
+              ...user.shape,
+              encoder: user.encoder,
+              packedShape: user.integration.packedShape(config, user.shape),
+              ...(count === 0 ? {} : { placeholders: Array.from({ length: count }, (_, i) => placeholderToken(i)).join('') }),
+            },
+      ...(contents.training === undefined ? {} : { training: contents.training }),
+    },
+    extra,
+  });
+}
+
+/** Whether a folder was written by `saveModel`. */
+export const isSavedModel = async (folder: string): Promise<boolean> =>
+  (await stat(path.join(folder, 'user_llm.json')).catch(() => undefined)) !== undefined;
+
+/** Reads a saved model to train it on. */
+export async function readSavedModel(folder: string): Promise<ModelContents> {
+  const { config, manifest, files, tokenizer } = await readContextualFolder(folder);
+  const { base, training, reads } = parseManifest(folder, manifest);
+  if (!Object.hasOwn(files, weightsFile)) {
+    const message = `${folder} was saved without the weights to train on from (${weightsFile}). It can be served; save it with them to train it.`;
+    throw new ModelFolderError('no-weights', folder, message, { file: weightsFile });
+  }
+  const weights = await readDecoderWeights(folder, config);
+  const userBytes = reads && (await readContextualFile(folder, userWeightsFile));
+  return {
+    config,
+    weights,
+    tokenizer: TextTokenizer.fromFiles(withPlaceholderTokens(tokenizer.files, config.vocabularySize, 0), folder),
+    ...(reads === undefined || userBytes === undefined
+      ? {}
+      : { user: { ...reads, weights: decodeSafetensors(userBytes, userWeightsFile).tensors } }),
+    base,
+    training,
+  };
+}
+
+/** Reads a saved model to serve it. */
+export async function readServedParts(folder: string): Promise<ServedParts> {
+  const { config, manifest, tokenizer, model, user } = await readContextualFolder(folder);
+  const { reads } = parseManifest(folder, manifest);
+  const generation: unknown = JSON.parse(await readFile(path.join(folder, 'generation_config.json'), 'utf8'));
+  const parts = { config, tokenizer, model, generation: generation as Record<string, unknown> };
+  if (reads === undefined) return parts;
+  if (user === undefined) throw damaged(folder, 'names an adapter, but onnx/user.onnx is not recorded');
+  return { ...parts, user: { ...reads, model: user } };
+}
+
+function parseManifest(folder: string, manifest: unknown) {
+  const parsed = manifestSchema.safeParse(manifest);
+  if (!parsed.success) {
+    const [issue] = parsed.error.issues;
+    throw damaged(folder, `says nothing usable at ${issue.path.join('.') || 'its top'}: ${issue.message}`);
+  }
+  const { adapter, base, training } = parsed.data;
+  if (adapter === null) return { base, training };
+  const integration = integrationOf(adapter.kind, adapter.settings);
+  if (integration === undefined) throw damaged(folder, `names the adapter '${adapter.kind}', which this version does not know`);
+  const { userTokens, userWidth, encoder } = adapter;
+  return { base, training, reads: { integration, shape: { userTokens, userWidth }, encoder } };
+}
+
+const damaged = (folder: string, what: string) =>
+  new ModelFolderError('damaged', folder, `${path.join(folder, 'user_llm.json')} ${what}. Save the model again.`, {
+    file: 'user_llm.json',
+  });
+
+/** The token that stands for a user's i-th vector in a soft prompt. */
+const placeholderToken = (i: number) => `<|user_${i}|>`;
+
+/** A tokenizer's files with placeholder tokens from id `first` on, and without any others there. */
+function withPlaceholderTokens(files: TokenizerFiles, first: number, count: number): TokenizerFiles {
+  const json = files['tokenizer.json'];
+  const known = (Array.isArray(json.added_tokens) ? json.added_tokens : []) as { id: number }[];
+  const kept = known.filter(({ id }) => id < first);
+  if (count === 0 && kept.length === known.length) return files;
+  const added = Array.from({ length: count }, (_, i) => ({
+    id: first + i,
+    content: placeholderToken(i),
+    single_word: false,
+    lstrip: false,
+    rstrip: false,
+    normalized: false,
+    special: true,
+  }));
+  return { ...files, 'tokenizer.json': { ...json, added_tokens: [...kept, ...added] } };
+}
