@@ -120,7 +120,8 @@ export function decodeSafetensors(
         tensor: name,
       });
     }
-    tensors.set(name, toTensor(entry, bytes.slice(entry.begin, entry.end), options.asFloat32 ?? false));
+    // Not bytes.slice: that of a Buffer is a view into its pool.
+    tensors.set(name, toTensor(entry, Uint8Array.prototype.slice.call(bytes, entry.begin, entry.end), options.asFloat32 ?? false));
   }
   return { tensors, metadata: header.metadata };
 }
