@@ -38,8 +38,7 @@ async function readLayout(file: string, folder: string): Promise<Layout | undefi
   });
   if (!handle) return undefined;
   try {
-    const fileBytes = (await handle.stat()).size;
-    if (fileBytes === 0) return undefined;
+    if ((await handle.stat()).size === 0) return undefined;
     const meta = async (offset: number, name: string): Promise<Buffer> => {
       const bytes = Buffer.alloc(metaBytes);
       const { bytesRead } = await handle.read(bytes, 0, metaBytes, offset);
@@ -58,6 +57,8 @@ async function readLayout(file: string, folder: string): Promise<Layout | undefi
       throw new StoreDamagedError(folder, 'its two meta pages contradict each other');
     }
     const newest = second.readBigUInt64LE(at.transaction) > first.readBigUInt64LE(at.transaction) ? second : first;
+    // Looked at last: a writer in another process lengthens the file before it counts the pages.
+    const fileBytes = (await handle.stat()).size;
     const neededBytes = (Number(newest.readBigUInt64LE(at.lastPage)) + 1) * pageSize;
     const freeListWhole =
       fileBytes >= neededBytes || (await holdsTree(handle, newest.readBigUInt64LE(at.freeRoot), { pageSize, fileBytes }));
@@ -100,19 +101,22 @@ async function holdsTree(
   return true;
 }
 
-// Runs in the child: opens the store for reading and touches its trees' edges, or with 'full' every page of every record.
+// Runs in the child: opens the store as this process would (after a power cut LMDB then goes back to the last flushed
+// transaction) and touches its trees' edges, or with 'full' every page of every record.
 const probe = `
 const [lmdb, folder, extent] = process.argv.slice(1);
-const root = require(lmdb).open({ path: folder, noSubdir: false, readOnly: true, safeRestore: true, keyEncoding: 'binary', encoding: 'binary' });
+const root = require(lmdb).open({ path: folder, noSubdir: false, safeRestore: true, keyEncoding: 'binary', encoding: 'binary' });
 root.getStats();
 for (const name of ['records', 'tails']) {
-  const db = root.openDB({ name, keyEncoding: 'binary', encoding: 'binary' });
+  const db = root.openDB({ name, create: false, keyEncoding: 'binary', encoding: 'binary' });
   if (!db) continue;
   const ranges = extent === 'full' ? [{}] : [{ limit: 2 }, { limit: 2, reverse: true }];
   for (const range of ranges) for (const { value } of db.getRange(range)) for (let at = 0; at < value.length; at += 512) value[at];
 }
-process.stdout.write('readable');
-process.exit(0);
+root.close().then(() => {
+  process.stdout.write('readable');
+  process.exit(0);
+});
 `;
 
 function runProbe(folder: string, extent: 'quick' | 'full'): Promise<string | undefined> {
@@ -142,14 +146,14 @@ function runProbe(folder: string, extent: 'quick' | 'full'): Promise<string | un
  * @param extent `quick` reads the edges of the trees, in about 60 ms; `full` every record.
  */
 export async function checkFile(file: string, folder: string, extent: 'quick' | 'full'): Promise<void> {
+  if (!(await readLayout(file, folder))) return;
+  const reason = await runProbe(folder, extent);
+  if (reason !== undefined) throw new StoreDamagedError(folder, reason);
+  // Only now, as opening may have gone back to an earlier, shorter state.
   const layout = await readLayout(file, folder);
-  if (!layout) return;
+  if (!layout || layout.fileBytes >= layout.neededBytes) return;
   // A file may end before its last page where that page is free, so a short file is read whole rather than refused.
-  const short = layout.fileBytes < layout.neededBytes;
-  const reason = layout.freeListWhole ? await runProbe(folder, short ? 'full' : extent) : 'its list of free pages is cut off';
-  if (reason === undefined) return;
-  throw new StoreDamagedError(
-    folder,
-    short ? `the file has ${layout.fileBytes} bytes of ${layout.neededBytes}, and ${reason}` : reason,
-  );
+  const missing = layout.freeListWhole ? await runProbe(folder, 'full') : 'its list of free pages is cut off';
+  if (missing === undefined) return;
+  throw new StoreDamagedError(folder, `the file has ${layout.fileBytes} bytes of ${layout.neededBytes}, and ${missing}`);
 }

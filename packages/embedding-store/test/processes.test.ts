@@ -114,7 +114,7 @@ describe('several processes on one LMDB store', () => {
         }
         await store.close();
         say('closed');`,
-        { before: 'ulimit -f 1500;' },
+        { before: 'ulimit -f 1500; exec' },
       ),
     );
     expect({ code, lines }).toEqual({ code: 0, lines: ['StoreFullError', 'closed'] });

@@ -33,7 +33,7 @@ export function temporaryFolder(): string {
 const built = path.join(import.meta.dirname, '../dist/index.js');
 
 /** Starts `body` as a module of a process of its own, where `openStore`, `make` (a small embedding) and `say` (a line out) exist. */
-export function startProcess(body: string, { before = '' } = {}): ChildProcess {
+export function startProcess(body: string, { before = 'exec' } = {}): ChildProcess {
   if (!existsSync(built)) throw new Error('These tests start processes that run the built package: build it first (tsc -b).');
   const code = `
     import { writeSync } from 'node:fs';
@@ -42,7 +42,7 @@ export function startProcess(body: string, { before = '' } = {}): ChildProcess {
     const make = (user, sequence = 1, size = 32) => ({ user, encoder: ${JSON.stringify(encoder)}, tokenizer: ${JSON.stringify(tokenizer)}, sequence,
       watermark: { time: 1, count: 1 }, dtype: 'float32', shape: [1, size], data: new Float32Array(size).fill(sequence) });
     ${body}`;
-  const command = `${before} exec "$0" --input-type=module -e "$1"`;
+  const command = `${before} "$0" --input-type=module -e "$1"`;
   return spawn('bash', ['-c', command, process.execPath, code], { stdio: ['ignore', 'pipe', 'pipe'] });
 }
 
