@@ -2,6 +2,8 @@ import { bind, namesOf, termsOf, type Bindings, type Dim } from './dim.js';
 import { AutogradError } from './errors.js';
 import type { AttributeValue, Node } from './graph-builder.js';
 import { elementCount, type DType, type HostTensor, type TypedArray } from './host-tensor.js';
+import { macroDomain, type Macro } from './macro.js';
+import { linearCrossEntropyMacro } from './ops/fused-cross-entropy.js';
 import { MessageWriter } from './protobuf.js';
 import type { Tensor } from './tensor.js';
 
@@ -50,6 +52,8 @@ const forwardInputs = (node: Node): readonly (Tensor | null)[] => (node.operatio
 export function toOnnx(options: OnnxOptions): OnnxModel {
   return new Emitter(options).emit();
 }
+
+const macros: Readonly<Record<string, Macro>> = { LinearCrossEntropy: linearCrossEntropyMacro };
 
 /** Operations whose outputs after the first may be left out. */
 const optionalOutputs = new Set(['LayerNormalization', 'SimplifiedLayerNormalization', 'SkipLayerNormalization', 'SkipSimplifiedLayerNormalization']);
@@ -133,6 +137,7 @@ class Emitter {
       const [output] = node.outputs;
       this.initializers.push({ name: outputs[0], dtype: output.dtype, shape: output.shape as number[], bytes: bytesOf(node.payload.data) });
     } else if (node.payload?.kind === 'dims') this.dims(node.payload.dims, outputs[0]);
+    else if (node.domain === macroDomain) this.macro(node, outputs);
     else
       this.write(
         node.operation,
@@ -142,6 +147,26 @@ class Emitter {
         node.attributes,
         node.domain,
       );
+  }
+
+  private macro(node: Node, outputs: string[]): void {
+    const { bindings } = this;
+    macros[node.operation].emit({
+      node,
+      inputs: node.inputs.map((input) => this.nameOf(input!)),
+      outputs,
+      read: node.outputs.map((output) => this.read.has(output)),
+      bindings,
+      write: (operation, inputs, output, attributes) => {
+        this.write(operation, [...inputs], [output], output, attributes);
+        return output;
+      },
+      int64: (name, values) => this.int64(name, values),
+      bool: (name, value) => {
+        this.initializers.push({ name, dtype: 'bool', shape: [], bytes: Uint8Array.of(Number(value)) });
+        return name;
+      },
+    });
   }
 
   /** Statistics that only the gradient reads are left out of a graph without it: the kernels then skip them. */
@@ -294,12 +319,18 @@ function writeAttribute(writer: MessageWriter, name: string, value: AttributeVal
 export function matrixFlops(outputs: Iterable<Tensor>, bindings: Bindings): number {
   let total = 0;
   for (const node of reachable(outputs).nodes) {
-    if (!['MatMul', 'Gemm', 'FusedMatMul', 'MatMulNBits'].includes(node.operation)) continue;
-    const [a] = node.inputs;
-    const inner = node.attributes.transA === 1 ? a!.shape.at(-2)! : a!.shape.at(-1)!;
-    const size = [...node.outputs[0].shape, inner].map((dim) => bind(dim, bindings));
-    if (size.some((dim) => typeof dim !== 'number')) throw new AutogradError(`${node.name}: give a size for every named axis; [${size}] is left`);
-    total += 2 * elementCount(size as number[]);
+    const [a, b] = node.inputs;
+    let size: Dim[];
+    let products = 1;
+    if (node.domain === macroDomain) {
+      ({ products } = macros[node.operation]);
+      size = [...a!.shape, b!.shape[0]];
+    } else if (['MatMul', 'Gemm', 'FusedMatMul', 'MatMulNBits'].includes(node.operation)) {
+      size = [...node.outputs[0].shape, node.attributes.transA === 1 ? a!.shape.at(-2)! : a!.shape.at(-1)!];
+    } else continue;
+    const bound = size.map((dim) => bind(dim, bindings));
+    if (bound.some((dim) => typeof dim !== 'number')) throw new AutogradError(`${node.name}: give a size for every named axis; [${bound}] is left`);
+    total += 2 * products * elementCount(bound as number[]);
   }
   return total;
 }

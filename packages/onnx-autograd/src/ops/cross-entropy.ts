@@ -1,6 +1,7 @@
 import { sizeOf } from '../dim.js';
 import { ShapeError } from '../errors.js';
 import type { Tensor } from '../tensor.js';
+import { fusedCrossEntropy, fuses } from './fused-cross-entropy.js';
 import { scatterAddRows } from './indexing.js';
 import { matmul } from './matmul.js';
 
@@ -24,8 +25,8 @@ export function linearCrossEntropy(x: Tensor, table: Tensor, targets: Tensor, bi
   const product = matmul(x, table, { transposeB: true });
   const logits = bias ? product.add(bias) : product;
   const probabilities = logits.softmax();
-  const losses = pick(probabilities, targets).maximum(smallest).log().neg();
-  return x.graph.custom(bias ? [x, table, bias] : [x, table], [losses], (_, [g], [needX, needTable, needBias]) => {
+  const perRow = pick(probabilities, targets).maximum(smallest).log().neg();
+  const [losses] = x.graph.custom(bias ? [x, table, bias] : [x, table], [perRow], (_, [g], [needX, needTable, needBias]) => {
     // d loss_i / d logits_i = g_i (p_i - onehot_i); the one-hot part is a gather (for x) and a scatter (for the table).
     const weight = g!.reshape([rows, 1]);
     const gradX = needX ? matmul(probabilities, table).sub(table.gather(targets)).mul(weight) : null;
@@ -35,8 +36,13 @@ export function linearCrossEntropy(x: Tensor, table: Tensor, targets: Tensor, bi
       : null;
     const gradBias = needBias && bias ? scatterAddRows(matmul(weight, probabilities, { transposeA: true }).reshape(bias.shape), targets, g!.neg()) : null;
     return [gradX, gradTable, gradBias];
-  })[0];
+  });
+  if (!bias) sources.set(losses, { x, table, targets });
+  return losses;
 }
+
+/** What a vector of losses came from, so that their mean can be computed with its gradients in one go. */
+const sources = new WeakMap<Tensor, { x: Tensor; table: Tensor; targets: Tensor }>();
 
 const addTo = (accumulated: Tensor | null, value: Tensor): Tensor => (accumulated ? accumulated.add(value) : value);
 
@@ -72,5 +78,28 @@ export function crossEntropy(logits: Tensor, targets: Tensor): Tensor {
 /** Mean of values [N] under weights [N] (0 leaves a row out); 0 when every weight is 0. */
 export function weightedMean(values: Tensor, weights: Tensor): Tensor {
   if (sizeOf(values.shape) !== sizeOf(weights.shape)) throw new ShapeError('weightedMean', [values, weights], 'one weight per value');
-  return values.mul(weights.reshape(values.shape)).sum().div(weights.sum().maximum(1e-12));
+  const total = weights.sum().maximum(1e-12);
+  const each = weights.reshape(values.shape);
+  const source = sources.get(values);
+  if (!source || !fuses(values.graph)) return values.mul(each).sum().div(total);
+
+  // The gradient of every loss is its weight, known before the losses: nothing of size [N, V] has to wait for the backward pass.
+  const { x, table, targets } = source;
+  const share = each.div(total);
+  const column = share.reshape([x.shape[0], 1]);
+  const weighted = x.mul(column);
+  const { picked, expected, transposed } = fusedCrossEntropy(x, table, targets, weighted);
+  const losses = picked.reshape(values.shape).maximum(smallest).log().neg();
+  const mean = losses.mul(share).sum();
+  return x.graph.custom([x, table, weights], [mean], (_, [g], [needX, needTable, needWeights]) => {
+    const upstream = (gradient: Tensor): Tensor => (isOne(g!) ? gradient : gradient.mul(g!));
+    return [
+      needX ? upstream(expected.sub(table.gather(targets)).mul(column)) : null,
+      needTable ? { into: (accumulated) => scatterAddRows(addTo(accumulated, upstream(transposed)), targets, upstream(weighted).neg()) } : null,
+      needWeights ? upstream(losses.sub(mean).div(total).reshape(weights.shape)) : null,
+    ];
+  })[0];
 }
+
+/** The gradient of the loss with respect to itself. */
+const isOne = (tensor: Tensor): boolean => tensor.producer?.payload?.kind === 'constant' && tensor.rank === 0 && tensor.producer.payload.data[0] === 1;
