@@ -13,7 +13,17 @@ import { Random } from './random.js';
 import { writeSafetensors } from './safetensors.js';
 import { constantRate, type Schedule } from './schedules.js';
 import { bindFeeds, bucketKey, fromOrt, openSession, toOrt, type Feeds, type SessionOptions } from './session.js';
-import { accumulatedName, averageInput, learningRateInput, nextName, slotName, stepInput, gradientNorm, trainingGraph, type TrainingGraph } from './training-graph.js';
+import {
+  accumulatedName,
+  averageInput,
+  learningRateInput,
+  nextName,
+  slotName,
+  stepInput,
+  gradientNorm,
+  trainingGraph,
+  type TrainingGraph,
+} from './training-graph.js';
 
 export interface TrainerOptions<O extends Outputs> extends SessionOptions {
   /** The scalar output to minimize. */
@@ -30,6 +40,11 @@ export interface TrainerOptions<O extends Outputs> extends SessionOptions {
   readonly clipNorm?: number;
   /** Further scalar outputs to report at every step. */
   readonly metrics?: readonly (keyof O & string)[];
+  /**
+   * `fixed` (the default) compiles a graph for every set of sizes that is fed: fastest where sizes are few. `dynamic` compiles one for
+   * all sizes: for batches whose sizes vary, where compiling and the memory of many graphs would cost more than it saves.
+   */
+  readonly shapes?: 'fixed' | 'dynamic';
   /** Where and how often to write checkpoints; also written when a run is aborted. */
   readonly checkpoint?: { readonly file: string; readonly everySteps?: number };
 }
@@ -46,7 +61,8 @@ export interface StepResult {
 export type StepFeeds = Feeds | readonly Feeds[];
 
 /** Batches in order, or a function from the step (counted from 1) to its batch, which a resumed run can enter anywhere. */
-export type BatchSource = Iterable<StepFeeds> | AsyncIterable<StepFeeds> | ((step: number) => StepFeeds | Promise<StepFeeds> | null);
+export type BatchSource =
+  Iterable<StepFeeds> | AsyncIterable<StepFeeds> | ((step: number) => StepFeeds | Promise<StepFeeds> | null);
 
 /**
  * Trains a model: forward, backward and optimizer are one onnxruntime graph, run once per step. Weights live in two
@@ -97,10 +113,19 @@ export class Trainer<O extends Outputs = Outputs> {
     );
     const learning = new Set(training.trainable.map(({ name }) => name));
     const frozen = new Map<string, ort.Tensor>();
-    for (const { name } of parameters) if (!learning.has(name)) frozen.set(name, toOrt(asFloat32((given.get(name) ?? fresh.get(name))!)));
+    for (const { name } of parameters)
+      if (!learning.has(name)) frozen.set(name, toOrt(asFloat32((given.get(name) ?? fresh.get(name))!)));
     const { leaves } = reachable(Object.values(training.accumulate));
     const dataInputs = modelInputs.filter(({ tensor, noise }) => !noise && leaves.has(tensor));
-    const trainer = new Trainer(definition, options, built, training, dataInputs, new Set(modelInputs.map(({ name }) => name)), frozen);
+    const trainer = new Trainer(
+      definition,
+      options,
+      built,
+      training,
+      dataInputs,
+      new Set(modelInputs.map(({ name }) => name)),
+      frozen,
+    );
     for (const { name, shape } of training.trainable) {
       const first = given.get(name) ?? fresh.get(name)!;
       trainer.allocate(name, shape, toFloat32(first).slice());
@@ -146,30 +171,49 @@ export class Trainer<O extends Outputs = Outputs> {
     const learningRate = this.options.optimizer.learningRate * (this.options.schedule ?? constantRate())(step);
     const scalars = { [learningRateInput]: scalar(learningRate), [stepInput]: scalar(step) };
     const batches = Array.isArray(feeds) ? (feeds as readonly Feeds[]) : [feeds as Feeds];
-    const results = batches.length === 1 ? await this.wholeStep(batches[0], step, scalars) : await this.accumulatedStep(batches, step, scalars);
-    for (const [name, value] of Object.entries(results)) if ((name === 'loss' || name === gradientNorm) && !Number.isFinite(value)) throw new NonFiniteLossError(step, value, name);
+    const results =
+      batches.length === 1 ? await this.wholeStep(batches[0], step, scalars) : await this.accumulatedStep(batches, step, scalars);
+    for (const [name, value] of Object.entries(results))
+      if ((name === 'loss' || name === gradientNorm) && !Number.isFinite(value)) throw new NonFiniteLossError(step, value, name);
     [this.current, this.spare] = [this.spare, this.current];
     this.completed = step;
     const { loss, ...metrics } = results;
     return { step, loss, learningRate, metrics };
   }
 
-  private async wholeStep(feeds: Feeds, step: number, scalars: Record<string, ort.Tensor>): Promise<Record<string, number> & { loss: number }> {
+  private async wholeStep(
+    feeds: Feeds,
+    step: number,
+    scalars: Record<string, ort.Tensor>,
+  ): Promise<Record<string, number> & { loss: number }> {
     const fetches = this.nextFetches();
     for (const name of this.scalarOutputs(this.training.step)) fetches[name] = null;
     return this.runGraph('step', this.training.step, feeds, { step, part: 0 }, scalars, fetches);
   }
 
-  private async accumulatedStep(batches: readonly Feeds[], step: number, scalars: Record<string, ort.Tensor>): Promise<Record<string, number> & { loss: number }> {
+  private async accumulatedStep(
+    batches: readonly Feeds[],
+    step: number,
+    scalars: Record<string, ort.Tensor>,
+  ): Promise<Record<string, number> & { loss: number }> {
     this.accumulators ??= [this.accumulatorSet(), this.accumulatorSet()];
     for (const tensor of this.accumulators[0].values()) (tensor.data as Float32Array).fill(0);
     const totals: Record<string, number> & { loss: number } = { loss: 0 };
     for (const [part, feeds] of batches.entries()) {
       const pair: AccumulatorPair = this.accumulators;
       const [from, into] = pair;
-      const fetches: Record<string, ort.Tensor | null> = Object.fromEntries([...into].map(([name, tensor]) => [nextName(name), tensor]));
+      const fetches: Record<string, ort.Tensor | null> = Object.fromEntries(
+        [...into].map(([name, tensor]) => [nextName(name), tensor]),
+      );
       for (const name of this.scalarOutputs(this.training.accumulate)) fetches[name] = null;
-      const values = await this.runGraph('accumulate', this.training.accumulate, feeds, { step, part }, Object.fromEntries(from), fetches);
+      const values = await this.runGraph(
+        'accumulate',
+        this.training.accumulate,
+        feeds,
+        { step, part },
+        Object.fromEntries(from),
+        fetches,
+      );
       for (const [name, value] of Object.entries(values)) totals[name] = (totals[name] ?? 0) + value / batches.length;
       this.accumulators = [into, from];
     }
@@ -182,7 +226,10 @@ export class Trainer<O extends Outputs = Outputs> {
 
   private accumulatorSet(): Map<string, ort.Tensor> {
     return new Map(
-      this.training.trainable.map(({ name, shape }) => [accumulatedName(name), new ort.Tensor('float32', new Float32Array(elementCount(shape)), shape as number[])]),
+      this.training.trainable.map(({ name, shape }) => [
+        accumulatedName(name),
+        new ort.Tensor('float32', new Float32Array(elementCount(shape)), shape as number[]),
+      ]),
     );
   }
 
@@ -209,9 +256,15 @@ export class Trainer<O extends Outputs = Outputs> {
     for (const name of inputs) {
       const info = this.built.builder.inputs.get(name);
       tensors[name] =
-        extra[name] ?? this.current.get(name) ?? this.frozen.get(name) ?? (info?.noise ? this.mask(info, bindings, at) : toOrt(feeds[name]));
+        extra[name] ??
+        this.current.get(name) ??
+        this.frozen.get(name) ??
+        (info?.noise ? this.mask(info, bindings, at) : toOrt(feeds[name]));
     }
-    const results = await session.run(tensors, fetches as ort.InferenceSession.NullableOnnxValueMapType & Record<string, ort.Tensor>);
+    const results = await session.run(
+      tensors,
+      fetches as ort.InferenceSession.NullableOnnxValueMapType & Record<string, ort.Tensor>,
+    );
     const values: Record<string, number> & { loss: number } = { loss: 0 };
     for (const name of this.scalarOutputs(outputs)) values[name] = Number((results[name].data as Float32Array)[0]);
     return values;
@@ -229,11 +282,16 @@ export class Trainer<O extends Outputs = Outputs> {
     return mask;
   }
 
-  private async session(kind: string, outputs: Outputs, bindings: Bindings): Promise<{ session: ort.InferenceSession; inputs: readonly string[] }> {
-    const key = `${kind}|${bucketKey(bindings)}`;
+  private async session(
+    kind: string,
+    outputs: Outputs,
+    bindings: Bindings,
+  ): Promise<{ session: ort.InferenceSession; inputs: readonly string[] }> {
+    const fixed = this.options.shapes === 'dynamic' ? {} : bindings;
+    const key = `${kind}|${bucketKey(fixed)}`;
     let opened = this.sessions.get(key);
     if (!opened) {
-      const model = toOnnx({ outputs, bindings });
+      const model = toOnnx({ outputs, bindings: fixed });
       opened = { session: await openSession(model.bytes, this.options), inputs: model.inputs };
       this.sessions.set(key, opened);
     }
@@ -244,7 +302,10 @@ export class Trainer<O extends Outputs = Outputs> {
    * Trains over batches until they end, `steps` are done in all, or the signal aborts (which writes the checkpoint and
    * throws the signal's reason).
    */
-  async *run(source: BatchSource, options: { signal?: AbortSignal; steps?: number } = {}): AsyncGenerator<StepResult, void, undefined> {
+  async *run(
+    source: BatchSource,
+    options: { signal?: AbortSignal; steps?: number } = {},
+  ): AsyncGenerator<StepResult, void, undefined> {
     const checkpoint = this.options.checkpoint;
     const limit = options.steps ?? Infinity;
     const batches = batchReader(source);
@@ -287,7 +348,9 @@ export class Trainer<O extends Outputs = Outputs> {
       feeds,
       new Set(builder.inputs.keys()),
     );
-    const tensors = Object.fromEntries(used.map((name) => [name, this.current.get(name) ?? this.frozen.get(name) ?? toOrt(feeds[name])]));
+    const tensors = Object.fromEntries(
+      used.map((name) => [name, this.current.get(name) ?? this.frozen.get(name) ?? toOrt(feeds[name])]),
+    );
     const results = await opened.session.run(tensors);
     return Object.fromEntries(Object.entries(results).map(([name, tensor]) => [name, fromOrt(tensor)]));
   }
