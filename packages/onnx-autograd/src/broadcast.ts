@@ -3,7 +3,12 @@ import { ShapeError, type Operand } from './errors.js';
 import type { Tensor } from './tensor.js';
 
 /** The shape that two shapes broadcast to (NumPy's rule; a named axis equals itself alone). `operands` are what an error names. */
-export function broadcastShapes(operation: string, a: readonly Dim[], b: readonly Dim[], operands: readonly Operand[] = [a, b]): Dim[] {
+export function broadcastShapes(
+  operation: string,
+  a: readonly Dim[],
+  b: readonly Dim[],
+  operands: readonly Operand[] = [a, b],
+): Dim[] {
   const rank = Math.max(a.length, b.length);
   return Array.from({ length: rank }, (_, i) => {
     const left = a[i - rank + a.length] ?? 1;

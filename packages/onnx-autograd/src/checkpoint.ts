@@ -30,21 +30,39 @@ export function hashTensors(tensors: Iterable<readonly [string, HostTensor]>): s
 
 /** Writes a checkpoint atomically: a crash leaves the one before. */
 export async function saveCheckpoint(file: string, state: TrainingState): Promise<void> {
-  await writeSafetensors(file, new Map(state.tensors), { format, step: String(state.step), seed: String(state.seed), optimizer: state.optimizer, frozen: state.frozen });
+  await writeSafetensors(file, new Map(state.tensors), {
+    format,
+    step: String(state.step),
+    seed: String(state.seed),
+    optimizer: state.optimizer,
+    frozen: state.frozen,
+  });
 }
 
 /** Reads a checkpoint and refuses one of another model, optimizer or seed. */
 export async function loadCheckpoint(file: string, expected: TrainingState): Promise<TrainingState> {
   const { tensors, metadata } = await readSafetensors(file);
-  if (metadata?.format !== format) throw new CheckpointError(file, 'is no training checkpoint; give the file that a trainer wrote');
-  if (metadata.optimizer !== expected.optimizer) throw new CheckpointError(file, `was made by ${metadata.optimizer}, and this run uses ${expected.optimizer}; use the same settings or start anew`);
-  if (metadata.seed !== String(expected.seed)) throw new CheckpointError(file, `was made with seed ${metadata.seed}, and this run has ${expected.seed}`);
+  if (metadata?.format !== format)
+    throw new CheckpointError(file, 'is no training checkpoint; give the file that a trainer wrote');
+  if (metadata.optimizer !== expected.optimizer)
+    throw new CheckpointError(
+      file,
+      `was made by ${metadata.optimizer}, and this run uses ${expected.optimizer}; use the same settings or start anew`,
+    );
+  if (metadata.seed !== String(expected.seed))
+    throw new CheckpointError(file, `was made with seed ${metadata.seed}, and this run has ${expected.seed}`);
   for (const [name, { shape }] of expected.tensors) {
     const found = tensors.get(name);
     if (!found) throw new CheckpointError(file, `has no '${name}'; it belongs to another model`);
-    if (found.shape.join() !== shape.join()) throw new CheckpointError(file, `'${name}' is [${found.shape.join(', ')}], and this model has [${shape.join(', ')}]`);
+    if (found.shape.join() !== shape.join())
+      throw new CheckpointError(file, `'${name}' is [${found.shape.join(', ')}], and this model has [${shape.join(', ')}]`);
   }
-  if (tensors.size !== expected.tensors.size) throw new CheckpointError(file, `has ${tensors.size} tensors, and this model has ${expected.tensors.size}; it belongs to another model`);
-  if (metadata.frozen !== expected.frozen) throw new CheckpointError(file, 'was made with other frozen weights; start from the same ones');
+  if (tensors.size !== expected.tensors.size)
+    throw new CheckpointError(
+      file,
+      `has ${tensors.size} tensors, and this model has ${expected.tensors.size}; it belongs to another model`,
+    );
+  if (metadata.frozen !== expected.frozen)
+    throw new CheckpointError(file, 'was made with other frozen weights; start from the same ones');
   return { ...expected, step: Number(metadata.step), tensors };
 }

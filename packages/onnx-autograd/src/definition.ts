@@ -47,7 +47,8 @@ export class GraphDefinition<O extends Outputs = Outputs> {
       scope: builder.scope.bind(builder),
       training,
     });
-    if (Object.keys(outputs).length === 0) throw new AutogradError('the model function returned no outputs; return an object of named tensors');
+    if (Object.keys(outputs).length === 0)
+      throw new AutogradError('the model function returned no outputs; return an object of named tensors');
     return { builder, outputs };
   }
 

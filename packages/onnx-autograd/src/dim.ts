@@ -28,7 +28,8 @@ function parse(dim: Dim): Polynomial {
       if (negative) coefficient = -coefficient;
       if (/^\d+$/.test(body)) coefficient *= Number(body);
       else if (/^[A-Za-z_]\w*$/.test(body)) names.push(body);
-      else throw new AutogradError(`'${dim}' is not an axis: use a number, a name, or a sum of products such as '2*batch*events'`);
+      else
+        throw new AutogradError(`'${dim}' is not an axis: use a number, a name, or a sum of products such as '2*batch*events'`);
     }
     const key = names.sort().join('*');
     result.set(key, (result.get(key) ?? 0) + coefficient);
@@ -44,7 +45,9 @@ function format(polynomial: Polynomial): Dim {
   if (terms.length === 1 && terms[0][0] === '') return terms[0][1];
   terms.sort(([a], [b]) => (a === '' ? 1 : b === '' ? -1 : a < b ? -1 : 1));
   return terms
-    .map(([key, coefficient]) => (key === '' ? `${coefficient}` : coefficient === 1 ? key : coefficient === -1 ? `-${key}` : `${coefficient}*${key}`))
+    .map(([key, coefficient]) =>
+      key === '' ? `${coefficient}` : coefficient === 1 ? key : coefficient === -1 ? `-${key}` : `${coefficient}*${key}`,
+    )
     .join('+')
     .replaceAll('+-', '-');
 }
@@ -100,7 +103,8 @@ export const termsOf = (dim: Dim): { coefficient: number; names: string[] }[] =>
   [...parse(dim)].map(([key, coefficient]) => ({ coefficient, names: key.split('*').filter(Boolean) }));
 
 /** The names that an axis is made of. */
-export const namesOf = (dim: Dim): string[] => (typeof dim === 'number' ? [] : [...new Set(termsOf(dim).flatMap((term) => term.names))]);
+export const namesOf = (dim: Dim): string[] =>
+  typeof dim === 'number' ? [] : [...new Set(termsOf(dim).flatMap((term) => term.names))];
 
 /** The axis with known names replaced by their sizes; a number when all are known. */
 export function bind(dim: Dim, bindings: Bindings): Dim {
@@ -116,4 +120,5 @@ export function bind(dim: Dim, bindings: Bindings): Dim {
 
 export const formatShape = (shape: readonly Dim[]): string => `[${shape.join(', ')}]`;
 
-export const sameShape = (a: readonly Dim[], b: readonly Dim[]): boolean => a.length === b.length && a.every((dim, i) => dim === b[i]);
+export const sameShape = (a: readonly Dim[], b: readonly Dim[]): boolean =>
+  a.length === b.length && a.every((dim, i) => dim === b[i]);

@@ -39,7 +39,9 @@ export class ShapeError extends AutogradError {
     operands: readonly Operand[],
     readonly reason: string,
   ) {
-    super(`${operation} of ${operands.map((operand) => (isShape(operand) ? formatShape(operand) : `${operand.label} ${formatShape(operand.shape)}`)).join(' and ')}: ${reason}`);
+    super(
+      `${operation} of ${operands.map((operand) => (isShape(operand) ? formatShape(operand) : `${operand.label} ${formatShape(operand.shape)}`)).join(' and ')}: ${reason}`,
+    );
     this.shapes = operands.map((operand) => (isShape(operand) ? operand : operand.shape));
     this.nodes = operands.flatMap((operand) => (isShape(operand) ? [] : [operand.label]));
   }
@@ -76,7 +78,9 @@ export class NotDifferentiableError extends AutogradError {
     /** The setting of the operation that its gradient does not cover. */
     readonly setting?: string,
   ) {
-    super(`${node}: ${operation}${setting ? ` with ${setting}` : ''} has no gradient; take it off the path to the loss, or cut it with stopGradient()`);
+    super(
+      `${node}: ${operation}${setting ? ` with ${setting}` : ''} has no gradient; take it off the path to the loss, or cut it with stopGradient()`,
+    );
   }
 }
 
@@ -89,7 +93,9 @@ export class NonFiniteLossError extends AutogradError {
     /** `loss`, or the norm of the gradients where they are clipped. */
     readonly quantity = 'loss',
   ) {
-    super(`the ${quantity} is ${loss} at step ${step}; the weights are as they were before it; lower the learning rate, clip the gradients, or look for an empty target in the batch`);
+    super(
+      `the ${quantity} is ${loss} at step ${step}; the weights are as they were before it; lower the learning rate, clip the gradients, or look for an empty target in the batch`,
+    );
   }
 }
 

@@ -29,12 +29,16 @@ export const differentiableOperations: readonly string[] = Object.keys(rules);
  * @param loss a scalar, or any shape when `upstream` (of the same shape) is given.
  */
 export function gradients(loss: Tensor, wrt: readonly Tensor[], upstream?: Tensor): Tensor[] {
-  if (!upstream && loss.rank !== 0) throw new ShapeError('gradients', [loss], 'a loss is a scalar; take its sum or mean, or give the upstream gradient');
-  if (upstream && !sameShape(upstream.shape, loss.shape)) throw new ShapeError('gradients', [loss, upstream], 'the upstream gradient has the shape of the value');
+  if (!upstream && loss.rank !== 0)
+    throw new ShapeError('gradients', [loss], 'a loss is a scalar; take its sum or mean, or give the upstream gradient');
+  if (upstream && !sameShape(upstream.shape, loss.shape))
+    throw new ShapeError('gradients', [loss, upstream], 'the upstream gradient has the shape of the value');
 
   const order = topological(loss);
   const reached = new Set<Tensor>(wrt);
-  for (const node of order) if (differentiableInputs(node).some((input) => input !== null && reached.has(input))) for (const output of node.outputs) reached.add(output);
+  for (const node of order)
+    if (differentiableInputs(node).some((input) => input !== null && reached.has(input)))
+      for (const output of node.outputs) reached.add(output);
 
   const pending = new Map<Tensor, Gradient[]>([[loss, [upstream ?? loss.graph.constant(1)]]]);
   const settled = new Map<Tensor, Tensor>();
@@ -44,7 +48,10 @@ export function gradients(loss: Tensor, wrt: readonly Tensor[], upstream?: Tenso
     const parts = pending.get(tensor);
     if (!parts) return null;
     const sum = accumulate(parts);
-    if (!sameShape(sum.shape, tensor.shape)) throw new AutogradError(`internal: the gradient of ${tensor.producer?.name ?? tensor.name} [${tensor.shape}] came out as [${sum.shape}]`);
+    if (!sameShape(sum.shape, tensor.shape))
+      throw new AutogradError(
+        `internal: the gradient of ${tensor.producer?.name ?? tensor.name} [${tensor.shape}] came out as [${sum.shape}]`,
+      );
     settled.set(tensor, sum);
     return sum;
   };
@@ -76,14 +83,27 @@ const covered: Readonly<Record<string, (node: Node) => Readonly<Record<string, b
   Gather: ({ attributes }) => ({ 'an axis other than 0': (attributes.axis ?? 0) === 0 }),
   GatherElements: lastAxis,
   ScatterND: ({ attributes }) => ({ 'a reduction other than add': attributes.reduction === 'add' }),
-  QuickGelu: ({ attributes: { alpha } }) => ({ 'an alpha other than 1': typeof alpha === 'object' && 'float' in alpha && alpha.float === 1 }),
-  Gemm: ({ attributes: { beta } }) => ({ 'a beta other than 1': beta === undefined || (typeof beta === 'object' && 'float' in beta && beta.float === 1) }),
+  QuickGelu: ({ attributes: { alpha } }) => ({
+    'an alpha other than 1': typeof alpha === 'object' && 'float' in alpha && alpha.float === 1,
+  }),
+  Gemm: ({ attributes: { beta } }) => ({
+    'a beta other than 1': beta === undefined || (typeof beta === 'object' && 'float' in beta && beta.float === 1),
+  }),
   MatMul: vectors,
-  FusedMatMul: (node) => ({ ...vectors(node), 'swapped batch axes': !node.attributes.transBatchA && !node.attributes.transBatchB }),
-  Pad: ({ inputs, attributes }) => ({ 'a mode other than constant': (attributes.mode ?? 'constant') === 'constant', 'computed pads': inputs[1]?.producer?.payload?.kind === 'dims' }),
+  FusedMatMul: (node) => ({
+    ...vectors(node),
+    'swapped batch axes': !node.attributes.transBatchA && !node.attributes.transBatchB,
+  }),
+  Pad: ({ inputs, attributes }) => ({
+    'a mode other than constant': (attributes.mode ?? 'constant') === 'constant',
+    'computed pads': inputs[1]?.producer?.payload?.kind === 'dims',
+  }),
   Slice: ({ inputs }) => ({
     'steps, computed bounds or several axes':
-      inputs.length === 4 && inputs[1]?.producer?.payload?.kind === 'dims' && inputs[1].shape[0] === 1 && inputs[3]?.producer?.payload?.kind === 'constant',
+      inputs.length === 4 &&
+      inputs[1]?.producer?.payload?.kind === 'dims' &&
+      inputs[1].shape[0] === 1 &&
+      inputs[3]?.producer?.payload?.kind === 'constant',
   }),
   ReduceSum: constantAxes,
   ReduceMax: constantAxes,
@@ -102,7 +122,8 @@ function constantAxes({ inputs: [, axes] }: Node): Record<string, boolean> {
 }
 
 function checkSettings(node: Node): void {
-  for (const [setting, fine] of Object.entries(covered[node.operation]?.(node) ?? {})) if (!fine) throw new NotDifferentiableError(node.operation, node.name, setting);
+  for (const [setting, fine] of Object.entries(covered[node.operation]?.(node) ?? {}))
+    if (!fine) throw new NotDifferentiableError(node.operation, node.name, setting);
 }
 
 const isFloat = (tensor: Tensor): boolean => tensor.dtype === 'float32' || tensor.dtype === 'float16';

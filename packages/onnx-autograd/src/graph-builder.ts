@@ -5,14 +5,19 @@ import type { Initializer } from './initializers.js';
 import { Tensor } from './tensor.js';
 
 /** ONNX attributes. Plain numbers are written as integers; wrap a float with `float(x)`. */
-export type AttributeValue = number | string | readonly number[] | { readonly float: number } | { readonly floats: readonly number[] };
+export type AttributeValue =
+  number | string | readonly number[] | { readonly float: number } | { readonly floats: readonly number[] };
 export type Attributes = Readonly<Record<string, AttributeValue>>;
 
 /** Marks an attribute as a float32, where a bare number means an integer. */
 export const float = (value: number): { readonly float: number } => ({ float: value });
 
 /** The gradient rule of a node: upstream gradients (one per output, null where none arrives) to gradients of its inputs. */
-export type GradientRule = (node: Node, upstream: readonly (Tensor | null)[], needed: readonly boolean[]) => readonly (Gradient | null)[];
+export type GradientRule = (
+  node: Node,
+  upstream: readonly (Tensor | null)[],
+  needed: readonly boolean[],
+) => readonly (Gradient | null)[];
 
 /** A contribution to a gradient; `into` adds itself to what is there already, without first becoming a dense tensor. */
 export type Gradient = Tensor | { into(accumulated: Tensor | null): Tensor };
@@ -84,7 +89,11 @@ export class GraphBuilder {
   ) {}
 
   static create(options: { training?: boolean } = {}): GraphBuilder {
-    return new GraphBuilder({ nextId: 0, inputs: new Map(), parameters: new Map(), nodesByKey: new Map() }, '', options.training ?? false);
+    return new GraphBuilder(
+      { nextId: 0, inputs: new Map(), parameters: new Map(), nodesByKey: new Map() },
+      '',
+      options.training ?? false,
+    );
   }
 
   get inputs(): ReadonlyMap<string, InputInfo> {
@@ -106,7 +115,8 @@ export class GraphBuilder {
   }
 
   private declareInput(name: string, shape: readonly Dim[], dtype: DType, noise?: { rate: number }): InputInfo {
-    if (this.shared.inputs.has(name)) throw new AutogradError(`the graph has an input '${name}' already; give the second one another name or a scope`);
+    if (this.shared.inputs.has(name))
+      throw new AutogradError(`the graph has an input '${name}' already; give the second one another name or a scope`);
     const tensor = new Tensor(this, this.shared.nextId++, shape.map(canonical), dtype, null, 0, name);
     const info = { name, shape: tensor.shape, dtype, tensor, noise };
     this.shared.inputs.set(name, info);
@@ -136,9 +146,16 @@ export class GraphBuilder {
   constant(value: number | readonly number[] | TypedArray, shape?: readonly number[], dtype?: DType): Tensor {
     const { data, dtype: type } = constantData(value, dtype);
     const dims = shape ?? (typeof value === 'number' ? [] : [data.length]);
-    if (elementCount(dims) !== data.length) throw new ShapeError('constant', [dims, [data.length]], 'the shape holds another number of elements');
+    if (elementCount(dims) !== data.length)
+      throw new ShapeError('constant', [dims, [data.length]], 'the shape holds another number of elements');
     const key = data.length <= 64 ? `constant|${type}|${dims.join(',')}|${data.join(',')}` : undefined;
-    return this.add({ operation: 'constant', inputs: [], outputs: [{ dtype: type, shape: dims }], payload: { kind: 'constant', data }, key })[0];
+    return this.add({
+      operation: 'constant',
+      inputs: [],
+      outputs: [{ dtype: type, shape: dims }],
+      payload: { kind: 'constant', data },
+      key,
+    })[0];
   }
 
   /** Sizes as an int64 vector, for operations that take a shape as an input. */
@@ -159,12 +176,19 @@ export class GraphBuilder {
 
   /** Zeros (or another value) of a shape. */
   filled(shape: readonly Dim[], value = 0): Tensor {
-    return this.constant([value], [1]).reshape(shape.map(() => 1)).expand(shape);
+    return this.constant([value], [1])
+      .reshape(shape.map(() => 1))
+      .expand(shape);
   }
 
   /** 0, 1, ... size - 1 as int32 (int64 inside, where the size is symbolic). */
   range(size: Dim): Tensor {
-    if (typeof size === 'number') return this.constant(Int32Array.from({ length: size }, (_, i) => i), [size], 'int32');
+    if (typeof size === 'number')
+      return this.constant(
+        Int32Array.from({ length: size }, (_, i) => i),
+        [size],
+        'int32',
+      );
     const zero = this.constant(0, [], 'int64');
     const one = this.constant(1, [], 'int64');
     const limit = this.dims([size]).reshape([]);
@@ -238,7 +262,17 @@ function constantData(value: number | readonly number[] | TypedArray, dtype?: DT
   if (ArrayBuffer.isView(value)) {
     const data = value as TypedArray;
     const natural: DType =
-      data instanceof Float32Array ? 'float32' : data instanceof Int32Array ? 'int32' : data instanceof BigInt64Array ? 'int64' : data instanceof Int8Array ? 'int8' : data instanceof Uint16Array ? 'float16' : 'uint8';
+      data instanceof Float32Array
+        ? 'float32'
+        : data instanceof Int32Array
+          ? 'int32'
+          : data instanceof BigInt64Array
+            ? 'int64'
+            : data instanceof Int8Array
+              ? 'int8'
+              : data instanceof Uint16Array
+                ? 'float16'
+                : 'uint8';
     return { data, dtype: dtype ?? natural };
   }
   const numbers = typeof value === 'number' ? [value] : (value as readonly number[]);

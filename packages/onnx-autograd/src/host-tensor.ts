@@ -60,7 +60,8 @@ export function toFloat32(tensor: HostTensor): Float32Array {
 }
 
 /** The same tensor in float32; itself when it already is. */
-export const asFloat32 = (tensor: HostTensor): HostTensor => (tensor.dtype === 'float32' ? tensor : float32(toFloat32(tensor), tensor.shape));
+export const asFloat32 = (tensor: HostTensor): HostTensor =>
+  tensor.dtype === 'float32' ? tensor : float32(toFloat32(tensor), tensor.shape);
 
 function fromBfloat16(bits: Uint16Array): Float32Array {
   // bfloat16 is the upper half of a float32.

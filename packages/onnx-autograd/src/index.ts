@@ -4,7 +4,18 @@ export * from './host-tensor.js';
 export * from './safetensors.js';
 export { writeFileAtomically } from './atomic-file.js';
 export { Random } from './random.js';
-export { constant, initialWeights, normal, ones, uniform, values, xavierUniform, zeros, type Initializer, type Weights } from './initializers.js';
+export {
+  constant,
+  initialWeights,
+  normal,
+  ones,
+  uniform,
+  values,
+  xavierUniform,
+  zeros,
+  type Initializer,
+  type Weights,
+} from './initializers.js';
 export {
   float,
   GraphBuilder,
@@ -22,7 +33,16 @@ export { concat } from './ops/shaping.js';
 export { where } from './ops/elementwise.js';
 export { scatterAddRows } from './ops/indexing.js';
 export { type MatmulOptions } from './ops/matmul.js';
-export { attention, causalBias, maskBias, mergeHeads, rotary, rotaryTables, splitHeads, type AttentionOptions } from './ops/attention.js';
+export {
+  attention,
+  causalBias,
+  maskBias,
+  mergeHeads,
+  rotary,
+  rotaryTables,
+  splitHeads,
+  type AttentionOptions,
+} from './ops/attention.js';
 export { crossEntropy, linearCrossEntropy, weightedMean } from './ops/cross-entropy.js';
 export { differentiableOperations, gradients } from './gradients.js';
 export { graph, GraphDefinition, type BuiltGraph, type ModelScope, type Outputs } from './definition.js';

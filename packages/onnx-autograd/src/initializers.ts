@@ -41,7 +41,8 @@ export const xavierUniform =
 export const values =
   (data: Float32Array): Initializer =>
   (shape) => {
-    if (data.length !== elementCount(shape)) throw new RangeError(`${data.length} values do not fill a parameter of shape [${shape.join(', ')}]`);
+    if (data.length !== elementCount(shape))
+      throw new RangeError(`${data.length} values do not fill a parameter of shape [${shape.join(', ')}]`);
     return data.slice();
   };
 
@@ -49,7 +50,10 @@ export const values =
 export type Weights = Map<string, HostTensor>;
 
 /** First values of all parameters. Each depends on the seed and its own name alone, so that adding one changes no other. */
-export function initialWeights(parameters: Iterable<{ name: string; shape: readonly number[]; initializer: Initializer }>, seed: number): Weights {
+export function initialWeights(
+  parameters: Iterable<{ name: string; shape: readonly number[]; initializer: Initializer }>,
+  seed: number,
+): Weights {
   const weights: Weights = new Map();
   for (const { name, shape, initializer } of parameters)
     weights.set(name, { data: initializer(shape, Random.of(seed, name)), shape: [...shape], dtype: 'float32' });

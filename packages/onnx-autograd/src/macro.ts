@@ -13,7 +13,12 @@ export interface MacroContext {
   readonly read: readonly boolean[];
   readonly bindings: Bindings;
   /** Writes a node with one output and returns that output's name. */
-  write(operation: string, inputs: readonly string[], output: string, attributes?: Readonly<Record<string, AttributeValue>>): string;
+  write(
+    operation: string,
+    inputs: readonly string[],
+    output: string,
+    attributes?: Readonly<Record<string, AttributeValue>>,
+  ): string;
   int64(name: string, values: readonly number[]): string;
   bool(name: string, value: boolean): string;
 }

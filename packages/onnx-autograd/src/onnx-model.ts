@@ -9,7 +9,16 @@ import type { Tensor } from './tensor.js';
 
 const opset = 21;
 const irVersion = 10;
-const dataTypes: Record<DType, number> = { float32: 1, uint8: 2, int8: 3, int32: 6, int64: 7, bool: 9, float16: 10, bfloat16: 16 };
+const dataTypes: Record<DType, number> = {
+  float32: 1,
+  uint8: 2,
+  int8: 3,
+  int32: 6,
+  int64: 7,
+  bool: 9,
+  float16: 10,
+  bfloat16: 16,
+};
 
 export interface OnnxOptions {
   /** Graph outputs by name. */
@@ -46,7 +55,8 @@ export function reachable(outputs: Iterable<Tensor>): { nodes: Node[]; leaves: S
 }
 
 /** What must be computed for the node: a custom node is its forward values. */
-const forwardInputs = (node: Node): readonly (Tensor | null)[] => (node.operation === 'custom' ? node.inputs.slice(node.inputs.length - node.outputs.length) : node.inputs);
+const forwardInputs = (node: Node): readonly (Tensor | null)[] =>
+  node.operation === 'custom' ? node.inputs.slice(node.inputs.length - node.outputs.length) : node.inputs;
 
 /** Writes the part of a graph that leads to the outputs as an ONNX model. */
 export function toOnnx(options: OnnxOptions): OnnxModel {
@@ -56,7 +66,12 @@ export function toOnnx(options: OnnxOptions): OnnxModel {
 const macros: Readonly<Record<string, Macro>> = { LinearCrossEntropy: linearCrossEntropyMacro };
 
 /** Operations whose outputs after the first may be left out. */
-const optionalOutputs = new Set(['LayerNormalization', 'SimplifiedLayerNormalization', 'SkipLayerNormalization', 'SkipSimplifiedLayerNormalization']);
+const optionalOutputs = new Set([
+  'LayerNormalization',
+  'SimplifiedLayerNormalization',
+  'SkipLayerNormalization',
+  'SkipSimplifiedLayerNormalization',
+]);
 
 /** A reshape of a reshape reads the first value. (Merged here, not while building: gradients may be asked for the one between.) */
 function beforeReshapes(tensor: Tensor): Tensor {
@@ -90,17 +105,27 @@ class Emitter {
     const symbolsUsed = this.symbolsOf(nodes);
     const [first] = tensors;
     for (const { tensor } of first.graph.inputs.values())
-      if (!leaves.has(tensor) && tensor.shape.some((dim) => namesOf(bind(dim, this.bindings)).some((name) => symbolsUsed.has(name))) && !this.canResolve(symbolsUsed, leaves)) leaves.add(tensor);
+      if (
+        !leaves.has(tensor) &&
+        tensor.shape.some((dim) => namesOf(bind(dim, this.bindings)).some((name) => symbolsUsed.has(name))) &&
+        !this.canResolve(symbolsUsed, leaves)
+      )
+        leaves.add(tensor);
     for (const tensor of [...leaves].sort((a, b) => a.id - b.id)) {
       const name = tensor.name!;
       this.names.set(tensor, name);
       const weight = this.weights.get(name);
-      if (weight && first.graph.parameters.has(name)) this.initializers.push({ name, dtype: weight.dtype, shape: weight.shape, bytes: bytesOf(weight.data) });
+      if (weight && first.graph.parameters.has(name))
+        this.initializers.push({ name, dtype: weight.dtype, shape: weight.shape, bytes: bytesOf(weight.data) });
       else this.inputsOfModel.push(tensor);
     }
     const outputs = Object.entries(this.options.outputs);
     const taken = new Set(this.names.values());
-    for (const [name] of outputs) if (taken.has(name)) throw new AutogradError(`the model reads an input or a parameter '${name}' and also has an output '${name}'; give the output another name`);
+    for (const [name] of outputs)
+      if (taken.has(name))
+        throw new AutogradError(
+          `the model reads an input or a parameter '${name}' and also has an output '${name}'; give the output another name`,
+        );
     for (const node of nodes) this.node(node);
     for (const [name, tensor] of outputs) this.write('Identity', [this.nameOf(tensor)], [name], name);
     return { bytes: this.model(outputs), inputs: this.inputsOfModel.map((tensor) => tensor.name!) };
@@ -108,7 +133,9 @@ class Emitter {
 
   private symbolsOf(nodes: readonly Node[]): Set<string> {
     const used = new Set<string>();
-    for (const { payload } of nodes) if (payload?.kind === 'dims') for (const dim of payload.dims) for (const name of namesOf(bind(dim, this.bindings))) used.add(name);
+    for (const { payload } of nodes)
+      if (payload?.kind === 'dims')
+        for (const dim of payload.dims) for (const name of namesOf(bind(dim, this.bindings))) used.add(name);
     return used;
   }
 
@@ -122,7 +149,8 @@ class Emitter {
     const node = tensor.producer;
     if (!node) throw new AutogradError(`internal: ${tensor.name} was not declared`);
     // A custom node stands for its forward values.
-    if (node.operation === 'custom') return this.nameOf(node.inputs[node.inputs.length - node.outputs.length + tensor.outputIndex]!);
+    if (node.operation === 'custom')
+      return this.nameOf(node.inputs[node.inputs.length - node.outputs.length + tensor.outputIndex]!);
     throw new AutogradError(`internal: ${node.name} was not emitted`);
   }
 
@@ -135,13 +163,20 @@ class Emitter {
     });
     if (node.payload?.kind === 'constant') {
       const [output] = node.outputs;
-      this.initializers.push({ name: outputs[0], dtype: output.dtype, shape: output.shape as number[], bytes: bytesOf(node.payload.data) });
+      this.initializers.push({
+        name: outputs[0],
+        dtype: output.dtype,
+        shape: output.shape as number[],
+        bytes: bytesOf(node.payload.data),
+      });
     } else if (node.payload?.kind === 'dims') this.dims(node.payload.dims, outputs[0]);
     else if (node.domain === macroDomain) this.macro(node, outputs);
     else
       this.write(
         node.operation,
-        node.inputs.map((input, i) => (input ? this.nameOf(node.operation === 'Reshape' && i === 0 ? beforeReshapes(input) : input) : '')),
+        node.inputs.map((input, i) =>
+          input ? this.nameOf(node.operation === 'Reshape' && i === 0 ? beforeReshapes(input) : input) : '',
+        ),
         optionalOutputs.has(node.operation) ? this.withoutUnused(node, outputs) : outputs,
         node.name,
         node.attributes,
@@ -176,7 +211,14 @@ class Emitter {
     return kept;
   }
 
-  private write(operation: string, inputs: string[], outputs: string[], name: string, attributes: Readonly<Record<string, AttributeValue>> = {}, domain = ''): void {
+  private write(
+    operation: string,
+    inputs: string[],
+    outputs: string[],
+    name: string,
+    attributes: Readonly<Record<string, AttributeValue>> = {},
+    domain = '',
+  ): void {
     this.writers.push((writer) => {
       for (const input of inputs) writer.string(1, input);
       for (const output of outputs) writer.string(2, output);
@@ -188,7 +230,12 @@ class Emitter {
   }
 
   private int64(name: string, values: readonly number[]): string {
-    this.initializers.push({ name, dtype: 'int64', shape: [values.length], bytes: bytesOf(BigInt64Array.from(values.map(BigInt))) });
+    this.initializers.push({
+      name,
+      dtype: 'int64',
+      shape: [values.length],
+      bytes: bytesOf(BigInt64Array.from(values.map(BigInt))),
+    });
     return name;
   }
 
@@ -199,7 +246,9 @@ class Emitter {
       this.int64(output, bound);
       return;
     }
-    const parts = bound.map((dim, i) => (typeof dim === 'number' ? this.int64(`${output}.${i}`, [dim]) : this.dimension(dim, `${output}.${i}`)));
+    const parts = bound.map((dim, i) =>
+      typeof dim === 'number' ? this.int64(`${output}.${i}`, [dim]) : this.dimension(dim, `${output}.${i}`),
+    );
     this.write('Concat', parts, [output], output, { axis: 0 });
   }
 
@@ -237,7 +286,9 @@ class Emitter {
       this.symbols.set(name, output);
       return output;
     }
-    throw new AutogradError(`no input has the axis '${name}' on its own, so its size is not known when the graph runs; give an input with that axis, or fix it`);
+    throw new AutogradError(
+      `no input has the axis '${name}' on its own, so its size is not known when the graph runs; give an input with that axis, or fix it`,
+    );
   }
 
   private model(outputs: [string, Tensor][]): Uint8Array {
@@ -329,7 +380,8 @@ export function matrixFlops(outputs: Iterable<Tensor>, bindings: Bindings): numb
       size = [...node.outputs[0].shape, node.attributes.transA === 1 ? a!.shape.at(-2)! : a!.shape.at(-1)!];
     } else continue;
     const bound = size.map((dim) => bind(dim, bindings));
-    if (bound.some((dim) => typeof dim !== 'number')) throw new AutogradError(`${node.name}: give a size for every named axis; [${bound}] is left`);
+    if (bound.some((dim) => typeof dim !== 'number'))
+      throw new AutogradError(`${node.name}: give a size for every named axis; [${bound}] is left`);
     total += 2 * products * elementCount(bound as number[]);
   }
   return total;

@@ -28,7 +28,8 @@ export interface UpdateResult {
   readonly slots: Readonly<Record<string, Tensor>>;
 }
 
-const scaled = (gradient: Tensor, factor: number, scale: Tensor | null): Tensor => (scale ? gradient.mul(scale.mul(factor)) : gradient.mul(factor));
+const scaled = (gradient: Tensor, factor: number, scale: Tensor | null): Tensor =>
+  scale ? gradient.mul(scale.mul(factor)) : gradient.mul(factor);
 
 /** Stochastic gradient descent; with momentum m: v' = m v + g, p' = p - rate v'. */
 export function sgd({ learningRate, momentum = 0 }: { learningRate: number; momentum?: number }): Optimizer {
@@ -38,7 +39,8 @@ export function sgd({ learningRate, momentum = 0 }: { learningRate: number; mome
     settings: { momentum },
     slots: momentum === 0 ? [] : ['velocity'],
     update({ parameter, gradient, slots, learningRate: rate, gradientScale }): UpdateResult {
-      if (momentum === 0) return { parameter: parameter.sub(gradient.mul(gradientScale ? rate.mul(gradientScale) : rate)), slots: {} };
+      if (momentum === 0)
+        return { parameter: parameter.sub(gradient.mul(gradientScale ? rate.mul(gradientScale) : rate)), slots: {} };
       const velocity = slots.velocity.mul(momentum).add(gradientScale ? gradient.mul(gradientScale) : gradient);
       return { parameter: parameter.sub(velocity.mul(rate)), slots: { velocity } };
     },
@@ -57,7 +59,14 @@ export interface AdamWOptions {
 }
 
 /** Adam with decoupled weight decay (Loshchilov and Hutter 2019, algorithm 2). */
-export function adamW({ learningRate, beta1 = 0.9, beta2 = 0.999, epsilon = 1e-8, weightDecay = 0, decays = (_, shape) => shape.length > 1 }: AdamWOptions): Optimizer {
+export function adamW({
+  learningRate,
+  beta1 = 0.9,
+  beta2 = 0.999,
+  epsilon = 1e-8,
+  weightDecay = 0,
+  decays = (_, shape) => shape.length > 1,
+}: AdamWOptions): Optimizer {
   return {
     name: 'adamw',
     learningRate,
@@ -72,7 +81,8 @@ export function adamW({ learningRate, beta1 = 0.9, beta2 = 0.999, epsilon = 1e-8
       const variance = slots.variance.mul(beta2).add(scaled(squared, 1 - beta2, gradientScale && gradientScale.square()));
       const denominator = variance.sqrt().mul(correction2.sqrt().reciprocal()).add(epsilon);
       const change = mean.div(denominator).mul(rate.div(correction1));
-      const decayed = weightDecay > 0 && decays(name, parameter.shape as number[]) ? parameter.mul(rate.mul(-weightDecay).add(1)) : parameter;
+      const decayed =
+        weightDecay > 0 && decays(name, parameter.shape as number[]) ? parameter.mul(rate.mul(-weightDecay).add(1)) : parameter;
       return { parameter: decayed.sub(change), slots: { mean, variance } };
     },
   };

@@ -28,7 +28,10 @@ export class Program {
     const { leaves } = reachable(Object.values(picked));
     const parameters = [...builder.parameters.values()].filter(({ tensor }) => leaves.has(tensor));
     checkWeights(parameters, options.weights);
-    const model = toOnnx({ outputs: picked, weights: new Map(parameters.map(({ name }) => [name, asFloat32(options.weights.get(name)!)])) });
+    const model = toOnnx({
+      outputs: picked,
+      weights: new Map(parameters.map(({ name }) => [name, asFloat32(options.weights.get(name)!)])),
+    });
     const used = new Set(model.inputs);
     return new Program(
       await openSession(model.bytes, options),

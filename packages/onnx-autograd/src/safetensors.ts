@@ -121,7 +121,10 @@ export function decodeSafetensors(
       });
     }
     // Not bytes.slice: that of a Buffer is a view into its pool.
-    tensors.set(name, toTensor(entry, Uint8Array.prototype.slice.call(bytes, entry.begin, entry.end), options.asFloat32 ?? false));
+    tensors.set(
+      name,
+      toTensor(entry, Uint8Array.prototype.slice.call(bytes, entry.begin, entry.end), options.asFloat32 ?? false),
+    );
   }
   return { tensors, metadata: header.metadata };
 }

@@ -29,14 +29,28 @@ export interface TrainingGraph {
 /** Adds gradients, clipping and the optimizer to a model's graph. */
 export function trainingGraph(
   { builder, outputs }: BuiltGraph,
-  options: { minimize: string; metrics: readonly string[]; optimizer: Optimizer; trainable: (name: string) => boolean; clipNorm?: number | undefined },
+  options: {
+    minimize: string;
+    metrics: readonly string[];
+    optimizer: Optimizer;
+    trainable: (name: string) => boolean;
+    clipNorm?: number | undefined;
+  },
 ): TrainingGraph {
   const loss = outputs[options.minimize];
-  if (!loss) throw new AutogradError(`the model has no output '${options.minimize}' to minimize; it has ${Object.keys(outputs).join(', ')}`);
+  if (!loss)
+    throw new AutogradError(
+      `the model has no output '${options.minimize}' to minimize; it has ${Object.keys(outputs).join(', ')}`,
+    );
   const trainable = [...builder.parameters.values()].filter(({ name }) => options.trainable(name));
-  if (trainable.length === 0) throw new AutogradError('no parameter is trainable; look at the `trainable` option and the names of the parameters');
+  if (trainable.length === 0)
+    throw new AutogradError('no parameter is trainable; look at the `trainable` option and the names of the parameters');
   const metrics = pickOutputs(outputs, options.metrics);
-  for (const [name, { shape }] of Object.entries({ [options.minimize]: loss, ...metrics })) if (shape.length > 0) throw new AutogradError(`the output '${name}' is [${shape.join(', ')}], and a loss or a metric is a scalar; take its sum or mean`);
+  for (const [name, { shape }] of Object.entries({ [options.minimize]: loss, ...metrics }))
+    if (shape.length > 0)
+      throw new AutogradError(
+        `the output '${name}' is [${shape.join(', ')}], and a loss or a metric is a scalar; take its sum or mean`,
+      );
   const direct = gradients(
     loss,
     trainable.map(({ tensor }) => tensor),
@@ -46,7 +60,11 @@ export function trainingGraph(
   return {
     trainable,
     step: { loss, ...metrics, ...update(direct, null) },
-    accumulate: { loss, ...metrics, ...Object.fromEntries(trainable.map(({ name }, i) => [nextName(accumulatedName(name)), accumulated[i].add(direct[i])])) },
+    accumulate: {
+      loss,
+      ...metrics,
+      ...Object.fromEntries(trainable.map(({ name }, i) => [nextName(accumulatedName(name)), accumulated[i].add(direct[i])])),
+    },
     apply: update(accumulated, average),
   };
 
@@ -65,7 +83,15 @@ export function trainingGraph(
     }
     trainable.forEach(({ name, tensor, shape }, i) => {
       const slots = Object.fromEntries(options.optimizer.slots.map((slot) => [slot, input(slotName(slot, name), shape)]));
-      const next = options.optimizer.update({ name, parameter: tensor, gradient: gradient[i], slots, learningRate, step, gradientScale: scale });
+      const next = options.optimizer.update({
+        name,
+        parameter: tensor,
+        gradient: gradient[i],
+        slots,
+        learningRate,
+        step,
+        gradientScale: scale,
+      });
       result[nextName(name)] = next.parameter;
       for (const slot of options.optimizer.slots) result[nextName(slotName(slot, name))] = next.slots[slot];
     });

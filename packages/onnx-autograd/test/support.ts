@@ -1,7 +1,8 @@
 import { existsSync } from 'node:fs';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { graph, Program, Random, type Dim, type DType, type HostTensor, type Tensor, type TypedArray } from '../src/index.js';
+import type { Random } from '../src/index.js';
+import { graph, Program, type Dim, type DType, type HostTensor, type Tensor, type TypedArray } from '../src/index.js';
 
 /** Reference outputs of other implementations lie beside the repository, where a developer has them. */
 const root = path.dirname(path.dirname(path.dirname(path.dirname(fileURLToPath(import.meta.url)))));

@@ -9,10 +9,15 @@ export function gelu(x: Tensor, approximate: 'none' | 'tanh'): Tensor {
 
 /** x sigmoid(x), as one kernel of onnxruntime. */
 export function silu(x: Tensor): Tensor {
-  return x.graph.operator('QuickGelu', [x], { domain: 'com.microsoft', attributes: { alpha: float(1) }, outputs: [{ dtype: x.dtype, shape: x.shape }] })[0];
+  return x.graph.operator('QuickGelu', [x], {
+    domain: 'com.microsoft',
+    attributes: { alpha: float(1) },
+    outputs: [{ dtype: x.dtype, shape: x.shape }],
+  })[0];
 }
 
-export const softmax = (x: Tensor): Tensor => x.graph.operator('Softmax', [x], { attributes: { axis: -1 }, outputs: [{ dtype: x.dtype, shape: x.shape }] })[0];
+export const softmax = (x: Tensor): Tensor =>
+  x.graph.operator('Softmax', [x], { attributes: { axis: -1 }, outputs: [{ dtype: x.dtype, shape: x.shape }] })[0];
 
 export const logSoftmax = (x: Tensor): Tensor =>
   x.graph.operator('LogSoftmax', [x], { attributes: { axis: -1 }, outputs: [{ dtype: x.dtype, shape: x.shape }] })[0];
@@ -33,7 +38,11 @@ export const activationRules: Record<string, GradientRule> = {
   Gelu: ({ inputs: [x], attributes }, [g]) => {
     if ((attributes.approximate ?? 'none') === 'none') {
       const cumulative = x!.mul(Math.SQRT1_2).erf().mul(0.5).add(0.5);
-      const density = x!.square().mul(-0.5).exp().mul(1 / Math.sqrt(2 * Math.PI));
+      const density = x!
+        .square()
+        .mul(-0.5)
+        .exp()
+        .mul(1 / Math.sqrt(2 * Math.PI));
       return [g!.mul(cumulative.add(x!.mul(density)))];
     }
     // y = x/2 (1 + tanh u), u = c (x + a x^3); dy = (1 + tanh u)/2 + x/2 (1 - tanh^2 u) c (1 + 3 a x^2)
@@ -42,6 +51,13 @@ export const activationRules: Record<string, GradientRule> = {
     const squared = x!.square();
     const t = x!.mul(squared.mul(c * a).add(c)).tanh();
     const inner = x!.mul(squared.mul(1.5 * c * a).add(0.5 * c));
-    return [g!.mul(t.mul(0.5).add(0.5).add(inner.sub(inner.mul(t.square()))))];
+    return [
+      g!.mul(
+        t
+          .mul(0.5)
+          .add(0.5)
+          .add(inner.sub(inner.mul(t.square()))),
+      ),
+    ];
   },
 };

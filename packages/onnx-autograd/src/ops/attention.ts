@@ -63,7 +63,8 @@ export const maskBias = (visible: Tensor): Tensor => where(visible, visible.grap
 /** [rows, positions, heads * width] to [rows, heads, positions, width]. */
 export function splitHeads(x: Tensor, heads: number): Tensor {
   const [rows, positions, width] = x.shape;
-  if (typeof width !== 'number' || width % heads !== 0) throw new ShapeError('splitHeads', [x], `a width of ${width} does not divide by ${heads} heads`);
+  if (typeof width !== 'number' || width % heads !== 0)
+    throw new ShapeError('splitHeads', [x], `a width of ${width} does not divide by ${heads} heads`);
   return x.reshape([rows, positions, heads, width / heads]).transpose([0, 2, 1, 3]);
 }
 
@@ -92,12 +93,22 @@ export function rotary(x: Tensor, cosine: Tensor, sine: Tensor): Tensor {
 }
 
 /** cos and sin of position times frequency for rotary(): each [positions, width]. */
-export function rotaryTables(graph: GraphBuilder, positions: Tensor, width: number, frequencies: Float32Array | number = 10_000): { cosine: Tensor; sine: Tensor } {
+export function rotaryTables(
+  graph: GraphBuilder,
+  positions: Tensor,
+  width: number,
+  frequencies: Float32Array | number = 10_000,
+): { cosine: Tensor; sine: Tensor } {
   const inverse =
-    typeof frequencies === 'number' ? Float32Array.from({ length: width / 2 }, (_, i) => frequencies ** ((-2 * i) / width)) : frequencies;
+    typeof frequencies === 'number'
+      ? Float32Array.from({ length: width / 2 }, (_, i) => frequencies ** ((-2 * i) / width))
+      : frequencies;
   const both = new Float32Array(width);
   both.set(inverse);
   both.set(inverse, width / 2);
-  const angles = positions.cast('float32').unsqueeze(positions.rank).mul(graph.constant(both, [width]));
+  const angles = positions
+    .cast('float32')
+    .unsqueeze(positions.rank)
+    .mul(graph.constant(both, [width]));
   return { cosine: angles.cos(), sine: angles.sin() };
 }

@@ -32,9 +32,15 @@ export function linearCrossEntropy(x: Tensor, table: Tensor, targets: Tensor, bi
     const gradX = needX ? matmul(probabilities, table).sub(table.gather(targets)).mul(weight) : null;
     const weighted = x.mul(weight);
     const gradTable = needTable
-      ? { into: (accumulated: Tensor | null) => scatterAddRows(addTo(accumulated, matmul(probabilities, weighted, { transposeA: true })), targets, weighted.neg()) }
+      ? {
+          into: (accumulated: Tensor | null) =>
+            scatterAddRows(addTo(accumulated, matmul(probabilities, weighted, { transposeA: true })), targets, weighted.neg()),
+        }
       : null;
-    const gradBias = needBias && bias ? scatterAddRows(matmul(weight, probabilities, { transposeA: true }).reshape(bias.shape), targets, g!.neg()) : null;
+    const gradBias =
+      needBias && bias
+        ? scatterAddRows(matmul(weight, probabilities, { transposeA: true }).reshape(bias.shape), targets, g!.neg())
+        : null;
     return [gradX, gradTable, gradBias];
   });
   if (!bias) sources.set(losses, { x, table, targets });
@@ -67,17 +73,22 @@ export function crossEntropy(logits: Tensor, targets: Tensor): Tensor {
   const losses = pick(probabilities, targets).maximum(smallest).log().neg();
   return logits.graph.custom([logits], [losses], (_, [g]) => {
     const weight = g!.reshape([rows, 1]);
-    const [gradient] = logits.graph.operator('ScatterElements', [probabilities.mul(weight), targets.reshape([rows, 1]), weight.neg()], {
-      attributes: { axis: 1, reduction: 'add' },
-      outputs: [{ dtype: logits.dtype, shape: logits.shape }],
-    });
+    const [gradient] = logits.graph.operator(
+      'ScatterElements',
+      [probabilities.mul(weight), targets.reshape([rows, 1]), weight.neg()],
+      {
+        attributes: { axis: 1, reduction: 'add' },
+        outputs: [{ dtype: logits.dtype, shape: logits.shape }],
+      },
+    );
     return [gradient];
   })[0];
 }
 
 /** Mean of values [N] under weights [N] (0 leaves a row out); 0 when every weight is 0. */
 export function weightedMean(values: Tensor, weights: Tensor): Tensor {
-  if (sizeOf(values.shape) !== sizeOf(weights.shape)) throw new ShapeError('weightedMean', [values, weights], 'one weight per value');
+  if (sizeOf(values.shape) !== sizeOf(weights.shape))
+    throw new ShapeError('weightedMean', [values, weights], 'one weight per value');
   const total = weights.sum().maximum(1e-12);
   const each = weights.reshape(values.shape);
   const source = sources.get(values);
@@ -95,11 +106,14 @@ export function weightedMean(values: Tensor, weights: Tensor): Tensor {
     const upstream = (gradient: Tensor): Tensor => (isOne(g!) ? gradient : gradient.mul(g!));
     return [
       needX ? upstream(expected.sub(table.gather(targets)).mul(column)) : null,
-      needTable ? { into: (accumulated) => scatterAddRows(addTo(accumulated, upstream(transposed)), targets, upstream(weighted).neg()) } : null,
+      needTable
+        ? { into: (accumulated) => scatterAddRows(addTo(accumulated, upstream(transposed)), targets, upstream(weighted).neg()) }
+        : null,
       needWeights ? upstream(losses.sub(mean).div(total).reshape(weights.shape)) : null,
     ];
   })[0];
 }
 
 /** The gradient of the loss with respect to itself. */
-const isOne = (tensor: Tensor): boolean => tensor.producer?.payload?.kind === 'constant' && tensor.rank === 0 && tensor.producer.payload.data[0] === 1;
+const isOne = (tensor: Tensor): boolean =>
+  tensor.producer?.payload?.kind === 'constant' && tensor.rank === 0 && tensor.producer.payload.data[0] === 1;

@@ -19,33 +19,60 @@ export const add = (a: Tensor, b: Tensor | number): Tensor => (b === 0 ? a : bin
 export const sub = (a: Tensor, b: Tensor | number): Tensor => (b === 0 ? a : binary('Sub', a, operand(a, b)));
 export const mul = (a: Tensor, b: Tensor | number): Tensor => (b === 1 ? a : binary('Mul', a, operand(a, b)));
 export const div = (a: Tensor, b: Tensor | number): Tensor => (b === 1 ? a : binary('Div', a, operand(a, b)));
-export const pow = (a: Tensor, b: Tensor | number): Tensor => (b === 1 ? a : b === 2 ? mul(a, a) : b === 0 ? a.graph.filled(a.shape, 1) : binary('Pow', a, operand(a, b)));
+export const pow = (a: Tensor, b: Tensor | number): Tensor =>
+  b === 1 ? a : b === 2 ? mul(a, a) : b === 0 ? a.graph.filled(a.shape, 1) : binary('Pow', a, operand(a, b));
 export const maximum = (a: Tensor, b: Tensor | number): Tensor => binary('Max', a, operand(a, b));
 export const minimum = (a: Tensor, b: Tensor | number): Tensor => binary('Min', a, operand(a, b));
 export const compare = (operation: string, a: Tensor, b: Tensor | number): Tensor => binary(operation, a, operand(a, b), 'bool');
 
-export const unary = (operation: string, x: Tensor): Tensor => x.graph.operator(operation, [x], { outputs: [{ dtype: x.dtype, shape: x.shape }] })[0];
+export const unary = (operation: string, x: Tensor): Tensor =>
+  x.graph.operator(operation, [x], { outputs: [{ dtype: x.dtype, shape: x.shape }] })[0];
 
-const onnxTypes: Record<DType, number> = { float32: 1, uint8: 2, int8: 3, int32: 6, int64: 7, bool: 9, float16: 10, bfloat16: 16 };
+const onnxTypes: Record<DType, number> = {
+  float32: 1,
+  uint8: 2,
+  int8: 3,
+  int32: 6,
+  int64: 7,
+  bool: 9,
+  float16: 10,
+  bfloat16: 16,
+};
 
 export const cast = (x: Tensor, dtype: DType): Tensor =>
-  x.dtype === dtype ? x : x.graph.operator('Cast', [x], { attributes: { to: onnxTypes[dtype] }, outputs: [{ dtype, shape: x.shape }] })[0];
+  x.dtype === dtype
+    ? x
+    : x.graph.operator('Cast', [x], { attributes: { to: onnxTypes[dtype] }, outputs: [{ dtype, shape: x.shape }] })[0];
 
 export const stopGradient = (x: Tensor): Tensor => x.graph.custom([], [x], () => [])[0];
 
 /** condition ? a : b, broadcasting all three. */
 export function where(condition: Tensor, a: Tensor, b: Tensor): Tensor {
   if (condition.dtype !== 'bool' || a.dtype !== b.dtype)
-    throw new ShapeError('where', [condition, a, b], `the condition is ${condition.dtype} and must be bool; the values are ${a.dtype} and ${b.dtype} and must agree`);
-  const shape = broadcastShapes('where', broadcastShapes('where', condition.shape, a.shape, [condition, a, b]), b.shape, [condition, a, b]);
+    throw new ShapeError(
+      'where',
+      [condition, a, b],
+      `the condition is ${condition.dtype} and must be bool; the values are ${a.dtype} and ${b.dtype} and must agree`,
+    );
+  const shape = broadcastShapes('where', broadcastShapes('where', condition.shape, a.shape, [condition, a, b]), b.shape, [
+    condition,
+    a,
+    b,
+  ]);
   return a.graph.operator('Where', [condition, a, b], { outputs: [{ dtype: a.dtype, shape }] })[0];
 }
 
 const zeroLike = (x: Tensor): Tensor => x.graph.constant(0, [], x.dtype);
 
 export const elementwiseRules: Record<string, GradientRule> = {
-  Add: ({ inputs: [a, b] }, [g], [needA, needB]) => [needA ? unbroadcast(g!, a!.shape) : null, needB ? unbroadcast(g!, b!.shape) : null],
-  Sub: ({ inputs: [a, b] }, [g], [needA, needB]) => [needA ? unbroadcast(g!, a!.shape) : null, needB ? unbroadcast(g!, b!.shape).neg() : null],
+  Add: ({ inputs: [a, b] }, [g], [needA, needB]) => [
+    needA ? unbroadcast(g!, a!.shape) : null,
+    needB ? unbroadcast(g!, b!.shape) : null,
+  ],
+  Sub: ({ inputs: [a, b] }, [g], [needA, needB]) => [
+    needA ? unbroadcast(g!, a!.shape) : null,
+    needB ? unbroadcast(g!, b!.shape).neg() : null,
+  ],
   Mul: ({ inputs: [a, b] }, [g], [needA, needB]) => [
     needA ? unbroadcast(g!.mul(b!), a!.shape) : null,
     needB ? unbroadcast(g!.mul(a!), b!.shape) : null,
@@ -60,11 +87,17 @@ export const elementwiseRules: Record<string, GradientRule> = {
   ],
   Max: ({ inputs: [a, b] }, [g], [needA, needB]) => {
     const first = compare('GreaterOrEqual', a!, b!);
-    return [needA ? unbroadcast(where(first, g!, zeroLike(g!)), a!.shape) : null, needB ? unbroadcast(where(first, zeroLike(g!), g!), b!.shape) : null];
+    return [
+      needA ? unbroadcast(where(first, g!, zeroLike(g!)), a!.shape) : null,
+      needB ? unbroadcast(where(first, zeroLike(g!), g!), b!.shape) : null,
+    ];
   },
   Min: ({ inputs: [a, b] }, [g], [needA, needB]) => {
     const first = compare('LessOrEqual', a!, b!);
-    return [needA ? unbroadcast(where(first, g!, zeroLike(g!)), a!.shape) : null, needB ? unbroadcast(where(first, zeroLike(g!), g!), b!.shape) : null];
+    return [
+      needA ? unbroadcast(where(first, g!, zeroLike(g!)), a!.shape) : null,
+      needB ? unbroadcast(where(first, zeroLike(g!), g!), b!.shape) : null,
+    ];
   },
   Where: ({ inputs: [condition, a, b] }, [g], [, needA, needB]) => [
     null,

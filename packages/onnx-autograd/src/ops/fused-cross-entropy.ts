@@ -26,14 +26,18 @@ export interface FusedCrossEntropy {
 export function fusedCrossEntropy(x: Tensor, table: Tensor, targets: Tensor, weighted: Tensor): FusedCrossEntropy {
   const [rows, width] = x.shape;
   const [classes] = table.shape;
-  const [picked, expected, transposed] = x.graph.operator('LinearCrossEntropy', [x, table, targets.reshape([rows, 1]), weighted], {
-    domain: macroDomain,
-    outputs: [
-      { dtype: x.dtype, shape: [rows, 1] },
-      { dtype: x.dtype, shape: [rows, width] },
-      { dtype: x.dtype, shape: [classes, width] },
-    ],
-  });
+  const [picked, expected, transposed] = x.graph.operator(
+    'LinearCrossEntropy',
+    [x, table, targets.reshape([rows, 1]), weighted],
+    {
+      domain: macroDomain,
+      outputs: [
+        { dtype: x.dtype, shape: [rows, 1] },
+        { dtype: x.dtype, shape: [rows, width] },
+        { dtype: x.dtype, shape: [classes, width] },
+      ],
+    },
+  );
   return { picked, expected, transposed };
 }
 
@@ -47,7 +51,16 @@ function chunkRows(rows: number | undefined, classes: number): number {
 export const linearCrossEntropyMacro: Macro = {
   products: 3,
 
-  emit({ node, inputs: [x, table, targets, weighted], outputs: [picked, expected, transposed], read, bindings, write, int64, bool }: MacroContext) {
+  emit({
+    node,
+    inputs: [x, table, targets, weighted],
+    outputs: [picked, expected, transposed],
+    read,
+    bindings,
+    write,
+    int64,
+    bool,
+  }: MacroContext) {
     const [wantsExpected, wantsTransposed] = [read[1], read[2]];
     const bound = bind(node.inputs[0]!.shape[0], bindings);
     const rows = typeof bound === 'number' ? bound : undefined;
@@ -56,14 +69,17 @@ export const linearCrossEntropyMacro: Macro = {
     const prefix = `#${node.id}`;
     const yes = wantsTransposed ? bool(`${prefix}.true`, true) : '';
     const axis = count === 1 ? '' : int64(`${prefix}.rows`, [0]);
-    const corner = wantsTransposed ? [int64(`${prefix}.zero`, [0, 0]), int64(`${prefix}.one`, [1, 1]), int64(`${prefix}.both`, [0, 1])] : [];
+    const corner = wantsTransposed
+      ? [int64(`${prefix}.zero`, [0, 0]), int64(`${prefix}.one`, [1, 1]), int64(`${prefix}.both`, [0, 1])]
+      : [];
     const parts: { picked: string[]; expected: string[] } = { picked: [], expected: [] };
     let sum = '';
     for (let chunk = 0; chunk < count; chunk++) {
       const name = (part: string): string => `${prefix}.${part}.${chunk}`;
       const from = count === 1 ? '' : int64(name('from'), [chunk * size]);
       const to = count === 1 ? '' : int64(name('to'), [Math.min(rows!, (chunk + 1) * size)]);
-      const sliced = (source: string, part: string): string => (count === 1 ? source : write('Slice', [source, from, to, axis], name(part)));
+      const sliced = (source: string, part: string): string =>
+        count === 1 ? source : write('Slice', [source, from, to, axis], name(part));
       /** The first value, made no earlier than the second: keeps a chunk's operations together in the order that they run in. */
       const after = (value: string, earlier: string, part: string): string => write('Where', [yes, value, earlier], name(part));
 
@@ -81,7 +97,12 @@ export const linearCrossEntropyMacro: Macro = {
         }
         parts.expected.push(product);
       } else if (wantsTransposed) {
-        sum = write('Gemm', [probabilities, after(sliced(weighted, 'weighted'), pick, 'after'), ...(sum ? [sum] : [])], name('sum'), { transA: 1 });
+        sum = write(
+          'Gemm',
+          [probabilities, after(sliced(weighted, 'weighted'), pick, 'after'), ...(sum ? [sum] : [])],
+          name('sum'),
+          { transA: 1 },
+        );
         mark = write('Slice', [sum, ...corner], name('mark'));
       }
       if (mark && wantsTransposed) pick = after(pick, mark, 'picked.late');

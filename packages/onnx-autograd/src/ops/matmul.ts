@@ -18,11 +18,18 @@ export function matmul(a: Tensor, b: Tensor, { transposeA = false, transposeB = 
   const [rows, inner] = transposeA ? [a.shape.at(-1)!, a.shape.at(-2)!] : [a.shape.at(-2)!, a.shape.at(-1)!];
   const [innerB, columns] = transposeB ? [b.shape.at(-1)!, b.shape.at(-2)!] : [b.shape.at(-2)!, b.shape.at(-1)!];
   if (inner !== innerB)
-    throw new ShapeError('matmul', [a, b], `inner axes ${inner} and ${innerB} differ${transposeA || transposeB ? ' (after transposing)' : ''}`);
+    throw new ShapeError(
+      'matmul',
+      [a, b],
+      `inner axes ${inner} and ${innerB} differ${transposeA || transposeB ? ' (after transposing)' : ''}`,
+    );
   const shape = [...broadcastShapes('matmul', a.shape.slice(0, -2), b.shape.slice(0, -2), [a, b]), rows, columns];
   const outputs = [{ dtype: a.dtype, shape }];
   if (a.rank === 2 && b.rank === 2 && (transposeA || transposeB || scale !== 1))
-    return a.graph.operator('Gemm', [a, b], { attributes: { transA: +transposeA, transB: +transposeB, alpha: float(scale) }, outputs })[0];
+    return a.graph.operator('Gemm', [a, b], {
+      attributes: { transA: +transposeA, transB: +transposeB, alpha: float(scale) },
+      outputs,
+    })[0];
   // One product of all rows with a matrix, where a batched one would run a product per batch entry.
   if (b.rank === 2 && a.rank > 2 && !transposeA && (transposeB || scale !== 1))
     return matmul(a.reshape([sizeOf(a.shape.slice(0, -1)), inner]), b, { transposeB, scale }).reshape(shape);
@@ -37,7 +44,11 @@ export function matmul(a: Tensor, b: Tensor, { transposeA = false, transposeB = 
 export function linear(x: Tensor, weight: Tensor, bias?: Tensor): Tensor {
   const [inner, width] = weight.shape;
   if (weight.rank !== 2 || x.shape.at(-1) !== inner || (bias && (bias.rank !== 1 || bias.shape[0] !== width)))
-    throw new ShapeError('linear', [x, weight, ...(bias ? [bias] : [])], `the last axis, ${x.shape.at(-1)}, must be the weight's first, ${inner}, and the bias [${width}]`);
+    throw new ShapeError(
+      'linear',
+      [x, weight, ...(bias ? [bias] : [])],
+      `the last axis, ${x.shape.at(-1)}, must be the weight's first, ${inner}, and the bias [${width}]`,
+    );
   if (!bias) return matmul(x, weight);
   const flat = x.reshape([sizeOf(x.shape.slice(0, -1)), inner]);
   const [y] = x.graph.operator('Gemm', [flat, weight, bias], {
@@ -54,7 +65,9 @@ const productRule: GradientRule = ({ inputs: [a, b, bias], attributes }, [g], [n
   const gradients: (Tensor | null)[] = [null, null];
   if (needA)
     gradients[0] = unbroadcast(
-      transposeA ? matmul(b!, g!, { transposeA: transposeB, transposeB: true, scale }) : matmul(g!, b!, { transposeB: !transposeB, scale }),
+      transposeA
+        ? matmul(b!, g!, { transposeA: transposeB, transposeB: true, scale })
+        : matmul(g!, b!, { transposeB: !transposeB, scale }),
       a!.shape,
     );
   if (needB) {
@@ -63,10 +76,14 @@ const productRule: GradientRule = ({ inputs: [a, b, bias], attributes }, [g], [n
       const rows = sizeOf(a!.shape.slice(0, -1));
       const left = a!.reshape([rows, a!.shape.at(-1)!]);
       const right = g!.reshape([rows, g!.shape.at(-1)!]);
-      gradients[1] = transposeB ? matmul(right, left, { transposeA: true, scale }) : matmul(left, right, { transposeA: true, scale });
+      gradients[1] = transposeB
+        ? matmul(right, left, { transposeA: true, scale })
+        : matmul(left, right, { transposeA: true, scale });
     } else
       gradients[1] = unbroadcast(
-        transposeB ? matmul(g!, a!, { transposeA: true, transposeB: transposeA, scale }) : matmul(a!, g!, { transposeA: !transposeA, scale }),
+        transposeB
+          ? matmul(g!, a!, { transposeA: true, transposeB: transposeA, scale })
+          : matmul(a!, g!, { transposeA: !transposeA, scale }),
         b!.shape,
       );
   }

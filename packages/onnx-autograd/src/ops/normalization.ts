@@ -6,7 +6,8 @@ import { unbroadcast } from '../broadcast.js';
 function checkWidth(operation: string, x: Tensor, ...weights: Tensor[]): void {
   if (typeof x.shape.at(-1) !== 'number') throw new ShapeError(operation, [x], 'the last axis must be a number');
   for (const weight of weights)
-    if (weight.rank !== 1 || weight.shape[0] !== x.shape.at(-1)) throw new ShapeError(operation, [x, weight], 'the weight must have the width of the last axis');
+    if (weight.rank !== 1 || weight.shape[0] !== x.shape.at(-1))
+      throw new ShapeError(operation, [x, weight], 'the weight must have the width of the last axis');
 }
 
 /** (x - mean) / sqrt(variance + epsilon) * weight + bias over the last axis (Ba et al. 2016). */
@@ -22,9 +23,16 @@ export function layerNorm(x: Tensor, weight: Tensor, bias: Tensor, epsilon: numb
     const scaled = g!.mul(weight);
     const width = 1 / Number(x.shape.at(-1));
     const gradient = needX
-      ? scaled.sub(scaled.sum(-1, true).mul(width)).sub(normalized.mul(scaled.mul(normalized).sum(-1, true).mul(width))).mul(inverse)
+      ? scaled
+          .sub(scaled.sum(-1, true).mul(width))
+          .sub(normalized.mul(scaled.mul(normalized).sum(-1, true).mul(width)))
+          .mul(inverse)
       : null;
-    return [gradient, needWeight ? unbroadcast(g!.mul(normalized), weight.shape) : null, needBias ? unbroadcast(g!, bias.shape) : null];
+    return [
+      gradient,
+      needWeight ? unbroadcast(g!.mul(normalized), weight.shape) : null,
+      needBias ? unbroadcast(g!, bias.shape) : null,
+    ];
   })[0];
 }
 

@@ -13,7 +13,12 @@ function normalizeAxes(operation: string, x: Tensor, axes?: number | readonly nu
   });
 }
 
-function reduce(operation: 'ReduceSum' | 'ReduceMax', x: Tensor, axes: number | readonly number[] | undefined, keepDims: boolean): Tensor {
+function reduce(
+  operation: 'ReduceSum' | 'ReduceMax',
+  x: Tensor,
+  axes: number | readonly number[] | undefined,
+  keepDims: boolean,
+): Tensor {
   const list = normalizeAxes(operation, x, axes);
   if (list.length === 0) return x;
   const shape = keepDims ? x.shape.map((dim, i) => (list.includes(i) ? 1 : dim)) : x.shape.filter((_, i) => !list.includes(i));
@@ -23,8 +28,10 @@ function reduce(operation: 'ReduceSum' | 'ReduceMax', x: Tensor, axes: number | 
   })[0];
 }
 
-export const sum = (x: Tensor, axes: number | readonly number[] | undefined, keepDims: boolean): Tensor => reduce('ReduceSum', x, axes, keepDims);
-export const max = (x: Tensor, axes: number | readonly number[] | undefined, keepDims: boolean): Tensor => reduce('ReduceMax', x, axes, keepDims);
+export const sum = (x: Tensor, axes: number | readonly number[] | undefined, keepDims: boolean): Tensor =>
+  reduce('ReduceSum', x, axes, keepDims);
+export const max = (x: Tensor, axes: number | readonly number[] | undefined, keepDims: boolean): Tensor =>
+  reduce('ReduceMax', x, axes, keepDims);
 
 export function mean(x: Tensor, axes: number | readonly number[] | undefined, keepDims: boolean): Tensor {
   const list = normalizeAxes('mean', x, axes);
@@ -48,7 +55,12 @@ export const reduceRules: Record<string, GradientRule> = {
     const [x] = node.inputs;
     const kept = keptShape(node);
     const hit = x!.equal(node.outputs[0].reshape(kept));
-    const share = g!.reshape(kept).div(hit.cast('float32').sum(kept.flatMap((dim, i) => (dim === x!.shape[i] ? [] : [i])), true));
+    const share = g!.reshape(kept).div(
+      hit.cast('float32').sum(
+        kept.flatMap((dim, i) => (dim === x!.shape[i] ? [] : [i])),
+        true,
+      ),
+    );
     return [where(hit, share, x!.graph.constant(0)), null];
   },
 };

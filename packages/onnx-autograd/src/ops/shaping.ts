@@ -26,14 +26,19 @@ export function reshape(x: Tensor, target: readonly Dim[]): Tensor {
 
 export function transpose(x: Tensor, permutation?: readonly number[]): Tensor {
   const perm = permutation?.map((axis) => axisOf('transpose', x, axis)) ?? x.shape.map((_, i) => x.rank - 1 - i);
-  if (perm.length !== x.rank || new Set(perm).size !== x.rank) throw new ShapeError('transpose', [x], `[${perm}] is no permutation of its axes`);
+  if (perm.length !== x.rank || new Set(perm).size !== x.rank)
+    throw new ShapeError('transpose', [x], `[${perm}] is no permutation of its axes`);
   if (perm.every((axis, i) => axis === i)) return x;
-  return x.graph.operator('Transpose', [x], { attributes: { perm }, outputs: [{ dtype: x.dtype, shape: perm.map((axis) => x.shape[axis]) }] })[0];
+  return x.graph.operator('Transpose', [x], {
+    attributes: { perm },
+    outputs: [{ dtype: x.dtype, shape: perm.map((axis) => x.shape[axis]) }],
+  })[0];
 }
 
 export function expand(x: Tensor, target: readonly Dim[]): Tensor {
   const shape = target.map(canonical);
-  if (!sameShape(broadcastShapes('expand', x.shape, shape, [x, target]), shape)) throw new ShapeError('expand', [x, target], 'an axis can grow from 1 only');
+  if (!sameShape(broadcastShapes('expand', x.shape, shape, [x, target]), shape))
+    throw new ShapeError('expand', [x, target], 'an axis can grow from 1 only');
   if (sameShape(shape, x.shape)) return x;
   return x.graph.operator('Expand', [x, x.graph.dims(shape)], { outputs: [{ dtype: x.dtype, shape }] })[0];
 }
@@ -46,7 +51,10 @@ export function unsqueeze(x: Tensor, axis: number): Tensor {
 export function squeeze(x: Tensor, axis: number): Tensor {
   const at = axisOf('squeeze', x, axis);
   if (x.shape[at] !== 1) throw new ShapeError('squeeze', [x], `axis ${axis} is ${x.shape[at]}, not 1`);
-  return reshape(x, x.shape.filter((_, i) => i !== at));
+  return reshape(
+    x,
+    x.shape.filter((_, i) => i !== at),
+  );
 }
 
 export function slice(x: Tensor, axis: number, start: Dim, end: Dim): Tensor {
@@ -56,7 +64,8 @@ export function slice(x: Tensor, axis: number, start: Dim, end: Dim): Tensor {
   if (typeof start === 'number' && start < 0) throw new ShapeError('slice', [x], `a start of ${start} is before axis ${axis}`);
   const length = subtractDims(end, start);
   if (typeof length === 'number' && length < 0) throw new ShapeError('slice', [x], `${start}..${end} of axis ${axis} is empty`);
-  if (typeof end === 'number' && typeof size === 'number' && end > size) throw new ShapeError('slice', [x], `${start}..${end} runs past axis ${axis}`);
+  if (typeof end === 'number' && typeof size === 'number' && end > size)
+    throw new ShapeError('slice', [x], `${start}..${end} runs past axis ${axis}`);
   const shape = x.shape.map((dim, i) => (i === at ? length : dim));
   return x.graph.operator('Slice', [x, x.graph.dims([start]), x.graph.dims([end]), x.graph.constant([at], [1], 'int64')], {
     outputs: [{ dtype: x.dtype, shape }],
@@ -90,7 +99,12 @@ export const shapingRules: Record<string, GradientRule> = {
   Reshape: ({ inputs: [x] }, [g]) => [reshape(g!, x!.shape), null],
   Transpose: ({ attributes }, [g]) => {
     const perm = attributes.perm as number[];
-    return [transpose(g!, perm.map((_, i) => perm.indexOf(i)))];
+    return [
+      transpose(
+        g!,
+        perm.map((_, i) => perm.indexOf(i)),
+      ),
+    ];
   },
   Expand: ({ inputs: [x] }, [g]) => [unbroadcast(g!, x!.shape), null],
   Slice: ({ inputs: [x, starts, , axes] }, [g]) => {
@@ -99,10 +113,21 @@ export const shapingRules: Record<string, GradientRule> = {
     const before = x!.shape.map((_, i) => (i === axis ? start : 0));
     const after = x!.shape.map((dim, i) => (i === axis ? subtractDims(subtractDims(dim, start), g!.shape[i]) : 0));
     const pads = g!.graph.dims([...before, ...after]);
-    return [g!.graph.operator('Pad', [g!, pads], { attributes: { mode: 'constant' }, outputs: [{ dtype: g!.dtype, shape: x!.shape }] })[0], null, null, null];
+    return [
+      g!.graph.operator('Pad', [g!, pads], {
+        attributes: { mode: 'constant' },
+        outputs: [{ dtype: g!.dtype, shape: x!.shape }],
+      })[0],
+      null,
+      null,
+      null,
+    ];
   },
   Split: ({ outputs, attributes }, upstream) => [
-    concat(upstream.map((g, i) => g ?? outputs[i].graph.filled(outputs[i].shape)), attributes.axis as number),
+    concat(
+      upstream.map((g, i) => g ?? outputs[i].graph.filled(outputs[i].shape)),
+      attributes.axis as number,
+    ),
     null,
   ],
   Concat: ({ inputs, attributes }, [g], needed) => {
