@@ -21,6 +21,7 @@ export interface MacroContext {
   ): string;
   int64(name: string, values: readonly number[]): string;
   bool(name: string, value: boolean): string;
+  float32(name: string, shape: readonly number[], data: Float32Array): string;
 }
 
 export interface Macro {

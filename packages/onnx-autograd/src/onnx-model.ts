@@ -201,6 +201,10 @@ class Emitter {
         this.initializers.push({ name, dtype: 'bool', shape: [], bytes: Uint8Array.of(Number(value)) });
         return name;
       },
+      float32: (name, shape, data) => {
+        this.initializers.push({ name, dtype: 'float32', shape, bytes: bytesOf(data) });
+        return name;
+      },
     });
   }
 

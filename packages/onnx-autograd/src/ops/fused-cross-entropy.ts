@@ -60,6 +60,7 @@ export const linearCrossEntropyMacro: Macro = {
     write,
     int64,
     bool,
+    float32,
   }: MacroContext) {
     const [wantsExpected, wantsTransposed] = [read[1], read[2]];
     const bound = bind(node.inputs[0]!.shape[0], bindings);
@@ -73,6 +74,11 @@ export const linearCrossEntropyMacro: Macro = {
       ? [int64(`${prefix}.zero`, [0, 0]), int64(`${prefix}.one`, [1, 1]), int64(`${prefix}.both`, [0, 1])]
       : [];
     const parts: { picked: string[]; expected: string[] } = { picked: [], expected: [] };
+    // The table's columns, once. By a product with the unit matrix: onnxruntime would move a Transpose into every chunk's product.
+    const width = Number(node.inputs[1]!.shape[1]);
+    const columns = write('Gemm', [float32(`${prefix}.unit`, [width, width], unitMatrix(width)), table], `${prefix}.columns`, {
+      transB: 1,
+    });
     let sum = '';
     for (let chunk = 0; chunk < count; chunk++) {
       const name = (part: string): string => `${prefix}.${part}.${chunk}`;
@@ -83,7 +89,7 @@ export const linearCrossEntropyMacro: Macro = {
       /** The first value, made no earlier than the second: keeps a chunk's operations together in the order that they run in. */
       const after = (value: string, earlier: string, part: string): string => write('Where', [yes, value, earlier], name(part));
 
-      const logits = write('Gemm', [sliced(x, 'x'), table], name('logits'), { transB: 1 });
+      const logits = write('MatMul', [sliced(x, 'x'), columns], name('logits'));
       const probabilities = write('Softmax', [logits], name('probabilities'), { axis: -1 });
       let pick = write('GatherElements', [probabilities, sliced(targets, 'targets')], name('picked'), { axis: 1 });
       let mark = '';
@@ -113,6 +119,12 @@ export const linearCrossEntropyMacro: Macro = {
     if (wantsTransposed) write('Identity', [sum], transposed);
   },
 };
+
+function unitMatrix(width: number): Float32Array {
+  const unit = new Float32Array(width * width);
+  for (let i = 0; i < width; i++) unit[i * width + i] = 1;
+  return unit;
+}
 
 /** Whether the fused form is worth building: a graph that is differentiated. */
 export const fuses = (graph: GraphBuilder): boolean => graph.training;

@@ -1,44 +1,54 @@
 import { ShapeError } from '../errors.js';
 import { float } from '../graph-builder.js';
 import type { Tensor } from '../tensor.js';
+import { sizeOf } from '../dim.js';
+import { matmul } from './matmul.js';
 import { unbroadcast } from '../broadcast.js';
 
-function checkWidth(operation: string, x: Tensor, ...weights: Tensor[]): void {
-  if (typeof x.shape.at(-1) !== 'number') throw new ShapeError(operation, [x], 'the last axis must be a number');
+function checkWidth(operation: string, x: Tensor, ...weights: Tensor[]): number {
+  const width = x.shape.at(-1);
+  if (typeof width !== 'number' || x.rank < 2)
+    throw new ShapeError(operation, [x], 'it takes two axes or more, and the last one must be a number');
   for (const weight of weights)
     if (weight.rank !== 1 || weight.shape[0] !== x.shape.at(-1))
       throw new ShapeError(operation, [x, weight], 'the weight must have the width of the last axis');
+  return width;
 }
 
 /** (x - mean) / sqrt(variance + epsilon) * weight + bias over the last axis (Ba et al. 2016). */
 export function layerNorm(x: Tensor, weight: Tensor, bias: Tensor, epsilon: number): Tensor {
-  checkWidth('layerNorm', x, weight, bias);
+  const width = checkWidth('layerNorm', x, weight, bias);
   const statistic = { dtype: x.dtype, shape: [...x.shape.slice(0, -1), 1] } as const;
   const [y, mean, inverse] = x.graph.operator('LayerNormalization', [x, weight, bias], {
     attributes: { axis: -1, epsilon: float(epsilon) },
     outputs: [{ dtype: x.dtype, shape: x.shape }, statistic, statistic],
   });
   return x.graph.custom([x, weight, bias], [y], (_, [g], [needX, needWeight, needBias]) => {
-    const normalized = x.sub(mean).mul(inverse);
-    const scaled = g!.mul(weight);
-    const width = 1 / Number(x.shape.at(-1));
+    // With c = x - mean, s = 1 / deviation, h = g weight:  dx = s (h - mean(h)) - c s^3 mean(h c);  dweight = sum(s g c).
+    // The means and the sum over rows are products with a vector: reading is cheap, every tensor written is not.
+    const centred = x.sub(mean);
+    const product = g!.mul(centred);
+    const column = weight.reshape([width, 1]);
     const gradient = needX
-      ? scaled
-          .sub(scaled.sum(-1, true).mul(width))
-          .sub(normalized.mul(scaled.mul(normalized).sum(-1, true).mul(width)))
+      ? g!
+          .mul(weight)
+          .sub(matmul(g!, column, { scale: 1 / width }))
           .mul(inverse)
+          .sub(centred.mul(matmul(product, column, { scale: 1 / width }).mul(inverse.mul(inverse).mul(inverse))))
       : null;
-    return [
-      gradient,
-      needWeight ? unbroadcast(g!.mul(normalized), weight.shape) : null,
-      needBias ? unbroadcast(g!, bias.shape) : null,
-    ];
+    return [gradient, needWeight ? sumOfRows(inverse, product, weight) : null, needBias ? unbroadcast(g!, bias.shape) : null];
   })[0];
+}
+
+/** sum over rows r of factor_r x_r: [..., 1] and [..., D] to [D]. */
+function sumOfRows(factor: Tensor, x: Tensor, like: Tensor): Tensor {
+  const rows = sizeOf(factor.shape);
+  return matmul(factor.reshape([1, rows]), x.reshape([rows, x.shape.at(-1)!])).reshape(like.shape);
 }
 
 /** x / sqrt(mean(x^2) + epsilon) * weight over the last axis (Zhang and Sennrich 2019). */
 export function rmsNorm(x: Tensor, weight: Tensor, epsilon: number): Tensor {
-  checkWidth('rmsNorm', x, weight);
+  const width = checkWidth('rmsNorm', x, weight);
   const [y, inverse] = x.graph.operator('SimplifiedLayerNormalization', [x, weight], {
     attributes: { axis: -1, epsilon: float(epsilon), stash_type: 1 },
     outputs: [
@@ -47,10 +57,15 @@ export function rmsNorm(x: Tensor, weight: Tensor, epsilon: number): Tensor {
     ],
   });
   return x.graph.custom([x, weight], [y], (_, [g], [needX, needWeight]) => {
-    const normalized = x.mul(inverse);
-    const scaled = g!.mul(weight);
-    const width = 1 / Number(x.shape.at(-1));
-    const gradient = needX ? scaled.sub(normalized.mul(scaled.mul(normalized).sum(-1, true).mul(width))).mul(inverse) : null;
-    return [gradient, needWeight ? unbroadcast(g!.mul(normalized), weight.shape) : null];
+    // With s = 1 / sqrt(mean square), h = g weight:  dx = s h - x s^3 mean(h x);  dweight = sum(s g x).
+    const product = g!.mul(x);
+    const column = weight.reshape([width, 1]);
+    const gradient = needX
+      ? g!
+          .mul(weight)
+          .mul(inverse)
+          .sub(x.mul(matmul(product, column, { scale: 1 / width }).mul(inverse.mul(inverse).mul(inverse))))
+      : null;
+    return [gradient, needWeight ? sumOfRows(inverse, product, weight) : null];
   })[0];
 }
