@@ -77,6 +77,8 @@ export class Random {
     const threshold = Math.round(rate * 65536);
     const keep = 65536 / (65536 - threshold);
     const even = mask.length & ~1;
+    const words = new Int32Array(mask.buffer, mask.byteOffset, mask.length);
+    const [kept] = new Int32Array(Float32Array.of(keep).buffer);
     // uint32() with its state in local variables: masks are millions of numbers at every step.
     let { a, b, c, counter } = this;
     for (let i = 0; i < even; i += 2) {
@@ -85,8 +87,9 @@ export class Random {
       a = b ^ (b >>> 9);
       b = (c + (c << 3)) | 0;
       c = (((c << 21) | (c >>> 11)) + bits) | 0;
-      mask[i] = (bits & 0xffff) < threshold ? 0 : keep;
-      mask[i + 1] = bits >>> 16 < threshold ? 0 : keep;
+      // All bits where the number is kept, none where the difference is negative: a branch would be guessed wrong too often.
+      words[i] = kept & ~(((bits & 0xffff) - threshold) >> 31);
+      words[i + 1] = kept & ~(((bits >>> 16) - threshold) >> 31);
     }
     Object.assign(this, { a, b, c, counter });
     if (even < mask.length) mask[even] = this.uint32() >>> 16 < threshold ? 0 : keep;
