@@ -15,6 +15,8 @@ export interface SessionOptions {
    * up to a fifth faster so on a machine of one's own; where other processes share the cores, `false` is far better.
    */
   readonly spinning?: boolean;
+  /** Plan memory per set of sizes; pays where few sizes come again and again. Default true. */
+  readonly memoryPattern?: boolean;
   /** onnxruntime's execution providers, for example ['webgpu', 'cpu']. */
   readonly executionProviders?: readonly string[];
 }
@@ -26,6 +28,7 @@ export function openSession(model: Uint8Array, options: SessionOptions = {}): Pr
     interOpNumThreads: 1,
     executionMode: 'sequential',
     graphOptimizationLevel: 'all',
+    enableMemPattern: options.memoryPattern ?? true,
     ...(options.executionProviders ? { executionProviders: [...options.executionProviders] } : {}),
     // Denormal numbers (Adam's variances of rare rows) are a hundred times slower than normal ones.
     extra: { session: { set_denormal_as_zero: '1', intra_op: { allow_spinning: options.spinning === false ? '0' : '1' } } },

@@ -70,7 +70,7 @@ export type BatchSource =
  */
 export class Trainer<O extends Outputs = Outputs> {
   private readonly sessions = new Map<string, { session: ort.InferenceSession; inputs: readonly string[] }>();
-  private readonly masks = new Map<string, ort.Tensor>();
+  private readonly masks = new Map<string, Float32Array>();
   private current = new Map<string, ort.Tensor>();
   private spare = new Map<string, ort.Tensor>();
   private accumulators: AccumulatorPair | undefined;
@@ -271,13 +271,13 @@ export class Trainer<O extends Outputs = Outputs> {
   }
 
   private mask(info: InputInfo, bindings: Bindings, at: { step: number; part: number }): ort.Tensor {
-    const key = `${info.name}|${bucketKey(bindings)}`;
-    let mask = this.masks.get(key);
-    if (!mask) {
-      const shape = info.shape.map((dim) => Number(bind(dim, bindings)));
-      mask = new ort.Tensor('float32', new Float32Array(elementCount(shape)), shape);
-      this.masks.set(key, mask);
-    }
+    const shape = info.shape.map((dim) => Number(bind(dim, bindings)));
+    const count = elementCount(shape);
+    // One buffer per mask, as large as the largest so far: sizes may be different in every step.
+    const known = this.masks.get(info.name);
+    const buffer = known && known.length >= count ? known : new Float32Array(count);
+    this.masks.set(info.name, buffer);
+    const mask = new ort.Tensor('float32', buffer.subarray(0, count), shape);
     Random.of(this.options.seed, info.name, at.step, at.part).fillDropout(mask.data as Float32Array, info.noise!.rate);
     return mask;
   }
@@ -292,7 +292,8 @@ export class Trainer<O extends Outputs = Outputs> {
     let opened = this.sessions.get(key);
     if (!opened) {
       const model = toOnnx({ outputs, bindings: fixed });
-      opened = { session: await openSession(model.bytes, this.options), inputs: model.inputs };
+      const memoryPattern = this.options.shapes !== 'dynamic';
+      opened = { session: await openSession(model.bytes, { ...this.options, memoryPattern }), inputs: model.inputs };
       this.sessions.set(key, opened);
     }
     return opened;
@@ -339,7 +340,7 @@ export class Trainer<O extends Outputs = Outputs> {
     let opened = this.sessions.get(kind);
     if (!opened) {
       const model = toOnnx({ outputs: picked });
-      opened = { session: await openSession(model.bytes, this.options), inputs: model.inputs };
+      opened = { session: await openSession(model.bytes, { ...this.options, memoryPattern: false }), inputs: model.inputs };
       this.sessions.set(kind, opened);
     }
     const used = opened.inputs;
