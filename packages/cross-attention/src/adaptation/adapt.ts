@@ -2,7 +2,7 @@ import type { Feeds, Weights } from '@user-llm/onnx-autograd';
 import type { Decoder } from '../decoder/decoder.js';
 import { AdaptationError } from '../errors.js';
 import { Run } from '../run.js';
-import { ShuffledBatches, bucketOf, placeholdersOf, textFeeds, textRow } from './examples.js';
+import { ShuffledBatches, placeholdersOf, textFeeds, textRow } from './examples.js';
 import type { AdaptationExample, ExampleSource, TextRow } from './examples.js';
 import { jointDefinition, jointWeights, strategies, trainedBy } from './joint-model.js';
 import type { JointModel, Strategy } from './joint-model.js';
@@ -54,7 +54,7 @@ export function adaptJointModel<History>(
       weights: jointWeights(model),
       trainable: trainedBy(strategy, model),
       batch: async (step) => {
-        if (epochs !== undefined) return feeder.batch(epochs.at(step), feeder.batchSize);
+        if (epochs !== undefined) return feeder.batch(epochs.at(step));
         const examples = await (source as (step: number) => Promise<readonly AdaptationExample<History>[] | null>)(step);
         if (examples === null) return null;
         return feeder.batch(feeder.rows(examples, `step ${step}, example`));
@@ -145,34 +145,26 @@ class Feeder<History> {
     );
   }
 
-  /** A batch in parts of equal shape; with `size`, filled up to so many rows by rows without weight, so that shapes stay few. */
-  batch(rows: readonly Prepared<History>[], size = rows.length): Batch {
-    const length = bucketOf(Math.max(...rows.map(({ row }) => row.input.length)));
-    const fitting = Math.max(1, Math.floor(this.#tokensPerPart / length));
-    const count = Math.ceil(Math.min(size, Math.max(rows.length, this.batchSize)) / fitting);
-    const perPart = Math.ceil(Math.min(size, Math.max(rows.length, this.batchSize)) / count);
-    const weight = totalWeight(rows);
-    const parts: Feeds[] = [];
-    for (let start = 0; start < rows.length; start += perPart) {
-      const part = rows.slice(start, start + perPart);
-      while (part.length < perPart) part.push({ ...part[0], row: withoutLoss(part[0].row) });
-      parts.push(this.#feeds(part, length, weight));
-    }
+  /** A batch, in parts that fit. */
+  batch(rows: readonly Prepared<History>[]): Batch {
+    const longest = Math.max(...rows.map(({ row }) => row.input.length));
+    const fitting = Math.max(1, Math.floor(this.#tokensPerPart / longest));
+    const count = Math.ceil(rows.length / fitting);
+    const perPart = Math.ceil(rows.length / count);
     // The trainer averages the parts' gradients, and so the losses; their sum is wanted.
-    const scaled = parts.map((feeds) => ({
-      ...feeds,
-      normalizer: { dtype: 'float32' as const, data: Float32Array.of(weight / parts.length), shape: [] },
-    }));
-    return { parts: scaled, examples: rows.length, tokens: rows.reduce((sum, { row }) => sum + row.input.length, 0) };
+    const normalizer = totalWeight(rows) / Math.ceil(rows.length / perPart);
+    const parts: Feeds[] = [];
+    for (let start = 0; start < rows.length; start += perPart)
+      parts.push(this.#feeds(rows.slice(start, start + perPart), normalizer));
+    return { parts, examples: rows.length, tokens: rows.reduce((sum, { row }) => sum + row.input.length, 0) };
   }
 
-  #feeds(rows: readonly Prepared<History>[], length: number, weight: number): Feeds {
+  #feeds(rows: readonly Prepared<History>[], normalizer: number): Feeds {
     const { user } = this.model;
     const text = textFeeds(
       rows.map(({ row }) => row),
       rows.map(({ history }) => history !== undefined),
-      weight,
-      length,
+      normalizer,
     );
     if (user === undefined) {
       const { user_present: _, ...rest } = text;
@@ -199,10 +191,3 @@ class Feeder<History> {
 
 const totalWeight = (rows: readonly { readonly row: TextRow }[]): number =>
   rows.reduce((sum, { row }) => sum + row.weights.reduce((a, b) => a + b, 0), 0);
-
-const withoutLoss = (row: TextRow): TextRow => ({
-  ...row,
-  positions: new Int32Array(0),
-  targets: new Int32Array(0),
-  weights: new Float32Array(0),
-});

@@ -91,7 +91,7 @@ export function textRow(
   };
 }
 
-/** Rounds a length up to one of few, so that few graphs are made. */
+/** Rounds a length up to one of a row of steps: texts of one step are about equally long. */
 export function bucketOf(length: number): number {
   const unit = length <= 64 ? 8 : length <= 128 ? 16 : length <= 512 ? 64 : 256;
   return Math.ceil(length / unit) * unit;
@@ -100,12 +100,12 @@ export function bucketOf(length: number): number {
 const int32 = (data: Int32Array, shape: readonly number[]): HostTensor => ({ dtype: 'int32', data, shape });
 const float = (data: Float32Array, shape: readonly number[]): HostTensor => ({ dtype: 'float32', data, shape });
 
-/** The text inputs of the training graph for some rows, padded to a bucket. */
-export function textFeeds(rows: readonly TextRow[], present: readonly boolean[], normalizer: number, length: number): Feeds {
+/** The text inputs of the training graph for some rows, padded to the longest. */
+export function textFeeds(rows: readonly TextRow[], present: readonly boolean[], normalizer: number): Feeds {
+  const length = Math.max(...rows.map(({ input }) => input.length));
+
   const ids = new Int32Array(rows.length * length);
-  const count = rows.reduce((sum, row) => sum + row.positions.length, 0);
-  const perRow = Math.ceil(count / rows.length);
-  const size = rows.length * (perRow <= 16 ? Math.ceil(perRow / 4) * 4 : bucketOf(perRow));
+  const size = rows.reduce((sum, row) => sum + row.positions.length, 0);
   const at = new Int32Array(size);
   const targets = new Int32Array(size);
   const weights = new Float32Array(size);

@@ -53,6 +53,8 @@ export async function train(
     weights: task.weights,
     trainable: task.trainable,
     schedule,
+    // Texts and histories come in many lengths.
+    shapes: 'dynamic',
     clipNorm: options.clipNorm ?? 1,
     ...(options.threads === undefined ? {} : { threads: options.threads }),
   });

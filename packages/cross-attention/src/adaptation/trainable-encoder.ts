@@ -7,7 +7,7 @@ import type { Feeds, GraphBuilder, Tensor, Weights } from '@user-llm/onnx-autogr
 export interface TrainableEncoder<History> {
   readonly manifest: { readonly hash: string; readonly userTokens: number; readonly width: number };
   readonly weights: Weights;
-  /** What `build`'s inputs are fed for these histories, one per row. The shapes should be few: each makes a session of its own. */
+  /** What `build`'s inputs are fed for these histories, one per row. */
   feeds(histories: readonly History[]): Feeds;
   /** Adds the encoder to a graph: user tokens `[B, K, D]`, the first axis a named one. */
   build(graph: GraphBuilder): { readonly tokens: Tensor; readonly mask?: Tensor };
