@@ -15,7 +15,7 @@ import {
 } from '../src/index.js';
 import { difference, f32, i32, randomTensor } from './support.js';
 
-const [width, classes] = [8, 5000];
+const [width, classes] = [8, 16_000];
 
 /** A classifier whose input is learned too; its mean loss is fused in a graph for training, and plain in one for inference. */
 const classifier = (rows: Dim) =>
@@ -29,8 +29,8 @@ const largest = ({ data }: HostTensor): number =>
   (data as Float32Array).reduce((most, value) => Math.max(most, Math.abs(value)), 0);
 
 describe('the fused mean of a cross-entropy', () => {
-  // 208 rows of 5,000 probabilities fit one chunk: these are one chunk, two (the smallest number that splits), and several with a rest.
-  test.each([1, 100, 416, 700])('of %d rows has the loss and the gradients of the plain one', async (rows) => {
+  // 256 rows of 16,000 probabilities fit one chunk: these are one chunk, two (the smallest number that splits), and several with a rest.
+  test.each([1, 100, 512, 700])('of %d rows has the loss and the gradients of the plain one', async (rows) => {
     const random = Random.of('fused', rows);
     const feeds = {
       x: randomTensor(random, [rows, width]),
@@ -78,7 +78,7 @@ describe('the fused mean of a cross-entropy', () => {
         weights.get(name)!.shape,
       );
       expect(largest(expected[`${name}_`])).toBeGreaterThan(1e-3);
-      expect(difference(change, expected[`${name}_`])).toBeLessThan(4e-7);
+      expect(difference(change, expected[`${name}_`])).toBeLessThan(8e-7);
     }
   });
 
@@ -96,11 +96,11 @@ describe('the fused mean of a cross-entropy', () => {
         toOnnx({ outputs: Object.fromEntries(all.map((tensor, i) => [`o${i}`, tensor])), bindings: { n: rows } }).bytes,
       ).toString('latin1');
     const chunks = (rows: number): number => new Set(text(rows).match(/probabilities\.\d+/g)).size;
-    expect([1, 100, 415, 416, 700, 2080].map(chunks)).toEqual([1, 1, 1, 2, 4, 10]);
+    expect([1, 100, 511, 512, 700, 2080].map(chunks)).toEqual([1, 1, 1, 2, 3, 9]);
   });
 
   test('a frozen table, a frozen input and learned weights of the rows', async () => {
-    const rows = 500;
+    const rows = 600;
     const random = Random.of('parts');
     const given = {
       x: randomTensor(random, [rows, width]),
@@ -159,7 +159,7 @@ describe('the fused mean of a cross-entropy', () => {
         weights.get(name)!.shape,
       );
       expect(largest(expected[`d ${name}`])).toBeGreaterThan(1e-3);
-      expect(difference(change, expected[`d ${name}`])).toBeLessThan(4e-7);
+      expect(difference(change, expected[`d ${name}`])).toBeLessThan(8e-7);
       await trainer.dispose();
     }
   });
