@@ -96,21 +96,27 @@ export async function train(
     }
     const due = validationClock(task, options, limit);
     due(log);
+    let compiled = false;
     let stepSeconds = 0;
+    let validationSeconds = 0;
     while (trainer.steps < limit && !stoppedEarly) {
       if (signal?.aborted) {
         await save();
         signal.throwIfAborted();
       }
       const start = log.seconds;
-      // A step that would end after the budget is not begun.
-      if (start + stepSeconds > seconds) break;
+      // A step that would end after the budget is not begun; nor one after which there is no time for the last validation.
+      if (start + stepSeconds + validationSeconds > seconds) break;
       const batch = await task.batch(trainer.steps + 1);
       if (batch === null) break;
       const result = await trainer.step(batch.parts.length === 1 ? batch.parts[0] : batch.parts);
       log.add(result.step, result.loss, batch.examples, batch.tokens);
-      stepSeconds = stepSeconds === 0 ? log.seconds - start : 0.9 * stepSeconds + 0.1 * (log.seconds - start);
+      // The first step of all compiles the graph.
+      if (compiled) stepSeconds = stepSeconds === 0 ? log.seconds - start : 0.9 * stepSeconds + 0.1 * (log.seconds - start);
+      compiled = true;
+      const stepped = log.seconds;
       const validationLoss = result.step < limit && due(log) ? await validate() : undefined;
+      if (validationLoss !== undefined) validationSeconds = log.seconds - stepped;
       if (checkpoint?.everySteps !== undefined && result.step % checkpoint.everySteps === 0) await save();
       stoppedEarly = ranOutOfPatience(log, options.validation?.patience);
       const left = Math.min((limit - result.step) * (log.seconds / result.step), seconds - log.seconds);

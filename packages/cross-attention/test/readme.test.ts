@@ -1,0 +1,102 @@
+import { mkdtemp, readFile, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { afterAll, beforeAll, expect, test } from '@jest/globals';
+import * as transformers from '@huggingface/transformers';
+import * as ours from '../src/index.js';
+import { ToyEncoder } from './toy-encoder.js';
+import type { ToyHistory } from './toy-encoder.js';
+
+let folder: string;
+beforeAll(async () => void (folder = await mkdtemp(path.join(tmpdir(), 'readme-'))));
+afterAll(async () => rm(folder, { recursive: true }));
+
+const modules: Record<string, object> = { '@user-llm/cross-attention': ours, '@huggingface/transformers': transformers };
+type Scope = Record<string, unknown>;
+
+/** Runs a block with the names of `scope`, and adds the constants that it declares to them. */
+async function run(code: string, scope: Scope): Promise<void> {
+  const body = code.replace(
+    /^import (\{[^}]*\}) from '([^']+)';$/gm,
+    (_, names: string, from: string) => `const ${names} = modules['${from}'];`,
+  );
+  const declared = [...body.matchAll(/^const (?:(\w+)|\{([^}]*)\}) =/gm)].flatMap(([, name, several]) =>
+    name === undefined ? several.split(',').map((part) => part.split(':').at(-1)!.trim()) : [name],
+  );
+  const AsyncFunction = (async () => undefined).constructor as new (
+    ...parts: string[]
+  ) => (...values: unknown[]) => Promise<Scope>;
+  const all: Scope = { modules, ...scope };
+  const names = Object.keys(all).filter((name) => !declared.includes(name));
+  const result = await new AsyncFunction(...names, `${body}\nreturn { ${declared.join(', ')} };`)(
+    ...names.map((name) => all[name]),
+  );
+  Object.assign(scope, result);
+}
+
+test('the code of the README runs', async () => {
+  const readme = await readFile(path.join(path.dirname(fileURLToPath(import.meta.url)), '../README.md'), 'utf8');
+  const blocks = [...readme.matchAll(/```ts\n([\s\S]*?)```/g)].map(([, code]) => code);
+  expect(blocks).toHaveLength(5);
+  const [opening, scratch, text, serving, plain] = blocks;
+
+  const titles = [
+    'Heat (1995)',
+    'Toy Story (1995)',
+    'Toy Story 2 (1999)',
+    'Jumanji (1995)',
+    'Léon (1994)',
+    'The Quiet Harbour (2001)',
+  ];
+  const written: string[] = [];
+  const logged: unknown[][] = [];
+  const shown: ours.TrainingProgress[] = [];
+  const encoder = ToyEncoder.create(1);
+  const scope: Scope = {
+    titles,
+    encoder,
+    messages: [{ role: 'user', content: 'What next?' }],
+    history: [0, 1],
+    folder: path.join(folder, 'base'),
+    place: path.join(folder, 'my-model'),
+    checkpointFile: path.join(folder, 'run.safetensors'),
+    signal: new AbortController().signal,
+    show: (progress: ours.TrainingProgress) => shown.push(progress),
+    encode: (encoder: ToyEncoder) => encoder.encode([0, 1]),
+    console: { log: (...what: unknown[]) => logged.push(what) },
+    process: { stdout: { write: (piece: string) => written.push(piece) } },
+  };
+  await run(scratch, scope);
+  const speaker = scope.speaker as ours.LanguageModel;
+  expect(scope.example).toMatchObject({ history: [0, 1], promptIds: expect.any(Array), answerIds: expect.any(Array) });
+  await speaker.save(scope.folder as string);
+
+  const messages = scope.messages as ours.ChatMessage[];
+  scope.examples = Array.from({ length: 36 }, (_, i) => {
+    const history: ToyHistory = [i % 6, Math.floor(i / 6)];
+    return speaker.example({ history, messages, answer: titles[history[1]] });
+  });
+  await run(opening, scope);
+  expect(shown).toHaveLength(3);
+  const model = scope.model as ours.LanguageModel;
+  expect(model.weights).toEqual(speaker.weights);
+  expect((scope.adapted as ToyEncoder).manifest.hash).toBe(model.user!.encoder);
+  expect(logged[0][0]).toMatchObject({ answerTokens: expect.any(Number) });
+  expect(written.join('')).toBe(await (scope.answer as ours.Generation).text);
+  expect((scope.films as ours.RankedCandidates).items).toHaveLength(1);
+
+  scope.examplesOfText = titles.map((answer) => speaker.example({ messages, answer }));
+  scope.heldOut = [speaker.example({ messages, answer: 'Heat 2' })];
+  await run(text, scope);
+  expect((scope.record as ours.TrainingRecord).validation.map(({ step }) => step)).toEqual([2, 4]);
+
+  await run(serving, scope);
+  const { items } = scope.ranking as ours.Ranking;
+  expect(items).toHaveLength(3);
+  expect([...items]).not.toContain(0);
+
+  await run(plain, scope);
+  expect(logged.at(-1)![0]).toEqual([expect.any(String)]);
+  await (scope.plain as transformers.PreTrainedModel).dispose();
+});
