@@ -60,3 +60,4 @@ export {
 } from './serving/served-model.js';
 export { type ReadableEmbedding, type UserState } from './serving/user-state.js';
 export { type Generation, type Timings, type Usage } from './serving/generation.js';
+export { choiceWeights } from './ranking/choice-weights.js';

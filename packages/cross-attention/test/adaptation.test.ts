@@ -241,6 +241,8 @@ describe('rows and batches', () => {
       adaptJointModel({ decoder }, () => examples, { ...options, steps: undefined, epochs: 2 }).result,
     ).rejects.toThrow('a function has no epochs');
     await expect(adaptJointModel({ decoder }, [], options).result).rejects.toThrow('there are none');
+    const weightless = examples.map((example) => ({ ...example, answerWeights: [0, 0] }));
+    await expect(adaptJointModel({ decoder }, weightless, options).result).rejects.toThrow('carries weight');
   });
 
   test('epochs are seeded, hold every example once, and any step can be asked for', () => {

@@ -130,6 +130,7 @@ describe.each<[string, Integration]>([
       messages,
       user: trained.encode(example.history!),
       trie: model.trie([title]),
+      among: 'vocabulary',
       top: 1,
     });
     expect(-scores[0] / example.answerIds.length).toBeCloseTo(record.validation[0].loss, 4);

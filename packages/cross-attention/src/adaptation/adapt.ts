@@ -151,8 +151,10 @@ class Feeder<History> {
     const fitting = Math.max(1, Math.floor(this.#tokensPerPart / longest));
     const count = Math.ceil(rows.length / fitting);
     const perPart = Math.ceil(rows.length / count);
+    const weight = totalWeight(rows);
+    if (!(weight > 0)) throw new AdaptationError('examples', 'no token of a whole batch carries weight; look at answerWeights');
     // The trainer averages the parts' gradients, and so the losses; their sum is wanted.
-    const normalizer = totalWeight(rows) / Math.ceil(rows.length / perPart);
+    const normalizer = weight / Math.ceil(rows.length / perPart);
     const parts: Feeds[] = [];
     for (let start = 0; start < rows.length; start += perPart)
       parts.push(this.#feeds(rows.slice(start, start + perPart), normalizer));

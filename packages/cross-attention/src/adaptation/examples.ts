@@ -14,6 +14,8 @@ export interface AdaptationExample<History = unknown> {
   readonly answerIds: readonly number[];
   /** Weight of the prompt's own tokens in the loss. Default 0. */
   readonly promptWeight?: number;
+  /** A weight for each token of the answer. Default 1 for all. See `choiceWeights`. */
+  readonly answerWeights?: readonly number[];
 }
 
 /**
@@ -66,19 +68,21 @@ export function textRow(
   model: { readonly vocabularySize: number; readonly contextLength: number; readonly placeholders: Placeholders },
   where: string,
 ): TextRow {
-  const { answerIds, promptWeight = 0 } = example;
+  const { answerIds, promptWeight = 0, answerWeights } = example;
   const placeholders = example.history === undefined ? { ...model.placeholders, count: 0 } : model.placeholders;
   const prompt = withPlaceholders(example.promptIds, placeholders);
   const all = [...prompt, ...answerIds];
   const bad = [...example.promptIds, ...answerIds].find((id) => !(Number.isInteger(id) && id >= 0 && id < model.vocabularySize));
   if (bad !== undefined) throw new AdaptationError(where, `token id ${bad} is outside the vocabulary of ${model.vocabularySize}`);
   if (answerIds.length === 0) throw new AdaptationError(where, 'the answer is empty; give at least the end token');
+  if (answerWeights !== undefined && answerWeights.length !== answerIds.length)
+    throw new AdaptationError(where, `has ${answerWeights.length} weights for the ${answerIds.length} tokens of its answer`);
   if (all.length < 2) throw new AdaptationError(where, 'one token alone has nothing to be predicted from; give a prompt');
   if (all.length > model.contextLength) throw new DoesNotFitError(all.length, model.contextLength, where);
   const positions: number[] = [];
   const weights: number[] = [];
   for (let at = 1; at < all.length; at++) {
-    const weight = at >= prompt.length ? 1 : promptWeight;
+    const weight = at < prompt.length ? promptWeight : (answerWeights?.[at - prompt.length] ?? 1);
     if (weight === 0 || all[at] >= model.vocabularySize) continue;
     positions.push(at - 1);
     weights.push(weight);
@@ -105,7 +109,11 @@ export function textFeeds(rows: readonly TextRow[], present: readonly boolean[],
   const length = Math.max(...rows.map(({ input }) => input.length));
 
   const ids = new Int32Array(rows.length * length);
-  const size = rows.reduce((sum, row) => sum + row.positions.length, 0);
+  // At least one, of no weight, so that no input is empty.
+  const size = Math.max(
+    1,
+    rows.reduce((sum, row) => sum + row.positions.length, 0),
+  );
   const at = new Int32Array(size);
   const targets = new Int32Array(size);
   const weights = new Float32Array(size);

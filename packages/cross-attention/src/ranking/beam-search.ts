@@ -6,6 +6,11 @@ import type { Logits, TokenScorer } from './token-scorer.js';
 export interface RankOptions {
   /** How many items to return; fewer come back when fewer are left after `exclude`. */
   readonly top: number;
+  /**
+   * What a title's probability is among. `vocabulary` (the default): all texts there are. `catalogue`: the titles of the trie; at every
+   * token the model's choice is limited to what continues a title, so that where only one token can follow, it costs nothing.
+   */
+  readonly among?: 'vocabulary' | 'catalogue';
   /** Items that are not to be returned. They take no place in the beam. */
   readonly exclude?: Iterable<number>;
   readonly signal?: AbortSignal;
@@ -42,7 +47,7 @@ export async function beamSearch<State>(
   scorer: TokenScorer<State>,
   options: BeamSearchOptions,
 ): Promise<RankedItems> {
-  const { top, signal } = options;
+  const { top, signal, among = 'vocabulary' } = options;
   const width = options.width ?? Math.max(50, top);
   checkCount('top', top);
   checkCount('width', width);
@@ -62,7 +67,7 @@ export async function beamSearch<State>(
       const logits = checkRows(scorer.logits(state), nodes.length, trie);
       const open = new BestList(width);
       for (let row = 0; row < nodes.length; row++) {
-        expand(trie, remaining, logits, row, nodes[row], scores[row], found, (child, score) => {
+        expand(trie, remaining, logits, among, row, nodes[row], scores[row], found, (child, score) => {
           if (score >= found.threshold) open.add(score, trie.itemsOf(child)[0], child);
         });
       }
@@ -99,7 +104,7 @@ export async function exactRanking<State>(
   scorer: TokenScorer<State>,
   options: ExactRankingOptions,
 ): Promise<RankedItems> {
-  const { top, signal, chunk = 256 } = options;
+  const { top, signal, chunk = 256, among = 'vocabulary' } = options;
   checkCount('top', top);
   checkCount('chunk', chunk);
   const remaining = new RemainingItems(trie, options.exclude ?? []);
@@ -114,7 +119,7 @@ export async function exactRanking<State>(
       const logits = checkRows(scorer.logits(state), nodes.length, trie);
       const children: { node: number; score: number; row: number }[] = [];
       for (let row = 0; row < nodes.length; row++) {
-        expand(trie, remaining, logits, row, nodes[row], scores[row], found, (node, score) =>
+        expand(trie, remaining, logits, among, row, nodes[row], scores[row], found, (node, score) =>
           children.push({ node, score, row }),
         );
       }
@@ -151,6 +156,7 @@ function expand(
   trie: PrefixTrie,
   remaining: RemainingItems,
   logits: Logits,
+  among: 'vocabulary' | 'catalogue',
   row: number,
   node: number,
   score: number,
@@ -159,7 +165,7 @@ function expand(
 ): void {
   const { firstChild, token } = trie;
   const start = row * logits.vocabulary;
-  const base = score - logNormalizer(logits, row);
+  const base = score - (among === 'vocabulary' ? logNormalizer(logits, row) : childNormalizer(trie, logits, start, node));
   if (Number.isNaN(base)) throw new Error('internal: the language model gave logits that are not numbers.');
   for (let child = firstChild[node]; child < firstChild[node + 1]; child++) {
     if (remaining.below(child) === 0) continue;
@@ -168,6 +174,16 @@ function expand(
     if (!trie.isLeaf(child)) handOn(child, childScore);
     else for (const item of trie.itemsOf(child)) if (!remaining.isExcluded(item)) found.add(childScore, item, item);
   }
+}
+
+/** The logarithm of the sum of exponentials over the tokens that continue a node. */
+function childNormalizer({ firstChild, token }: PrefixTrie, { data }: Logits, start: number, node: number): number {
+  const end = firstChild[node + 1];
+  let largest = -Infinity;
+  for (let child = firstChild[node]; child < end; child++) largest = Math.max(largest, data[start + token[child]]);
+  let sum = 0;
+  for (let child = firstChild[node]; child < end; child++) sum += Math.exp(data[start + token[child]] - largest);
+  return largest + Math.log(sum);
 }
 
 /** How many items below a node may still be returned: the trie's counts less the excluded items on the path to them. */

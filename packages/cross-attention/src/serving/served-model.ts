@@ -46,6 +46,8 @@ export type RankRequest = Prompt &
     readonly exclude?: Iterable<number>;
     /** Beam width; see `beamSearch`. */
     readonly width?: number;
+    /** What probabilities are among: the titles of the trie (the default), or all texts. */
+    readonly among?: 'vocabulary' | 'catalogue';
     /** Every title scored as far as needed: the true order, at many times the cost. */
     readonly exact?: boolean;
   };
@@ -215,7 +217,7 @@ export class ServedModel {
     const userMs = performance.now() - begun;
     const packed = user && new ort.Tensor('float32', user.state.packed, [...user.state.shape]);
     const scorer = new CachedScorer(this.session, this.config, promptIds, packed);
-    const options = { top, exclude, ...(signal === undefined ? {} : { signal }) };
+    const options = { top, exclude, among: request.among ?? 'catalogue', ...(signal === undefined ? {} : { signal }) };
     const ranked = exact
       ? await exactRanking(trie, scorer, options)
       : await beamSearch(trie, scorer, width === undefined ? options : { ...options, width });
