@@ -17,8 +17,9 @@ export class AutogradError extends Error {
     }
   }
 
-  static isInstance(error: unknown): error is AutogradError {
-    return typeof error === 'object' && error !== null && (error as Record<symbol, unknown>)[this.marker] === true;
+  static isInstance<T extends AutogradError>(this: { readonly prototype: T }, error: unknown): error is T {
+    const { marker: own } = this as unknown as { marker: symbol };
+    return typeof error === 'object' && error !== null && (error as Record<symbol, unknown>)[own] === true;
   }
 }
 

@@ -51,4 +51,5 @@ export { adam, adamW, sgd, type AdamWOptions, type Optimizer, type UpdateContext
 export { constantRate, warmupConstant, warmupCosine, type Schedule } from './schedules.js';
 export { Program, type ProgramOptions } from './program.js';
 export { type Feeds, type SessionOptions } from './session.js';
-export { Trainer, type BatchSource, type StepFeeds, type StepResult, type TrainerOptions } from './trainer.js';
+export { type BatchSource, type StepFeeds } from './batch-source.js';
+export { Trainer, type StepResult, type TrainerOptions } from './trainer.js';

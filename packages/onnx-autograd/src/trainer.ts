@@ -1,4 +1,5 @@
 import * as ort from 'onnxruntime-node';
+import { batchReader, type BatchSource, type StepFeeds } from './batch-source.js';
 import { hashTensors, loadCheckpoint, saveCheckpoint, type TrainingState } from './checkpoint.js';
 import type { BuiltGraph, GraphDefinition, Outputs } from './definition.js';
 import { bind, type Bindings } from './dim.js';
@@ -56,13 +57,6 @@ export interface StepResult {
   readonly learningRate: number;
   readonly metrics: Readonly<Record<string, number>>;
 }
-
-/** One batch, or several whose gradients are averaged into one step. */
-export type StepFeeds = Feeds | readonly Feeds[];
-
-/** Batches in order, or a function from the step (counted from 1) to its batch, which a resumed run can enter anywhere. */
-export type BatchSource =
-  Iterable<StepFeeds> | AsyncIterable<StepFeeds> | ((step: number) => StepFeeds | Promise<StepFeeds> | null);
 
 /**
  * Trains a model: forward, backward and optimizer are one onnxruntime graph, run once per step. Weights live in two
@@ -421,17 +415,3 @@ export class Trainer<O extends Outputs = Outputs> {
 type AccumulatorPair = [Map<string, ort.Tensor>, Map<string, ort.Tensor>];
 
 const scalar = (value: number): ort.Tensor => new ort.Tensor('float32', Float32Array.of(value), []);
-
-function batchReader(source: BatchSource): { next(step: number): Promise<StepFeeds | null>; close(): Promise<void> } {
-  if (typeof source === 'function') return { next: async (step) => source(step), close: async () => undefined };
-  const iterator = Symbol.asyncIterator in source ? source[Symbol.asyncIterator]() : source[Symbol.iterator]();
-  return {
-    async next() {
-      const { done, value } = await iterator.next();
-      return done ? null : value;
-    },
-    async close() {
-      await iterator.return?.();
-    },
-  };
-}
