@@ -14,6 +14,7 @@ import type { Integration } from '../src/integration/integration.js';
 import { softPrompt } from '../src/integration/soft-prompt.js';
 import { inferenceModel } from '../src/decoder/inference-graph.js';
 import { LanguageModel } from '../src/language-model.js';
+import { PrefixTrie } from '../src/ranking/prefix-trie.js';
 import type { ServedModel } from '../src/serving/served-model.js';
 import { trainByteLevelBpe } from '../src/text/byte-level-bpe.js';
 import { ToyEncoder } from './toy-encoder.js';
@@ -47,6 +48,9 @@ const examples = Array.from({ length: 36 }, (_, i) => {
 let folder: string;
 beforeAll(async () => void (folder = await mkdtemp(path.join(tmpdir(), 'language-model-'))));
 afterAll(async () => rm(folder, { recursive: true }));
+
+/** A trie whose one path is the given token. */
+const oneToken = (token: number) => PrefixTrie.build([[]], token);
 
 describe('a fresh model is its base', () => {
   async function logits(model: Uint8Array, feeds: Record<string, ort.Tensor>): Promise<Float32Array> {
@@ -158,6 +162,34 @@ describe.each<[string, Integration]>([
     });
     expect(ranked.items.map(({ id }) => id)).toEqual([...rest.items].slice(0, 2).map((item) => `film ${item}`));
     await model.dispose();
+  });
+
+  test('a title scores in a beam what it scores alone, after a long prompt too', async () => {
+    const user = await served.userState(adapted.encode([2, 4]));
+    const trie = model.trie(films);
+    for (const prompt of ['Heat', 'Toy Story 2 (1999) Jumanji']) {
+      const { items, scores, steps } = await served.rank({ prompt, user, trie, top: 6, among: 'vocabulary' });
+      expect(steps).toBeGreaterThan(5);
+      for (const [i, item] of items.entries()) {
+        const alone = await served.rank({ prompt, user, trie: model.trie([films[item]]), top: 1, among: 'vocabulary' });
+        expect(alone.scores[0]).toBeCloseTo(scores[i], 4);
+        // And by the definition: the prompt and the title up to each token, run from the start.
+        let whole = 0;
+        const title = [...model.tokenizer.encode(films[item]), model.tokenizer.eos];
+        for (let at = 0; at < title.length; at++) {
+          const promptIds = [...model.tokenizer.encode(prompt), ...title.slice(0, at)];
+          const rest = await served.rank({
+            promptIds,
+            user,
+            trie: oneToken(title[at]),
+            top: 1,
+            among: 'vocabulary',
+          });
+          whole += rest.scores[0];
+        }
+        expect(whole).toBeCloseTo(scores[i], 3);
+      }
+    }
   });
 
   test('refuses the embedding of another encoder, and one of another shape', async () => {

@@ -216,7 +216,7 @@ export class ServedModel {
     const user = await this.#user(request.user);
     const userMs = performance.now() - begun;
     const packed = user && new ort.Tensor('float32', user.state.packed, [...user.state.shape]);
-    const scorer = new CachedScorer(this.session, this.config, promptIds, packed);
+    const scorer = new CachedScorer(this.session, this.config, promptIds, packed, trie.depth);
     const options = { top, exclude, among: request.among ?? 'catalogue', ...(signal === undefined ? {} : { signal }) };
     const ranked = exact
       ? await exactRanking(trie, scorer, options)
