@@ -1,0 +1,20 @@
+/** Seconds that each kind of training may take. */
+export interface Budget {
+  readonly pretrain: number;
+  /** The language model on the domain's text, before anything personal. */
+  readonly language: number;
+  /** Each user-reading model. Text prompts get this and the encoder's pretraining. */
+  readonly adapt: number;
+}
+
+/** The share of a run that goes into training; the rest reads, encodes, evaluates and writes. */
+const trainingShare = 0.72;
+/** One pretraining, one language model, three user-reading models, two text prompts of pretraining and adaptation together. */
+const pretrainWeight = 1;
+const languageWeight = 0.25;
+const parts = pretrainWeight + languageWeight + 3 + 2 * (pretrainWeight + 1);
+
+export function budgetOf(minutes: number): Budget {
+  const adapt = (minutes * 60 * trainingShare) / parts;
+  return { pretrain: adapt * pretrainWeight, language: adapt * languageWeight, adapt };
+}

@@ -1,0 +1,133 @@
+import { Random } from '@user-llm/onnx-autograd';
+import type { Corpus } from './corpus.js';
+import { genreQuestion, nextQuestions, type Prompts } from './prompts.js';
+
+/** Which part of a user's log an example may see: events 0 .. end - 1. The encoder counts them in the columns it was given. */
+export interface HistoryReference {
+  readonly user: number;
+  readonly end: number;
+}
+
+export interface Example {
+  readonly history?: HistoryReference;
+  readonly promptIds: number[];
+  readonly answerIds: number[];
+  /** Weight of the prompt's own tokens in the loss. */
+  readonly promptWeight?: number;
+}
+
+/** What a system reads beside the question. */
+export interface Reading {
+  readonly embedding: boolean;
+  /** How many of the last titles stand in the prompt. */
+  readonly titles: number;
+}
+
+const genreShare = 0.05;
+const withoutUserShare = 0.05;
+
+/**
+ * Training examples as a function of the step, so that a resumed run sees the same ones: moments drawn from the training part of
+ * the log, each asking for the item that came next (and now and then for the favourite genre). Moments of one user are drawn together,
+ * since they share one pass of the encoder.
+ */
+export class ExampleSource {
+  private readonly cumulative: Float64Array;
+  private readonly genres: readonly string[];
+
+  constructor(
+    private readonly corpus: Corpus,
+    private readonly prompts: Prompts,
+    private readonly reading: Reading,
+    private readonly seed: number,
+  ) {
+    const { offsets } = corpus.train;
+    this.cumulative = new Float64Array(offsets.length - 1);
+    let total = 0;
+    for (let user = 0; user < this.cumulative.length; user++) this.cumulative[user] = total += Math.max(0, offsets[user + 1] - offsets[user] - 1);
+    this.genres = [...new Set(corpus.categories.flat())];
+  }
+
+  /** Moments that can be asked about. */
+  get size(): number {
+    return this.cumulative.at(-1) ?? 0;
+  }
+
+  /** `users` users, each with `moments` moments. */
+  batch(step: number, { users, moments, reach }: { users: number; moments: number; reach: number }): Example[] {
+    const random = Random.of(this.seed, 'examples', step);
+    const examples: Example[] = [];
+    for (let i = 0; i < users; i++) {
+      const user = this.drawUser(random);
+      const length = this.corpus.train.offsets[user + 1] - this.corpus.train.offsets[user];
+      // The moments lie within one window of the encoder, anywhere in the log.
+      const last = 1 + random.integer(length - 1);
+      const first = Math.max(1, last - reach);
+      for (let j = 0; j < moments; j++) examples.push(this.example(user, j === 0 ? last : first + random.integer(last - first + 1), random));
+    }
+    return examples;
+  }
+
+  /** The validation item of some users, drawn with the seed. */
+  validation(count: number): Example[] {
+    const random = Random.of(this.seed, 'validation');
+    const cases = random.shuffle([...this.corpus.split.validation]).slice(0, count);
+    return cases.map(({ user, from, to }) => this.nextItem(user, to - from, nextQuestions[0], this.reading));
+  }
+
+  private drawUser(random: Random): number {
+    const target = random.next() * this.size;
+    let low = 0;
+    let high = this.cumulative.length - 1;
+    while (low < high) {
+      const middle = (low + high) >> 1;
+      if (this.cumulative[middle] > target) high = middle;
+      else low = middle + 1;
+    }
+    return low;
+  }
+
+  private example(user: number, end: number, random: Random): Example {
+    if (this.genres.length > 0 && random.next() < genreShare) {
+      const genre = this.favouriteGenre(user, end);
+      if (genre) return this.build(user, end, genreQuestion, genre, this.reading);
+    }
+    const question = random.next() < 0.5 ? nextQuestions[0] : nextQuestions[random.integer(nextQuestions.length)];
+    // Without a user the model learns what is popular, which is what it answers a stranger.
+    const reading = this.reading.embedding && random.next() < withoutUserShare ? { embedding: false, titles: 0 } : this.reading;
+    return this.nextItem(user, end, question, reading);
+  }
+
+  private nextItem(user: number, end: number, question: string, reading: Reading): Example {
+    const { log, titles } = this.corpus;
+    const item = log.items[log.offsets[user] + end];
+    return this.build(user, end, question, item < 0 ? '' : titles[item], reading);
+  }
+
+  private build(user: number, end: number, question: string, answer: string, reading: Reading): Example {
+    const { log } = this.corpus;
+    const start = log.offsets[user];
+    const promptIds =
+      reading.titles > 0
+        ? this.prompts.withHistory(log.items.subarray(start + Math.max(0, end - reading.titles), start + end), question)
+        : this.prompts.question(question);
+    return {
+      ...(reading.embedding ? { history: { user, end } } : {}),
+      promptIds,
+      answerIds: this.prompts.answer(answer),
+      // A text prompt is a list of titles that were chosen one after another: each is a target too, which makes the baseline stronger.
+      ...(!reading.embedding && reading.titles > 0 ? { promptWeight: 1 } : {}),
+    };
+  }
+
+  /** Of the events before `end`, by the first occurrence among equals. */
+  private favouriteGenre(user: number, end: number): string | undefined {
+    const { log, categories } = this.corpus;
+    const counts = new Map<string, number>();
+    for (let i = log.offsets[user]; i < log.offsets[user] + end; i++)
+      if (log.items[i] >= 0) for (const genre of categories[log.items[i]]) counts.set(genre, (counts.get(genre) ?? 0) + 1);
+    let best: string | undefined;
+    for (const genre of this.genres) if ((counts.get(genre) ?? 0) > (best === undefined ? 0 : counts.get(best)!)) best = genre;
+    return best;
+  }
+}

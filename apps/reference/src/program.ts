@@ -1,0 +1,140 @@
+import { readFileSync } from 'node:fs';
+import { Command, CommanderError, InvalidArgumentError, Option } from 'commander';
+import { explain, UsageError } from './errors.js';
+import { ConsoleOutput } from './run/console-output.js';
+import { Workspace } from './workspace.js';
+
+interface CommonOptions {
+  run: string;
+  out?: string;
+  seed: number;
+  json: boolean;
+  quiet: boolean;
+  verbose: boolean;
+  data?: string;
+  llm?: string;
+  minutes?: number;
+  fresh?: boolean;
+}
+
+interface Context {
+  readonly output: ConsoleOutput;
+  readonly signal: AbortSignal;
+}
+
+type Action = (context: Context, options: CommonOptions, args: string[]) => Promise<void>;
+
+const wholeNumber = (text: string): number => {
+  if (!/^\d+$/.test(text)) throw new InvalidArgumentError('give a whole number');
+  return Number(text);
+};
+const positive = (text: string): number => {
+  const value = Number(text);
+  if (!(value > 0)) throw new InvalidArgumentError('give a number above zero');
+  return value;
+};
+
+/** Runs the command line and returns the exit code: 0, 1 for a bug of ours, 2 for what the person can mend, 130 when interrupted. */
+export async function main(argv: readonly string[]): Promise<number> {
+  const interrupt = new AbortController();
+  const stop = (): void => {
+    if (interrupt.signal.aborted) process.exit(130);
+    process.stderr.write('\nstopping at the next step; a checkpoint is being written (press again to leave at once)\n');
+    interrupt.abort();
+  };
+  process.on('SIGINT', stop);
+  process.on('SIGTERM', stop);
+  try {
+    await build(interrupt.signal).parseAsync([...argv]);
+    return 0;
+  } catch (error) {
+    if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : 2;
+    const { message, exitCode } = explain(error);
+    process.stderr.write(`user-llm: ${message}\n`);
+    if (argv.includes('--verbose') && error instanceof Error) process.stderr.write(`${error.stack ?? ''}\n`);
+    return exitCode;
+  } finally {
+    process.off('SIGINT', stop);
+    process.off('SIGTERM', stop);
+  }
+}
+
+/** The command line itself. */
+export function build(signal: AbortSignal): Command {
+  const { version } = JSON.parse(readFileSync(new URL('../package.json', import.meta.url), 'utf8')) as { version: string };
+  const program = new Command('user-llm')
+    .description('Turns a log of user events into a personalised language model and an honest report. Everything runs in Node, on this machine.')
+    .version(version)
+    .exitOverride()
+    .configureHelp({ sortSubcommands: false })
+    .showHelpAfterError('(add --help for the options)');
+
+  const command = (name: string, description: string, action: Action): Command => {
+    const sub = program
+      .command(name)
+      .description(description)
+      .exitOverride()
+      .addOption(new Option('--run, --out <folder>', 'the run folder: everything is written there').default('run'))
+      .addOption(new Option('--seed <n>', 'seeds the simulation, the first weights, the samples').argParser(wholeNumber).default(1))
+      .option('--json', 'progress and results as JSON lines on standard output', false)
+      .option('--quiet', 'results alone, no progress', false)
+      .option('--verbose', 'show where an error came from', false);
+    sub.action(async () => {
+      const options = sub.opts<CommonOptions>();
+      const output = new ConsoleOutput(options);
+      await action({ output, signal }, { ...options, run: options.out ?? options.run }, sub.args);
+    });
+    return sub;
+  };
+  const source = (sub: Command): Command =>
+    sub
+      .option('--data <path>', 'a folder or file of events (MovieLens, Amazon Review, Google Local, CSV, JSONL, Parquet); without it a simulated film service')
+      .option('--llm <folder>', 'a language model in a Hugging Face folder; without it a small one is trained on the titles')
+      .addOption(new Option('--minutes <n>', 'how long the whole run may take (default: 5 for the simulated data, 20 for real data)').argParser(positive))
+      .option('--fresh', 'start anew: remove what a former run left in the run folder', false);
+
+  source(command('poc', 'everything in a row: data, fit, pretrain, adapt, encode, eval, ask; a second run goes on where the first one stopped', poc))
+    .option('--question <text>', 'the question to ask at the end')
+    .option('--user <id>', 'for whom; by default the test user with the longest history');
+  command('data', 'shows what is in a data set: users, items, events, rows that cannot be read', async (context, options) => {
+    const { showData } = await import('./stages/data.js');
+    await showData(await create(context, options), options);
+  }).option('--data <path>', 'a folder or file of events; without it the simulated film service');
+  source(command('fit', 'reads the events and fits the tokenizer', async (context, options) => void (await (await create(context, options)).corpus())));
+  command('pretrain', 'pretrains the user encoder on the events alone', async (context, options) => {
+    const { pretrain } = await import('./stages/pretrain.js');
+    await pretrain(await open(context, options));
+  });
+  command('adapt', 'trains the language model, with each way of reading users and with text prompts', async (context, options) => {
+    const { adaptAll } = await import('./stages/adapt.js');
+    await adaptAll(await open(context, options));
+  });
+  command('encode', 'writes the embedding of every user into the store', async (context, options) => {
+    const { encodeUsers } = await import('./stages/encode.js');
+    await encodeUsers(await open(context, options));
+  });
+  command('eval', 'evaluates all systems on the held-out events and writes report.html and report.json', async (context, options) => {
+    const { evaluateAll } = await import('./stages/evaluate.js');
+    await evaluateAll(await open(context, options));
+  });
+  command('ask', 'answers a question for a user, with and without the embedding', async (context, options, args) => {
+    const { ask } = await import('./stages/ask.js');
+    const { user } = options as CommonOptions & { user?: string };
+    await ask(await open(context, options), { user, question: args.join(' ') || undefined });
+  })
+    .argument('[question...]', 'the question, for example "What should I watch tonight?"')
+    .option('--user <id>', 'for whom; by default the test user with the longest history');
+  return program;
+}
+
+const create = (context: Context, options: CommonOptions): Promise<Workspace> => Workspace.create({ out: options.run, ...context }, options);
+const open = (context: Context, options: CommonOptions): Promise<Workspace> => Workspace.open({ out: options.run, ...context });
+
+const poc: Action = async (context, options) => {
+  const { question, user } = options as CommonOptions & { question?: string; user?: string };
+  const workspace = await create(context, options);
+  const { runAll } = await import('./stages/poc.js');
+  await runAll(workspace, { question, user });
+};
+
+export { UsageError };

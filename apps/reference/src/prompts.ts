@@ -1,0 +1,56 @@
+import type { TextTokenizer } from '@user-llm/cross-attention';
+
+/** Ways to ask for the next item; a model adapted on all of them understands any. The first one is the one that is evaluated. */
+export const nextQuestions: readonly string[] = [
+  'What is next?',
+  'What should I watch tonight?',
+  'What would I like?',
+  'Recommend something.',
+  'Which one should I pick?',
+  'Any idea for me?',
+];
+
+/** The question of the favourite-genre task. */
+export const genreQuestion = 'Which genre do I like best?';
+
+/** Puts questions and histories into words, as token ids. */
+export class Prompts {
+  private readonly cache = new Map<string, number[]>();
+
+  constructor(
+    private readonly tokenizer: TextTokenizer,
+    private readonly titles: readonly string[],
+  ) {}
+
+  /** A question alone: the user comes in by the embedding. */
+  question(question: string): number[] {
+    let ids = this.cache.get(question);
+    if (!ids) {
+      ids = this.tokenizer.chat([{ role: 'user', content: question }]);
+      this.cache.set(question, ids);
+    }
+    return ids;
+  }
+
+  /** A question after the user's last titles, oldest first. */
+  withHistory(history: ArrayLike<number>, question: string): number[] {
+    return this.tokenizer.chat([{ role: 'user', content: this.historyText(history, question) }]);
+  }
+
+  historyText(history: ArrayLike<number>, question: string): string {
+    const titles: string[] = [];
+    for (let i = 0; i < history.length; i++) if (history[i] >= 0) titles.push(this.titles[history[i]]);
+    return titles.length === 0 ? question : `${titles.join('\n')}\n${question}`;
+  }
+
+  /** An answer: the words and the token that ends them. */
+  answer(text: string): number[] {
+    const key = `answer ${text}`;
+    let ids = this.cache.get(key);
+    if (!ids) {
+      ids = [...this.tokenizer.encode(text), this.tokenizer.eos];
+      this.cache.set(key, ids);
+    }
+    return ids;
+  }
+}

@@ -1,0 +1,86 @@
+import path from 'node:path';
+import type { Dataset } from '@user-llm/datasets';
+import { EventTokenizer } from '@user-llm/event-tokenizer';
+import { budgetOf, type Budget } from './budget.js';
+import { fitTokenizer, loadCorpus, openSource, type Corpus } from './corpus.js';
+import { RunFolder, type RunSettings } from './run/run-folder.js';
+import type { ConsoleOutput } from './run/console-output.js';
+
+export interface WorkspaceOptions {
+  /** The run folder. */
+  readonly out: string;
+  readonly output: ConsoleOutput;
+  readonly signal: AbortSignal;
+}
+
+export const defaultMinutes = { simulated: 5, real: 20 } as const;
+
+/** An open run: its folder, its settings, and what several stages read, loaded once. */
+export class Workspace {
+  private source: Promise<Dataset> | undefined;
+  private loaded: Promise<Corpus> | undefined;
+  readonly budget: Budget;
+
+  private constructor(
+    readonly run: RunFolder,
+    readonly output: ConsoleOutput,
+    readonly signal: AbortSignal,
+  ) {
+    this.budget = budgetOf(run.settings.minutes);
+  }
+
+  /** Opens or creates the run; with `fresh`, what a former run left is removed first. */
+  static async create(options: WorkspaceOptions, given: { data?: string; llm?: string; seed: number; minutes?: number; fresh?: boolean }): Promise<Workspace> {
+    const settings: RunSettings = {
+      data: given.data === undefined ? null : path.resolve(given.data),
+      llm: given.llm === undefined ? null : path.resolve(given.llm),
+      seed: given.seed,
+      minutes: given.minutes ?? (given.data === undefined ? defaultMinutes.simulated : defaultMinutes.real),
+    };
+    // Before anything is written: a path that cannot be read leaves no folder behind.
+    const source = await openSource(settings.data, settings.seed);
+    if (given.fresh) await RunFolder.clear(options.out);
+    const workspace = new Workspace(await RunFolder.create(options.out, settings), options.output, options.signal);
+    workspace.source = Promise.resolve(source);
+    return workspace;
+  }
+
+  /** Opens a run that exists. */
+  static async open(options: WorkspaceOptions): Promise<Workspace> {
+    return new Workspace(await RunFolder.open(options.out), options.output, options.signal);
+  }
+
+  get seed(): number {
+    return this.run.settings.seed;
+  }
+
+  dataset(): Promise<Dataset> {
+    this.source ??= openSource(this.run.settings.data, this.seed);
+    return this.source;
+  }
+
+  /** The data set under the run's tokenizer, which is fitted when it is not there yet. */
+  corpus(): Promise<Corpus> {
+    this.loaded ??= this.load();
+    return this.loaded;
+  }
+
+  private async load(): Promise<Corpus> {
+    const dataset = await this.dataset();
+    const file = this.run.path('tokenizer.json');
+    let corpus: Corpus | undefined;
+    const progress = this.output.progress('fit', 'reading events, fitting the tokenizer');
+    await this.run.stage('fit', { data: this.run.settings.data, seed: this.seed }, async () => {
+      const tokenizer = await fitTokenizer(dataset);
+      await tokenizer.save(file);
+      corpus = await loadCorpus(dataset, tokenizer);
+      const { counts } = corpus.events;
+      return { tokenizer: tokenizer.hash, users: corpus.log.users.length, items: corpus.log.itemIds.length, ...counts };
+    });
+    corpus ??= await loadCorpus(dataset, await EventTokenizer.load(file));
+    const { log, events } = corpus;
+    const rejected = events.counts.rejected > 0 ? `, ${events.counts.rejected} rows rejected (first: line ${events.rejected[0].line}, ${events.rejected[0].reason})` : '';
+    progress.done(`${dataset.name}: ${log.users.length} users, ${log.itemIds.length} items, ${events.counts.events} events${rejected}`);
+    return corpus;
+  }
+}
