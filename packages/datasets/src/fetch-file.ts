@@ -1,15 +1,14 @@
 import { createHash } from 'node:crypto';
-import { createReadStream, createWriteStream } from 'node:fs';
-import { readFile, rename, rm, stat, writeFile } from 'node:fs/promises';
+import { createReadStream } from 'node:fs';
+import { open, readFile, rename, rm, stat, writeFile } from 'node:fs/promises';
 import path from 'node:path';
-import { Readable } from 'node:stream';
-import { pipeline } from 'node:stream/promises';
 import { setTimeout as sleep } from 'node:timers/promises';
 
 import { ChecksumError, DownloadError } from './errors.js';
 
 export interface DownloadProgress {
   file: string;
+  /** Received and written, those of earlier connections included. */
   receivedBytes: number;
   /** `undefined` when the server does not say. */
   totalBytes?: number;
@@ -112,22 +111,25 @@ async function fetchPart(url: string, part: string, options: FetchOptions): Prom
     if (response.status === 206 && !resumed)
       throw new DownloadError(url, 'the server sent another range than asked for', 'Try again later.');
     const version = response.headers.get('etag') ?? response.headers.get('last-modified');
-    if (!resumed) await writeFile(`${part}.json`, JSON.stringify({ url, version } satisfies Partial));
     let received = resumed ? known.bytes : 0;
     const length = response.headers.get('content-length');
     const totalBytes = length === null ? undefined : received + Number(length);
     const file = path.basename(part, '.part');
-    onProgress?.({ file, receivedBytes: received, totalBytes });
-    const body = Readable.fromWeb(response.body as Parameters<typeof Readable.fromWeb>[0]);
-    const counted = async function* (source: AsyncIterable<Uint8Array>) {
-      for await (const chunk of source) {
+    // Emptied before the new version is noted: bytes of an older one must never pass for it.
+    const to = await open(part, resumed ? 'a' : 'w');
+    try {
+      if (!resumed) await writeFile(`${part}.json`, JSON.stringify({ url, version } satisfies Partial));
+      onProgress?.({ file, receivedBytes: received, totalBytes });
+      for await (const chunk of response.body as AsyncIterable<Uint8Array>) {
         alive();
+        // Each piece is in the file before the next is asked for, so a broken connection loses none that were reported.
+        await to.writeFile(chunk);
         received += chunk.length;
-        yield chunk;
         onProgress?.({ file, receivedBytes: received, totalBytes });
       }
-    };
-    await pipeline(body, counted, createWriteStream(part, { flags: resumed ? 'a' : 'w' }));
+    } finally {
+      await to.close();
+    }
     if (totalBytes !== undefined && received !== totalBytes)
       throw new DownloadError(url, 'the connection ended early', 'Call it again.', undefined, true);
   } finally {

@@ -57,11 +57,14 @@ let baseUrl: string;
 /** Requests as they came: path and the range asked for. */
 let requests: string[];
 let answer: (request: IncomingMessage, response: ServerResponse) => void;
+/** Who waits for the client to report so many bytes: connections break there, not after some time. */
+let waiting: { bytes: number; then: () => void }[];
 let folder: string;
 let remove: () => Promise<void>;
 
 beforeEach(async () => {
   requests = [];
+  waiting = [];
   server = createServer((request, response) => {
     requests.push(`${request.url} ${request.headers.range ?? ''}`.trim());
     answer(request, response);
@@ -76,7 +79,16 @@ afterEach(async () => {
   await remove();
 });
 
-/** Serves the archive and its checksum; `cuts` says after how many bytes each connection breaks. */
+function onProgress({ receivedBytes }: { receivedBytes: number }): void {
+  const due = waiting.filter(({ bytes }) => bytes <= receivedBytes);
+  waiting = waiting.filter(({ bytes }) => bytes > receivedBytes);
+  for (const { then } of due) then();
+}
+
+/**
+ * Serves the archive and its checksum; `cuts` says after how many bytes each connection breaks. It breaks when the client has
+ * reported these bytes to `onProgress`.
+ */
 function serve({
   cuts = [],
   ranges = true,
@@ -99,7 +111,10 @@ function serve({
     });
     const cut = left.shift();
     if (cut === undefined) response.end(body);
-    else response.write(body.subarray(0, cut), () => setTimeout(() => response.destroy(), 20));
+    else {
+      waiting.push({ bytes: from + cut, then: () => response.destroy() });
+      response.write(body.subarray(0, cut));
+    }
   };
 }
 const quick = { retryDelayMs: 1 };
@@ -133,14 +148,14 @@ test('fetches, checks, unpacks; the folder opens as a data set; a second call fe
 describe('broken connections', () => {
   test('are taken up where they broke', async () => {
     serve({ cuts: [5000, 3000] });
-    const { files } = await download('ml-100k', folder, { baseUrl, ...quick });
+    const { files } = await download('ml-100k', folder, { baseUrl, ...quick, onProgress });
     expect(files[0].verified).toBe('md5');
     expect(requests).toEqual(['/ml-100k.zip.md5', '/ml-100k.zip', '/ml-100k.zip bytes=5000-', '/ml-100k.zip bytes=8000-']);
   });
 
   test('are given up after some tries, and the next call carries on', async () => {
     serve({ cuts: [5000] });
-    const error: unknown = await download('ml-100k', folder, { baseUrl, ...quick, retries: 0 }).catch(
+    const error: unknown = await download('ml-100k', folder, { baseUrl, onProgress, retries: 0 }).catch(
       (thrown: unknown) => thrown,
     );
     expect(DownloadError.isInstance(error) && error.message).toMatch(/broke 1 times.*carries on where it stopped/);
@@ -155,7 +170,7 @@ describe('broken connections', () => {
     ['the file on the server is another now', { etag: '"2"' }],
   ])('start from the first byte when %s', async (_, changed) => {
     serve({ cuts: [5000] });
-    await download('ml-100k', folder, { baseUrl, retries: 0 }).catch(() => undefined);
+    await download('ml-100k', folder, { baseUrl, onProgress, retries: 0 }).catch(() => undefined);
     serve(changed);
     const { files } = await download('ml-100k', folder, { baseUrl });
     expect(files[0]).toMatchObject({ bytes: archive.length, verified: 'md5' });
