@@ -15,7 +15,7 @@ import {
   SPECIAL_NAMES,
   time,
 } from '../src/index.js';
-import type { Row } from '../src/index.js';
+import type { FitOptions, Row } from '../src/index.js';
 
 const schema = eventSchema({
   user: 'user',
@@ -140,13 +140,14 @@ describe('fit', () => {
   });
 
   test('refuses options that name no field or no count', async () => {
-    for (const options of [
+    const refused: FitOptions[] = [
       { minCount: 0 },
       { maxSize: 1.5 },
       { minCount: { film: -1 } },
       { minCount: { score: 2 } },
       { maxSize: { nothing: 2 } },
-    ]) {
+    ];
+    for (const options of refused) {
       const error = await EventTokenizer.fit(schema, [row('a')], options).catch((caught: unknown) => caught);
       expect(SchemaError.isInstance(error)).toBe(true);
     }

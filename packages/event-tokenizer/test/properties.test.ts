@@ -84,7 +84,11 @@ describe('for any rows', () => {
   test('known values come back as they were written', async () => {
     await fc.assert(
       fc.asyncProperty(rowsOf, async (given) => {
-        const rows = given.map((row, i) => ({ ...row, at: i, score: row.score === null ? null : Math.round(Number(row.score)) }));
+        const rows = given.map((row, i): Row & { score: number | null } => ({
+          ...row,
+          at: i,
+          score: row.score === null ? null : Math.round(Number(row.score)),
+        }));
         const tokenizer = await EventTokenizer.fit(schema, rows);
         const decoded = [...tokenizer.decode(await tokenizer.encode(rows))].sort((a, b) => Number(a.at) - Number(b.at));
         const scores = rows.flatMap(({ score }) => score ?? []);
