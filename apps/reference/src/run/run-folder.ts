@@ -100,7 +100,7 @@ export class RunFolder {
   }
 
   private async write(): Promise<void> {
-    await writeFileAtomically(path.join(this.folder, 'run.json'), `${JSON.stringify(this.manifest, null, 2)}\n`);
+    await writeFileAtomically(path.join(this.folder, 'run.json'), [Buffer.from(`${JSON.stringify(this.manifest, null, 2)}\n`)]);
   }
 }
 

@@ -1,0 +1,86 @@
+import { mkdir } from 'node:fs/promises';
+import { LanguageModel } from '@user-llm/cross-attention';
+import type { UserEncoder } from '@user-llm/user-encoder';
+import { ExampleSource, type Example } from '../examples.js';
+import { Prompts } from '../prompts.js';
+import type { StageRecord } from '../run/run-folder.js';
+import { watchTraining } from '../run/training-progress.js';
+import { folderName, mainSystem, strategyOf, textSystems, userSystems, type SystemSpec } from '../system-specs.js';
+import type { Workspace } from '../workspace.js';
+import { baseKind, prepareLanguageModel, removeCheckpoint } from './language.js';
+import { loadEncoder } from './pretrain.js';
+
+const validationExamples = 96;
+const learningRate = { scratch: 2e-3, pretrained: 5e-4 };
+
+/** Trains every language-model system from the same base: the user-reading ones first, then the text prompts for as long. */
+export async function adaptAll(workspace: Workspace): Promise<void> {
+  await prepareLanguageModel(workspace);
+  for (const spec of userSystems) await adaptSystem(workspace, spec, workspace.budget.adapt);
+  const seconds = textSeconds(workspace);
+  for (const spec of textSystems) await adaptSystem(workspace, spec, seconds);
+}
+
+/** A text prompt may train as long as the encoder's pretraining and the main system's adaptation took together. */
+function textSeconds({ run }: Workspace): number {
+  const spent = (stage: string, command: string): number => Number(run.need(stage, command).result.trainingSeconds);
+  return spent('pretrain', 'pretrain') + spent(stageOf(mainSystem), 'adapt');
+}
+
+export const stageOf = ({ name }: SystemSpec): string => `adapt ${name}`;
+
+export const systemFolder = (workspace: Workspace, name: string): string => workspace.run.path('systems', folderName(name));
+
+async function adaptSystem(workspace: Workspace, spec: SystemSpec, seconds: number): Promise<StageRecord> {
+  const { run, seed, signal } = workspace;
+  const corpus = await workspace.corpus();
+  const kind = baseKind(workspace);
+  const base = run.need('language', 'adapt');
+  const pretrained = run.need('pretrain', 'pretrain');
+  // The seconds of a text prompt follow from others' records, which do not change once they are finished.
+  const key = { language: base.key, encoder: spec.reading.embedding ? pretrained.result.hash : null, seed, seconds: Math.round(seconds), batch: spec.batch };
+  return run.stage(stageOf(spec), key, async () => {
+    const progress = workspace.output.progress(stageOf(spec), `training ${spec.title}`);
+    await mkdir(run.path('systems'), { recursive: true });
+    const model = await LanguageModel.load(run.path('language'));
+    const source = new ExampleSource(corpus, new Prompts(model.tokenizer, corpus.titles), spec.reading, seed);
+    const file = run.path('checkpoints', `${folderName(spec.name)}.safetensors`);
+    const options = {
+      strategy: strategyOf(kind),
+      seconds,
+      seed,
+      learningRate: learningRate[kind],
+      checkpoint: { file },
+      validation: { examples: source.validation(validationExamples) },
+      signal,
+    };
+    const folder = systemFolder(workspace, spec.name);
+    let record;
+    if (spec.integration) {
+      const encoder = await loadEncoder(workspace);
+      const reach = Math.floor(encoder.config.context / 2);
+      const adaptable = model.withUserEmbeddings({ encoder: encoder.trainable(corpus.known), integration: spec.integration(kind), seed });
+      const training = adaptable.adapt((step) => source.batch(step, { ...spec.batch, reach }) , options);
+      await watchTraining(training, progress, seconds);
+      const result = await training.result;
+      record = result.record;
+      await result.model.save(folder, { trainable: false });
+      await (result.encoder as UserEncoder).save(`${folder}-encoder`);
+      await encoder.dispose();
+    } else {
+      const { validation, ...rest } = options;
+      const training = model.adapt((step) => source.batch(step, { ...spec.batch, reach: Infinity }).map(textOnly), { ...rest, validation: { examples: validation.examples.map(textOnly) } });
+      await watchTraining(training, progress, seconds);
+      const result = await training.result;
+      record = result.record;
+      await result.model.save(folder, { trainable: false });
+    }
+    await removeCheckpoint(file);
+    const reached = record.validation.at(-1)?.loss;
+    progress.done(`${record.steps} steps, ${record.examplesSeen} examples, validation loss ${reached?.toFixed(3) ?? '-'}${record.stillFalling ? ' (still falling)' : ''}`);
+    return { training: record, trainingSeconds: record.seconds };
+  });
+}
+
+/** Examples of a text prompt have no embedding to read. */
+const textOnly = ({ history: _, ...example }: Example): Omit<Example, 'history'> => example;

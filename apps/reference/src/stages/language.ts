@@ -1,0 +1,79 @@
+import { mkdir, rm } from 'node:fs/promises';
+import { LanguageModel, trainByteLevelBpe } from '@user-llm/cross-attention';
+import { Random } from '@user-llm/onnx-autograd';
+import type { Corpus } from '../corpus.js';
+import { genreQuestion, nextQuestions, Prompts } from '../prompts.js';
+import type { StageRecord } from '../run/run-folder.js';
+import { watchTraining } from '../run/training-progress.js';
+import type { Workspace } from '../workspace.js';
+
+/** A decoder of one to two million parameters. */
+const shape = { width: 128, layers: 4, heads: 4, keyValueHeads: 2, intermediate: 384, context: 4096 };
+const vocabulary = { small: 2048, large: 4096, largeFrom: 3000 };
+const popularSentences = 30_000;
+
+export const baseKind = (workspace: Workspace): 'scratch' | 'pretrained' => (workspace.run.settings.llm === null ? 'scratch' : 'pretrained');
+
+/** Makes the language model that all systems start from: one on the domain's own text, or the one that was named. */
+export async function prepareLanguageModel(workspace: Workspace): Promise<StageRecord> {
+  const { run, budget, seed, signal } = workspace;
+  const corpus = await workspace.corpus();
+  const { llm } = run.settings;
+  return run.stage('language', { tokenizer: corpus.tokenizer.hash, llm, seed, seconds: budget.language, shape }, async () => {
+    const progress = workspace.output.progress('language', llm === null ? 'language model on the titles' : 'loading the language model');
+    await mkdir(run.path('checkpoints'), { recursive: true });
+    if (llm !== null) {
+      const model = await LanguageModel.load(llm);
+      await model.save(run.path('language'));
+      progress.done(`${model.config.layers} layers, context ${model.config.contextLength}`);
+      return { base: 'pretrained', trainingSeconds: 0 };
+    }
+    const texts = domainTexts(corpus);
+    const tokenizer = trainByteLevelBpe([...texts, ...nextQuestions, genreQuestion], {
+      vocabularySize: corpus.titles.length >= vocabulary.largeFrom ? vocabulary.large : vocabulary.small,
+      maximumLength: shape.context,
+    });
+    const fresh = LanguageModel.create(shape, tokenizer, seed);
+    const file = run.path('checkpoints', 'language.safetensors');
+    const training = fresh.pretrain(domainSequences(corpus, fresh, seed), {
+      seconds: budget.language,
+      seed,
+      learningRate: 3e-3,
+      batchSize: 16,
+      sequenceLength: 128,
+      checkpoint: { file },
+      signal,
+    });
+    await watchTraining(training, progress, budget.language);
+    const { model, record } = await training.result;
+    await model.save(run.path('language'));
+    await removeCheckpoint(file);
+    progress.done(`${record.steps} steps, loss ${record.curve.at(-1)?.loss.toFixed(3)}`);
+    return { base: 'scratch', training: record, trainingSeconds: record.seconds };
+  });
+}
+
+/** What the domain has in words: titles and what kind they are. */
+function domainTexts({ titles, categories }: Corpus): string[] {
+  return titles.map((title, i) => (categories[i].length > 0 ? `${title}: ${categories[i].join(', ')}` : title));
+}
+
+/** Titles with their genres, and the question with what people chose, as often as they chose it. */
+function domainSequences(corpus: Corpus, model: LanguageModel, seed: number): number[][] {
+  const prompts = new Prompts(model.tokenizer, corpus.titles);
+  const random = Random.of(seed, 'language');
+  const sequences = domainTexts(corpus).map((text) => prompts.answer(text));
+  const { train, log } = corpus;
+  for (let i = 0; i < popularSentences; i++) {
+    const user = random.integer(log.users.length);
+    const length = train.offsets[user + 1] - train.offsets[user];
+    const item = length > 0 ? log.items[log.offsets[user] + random.integer(length)] : -1;
+    if (item >= 0) sequences.push([...prompts.question(nextQuestions[random.integer(nextQuestions.length)]), ...prompts.answer(corpus.titles[item])]);
+  }
+  return random.shuffle(sequences);
+}
+
+/** A finished stage's checkpoint and the files beside it. */
+export async function removeCheckpoint(file: string): Promise<void> {
+  for (const name of [file, `${file}.log`, `${file}.best`]) await rm(name, { force: true });
+}

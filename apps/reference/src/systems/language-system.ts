@@ -1,0 +1,134 @@
+import { DoesNotFitError, LanguageModel, PrefixTrie, type Ranking, type ServedModel } from '@user-llm/cross-attention';
+import type { EmbeddingStore } from '@user-llm/embedding-store';
+import { UNKNOWN_ITEM, type DoesNotFit, type System } from '@user-llm/evaluation';
+import type { UserEmbedding, UserEncoder } from '@user-llm/user-encoder';
+import type { Corpus } from '../corpus.js';
+import { genreQuestion, nextQuestions, Prompts } from '../prompts.js';
+import type { SystemSpec } from '../system-specs.js';
+
+/** How wide the beam is; a ranking is as deep. */
+export const beamWidth = 50;
+
+/** A language-model system that is open for requests. */
+export class LanguageSystem {
+  private readonly titles: PrefixTrie;
+  private readonly prompts: Prompts;
+  private readonly labels = new Map<string, PrefixTrie>();
+
+  private constructor(
+    readonly spec: SystemSpec,
+    private readonly corpus: Corpus,
+    readonly served: ServedModel,
+    private readonly users: { store: EmbeddingStore; encoder: UserEncoder } | undefined,
+  ) {
+    this.prompts = new Prompts(served.tokenizer, corpus.titles);
+    this.titles = this.trie(corpus.titles);
+  }
+
+  static async open(
+    spec: SystemSpec,
+    folder: string,
+    corpus: Corpus,
+    users: { store: EmbeddingStore; encoder: UserEncoder } | undefined,
+  ): Promise<LanguageSystem> {
+    return new LanguageSystem(spec, corpus, await LanguageModel.open(folder), users);
+  }
+
+  private trie(texts: readonly string[]): PrefixTrie {
+    const { tokenizer } = this.served;
+    return PrefixTrie.build(
+      texts.map((text) => tokenizer.encode(text)),
+      tokenizer.eos,
+    );
+  }
+
+  /** The user's embedding: from the store, or encoded now when it is not there. */
+  async embedding(userIndex: number): Promise<UserEmbedding | undefined> {
+    if (!this.users || !this.spec.reading.embedding) return undefined;
+    const { store, encoder } = this.users;
+    const found = await store.get({ user: this.corpus.known.users[userIndex] }, { encoder: encoder.hash });
+    return found.status === 'found' ? (found.embedding as UserEmbedding) : encoder.encodeUser(this.corpus.known, userIndex);
+  }
+
+  promptIds(history: Int32Array, question: string, titles = this.spec.reading.titles): number[] {
+    if (titles === 0) return this.prompts.question(question);
+    return this.prompts.withHistory(history.subarray(Math.max(0, history.length - titles)), question);
+  }
+
+  /** Ranks the whole catalogue after the user's history. */
+  async rank(userIndex: number, history: Int32Array, options: { exclude: Iterable<number>; top: number; exact?: boolean; signal?: AbortSignal }): Promise<Ranking> {
+    return this.served.rank({
+      promptIds: this.promptIds(history, nextQuestions[0]),
+      user: await this.embedding(userIndex),
+      trie: this.titles,
+      among: 'vocabulary',
+      width: Math.max(beamWidth, options.top),
+      ...options,
+    });
+  }
+
+  async classify(userIndex: number, history: Int32Array, labels: readonly string[], signal?: AbortSignal): Promise<Ranking> {
+    const key = labels.join('\n');
+    let trie = this.labels.get(key);
+    if (!trie) this.labels.set(key, (trie = this.trie(labels)));
+    return this.served.rank({ promptIds: this.promptIds(history, genreQuestion), user: await this.embedding(userIndex), trie, among: 'vocabulary', top: 1, ...(signal ? { signal } : {}) });
+  }
+
+  /** Time to the first token, a store read included, for a prompt with the last `titles` titles. */
+  async firstToken(promptIds: readonly number[], user: UserEmbedding | undefined): Promise<{ tokens: number; ms: number } | null> {
+    this.oneTitle ??= this.trie([this.corpus.titles[0]]);
+    try {
+      const { promptTokens, firstTokenMs } = await this.served.rank({ promptIds, user, trie: this.oneTitle, top: 1 });
+      return { tokens: promptTokens, ms: firstTokenMs };
+    } catch (error) {
+      if (DoesNotFitError.isInstance(error)) return null;
+      throw error;
+    }
+  }
+  private oneTitle: PrefixTrie | undefined;
+
+  async dispose(): Promise<void> {
+    await this.served.dispose();
+    await this.users?.encoder.dispose();
+  }
+}
+
+/** A language-model system as the evaluation asks it; opened at the first request, closed by `close`. */
+export function languageSystem(spec: SystemSpec, open: () => Promise<LanguageSystem>, about: { examplesSeen: number; notes: string[] }): System & { close(): Promise<void> } {
+  let opened: Promise<LanguageSystem> | undefined;
+  const ready = (): Promise<LanguageSystem> => (opened ??= open());
+  return {
+    name: spec.name,
+    kind: spec.reading.embedding ? 'system' : 'baseline',
+    ...about,
+    // Opening is not part of a request.
+    fit: async () => void (await ready()),
+    rank: ({ userIndex, history, candidates, exclude, depth, signal }) =>
+      orDoesNotFit(async () => {
+        const system = await ready();
+        const { items, scores, promptTokens, tokens, flops } = await system.rank(userIndex, known(history.items), { exclude, top: Math.min(depth, beamWidth), signal });
+        return { items: Array.from(items, (item, i) => ({ id: candidates.ids[item], score: scores[i] })), cost: { tokens: promptTokens + tokens, flops } };
+      }),
+    classify: ({ userIndex, history, labels, signal }) =>
+      orDoesNotFit(async () => {
+        const system = await ready();
+        const { items, promptTokens, tokens, flops } = await system.classify(userIndex, known(history.items), labels, signal);
+        return { label: labels[items[0]], cost: { tokens: promptTokens + tokens, flops } };
+      }),
+    close: async () => {
+      await (await opened)?.dispose();
+      opened = undefined;
+    },
+  };
+}
+
+const known = (items: Int32Array): Int32Array => items.filter((item) => item !== UNKNOWN_ITEM);
+
+async function orDoesNotFit<T>(ask: () => Promise<T>): Promise<T | DoesNotFit> {
+  try {
+    return await ask();
+  } catch (error) {
+    if (DoesNotFitError.isInstance(error)) return { doesNotFit: 'does not fit' };
+    throw error;
+  }
+}
