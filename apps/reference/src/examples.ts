@@ -72,7 +72,8 @@ export class ExampleSource {
   validation(count: number): Example[] {
     const random = Random.of(this.seed, 'validation');
     const cases = random.shuffle([...this.corpus.split.validation]).slice(0, count);
-    return cases.map(({ user, from, to }) => this.nextItem(user, to - from, nextQuestions[0], this.reading));
+    // The loss of the answer alone, so that systems with and without titles in the prompt can be compared.
+    return cases.map(({ user, from, to }) => ({ ...this.nextItem(user, to - from, nextQuestions[0], this.reading), promptWeight: 0 }));
   }
 
   private drawUser(random: Random): number {
