@@ -2,7 +2,7 @@ export { type Bindings, type Dim } from './dim.js';
 export * from './errors.js';
 export * from './host-tensor.js';
 export * from './safetensors.js';
-export { writeFileAtomically } from './atomic-file.js';
+export { syncFolder, writeFileAtomically } from './atomic-file.js';
 export { Random } from './random.js';
 export {
   constant,

@@ -1,7 +1,7 @@
 import { bind, namesOf, termsOf, type Bindings, type Dim } from './dim.js';
 import { AutogradError } from './errors.js';
 import type { AttributeValue, Node } from './graph-builder.js';
-import { elementCount, type DType, type HostTensor, type TypedArray } from './host-tensor.js';
+import { elementCount, onnxTypes, type DType, type HostTensor, type TypedArray } from './host-tensor.js';
 import { macroDomain, type Macro } from './macro.js';
 import { linearCrossEntropyMacro } from './ops/fused-cross-entropy.js';
 import { MessageWriter } from './protobuf.js';
@@ -9,16 +9,6 @@ import type { Tensor } from './tensor.js';
 
 const opset = 21;
 const irVersion = 10;
-const dataTypes: Record<DType, number> = {
-  float32: 1,
-  uint8: 2,
-  int8: 3,
-  int32: 6,
-  int64: 7,
-  bool: 9,
-  float16: 10,
-  bfloat16: 16,
-};
 
 export interface OnnxOptions {
   /** Graph outputs by name. */
@@ -305,7 +295,7 @@ class Emitter {
       for (const { name, dtype, shape, bytes } of this.initializers)
         graph.message(5, (tensor) => {
           for (const size of shape) tensor.integer(1, size);
-          tensor.integer(2, dataTypes[dtype]);
+          tensor.integer(2, onnxTypes[dtype]);
           tensor.string(8, name);
           tensor.bytes(9, bytes);
         });
@@ -332,7 +322,7 @@ class Emitter {
     writer.string(1, name);
     writer.message(2, (type) =>
       type.message(1, (tensorType) => {
-        tensorType.integer(1, dataTypes[tensor.dtype]);
+        tensorType.integer(1, onnxTypes[tensor.dtype]);
         tensorType.message(2, (shape) => {
           for (const dim of tensor.shape) {
             const size = bind(dim, this.bindings);

@@ -1,6 +1,7 @@
 import { createHash, randomBytes } from 'node:crypto';
 import { mkdir, open, readFile, readdir, rename, rm, rmdir, stat } from 'node:fs/promises';
 import path from 'node:path';
+import { syncFolder } from '@user-llm/onnx-autograd';
 import { TextTokenizer } from '../text/text-tokenizer.js';
 import type { TokenizerFiles } from '../text/byte-level-bpe.js';
 import { toHuggingFaceConfig } from './decoder-config.js';
@@ -62,7 +63,7 @@ export async function writeContextualFolder(folder: string, model: ContextualMod
     } else {
       await rename(fresh, place);
     }
-    await sync(path.dirname(place));
+    await syncFolder(path.dirname(place));
   } catch (error) {
     await rm(fresh, { recursive: true, force: true });
     throw new ModelFolderError(
@@ -190,20 +191,7 @@ async function writeFiles(folder: string, files: ReadonlyMap<string, Uint8Array>
       await handle.close();
     }
   }
-  for (const each of folders) await sync(each);
-}
-
-/** Makes a folder's entries durable, where the platform can. */
-async function sync(folder: string): Promise<void> {
-  const handle = await open(folder, 'r').catch(() => undefined);
-  try {
-    await handle?.sync();
-  } catch (error) {
-    const code = (error as NodeJS.ErrnoException).code;
-    if (code !== 'EPERM' && code !== 'EINVAL' && code !== 'ENOTSUP') throw error;
-  } finally {
-    await handle?.close();
-  }
+  for (const each of folders) await syncFolder(each);
 }
 
 async function inspect(folder: string): Promise<'none' | 'empty' | 'model' | 'other'> {

@@ -1,7 +1,7 @@
 import { broadcastShapes, unbroadcast } from '../broadcast.js';
 import { ShapeError } from '../errors.js';
 import type { GradientRule } from '../graph-builder.js';
-import type { DType } from '../host-tensor.js';
+import { onnxTypes, type DType } from '../host-tensor.js';
 import type { Tensor } from '../tensor.js';
 
 /** A number next to a tensor becomes a scalar constant of its element type. */
@@ -27,17 +27,6 @@ export const compare = (operation: string, a: Tensor, b: Tensor | number): Tenso
 
 export const unary = (operation: string, x: Tensor): Tensor =>
   x.graph.operator(operation, [x], { outputs: [{ dtype: x.dtype, shape: x.shape }] })[0];
-
-const onnxTypes: Record<DType, number> = {
-  float32: 1,
-  uint8: 2,
-  int8: 3,
-  int32: 6,
-  int64: 7,
-  bool: 9,
-  float16: 10,
-  bfloat16: 16,
-};
 
 export const cast = (x: Tensor, dtype: DType): Tensor =>
   x.dtype === dtype
