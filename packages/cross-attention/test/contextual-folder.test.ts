@@ -9,6 +9,7 @@ import { readContextualFile, readContextualFolder, writeContextualFolder } from 
 import { ModelFolderError } from '../src/folder/model-folder-error.js';
 import { trainByteLevelBpe } from '../src/text/byte-level-bpe.js';
 import { TextTokenizer } from '../src/text/text-tokenizer.js';
+import { smallDecoderConfig } from './small-decoder-config.js';
 
 const tokenizer = trainByteLevelBpe(['Heat (1995)', 'Heat (1995)'], { vocabularySize: 280 });
 const V = TextTokenizer.fromFiles(tokenizer).size;
@@ -29,27 +30,7 @@ const says = (text: string): ContextualModel => {
   const [start] = own.encode('<|assistant|>', { specialTokens: 'parse' });
   const chain = [start, ...own.encode(text), own.eos];
   return {
-    config: {
-      family: 'llama',
-      vocabularySize: V,
-      hiddenSize: 8,
-      intermediateSize: 12,
-      layers: 1,
-      heads: 2,
-      keyValueHeads: 1,
-      headSize: 4,
-      normEpsilon: 1e-5,
-      rotary: { theta: 10_000 },
-      contextLength: 64,
-      tiedEmbeddings: true,
-      queryKeyValueBias: false,
-      attentionOutputBias: false,
-      feedForwardBias: false,
-      headNorms: false,
-      beginToken: 0,
-      endTokens: [0],
-      paddingToken: 1,
-    },
+    config: smallDecoderConfig(V, { layers: 1 }),
     tokenizer,
     model: bigramModel(new Map(chain.slice(1).map((id, i) => [chain[i], id]))),
     user: Uint8Array.of(1, 2, 3),

@@ -6,36 +6,16 @@ import path from 'node:path';
 import { float32, writeSafetensors } from '@user-llm/onnx-autograd';
 import type { HostTensor } from '@user-llm/onnx-autograd';
 import { decoderTensorShapes, parseDecoderConfig, toHuggingFaceConfig } from '../src/folder/decoder-config.js';
-import type { DecoderConfig } from '../src/folder/decoder-config.js';
 import { readDecoderConfig, readDecoderWeights, readHuggingFaceFolder } from '../src/folder/hugging-face.js';
 import { ModelFolderError } from '../src/folder/model-folder-error.js';
 import { trainByteLevelBpe } from '../src/text/byte-level-bpe.js';
+import { smallDecoderConfig } from './small-decoder-config.js';
 
 const shared = process.env.USER_LLM_SHARED ?? path.resolve(import.meta.dirname, '../../../../shared');
 const testWithShared = existsSync(shared) ? test : test.skip;
 if (!existsSync(shared)) console.warn(`skipped: no reference models under ${shared}`);
 
-const config: DecoderConfig = {
-  family: 'llama',
-  vocabularySize: 270,
-  hiddenSize: 8,
-  intermediateSize: 12,
-  layers: 2,
-  heads: 2,
-  keyValueHeads: 1,
-  headSize: 4,
-  normEpsilon: 1e-5,
-  rotary: { theta: 10_000 },
-  contextLength: 64,
-  tiedEmbeddings: true,
-  queryKeyValueBias: false,
-  attentionOutputBias: false,
-  feedForwardBias: false,
-  headNorms: false,
-  beginToken: 0,
-  endTokens: [0],
-  paddingToken: 1,
-};
+const config = smallDecoderConfig(270);
 
 let folder: string;
 beforeEach(async () => void (folder = await mkdtemp(path.join(tmpdir(), 'model-'))));
