@@ -8,13 +8,16 @@ function room(length: number, more: number, capacity: number): number {
   return next;
 }
 
-export class Int32List {
-  data = new Int32Array(0);
+abstract class List<Values extends Int32Array | Float64Array | Float32Array> {
   length = 0;
 
-  reserve(more: number): Int32Array {
+  constructor(public data: Values) {}
+
+  protected abstract allocate(capacity: number): Values;
+
+  reserve(more: number): Values {
     if (this.length + more > this.data.length) {
-      const grown = new Int32Array(room(this.length, more, this.data.length));
+      const grown = this.allocate(room(this.length, more, this.data.length));
       grown.set(this.data.subarray(0, this.length));
       this.data = grown;
     }
@@ -35,49 +38,32 @@ export class Int32List {
   }
 }
 
-export class Float64List {
-  data = new Float64Array(0);
-  length = 0;
-
-  reserve(more: number): Float64Array {
-    if (this.length + more > this.data.length) {
-      const grown = new Float64Array(room(this.length, more, this.data.length));
-      grown.set(this.data.subarray(0, this.length));
-      this.data = grown;
-    }
-    return this.data;
+export class Int32List extends List<Int32Array> {
+  constructor() {
+    super(new Int32Array(0));
   }
 
-  push(value: number): void {
-    if (this.length === this.data.length) this.reserve(1);
-    this.data[this.length++] = value;
-  }
-
-  dropFlagged(start: number, flags: Uint8Array): void {
-    const { data, length } = this;
-    let to = start;
-    for (let from = start; from < length; from++) if (flags[from - start] === 0) data[to++] = data[from];
-    this.length = to;
+  protected override allocate(capacity: number): Int32Array {
+    return new Int32Array(capacity);
   }
 }
 
-export class Float32List {
-  data = new Float32Array(0);
-  length = 0;
-
-  reserve(more: number): Float32Array {
-    if (this.length + more > this.data.length) {
-      const grown = new Float32Array(room(this.length, more, this.data.length));
-      grown.set(this.data.subarray(0, this.length));
-      this.data = grown;
-    }
-    return this.data;
+export class Float64List extends List<Float64Array> {
+  constructor() {
+    super(new Float64Array(0));
   }
 
-  dropFlagged(start: number, flags: Uint8Array): void {
-    const { data, length } = this;
-    let to = start;
-    for (let from = start; from < length; from++) if (flags[from - start] === 0) data[to++] = data[from];
-    this.length = to;
+  protected override allocate(capacity: number): Float64Array {
+    return new Float64Array(capacity);
+  }
+}
+
+export class Float32List extends List<Float32Array> {
+  constructor() {
+    super(new Float32Array(0));
+  }
+
+  protected override allocate(capacity: number): Float32Array {
+    return new Float32Array(capacity);
   }
 }

@@ -30,6 +30,8 @@ export function lineOf(batch: RowBatch, i: number): number {
   return typeof line === 'number' ? line : batch.before + i + 1;
 }
 
+const isList = (entry: Row | readonly Row[]): entry is readonly Row[] => Array.isArray(entry);
+
 /** Hands the rows of a source to `consume`, batch by batch. A failure or an abort closes the source. */
 export async function forEachBatch(
   source: Rows,
@@ -45,30 +47,25 @@ export async function forEachBatch(
     batch.before += batch.count;
     batch.count = 0;
   };
+  /** Whether the batch is full. */
+  const take = (row: Row): boolean => {
+    batch.rows[batch.count++] = row;
+    return batch.count === BATCH_ROWS;
+  };
+  const takeAll = async (rows: readonly Row[]) => {
+    for (const row of rows) if (take(row)) await flush();
+  };
   await flush();
+  // Two loops: `for await` would wait after every row of a synchronous source too.
   if (Symbol.asyncIterator in opened) {
     for await (const entry of opened) {
-      if (Array.isArray(entry)) {
-        for (const row of entry as readonly Row[]) {
-          batch.rows[batch.count++] = row;
-          if (batch.count === BATCH_ROWS) await flush();
-        }
-      } else {
-        batch.rows[batch.count++] = entry as Row;
-        if (batch.count === BATCH_ROWS) await flush();
-      }
+      if (isList(entry)) await takeAll(entry);
+      else if (take(entry)) await flush();
     }
   } else {
     for (const entry of opened) {
-      if (Array.isArray(entry)) {
-        for (const row of entry as readonly Row[]) {
-          batch.rows[batch.count++] = row;
-          if (batch.count === BATCH_ROWS) await flush();
-        }
-      } else {
-        batch.rows[batch.count++] = entry as Row;
-        if (batch.count === BATCH_ROWS) await flush();
-      }
+      if (isList(entry)) await takeAll(entry);
+      else if (take(entry)) await flush();
     }
   }
   await flush();
