@@ -25,34 +25,30 @@ interface ReviewFormat {
   source: string;
 }
 
-const amazonMore = { summary: 'summary', verified: 'verified' };
 const amazonSource = 'Amazon reviews, McAuley Lab, UC San Diego';
+
+/** What the releases of 2014 and 2018 have in common. */
+const amazonBefore2023 = {
+  user: 'reviewerID',
+  item: 'asin',
+  time: 'unixReviewTime',
+  timeUnit: 's',
+  rating: 'overall',
+  text: 'reviewText',
+  more: { summary: 'summary', verified: 'verified' },
+  itemTitle: 'title',
+  itemMore: { brand: 'brand', price: 'price' },
+} as const;
 
 const formats: Record<ReviewLayout, ReviewFormat> = {
   'amazon-2014': {
-    user: 'reviewerID',
-    item: 'asin',
-    time: 'unixReviewTime',
-    timeUnit: 's',
-    rating: 'overall',
-    text: 'reviewText',
-    more: amazonMore,
-    itemTitle: 'title',
+    ...amazonBefore2023,
     itemCategories: ['categories'],
-    itemMore: { brand: 'brand', price: 'price' },
     source: `${amazonSource}, 2014 (cite McAuley et al., SIGIR 2015)`,
   },
   'amazon-2018': {
-    user: 'reviewerID',
-    item: 'asin',
-    time: 'unixReviewTime',
-    timeUnit: 's',
-    rating: 'overall',
-    text: 'reviewText',
-    more: amazonMore,
-    itemTitle: 'title',
+    ...amazonBefore2023,
     itemCategories: ['category'],
-    itemMore: { brand: 'brand', price: 'price' },
     source: `${amazonSource}, 2018 (cite Ni et al., EMNLP 2019)`,
   },
   'amazon-2023': {
