@@ -7,6 +7,7 @@ import { z } from 'zod';
 import type { EncoderConfig } from './config.js';
 import { EncoderFormatError, EncoderHashError } from './errors.js';
 import type { TrainingRecord } from './training-record.js';
+import { lossesShape, validationPointShape } from './training-shapes.js';
 
 const format = 'user-llm-user-encoder';
 /** Raised when a release writes files that older ones would read wrongly. */
@@ -40,23 +41,15 @@ const configShape = z.strictObject({
     )
     .min(1),
 });
-const point = z.object({
-  step: z.number(),
-  seconds: z.number(),
-  loss: z.number(),
-  hitAt10: z.number(),
-  ndcgAt10: z.number(),
-  users: z.number(),
-});
 const trainingShape = z.object({
   steps: z.number(),
   epochs: z.number(),
   seconds: z.number(),
   eventsPerSecond: z.number(),
   stopped: z.enum(['steps', 'seconds', 'patience']),
-  losses: z.array(z.object({ step: z.number(), loss: z.number() })),
-  validation: z.array(point),
-  best: point.nullable(),
+  losses: lossesShape,
+  validation: z.array(validationPointShape),
+  best: validationPointShape.nullable(),
   stillImproving: z.boolean(),
 });
 const manifestShape = z.object({

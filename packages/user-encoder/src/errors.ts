@@ -15,8 +15,9 @@ export class UserEncoderError extends Error {
     }
   }
 
-  static isInstance(error: unknown): error is UserEncoderError {
-    return typeof error === 'object' && error !== null && (error as Record<symbol, unknown>)[this.marker] === true;
+  static isInstance<T extends UserEncoderError>(this: { readonly prototype: T }, error: unknown): error is T {
+    const { marker: own } = this as unknown as { marker: symbol };
+    return typeof error === 'object' && error !== null && (error as Record<symbol, unknown>)[own] === true;
   }
 }
 

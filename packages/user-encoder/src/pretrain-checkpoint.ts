@@ -5,6 +5,7 @@ import { readSafetensors, writeSafetensors, type Trainer, type Weights } from '@
 import { z } from 'zod';
 import { PretrainCheckpointError } from './errors.js';
 import type { ValidationPoint } from './training-record.js';
+import { lossesShape, validationPointShape } from './training-shapes.js';
 
 /** What a run knows besides the trainer's own state. */
 export interface RunState {
@@ -16,18 +17,10 @@ export interface RunState {
 }
 
 const format = 'user-llm pretraining state 1';
-const point = z.object({
-  step: z.number(),
-  seconds: z.number(),
-  loss: z.number(),
-  hitAt10: z.number(),
-  ndcgAt10: z.number(),
-  users: z.number(),
-});
 const stateShape = z.object({
   seconds: z.number(),
-  losses: z.array(z.object({ step: z.number(), loss: z.number() })),
-  validation: z.array(point),
+  losses: lossesShape,
+  validation: z.array(validationPointShape),
 });
 
 /** Names what a run trains and on what, so that a checkpoint is never continued with something else. */
