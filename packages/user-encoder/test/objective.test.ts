@@ -35,7 +35,8 @@ test('the loss of the item is the cross-entropy of every event after its history
   // Special ids are never right, so a trained model gives them next to nothing.
   expect(sum / count).toBeLessThan(2);
   expect(Math.abs(first.losses.film - sum / count)).toBeLessThan(0.05);
-  expect(first.losses.film).toBe(second.losses.film);
+  // The second epoch has the users in another order: the same losses in another float32 sum (its steps are 6e-8 of it).
+  expect(Math.abs(first.losses.film / second.losses.film - 1)).toBeLessThan(5e-7);
   // Fresh heads know nothing: the logarithm of the number of ids.
   expect(fresh[0].losses.genres).toBeCloseTo(Math.log(4 + 5), 1);
   expect(fresh[0].losses.rating).toBeCloseTo(Math.log(4 + 3), 1);
