@@ -5,3 +5,4 @@ export { ConsoleOutput, type OutputOptions } from './run/console-output.js';
 export { RunFolder, type RunSettings, type StageRecord } from './run/run-folder.js';
 export { defaultMinutes, Workspace, type WorkspaceOptions } from './workspace.js';
 export { runAll } from './stages/poc.js';
+export { encoderSystem } from './systems/encoder-system.js';

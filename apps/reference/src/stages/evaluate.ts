@@ -32,7 +32,7 @@ import { loadEncoder } from './pretrain.js';
 import { scalingCurve } from './scaling.js';
 
 /** Test users that the language models rank for: fewer where the whole run is short. */
-const sampleUsers = (minutes: number): number => (minutes < 10 ? 120 : 300);
+const sampleUsers = (minutes: number): number => (minutes < 10 ? 80 : 200);
 
 interface Adapted {
   readonly training: { examplesSeen: number; steps: number; seconds: number; stillFalling: boolean; trainedParameters: number; curve: Curve['points']; validation: Curve['points'] };
@@ -69,8 +69,10 @@ export async function evaluateAll(workspace: Workspace): Promise<Report> {
         // One language model in memory at a time: the last task's outcome ends a system.
         if (outcome.task === tasks.at(-1)!.name) await models.find(({ name }) => name === outcome.system)?.close();
       },
-      onProgress: ({ system, done, total }) =>
-        progress.update({ fraction: (Math.max(0, systems.findIndex(({ name }) => name === system)) + done / total) / systems.length, detail: `${system} ${done}/${total} users` }),
+      onProgress: ({ system, task, done, total }) => {
+        const place = Math.max(0, systems.findIndex(({ name }) => name === system)) * tasks.length + tasks.findIndex(({ name }) => name === task);
+        progress.update({ fraction: (place + done / total) / (systems.length * tasks.length), detail: `${system}, ${task}, ${done}/${total} users` });
+      },
     });
     for (const model of models) await model.close();
     progress.done(`${systems.length} systems, ${sample.users} users for the language models`);

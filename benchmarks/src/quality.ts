@@ -1,0 +1,85 @@
+/**
+ * `npm run bench -- quality --data NAME [--only encoder] [--minutes N] [--seed N] [--dropout X] [--width N] [--llm NAME]`
+ *
+ * How good the systems are on a real data set, found by its name under the folder in USER_LLM_DATA (models under USER_LLM_MODELS). With
+ * `--only encoder` the encoder alone is pretrained for `--minutes` and stands beside the counting baselines, alone and blended with
+ * Mix; otherwise the whole proof of concept runs. Leave-one-out, all items ranked. The last line is one JSON object; it is also written
+ * to benchmarks/results/.
+ */
+import { blend, evaluate, itemKnn, machineDescription, markov, mix, nextItem, popularity } from '@user-llm/evaluation';
+import { ConsoleOutput, encoderSystem, fitTokenizer, loadCorpus, openSource, runAll, UsageError, Workspace } from '@user-llm/reference';
+import { nextEvent, UserEncoder } from '@user-llm/user-encoder';
+import { mkdir, readFile, writeFile } from 'node:fs/promises';
+import os from 'node:os';
+import path from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { parseArgs } from 'node:util';
+
+const { values } = parseArgs({
+  options: {
+    data: { type: 'string' },
+    only: { type: 'string' },
+    llm: { type: 'string' },
+    minutes: { type: 'string' },
+    seed: { type: 'string', default: '1' },
+    dropout: { type: 'string', default: '0.3' },
+    width: { type: 'string', default: '64' },
+    out: { type: 'string' },
+  },
+});
+
+/** Weight of the encoder's standardised scores beside those of Mix; chosen once, not per data set. */
+const blendWeights = [1, 0.5];
+
+const named = (variable: string, name: string): string => {
+  const folder = process.env[variable];
+  if (!folder) throw new UsageError(`set ${variable} to the folder that holds ${name}`);
+  return path.resolve(folder, name);
+};
+
+async function encoderAlone(name: string, minutes: number, seed: number): Promise<Record<string, unknown>> {
+  const dataset = await openSource(named('USER_LLM_DATA', name), seed);
+  const corpus = await loadCorpus(dataset, await fitTokenizer(dataset));
+  const shape = { width: Number(values.width), layers: 2, heads: 2, context: 200, dropout: Number(values.dropout), seed };
+  const run = UserEncoder.create(corpus.tokenizer, shape).pretrain(corpus.known, { objective: nextEvent(), seconds: minutes * 60 });
+  for await (const news of run)
+    if (news.kind === 'validation') process.stderr.write(`step ${news.step}: validation hit@10 ${news.hitAt10.toFixed(4)} ndcg@10 ${news.ndcgAt10.toFixed(4)}\n`);
+  const encoder = await run.result;
+  const alone = encoderSystem(encoder, corpus);
+  const report = await evaluate({
+    task: nextItem(corpus.split),
+    systems: [popularity(), markov(), itemKnn(), mix(), alone, blend([alone, mix()], blendWeights, { name: 'encoder+mix' })],
+    seed,
+  });
+  console.table(report.rows);
+  const { steps, seconds, validation, best, stillImproving } = encoder.training!;
+  const systems = report.toJSON().systems;
+  await encoder.dispose();
+  return { data: name, seed, shape, training: { steps, seconds, best, stillImproving, validation }, systems };
+}
+
+async function everything(name: string, minutes: number, seed: number): Promise<Record<string, unknown>> {
+  const out = values.out ?? path.join(os.tmpdir(), `user-llm-quality-${name}-${seed}`);
+  const output = new ConsoleOutput({ json: false, quiet: false });
+  const llm = values.llm === undefined ? undefined : named('USER_LLM_MODELS', values.llm);
+  const workspace = await Workspace.create({ out, output, signal: new AbortController().signal }, { data: named('USER_LLM_DATA', name), seed, minutes, llm });
+  await runAll(workspace, {});
+  const { curves: _, ...report } = JSON.parse(await readFile(path.join(out, 'report.json'), 'utf8')) as Record<string, unknown>;
+  return { data: name, ...report };
+}
+
+const name = values.data;
+if (!name) {
+  process.stderr.write('name a data set: npm run bench -- quality --data ml-100k [--only encoder]\n');
+  process.exit(2);
+}
+const minutes = Number(values.minutes ?? (values.only === 'encoder' ? 15 : 20));
+const seed = Number(values.seed);
+const result = await (values.only === 'encoder' ? encoderAlone : everything)(name, minutes, seed);
+const command = `npm run bench -- quality ${process.argv.slice(2).join(' ')}`;
+const complete = { command, minutes, machine: machineDescription(), ...result };
+const folder = fileURLToPath(new URL('../results', import.meta.url));
+await mkdir(folder, { recursive: true });
+const file = `quality-${values.only ?? 'all'}-${name}${values.llm ? `-${values.llm}` : ''}-seed${seed}.json`;
+await writeFile(path.join(folder, file), `${JSON.stringify(complete, null, 2)}\n`);
+process.stdout.write(`${JSON.stringify({ data: name, seed, systems: result.systems })}\n`);
