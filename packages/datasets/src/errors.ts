@@ -1,31 +1,29 @@
-const ERROR: unique symbol = Symbol.for('@user-llm/datasets/error') as never;
-const INVALID_OPTION: unique symbol = Symbol.for('@user-llm/datasets/invalid-option') as never;
-const PATH_NOT_FOUND: unique symbol = Symbol.for('@user-llm/datasets/path-not-found') as never;
-const EMPTY_FILE: unique symbol = Symbol.for('@user-llm/datasets/empty-file') as never;
-const MISSING_COLUMN: unique symbol = Symbol.for('@user-llm/datasets/missing-column') as never;
-const BINARY_FILE: unique symbol = Symbol.for('@user-llm/datasets/binary-file') as never;
-const DAMAGED_FILE: unique symbol = Symbol.for('@user-llm/datasets/damaged-file') as never;
-const UNKNOWN_LAYOUT: unique symbol = Symbol.for('@user-llm/datasets/unknown-layout') as never;
-const DOWNLOAD: unique symbol = Symbol.for('@user-llm/datasets/download') as never;
-const CHECKSUM: unique symbol = Symbol.for('@user-llm/datasets/checksum') as never;
+const marker = (name: string): symbol => Symbol.for(`@user-llm/datasets/${name}`);
 
-/** All errors of this package: `DatasetError.isInstance(error)` holds across duplicate installs. */
+/** All errors of this package. `isInstance`, here and on each class, holds across duplicate installs. */
 export abstract class DatasetError extends Error {
-  readonly [ERROR] = true;
+  readonly [key: symbol]: boolean;
+  protected static marker = marker('error');
 
-  static isInstance(error: unknown): error is DatasetError {
-    return marked(error, ERROR);
+  constructor(message: string, options?: ErrorOptions) {
+    super(message, options);
+    let type: unknown = new.target;
+    while (typeof type === 'function' && type !== Error) {
+      Object.defineProperty(this, (type as unknown as { marker: symbol }).marker, { value: true });
+      type = Object.getPrototypeOf(type);
+    }
   }
-}
 
-function marked(error: unknown, marker: symbol): boolean {
-  return typeof error === 'object' && error !== null && (error as Record<symbol, unknown>)[marker] === true;
+  static isInstance<T extends DatasetError>(this: { readonly prototype: T }, error: unknown): error is T {
+    const { marker: own } = this as unknown as { marker: symbol };
+    return typeof error === 'object' && error !== null && (error as Record<symbol, unknown>)[own] === true;
+  }
 }
 
 /** An option has a value that cannot work. */
 export class InvalidOptionError extends DatasetError {
   override readonly name = 'InvalidOptionError';
-  readonly [INVALID_OPTION] = true;
+  protected static override marker = marker('invalid-option');
 
   constructor(
     readonly option: string,
@@ -34,44 +32,32 @@ export class InvalidOptionError extends DatasetError {
   ) {
     super(`${option} is ${JSON.stringify(value) ?? String(value)}: it must be ${wanted}.`);
   }
-
-  static override isInstance(error: unknown): error is InvalidOptionError {
-    return marked(error, INVALID_OPTION);
-  }
 }
 
 /** There is nothing at the path. */
 export class PathNotFoundError extends DatasetError {
   override readonly name = 'PathNotFoundError';
-  readonly [PATH_NOT_FOUND] = true;
+  protected static override marker = marker('path-not-found');
 
   constructor(readonly path: string) {
     super(`There is no file or folder ${path}. Check the spelling, or fetch an official archive with download().`);
-  }
-
-  static override isInstance(error: unknown): error is PathNotFoundError {
-    return marked(error, PATH_NOT_FOUND);
   }
 }
 
 /** The file has no rows. */
 export class EmptyFileError extends DatasetError {
   override readonly name = 'EmptyFileError';
-  readonly [EMPTY_FILE] = true;
+  protected static override marker = marker('empty-file');
 
   constructor(readonly file: string) {
     super(`${file} holds no rows. Was its download cut off? Fetch it again.`);
-  }
-
-  static override isInstance(error: unknown): error is EmptyFileError {
-    return marked(error, EMPTY_FILE);
   }
 }
 
 /** A column that is needed is not in the file. */
 export class MissingColumnError extends DatasetError {
   override readonly name = 'MissingColumnError';
-  readonly [MISSING_COLUMN] = true;
+  protected static override marker = marker('missing-column');
 
   constructor(
     readonly file: string,
@@ -86,16 +72,12 @@ export class MissingColumnError extends DatasetError {
       `${file} has ${missing}. It has: ${present.join(', ') || 'none'}. ` + `Name the column with columns: { ${role}: '...' }.`,
     );
   }
-
-  static override isInstance(error: unknown): error is MissingColumnError {
-    return marked(error, MISSING_COLUMN);
-  }
 }
 
 /** A file that should be text is not. */
 export class BinaryFileError extends DatasetError {
   override readonly name = 'BinaryFileError';
-  readonly [BINARY_FILE] = true;
+  protected static override marker = marker('binary-file');
 
   constructor(
     readonly file: string,
@@ -105,16 +87,12 @@ export class BinaryFileError extends DatasetError {
   ) {
     super(`${file} is not text: it looks like ${looksLike}. ${advice}`);
   }
-
-  static override isInstance(error: unknown): error is BinaryFileError {
-    return marked(error, BINARY_FILE);
-  }
 }
 
 /** The file breaks off or cannot be unpacked. */
 export class DamagedFileError extends DatasetError {
   override readonly name = 'DamagedFileError';
-  readonly [DAMAGED_FILE] = true;
+  protected static override marker = marker('damaged-file');
 
   constructor(
     readonly file: string,
@@ -123,16 +101,12 @@ export class DamagedFileError extends DatasetError {
   ) {
     super(`${file} is damaged: ${problem}. Fetch it again.`, options);
   }
-
-  static override isInstance(error: unknown): error is DamagedFileError {
-    return marked(error, DAMAGED_FILE);
-  }
 }
 
 /** Nothing that can be read was found. */
 export class UnknownLayoutError extends DatasetError {
   override readonly name = 'UnknownLayoutError';
-  readonly [UNKNOWN_LAYOUT] = true;
+  protected static override marker = marker('unknown-layout');
 
   constructor(
     readonly path: string,
@@ -146,16 +120,12 @@ export class UnknownLayoutError extends DatasetError {
         `Give the path of one file, with columns: { user, item, time }.`,
     );
   }
-
-  static override isInstance(error: unknown): error is UnknownLayoutError {
-    return marked(error, UNKNOWN_LAYOUT);
-  }
 }
 
 /** The server refuses, or the connection breaks. */
 export class DownloadError extends DatasetError {
   override readonly name = 'DownloadError';
-  readonly [DOWNLOAD] = true;
+  protected static override marker = marker('download');
 
   constructor(
     readonly url: string,
@@ -167,16 +137,12 @@ export class DownloadError extends DatasetError {
   ) {
     super(`Fetching ${url} failed: ${problem}. ${advice}`, options);
   }
-
-  static override isInstance(error: unknown): error is DownloadError {
-    return marked(error, DOWNLOAD);
-  }
 }
 
 /** The bytes that came are not those that were published. */
 export class ChecksumError extends DatasetError {
   override readonly name = 'ChecksumError';
-  readonly [CHECKSUM] = true;
+  protected static override marker = marker('checksum');
 
   constructor(
     readonly file: string,
@@ -186,9 +152,5 @@ export class ChecksumError extends DatasetError {
     super(
       `${file} has the MD5 ${actual}, but ${expected} is published: it was damaged or changed on its way, and has been deleted. Fetch it again.`,
     );
-  }
-
-  static override isInstance(error: unknown): error is ChecksumError {
-    return marked(error, CHECKSUM);
   }
 }
