@@ -5,7 +5,7 @@ import { mean, percentile } from './descriptive.js';
 import { holm } from './multiple-testing.js';
 import type { Outcome } from './outcome.js';
 import { gainAt, hitAt, nextItemMetrics, NO_METRICS } from './ranking-metrics.js';
-import type { SampleFigures, SystemRow, Versus } from './report-types.js';
+import type { SystemFigures, SystemRow, Versus } from './report-types.js';
 import { signFlipTest } from './sign-flip.js';
 
 /** One row per outcome: figures, intervals, and the comparison with the best baseline. */
@@ -46,7 +46,7 @@ function scores(outcome: Outcome, users: readonly number[]): Float64Array {
   return Float64Array.from(positions(outcome, users), (i) => (predictions[i] === truth[i] ? 1 : 0));
 }
 
-function figures(outcome: Outcome, users: readonly number[], seed: number): Omit<SampleFigures, 'users' | 'vs'> {
+function figures(outcome: Outcome, users: readonly number[], seed: number): Omit<SystemFigures, 'users' | 'vs'> {
   const at = positions(outcome, users);
   const fits = outcome.doesNotFit === undefined;
   if (outcome.task === 'next-item') {

@@ -42,7 +42,7 @@ export type {
   DatasetDescription,
   ReportData,
   ReportFields,
-  SampleFigures,
+  SystemFigures,
   SystemRow,
   TrainingRecord,
   Versus,

@@ -5,10 +5,8 @@ import { intervalPlot } from './interval-plot.js';
 import { linePlot } from './line-plot.js';
 import type { LinePlotOptions, Series } from './line-plot.js';
 import type { NextItemMetrics } from './ranking-metrics.js';
-import type { ReportData, SampleFigures, SystemRow, Versus } from './report-types.js';
+import type { ReportData, SystemFigures, SystemRow, Versus } from './report-types.js';
 import { stillFalling } from './training-curve.js';
-
-type Figures = Pick<SampleFigures, 'filtered' | 'unfiltered' | 'accuracy' | 'macroF1' | 'ci95' | 'vs' | 'users'>;
 
 const NOTHING = markup``;
 
@@ -17,9 +15,10 @@ export function qualitySection(report: ReportData, task: SystemRow['task']): Htm
   const rows = report.systems.filter((row) => row.task === task);
   if (rows.length === 0) return NOTHING;
   const sample = rows.find((row) => row.sample)?.sample?.users;
-  const compared = rows.map((row): [SystemRow, Figures] => [row, row.sample ?? row]);
+  const compared = rows.map((row): [SystemRow, SystemFigures] => [row, row.sample ?? row]);
   const ranking = task === 'next-item';
-  const figure = (figures: Figures): number | null | undefined => (ranking ? figures.filtered?.['recall@10'] : figures.accuracy);
+  const figure = (figures: SystemFigures): number | null | undefined =>
+    ranking ? figures.filtered?.['recall@10'] : figures.accuracy;
   const marks = compared.flatMap(([row, figures]) => {
     const value = figure(figures);
     if (value == null) return [];
@@ -51,7 +50,7 @@ ${fast.length > 0 && markup`<h3 class="apart">All ${whole(fast[0].users)} test u
 ${notes(rows, ranking ? [] : report.systems.filter((row) => row.task === 'next-item'))}</section>`;
 }
 
-function rankingTable(rows: readonly (readonly [SystemRow, Figures])[]): Html {
+function rankingTable(rows: readonly (readonly [SystemRow, SystemFigures])[]): Html {
   const cell = (
     filtered: NextItemMetrics | undefined,
     unfiltered: NextItemMetrics | undefined,
@@ -74,7 +73,7 @@ function rankingTable(rows: readonly (readonly [SystemRow, Figures])[]): Html {
   );
 }
 
-function accuracyTable(rows: readonly (readonly [SystemRow, Figures])[]): Html {
+function accuracyTable(rows: readonly (readonly [SystemRow, SystemFigures])[]): Html {
   return table(
     ['', 'accuracy', '95 % interval', 'macro F1', 'against the best baseline'],
     rows.map(([row, { accuracy, macroF1, ci95, vs }]) => [

@@ -18,28 +18,9 @@ export interface Versus {
   readonly users: number;
 }
 
-/** Figures on the seeded sample of test users that all systems answered. */
-export interface SampleFigures {
+/** A system's figures over some users: the metrics of its task. */
+export interface SystemFigures {
   readonly users: number;
-  readonly filtered?: NextItemMetrics;
-  readonly unfiltered?: NextItemMetrics;
-  readonly accuracy?: number | null;
-  readonly macroF1?: number | null;
-  readonly ci95: Readonly<Record<string, Interval | null>>;
-  /** the best baseline on the sample may be another than on all users */
-  readonly vs: Versus | null;
-}
-
-/**
- * One system on one task. `filtered`, `unfiltered`, `accuracy` are over all users that the system was asked for (`users` says how many);
- * `sample`, where there is one, over the sample that every system answered: compare systems there.
- */
-export interface SystemRow {
-  readonly name: string;
-  readonly task: 'next-item' | 'favourite-genre';
-  readonly kind: 'baseline' | 'system';
-  readonly users: number;
-  readonly sampled: boolean;
   readonly filtered?: NextItemMetrics;
   readonly unfiltered?: NextItemMetrics;
   readonly accuracy?: number | null;
@@ -48,7 +29,19 @@ export interface SystemRow {
   readonly ci95: Readonly<Record<string, Interval | null>>;
   /** null for the best baseline itself, and where nothing can be compared */
   readonly vs: Versus | null;
-  readonly sample?: SampleFigures;
+}
+
+/**
+ * One system on one task. `filtered`, `unfiltered`, `accuracy` are over all users that the system was asked for (`users` says how many);
+ * `sample`, where there is one, over the sample that every system answered: compare systems there.
+ */
+export interface SystemRow extends SystemFigures {
+  readonly name: string;
+  readonly task: 'next-item' | 'favourite-genre';
+  readonly kind: 'baseline' | 'system';
+  readonly sampled: boolean;
+  /** figures on the seeded sample of test users that all systems answered; the best baseline there may be another */
+  readonly sample?: SystemFigures;
   readonly latencyMs: { readonly p50: number | null; readonly p95: number | null };
   readonly tokensPerRequest: number | null;
   readonly flopsPerRequest: number | null;
