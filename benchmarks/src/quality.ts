@@ -7,7 +7,16 @@
  * to benchmarks/results/.
  */
 import { blend, evaluate, itemKnn, machineDescription, markov, mix, nextItem, popularity } from '@user-llm/evaluation';
-import { ConsoleOutput, encoderSystem, fitTokenizer, loadCorpus, openSource, runAll, UsageError, Workspace } from '@user-llm/reference';
+import {
+  ConsoleOutput,
+  encoderSystem,
+  fitTokenizer,
+  loadCorpus,
+  openSource,
+  runAll,
+  UsageError,
+  Workspace,
+} from '@user-llm/reference';
 import { nextEvent, UserEncoder } from '@user-llm/user-encoder';
 import { mkdir, readFile, writeFile } from 'node:fs/promises';
 import os from 'node:os';
@@ -41,9 +50,15 @@ async function encoderAlone(name: string, minutes: number, seed: number): Promis
   const dataset = await openSource(named('USER_LLM_DATA', name), seed);
   const corpus = await loadCorpus(dataset, await fitTokenizer(dataset));
   const shape = { width: Number(values.width), layers: 2, heads: 2, context: 200, dropout: Number(values.dropout), seed };
-  const run = UserEncoder.create(corpus.tokenizer, shape).pretrain(corpus.known, { objective: nextEvent(), seconds: minutes * 60 });
+  const run = UserEncoder.create(corpus.tokenizer, shape).pretrain(corpus.known, {
+    objective: nextEvent(),
+    seconds: minutes * 60,
+  });
   for await (const news of run)
-    if (news.kind === 'validation') process.stderr.write(`step ${news.step}: validation hit@10 ${news.hitAt10.toFixed(4)} ndcg@10 ${news.ndcgAt10.toFixed(4)}\n`);
+    if (news.kind === 'validation')
+      process.stderr.write(
+        `step ${news.step}: validation hit@10 ${news.hitAt10.toFixed(4)} ndcg@10 ${news.ndcgAt10.toFixed(4)}\n`,
+      );
   const encoder = await run.result;
   const alone = encoderSystem(encoder, corpus);
   const report = await evaluate({
@@ -62,7 +77,10 @@ async function everything(name: string, minutes: number, seed: number): Promise<
   const out = values.out ?? path.join(os.tmpdir(), `user-llm-quality-${name}-${seed}`);
   const output = new ConsoleOutput({ json: false, quiet: false });
   const llm = values.llm === undefined ? undefined : named('USER_LLM_MODELS', values.llm);
-  const workspace = await Workspace.create({ out, output, signal: new AbortController().signal }, { data: named('USER_LLM_DATA', name), seed, minutes, llm });
+  const workspace = await Workspace.create(
+    { out, output, signal: new AbortController().signal },
+    { data: named('USER_LLM_DATA', name), seed, minutes, llm },
+  );
   await runAll(workspace, {});
   const { curves: _, ...report } = JSON.parse(await readFile(path.join(out, 'report.json'), 'utf8')) as Record<string, unknown>;
   return { data: name, ...report };
