@@ -36,8 +36,13 @@ export async function loadCorpus(dataset: Dataset, tokenizer: EventTokenizer): P
   const events = await tokenizer.encode(dataset.eventBatches);
   const items: Item[] = [];
   if (dataset.items) for await (const item of dataset.items) items.push(item);
-  const log = interactions(events, { itemField: tokenizer.itemField, vocabulary: [...tokenizer.vocabulary(tokenizer.itemField)], items });
-  if (log.users.length < 10) throw new UsageError(`${dataset.name} has ${log.users.length} users; a split needs at least 10 with three events each`);
+  const log = interactions(events, {
+    itemField: tokenizer.itemField,
+    vocabulary: [...tokenizer.vocabulary(tokenizer.itemField)],
+    items,
+  });
+  if (log.users.length < 10)
+    throw new UsageError(`${dataset.name} has ${log.users.length} users; a split needs at least 10 with three events each`);
   return {
     dataset,
     tokenizer,

@@ -16,7 +16,8 @@ export class UsageError extends Error {
 
 /** What the operating system says of a file, in words. */
 const systemErrors: Readonly<Record<string, string>> = {
-  ENOSPC: 'the disk is full; free some space or name another folder with --out, and run the same command again: finished stages are kept',
+  ENOSPC:
+    'the disk is full; free some space or name another folder with --out, and run the same command again: finished stages are kept',
   EDQUOT: 'the disk quota is used up; free some space or name another folder with --out',
   EACCES: 'access is denied; check the permissions or name another folder',
   EPERM: 'access is denied; check the permissions or name another folder',
@@ -35,7 +36,8 @@ export interface Explained {
 
 /** One line about an error, and the exit code that goes with it. */
 export function explain(error: unknown): Explained {
-  if (isAbort(error)) return { message: 'stopped; what was finished is kept, and the same command goes on from there', exitCode: 130 };
+  if (isAbort(error))
+    return { message: 'stopped; what was finished is kept, and the same command goes on from there', exitCode: 130 };
   if (!(error instanceof Error) && !hasMessage(error)) return { message: `internal: ${String(error)}`, exitCode: 1 };
   const { code, path, message } = error as NodeJS.ErrnoException;
   const cause = (error as Error).cause as NodeJS.ErrnoException | undefined;
@@ -47,7 +49,8 @@ export function explain(error: unknown): Explained {
 
 const oneLine = (message: string): string => message.replace(/\s*\n\s*/g, ' ').trim();
 const hasMessage = (error: unknown): error is Error => typeof error === 'object' && error !== null && 'message' in error;
-const isAbort = (error: unknown): boolean => hasMessage(error) && (error.name === 'AbortError' || (error as NodeJS.ErrnoException).code === 'ABORT_ERR');
+const isAbort = (error: unknown): boolean =>
+  hasMessage(error) && (error.name === 'AbortError' || (error as NodeJS.ErrnoException).code === 'ABORT_ERR');
 
 /** The packages mark their errors with registered symbols, which survive duplicate installs. */
 const isOurs = (error: unknown): boolean => {

@@ -1,3 +1,4 @@
+import { choiceWeights, type PrefixTrie } from '@user-llm/cross-attention';
 import { Random } from '@user-llm/onnx-autograd';
 import type { Corpus } from './corpus.js';
 import { genreQuestion, nextQuestions, type Prompts } from './prompts.js';
@@ -12,6 +13,8 @@ export interface Example {
   readonly history?: HistoryReference;
   readonly promptIds: number[];
   readonly answerIds: number[];
+  /** Weight of each token of the answer: less where the title leaves no choice. */
+  readonly answerWeights?: number[];
   /** Weight of the prompt's own tokens in the loss. */
   readonly promptWeight?: number;
 }
@@ -23,6 +26,8 @@ export interface Reading {
   readonly titles: number;
 }
 
+/** The weight of a token that the titles leave no choice about, next to 1 where they do. */
+const certainWeight = 0.05;
 const genreShare = 0.05;
 const withoutUserShare = 0.05;
 
@@ -40,11 +45,14 @@ export class ExampleSource {
     private readonly prompts: Prompts,
     private readonly reading: Reading,
     private readonly seed: number,
+    /** The titles that an answer is one of, for every system alike. */
+    private readonly titles: PrefixTrie,
   ) {
     const { offsets } = corpus.train;
     this.cumulative = new Float64Array(offsets.length - 1);
     let total = 0;
-    for (let user = 0; user < this.cumulative.length; user++) this.cumulative[user] = total += Math.max(0, offsets[user + 1] - offsets[user] - 1);
+    for (let user = 0; user < this.cumulative.length; user++)
+      this.cumulative[user] = total += Math.max(0, offsets[user + 1] - offsets[user] - 1);
     this.genres = [...new Set(corpus.categories.flat())];
   }
 
@@ -63,7 +71,8 @@ export class ExampleSource {
       // The moments lie within one window of the encoder, anywhere in the log.
       const last = 1 + random.integer(length - 1);
       const first = Math.max(1, last - reach);
-      for (let j = 0; j < moments; j++) examples.push(this.example(user, j === 0 ? last : first + random.integer(last - first + 1), random));
+      for (let j = 0; j < moments; j++)
+        examples.push(this.example(user, j === 0 ? last : first + random.integer(last - first + 1), random));
     }
     return examples;
   }
@@ -73,7 +82,10 @@ export class ExampleSource {
     const random = Random.of(this.seed, 'validation');
     const cases = random.shuffle([...this.corpus.split.validation]).slice(0, count);
     // The loss of the answer alone, so that systems with and without titles in the prompt can be compared.
-    return cases.map(({ user, from, to }) => ({ ...this.nextItem(user, to - from, nextQuestions[0], this.reading), promptWeight: 0 }));
+    return cases.map(({ user, from, to }) => ({
+      ...this.nextItem(user, to - from, nextQuestions[0], this.reading),
+      promptWeight: 0,
+    }));
   }
 
   private drawUser(random: Random): number {
@@ -112,10 +124,12 @@ export class ExampleSource {
       reading.titles > 0
         ? this.prompts.withHistory(log.items.subarray(start + Math.max(0, end - reading.titles), start + end), question)
         : this.prompts.question(question);
+    const answerIds = this.prompts.answer(answer);
     return {
       ...(reading.embedding ? { history: { user, end } } : {}),
       promptIds,
-      answerIds: this.prompts.answer(answer),
+      answerIds,
+      answerWeights: choiceWeights(this.titles, answerIds, certainWeight),
       // A text prompt is a list of titles that were chosen one after another: each is a target too, which makes the baseline stronger.
       ...(!reading.embedding && reading.titles > 0 ? { promptWeight: 1 } : {}),
     };

@@ -63,7 +63,9 @@ export async function main(argv: readonly string[]): Promise<number> {
 export function build(signal: AbortSignal): Command {
   const { version } = JSON.parse(readFileSync(new URL('../package.json', import.meta.url), 'utf8')) as { version: string };
   const program = new Command('user-llm')
-    .description('Turns a log of user events into a personalised language model and an honest report. Everything runs in Node, on this machine.')
+    .description(
+      'Turns a log of user events into a personalised language model and an honest report. Everything runs in Node, on this machine.',
+    )
     .version(version)
     .exitOverride()
     .configureHelp({ sortSubcommands: false })
@@ -75,7 +77,9 @@ export function build(signal: AbortSignal): Command {
       .description(description)
       .exitOverride()
       .addOption(new Option('--run, --out <folder>', 'the run folder: everything is written there').default('run'))
-      .addOption(new Option('--seed <n>', 'seeds the simulation, the first weights, the samples').argParser(wholeNumber).default(1))
+      .addOption(
+        new Option('--seed <n>', 'seeds the simulation, the first weights, the samples').argParser(wholeNumber).default(1),
+      )
       .option('--json', 'progress and results as JSON lines on standard output', false)
       .option('--quiet', 'results alone, no progress', false)
       .option('--verbose', 'show where an error came from', false);
@@ -88,35 +92,63 @@ export function build(signal: AbortSignal): Command {
   };
   const source = (sub: Command): Command =>
     sub
-      .option('--data <path>', 'a folder or file of events (MovieLens, Amazon Review, Google Local, CSV, JSONL, Parquet); without it a simulated film service')
+      .option(
+        '--data <path>',
+        'a folder or file of events (MovieLens, Amazon Review, Google Local, CSV, JSONL, Parquet); without it a simulated film service',
+      )
       .option('--llm <folder>', 'a language model in a Hugging Face folder; without it a small one is trained on the titles')
-      .addOption(new Option('--minutes <n>', 'how long the whole run may take (default: 5 for the simulated data, 20 for real data)').argParser(positive))
+      .addOption(
+        new Option(
+          '--minutes <n>',
+          'how long the whole run may take (default: 5 for the simulated data, 20 for real data)',
+        ).argParser(positive),
+      )
       .option('--fresh', 'start anew: remove what a former run left in the run folder', false);
 
-  source(command('poc', 'everything in a row: data, fit, pretrain, adapt, encode, eval, ask; a second run goes on where the first one stopped', poc))
+  source(
+    command(
+      'poc',
+      'everything in a row: data, fit, pretrain, adapt, encode, eval, ask; a second run goes on where the first one stopped',
+      poc,
+    ),
+  )
     .option('--question <text>', 'the question to ask at the end')
     .option('--user <id>', 'for whom; by default the test user with the longest history');
   command('data', 'shows what is in a data set: users, items, events, rows that cannot be read', async (context, options) => {
     const { showData } = await import('./stages/data.js');
     await showData(await create(context, options), options);
   }).option('--data <path>', 'a folder or file of events; without it the simulated film service');
-  source(command('fit', 'reads the events and fits the tokenizer', async (context, options) => void (await (await create(context, options)).corpus())));
+  source(
+    command(
+      'fit',
+      'reads the events and fits the tokenizer',
+      async (context, options) => void (await (await create(context, options)).corpus()),
+    ),
+  );
   command('pretrain', 'pretrains the user encoder on the events alone', async (context, options) => {
     const { pretrain } = await import('./stages/pretrain.js');
     await pretrain(await open(context, options));
   });
-  command('adapt', 'trains the language model, with each way of reading users and with text prompts', async (context, options) => {
-    const { adaptAll } = await import('./stages/adapt.js');
-    await adaptAll(await open(context, options));
-  });
+  command(
+    'adapt',
+    'trains the language model, with each way of reading users and with text prompts',
+    async (context, options) => {
+      const { adaptAll } = await import('./stages/adapt.js');
+      await adaptAll(await open(context, options));
+    },
+  );
   command('encode', 'writes the embedding of every user into the store', async (context, options) => {
     const { encodeUsers } = await import('./stages/encode.js');
     await encodeUsers(await open(context, options));
   });
-  command('eval', 'evaluates all systems on the held-out events and writes report.html and report.json', async (context, options) => {
-    const { evaluateAll } = await import('./stages/evaluate.js');
-    await evaluateAll(await open(context, options));
-  });
+  command(
+    'eval',
+    'evaluates all systems on the held-out events and writes report.html and report.json',
+    async (context, options) => {
+      const { evaluateAll } = await import('./stages/evaluate.js');
+      await evaluateAll(await open(context, options));
+    },
+  );
   command('ask', 'answers a question for a user, with and without the embedding', async (context, options, args) => {
     const { ask } = await import('./stages/ask.js');
     const { user } = options as CommonOptions & { user?: string };
@@ -127,7 +159,8 @@ export function build(signal: AbortSignal): Command {
   return program;
 }
 
-const create = (context: Context, options: CommonOptions): Promise<Workspace> => Workspace.create({ out: options.run, ...context }, options);
+const create = (context: Context, options: CommonOptions): Promise<Workspace> =>
+  Workspace.create({ out: options.run, ...context }, options);
 const open = (context: Context, options: CommonOptions): Promise<Workspace> => Workspace.open({ out: options.run, ...context });
 
 const poc: Action = async (context, options) => {

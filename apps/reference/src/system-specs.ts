@@ -17,20 +17,42 @@ const crossAttention = (base: 'scratch' | 'pretrained'): Integration =>
   base === 'scratch' ? gatedCrossAttention({ every: 2, gate: 0.5 }) : gatedCrossAttention({ every: 4, gate: 0 });
 
 export const userSystems: readonly SystemSpec[] = [
-  { name: 'user-llm/cross-attention', title: 'User-LLM, cross-attention', reading: { embedding: true, titles: 0 }, integration: crossAttention, batch: { users: 12, moments: 12 } },
-  { name: 'user-llm/soft-prompt', title: 'User-LLM, soft prompt', reading: { embedding: true, titles: 0 }, integration: () => softPrompt(), batch: { users: 12, moments: 12 } },
+  {
+    name: 'user-llm/cross-attention',
+    title: 'User-LLM, cross-attention',
+    reading: { embedding: true, titles: 0 },
+    integration: crossAttention,
+    batch: { users: 8, moments: 8 },
+  },
+  {
+    name: 'user-llm/soft-prompt',
+    title: 'User-LLM, soft prompt',
+    reading: { embedding: true, titles: 0 },
+    integration: () => softPrompt(),
+    batch: { users: 8, moments: 8 },
+  },
   {
     name: 'user-llm/cross-attention+text-10',
     title: 'User-LLM, cross-attention + text 10',
     reading: { embedding: true, titles: 10 },
     integration: crossAttention,
-    batch: { users: 12, moments: 6 },
+    batch: { users: 8, moments: 4 },
   },
 ];
 
 export const textSystems: readonly SystemSpec[] = [
-  { name: 'text-prompt-10', title: 'text prompt, last 10', reading: { embedding: false, titles: 10 }, batch: { users: 48, moments: 1 } },
-  { name: 'text-prompt-50', title: 'text prompt, last 50', reading: { embedding: false, titles: 50 }, batch: { users: 12, moments: 1 } },
+  {
+    name: 'text-prompt-10',
+    title: 'text prompt, last 10',
+    reading: { embedding: false, titles: 10 },
+    batch: { users: 32, moments: 1 },
+  },
+  {
+    name: 'text-prompt-50',
+    title: 'text prompt, last 50',
+    reading: { embedding: false, titles: 50 },
+    batch: { users: 8, moments: 1 },
+  },
 ];
 
 export const languageSystems: readonly SystemSpec[] = [...userSystems, ...textSystems];

@@ -30,7 +30,10 @@ export class Workspace {
   }
 
   /** Opens or creates the run; with `fresh`, what a former run left is removed first. */
-  static async create(options: WorkspaceOptions, given: { data?: string; llm?: string; seed: number; minutes?: number; fresh?: boolean }): Promise<Workspace> {
+  static async create(
+    options: WorkspaceOptions,
+    given: { data?: string; llm?: string; seed: number; minutes?: number; fresh?: boolean },
+  ): Promise<Workspace> {
     const settings: RunSettings = {
       data: given.data === undefined ? null : path.resolve(given.data),
       llm: given.llm === undefined ? null : path.resolve(given.llm),
@@ -79,8 +82,13 @@ export class Workspace {
     });
     corpus ??= await loadCorpus(dataset, await EventTokenizer.load(file));
     const { log, events } = corpus;
-    const rejected = events.counts.rejected > 0 ? `, ${events.counts.rejected} rows rejected (first: line ${events.rejected[0].line}, ${events.rejected[0].reason})` : '';
-    progress.done(`${dataset.name}: ${log.users.length} users, ${log.itemIds.length} items, ${events.counts.events} events${rejected}`);
+    const rejected =
+      events.counts.rejected > 0
+        ? `, ${events.counts.rejected} rows rejected (first: line ${events.rejected[0].line}, ${events.rejected[0].reason})`
+        : '';
+    progress.done(
+      `${dataset.name}: ${log.users.length} users, ${log.itemIds.length} items, ${events.counts.events} events${rejected}`,
+    );
     return corpus;
   }
 }

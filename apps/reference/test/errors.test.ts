@@ -10,11 +10,17 @@ describe('an error at the command line', () => {
 
   it('says what to do about a full disk', () => {
     const error = Object.assign(new Error('ENOSPC: no space left on device'), { code: 'ENOSPC', path: 'run/report.json' });
-    expect(explain(error)).toEqual({ message: expect.stringMatching(/^run\/report\.json: the disk is full; free some space/), exitCode: 2 });
+    expect(explain(error)).toEqual({
+      message: expect.stringMatching(/^run\/report\.json: the disk is full; free some space/),
+      exitCode: 2,
+    });
   });
 
   it('is exit code 1 where it is a bug of ours', () => {
-    expect(explain(new TypeError('x is undefined'))).toEqual({ message: expect.stringContaining('internal: x is undefined'), exitCode: 1 });
+    expect(explain(new TypeError('x is undefined'))).toEqual({
+      message: expect.stringContaining('internal: x is undefined'),
+      exitCode: 1,
+    });
     expect(explain(new UsageError('internal: a broken promise')).exitCode).toBe(1);
   });
 

@@ -6,7 +6,8 @@ import path from 'node:path';
 export async function smallLog({ users = 30, items = 40, events = 14 } = {}): Promise<string> {
   const rows = ['user,item,rating,timestamp'];
   for (let user = 0; user < users; user++)
-    for (let step = 0; step < events; step++) rows.push(`u${user},film ${(user * 3 + step) % items},${1 + (step % 5)},${1_600_000_000 + step * 3600}`);
+    for (let step = 0; step < events; step++)
+      rows.push(`u${user},film ${(user * 3 + step) % items},${1 + (step % 5)},${1_600_000_000 + step * 3600}`);
   const file = path.join(await mkdtemp(path.join(os.tmpdir(), 'log-')), 'ratings.csv');
   await writeFile(file, `${rows.join('\n')}\n`);
   return file;

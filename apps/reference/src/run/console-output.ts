@@ -51,7 +51,11 @@ export class ConsoleOutput {
     const text = (value: unknown): string => (value === null || value === undefined ? '-' : String(value));
     const widths = columns.map((column) => Math.max(column.length, ...rows.map((row) => text(row[column]).length)));
     const numeric = columns.map((column) => rows.every((row) => row[column] == null || typeof row[column] === 'number'));
-    const line = (cells: string[]): string => cells.map((cell, i) => (numeric[i] ? cell.padStart(widths[i]) : cell.padEnd(widths[i]))).join('  ').trimEnd();
+    const line = (cells: string[]): string =>
+      cells
+        .map((cell, i) => (numeric[i] ? cell.padStart(widths[i]) : cell.padEnd(widths[i])))
+        .join('  ')
+        .trimEnd();
     this.print(line(columns));
     for (const row of rows) this.print(line(columns.map((column) => text(row[column]))));
   }
@@ -85,14 +89,24 @@ export class ConsoleOutput {
 
   private bar(title: string): Progress {
     this.bars ??= new MultiBar(
-      { format: '{title} {bar} {percentage}%  {left}  {detail}', hideCursor: true, clearOnComplete: false, stream: process.stderr, barsize: 24, fps: 5 },
+      {
+        format: '{title} {bar} {percentage}%  {left}  {detail}',
+        hideCursor: true,
+        clearOnComplete: false,
+        stream: process.stderr,
+        barsize: 24,
+        fps: 5,
+      },
       Presets.rect,
     );
     const bars = this.bars;
     const bar: SingleBar = bars.create(1000, 0, { title: title.padEnd(titleWidth), left: '', detail: '' });
     return {
       update: ({ fraction, detail = '', secondsLeft }) =>
-        bar.update(Math.round(Math.min(1, fraction) * 1000), { detail, left: secondsLeft === undefined ? '' : `${time(secondsLeft)} left` }),
+        bar.update(Math.round(Math.min(1, fraction) * 1000), {
+          detail,
+          left: secondsLeft === undefined ? '' : `${time(secondsLeft)} left`,
+        }),
       done: (summary = '') => {
         bar.update(1000, { detail: summary, left: '' });
         bars.stop();
@@ -111,7 +125,10 @@ export class ConsoleOutput {
         const left = secondsLeft === undefined ? '' : `, ${time(secondsLeft)} left`;
         process.stderr.write(`  ${title} ${Math.round(fraction * 100)}%${left}${detail ? `, ${detail}` : ''}\n`);
       },
-      done: (summary = '') => process.stderr.write(`${title.padEnd(titleWidth)} ${time((performance.now() - began) / 1000)}${summary ? `  ${summary}` : ''}\n`),
+      done: (summary = '') =>
+        process.stderr.write(
+          `${title.padEnd(titleWidth)} ${time((performance.now() - began) / 1000)}${summary ? `  ${summary}` : ''}\n`,
+        ),
     };
   }
 }

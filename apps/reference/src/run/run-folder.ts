@@ -5,7 +5,12 @@ import { writeFileAtomically } from '@user-llm/onnx-autograd';
 import { z } from 'zod';
 import { UsageError } from '../errors.js';
 
-const stageRecord = z.object({ key: z.string(), seconds: z.number(), finishedAt: z.string(), result: z.record(z.string(), z.unknown()) });
+const stageRecord = z.object({
+  key: z.string(),
+  seconds: z.number(),
+  finishedAt: z.string(),
+  result: z.record(z.string(), z.unknown()),
+});
 const manifestShape = z.object({
   format: z.literal('user-llm run 1'),
   settings: z.record(z.string(), z.unknown()),
@@ -40,10 +45,16 @@ export class RunFolder {
     const known = await readManifest(file);
     const wanted = { ...settings };
     if (known) {
-      const differing = Object.entries(wanted).filter(([name, value]) => JSON.stringify(known.settings[name]) !== JSON.stringify(value));
+      const differing = Object.entries(wanted).filter(
+        ([name, value]) => JSON.stringify(known.settings[name]) !== JSON.stringify(value),
+      );
       if (differing.length > 0) {
-        const said = differing.map(([name, value]) => `${name} ${JSON.stringify(known.settings[name])}, not ${JSON.stringify(value)}`).join('; ');
-        throw new UsageError(`${folder} holds a run with ${said}; give the same settings, another --out, or --fresh to start anew`);
+        const said = differing
+          .map(([name, value]) => `${name} ${JSON.stringify(known.settings[name])}, not ${JSON.stringify(value)}`)
+          .join('; ');
+        throw new UsageError(
+          `${folder} holds a run with ${said}; give the same settings, another --out, or --fresh to start anew`,
+        );
       }
       return new RunFolder(folder, known);
     }
@@ -56,7 +67,8 @@ export class RunFolder {
   /** Opens a folder that a run has made. */
   static async open(folder: string): Promise<RunFolder> {
     const manifest = await readManifest(path.join(folder, 'run.json'));
-    if (!manifest) throw new UsageError(`${folder} is no run folder (it has no run.json); make one with: user-llm poc --out ${folder}`);
+    if (!manifest)
+      throw new UsageError(`${folder} is no run folder (it has no run.json); make one with: user-llm poc --out ${folder}`);
     return new RunFolder(folder, manifest);
   }
 
@@ -82,7 +94,8 @@ export class RunFolder {
   /** The record of a stage that another one builds on. */
   need(stage: string, command: string): StageRecord {
     const record = this.finished(stage);
-    if (!record) throw new UsageError(`${this.folder}: '${stage}' is not finished yet; run: user-llm ${command} --run ${this.folder}`);
+    if (!record)
+      throw new UsageError(`${this.folder}: '${stage}' is not finished yet; run: user-llm ${command} --run ${this.folder}`);
     return record;
   }
 
@@ -93,7 +106,12 @@ export class RunFolder {
     if (known?.key === hash) return known;
     const began = performance.now();
     const result = await work();
-    const record: StageRecord = { key: hash, seconds: (performance.now() - began) / 1000, finishedAt: new Date().toISOString(), result };
+    const record: StageRecord = {
+      key: hash,
+      seconds: (performance.now() - began) / 1000,
+      finishedAt: new Date().toISOString(),
+      result,
+    };
     this.manifest = { ...this.manifest, stages: { ...this.manifest.stages, [name]: record } };
     await this.write();
     return record;
@@ -105,7 +123,18 @@ export class RunFolder {
 }
 
 /** Everything that stages write. */
-const runContents = ['run.json', 'tokenizer.json', 'encoder', 'language', 'systems', 'users', 'checkpoints', 'outcomes', 'report.json', 'report.html'];
+const runContents = [
+  'run.json',
+  'tokenizer.json',
+  'encoder',
+  'language',
+  'systems',
+  'users',
+  'checkpoints',
+  'outcomes',
+  'report.json',
+  'report.html',
+];
 
 async function readManifest(file: string): Promise<Manifest | null> {
   try {

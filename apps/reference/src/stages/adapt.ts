@@ -11,7 +11,9 @@ import { baseKind, prepareLanguageModel, removeCheckpoint } from './language.js'
 import { loadEncoder } from './pretrain.js';
 
 const validationExamples = 96;
-const learningRate = { scratch: 2e-3, pretrained: 5e-4 };
+const learningRate = { scratch: 3e-3, pretrained: 5e-4 };
+/** The encoder is pretrained: at the full rate its first steps would undo that. */
+const encoderRate = 0.1;
 
 /** Trains every language-model system from the same base: the user-reading ones first, then the text prompts for as long. */
 export async function adaptAll(workspace: Workspace): Promise<void> {
@@ -38,18 +40,31 @@ async function adaptSystem(workspace: Workspace, spec: SystemSpec, seconds: numb
   const base = run.need('language', 'adapt');
   const pretrained = run.need('pretrain', 'pretrain');
   // The seconds of a text prompt follow from others' records, which do not change once they are finished.
-  const key = { language: base.key, encoder: spec.reading.embedding ? pretrained.result.hash : null, seed, seconds: Math.round(seconds), batch: spec.batch };
+  const key = {
+    language: base.key,
+    encoder: spec.reading.embedding ? pretrained.result.hash : null,
+    seed,
+    seconds: Math.round(seconds),
+    batch: spec.batch,
+  };
   return run.stage(stageOf(spec), key, async () => {
     const progress = workspace.output.progress(stageOf(spec), `training ${spec.title}`);
     await mkdir(run.path('systems'), { recursive: true });
     const model = await LanguageModel.load(run.path('language'));
-    const source = new ExampleSource(corpus, new Prompts(model.tokenizer, corpus.titles), spec.reading, seed);
+    const source = new ExampleSource(
+      corpus,
+      new Prompts(model.tokenizer, corpus.titles),
+      spec.reading,
+      seed,
+      model.trie(corpus.titles),
+    );
     const file = run.path('checkpoints', `${folderName(spec.name)}.safetensors`);
     const options = {
       strategy: strategyOf(kind),
       seconds,
       seed,
       learningRate: learningRate[kind],
+      encoderRate,
       checkpoint: { file },
       validation: { examples: source.validation(validationExamples) },
       signal,
@@ -59,8 +74,12 @@ async function adaptSystem(workspace: Workspace, spec: SystemSpec, seconds: numb
     if (spec.integration) {
       const encoder = await loadEncoder(workspace);
       const reach = Math.floor(encoder.config.context / 2);
-      const adaptable = model.withUserEmbeddings({ encoder: encoder.trainable(corpus.known), integration: spec.integration(kind), seed });
-      const training = adaptable.adapt((step) => source.batch(step, { ...spec.batch, reach }) , options);
+      const adaptable = model.withUserEmbeddings({
+        encoder: encoder.trainable(corpus.known),
+        integration: spec.integration(kind),
+        seed,
+      });
+      const training = adaptable.adapt((step) => source.batch(step, { ...spec.batch, reach }), options);
       await watchTraining(training, progress, seconds);
       const result = await training.result;
       record = result.record;
@@ -69,7 +88,10 @@ async function adaptSystem(workspace: Workspace, spec: SystemSpec, seconds: numb
       await encoder.dispose();
     } else {
       const { validation, ...rest } = options;
-      const training = model.adapt((step) => source.batch(step, { ...spec.batch, reach: Infinity }).map(textOnly), { ...rest, validation: { examples: validation.examples.map(textOnly) } });
+      const training = model.adapt((step) => source.batch(step, { ...spec.batch, reach: Infinity }).map(textOnly), {
+        ...rest,
+        validation: { examples: validation.examples.map(textOnly) },
+      });
       await watchTraining(training, progress, seconds);
       const result = await training.result;
       record = result.record;
@@ -77,7 +99,9 @@ async function adaptSystem(workspace: Workspace, spec: SystemSpec, seconds: numb
     }
     await removeCheckpoint(file);
     const reached = record.validation.at(-1)?.loss;
-    progress.done(`${record.steps} steps, ${record.examplesSeen} examples, validation loss ${reached?.toFixed(3) ?? '-'}${record.stillFalling ? ' (still falling)' : ''}`);
+    progress.done(
+      `${record.steps} steps, ${record.examplesSeen} examples, validation loss ${reached?.toFixed(3) ?? '-'}${record.stillFalling ? ' (still falling)' : ''}`,
+    );
     return { training: record, trainingSeconds: record.seconds };
   });
 }

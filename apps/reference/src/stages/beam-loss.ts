@@ -9,7 +9,9 @@ const top = 10;
 /** What beam search loses against scoring every title: the share of the exact top 10 that it finds, on seeded users. */
 export async function beamLoss(workspace: Workspace, corpus: Corpus, system: LanguageSystem): Promise<Record<string, unknown>> {
   const progress = workspace.output.progress('beam', 'beam search against exact ranking');
-  const cases = Random.of(workspace.seed, 'exact').shuffle([...corpus.split.test]).slice(0, usersCompared);
+  const cases = Random.of(workspace.seed, 'exact')
+    .shuffle([...corpus.split.test])
+    .slice(0, usersCompared);
   let shared = 0;
   const hits = { beam: 0, exact: 0 };
   for (const [done, { user, from, to }] of cases.entries()) {
@@ -27,5 +29,10 @@ export async function beamLoss(workspace: Workspace, corpus: Corpus, system: Lan
   }
   const users = cases.length;
   progress.done(`${((100 * shared) / users).toFixed(1)} % of the exact top ${top} found`);
-  return { system: system.spec.name, users, topShared: shared / users, 'recall@10': { beam: hits.beam / users, exact: hits.exact / users } };
+  return {
+    system: system.spec.name,
+    users,
+    topShared: shared / users,
+    'recall@10': { beam: hits.beam / users, exact: hits.exact / users },
+  };
 }

@@ -21,6 +21,12 @@ export async function showData(workspace: Workspace, _options: unknown): Promise
   };
   for (const [name, value] of Object.entries(summary)) workspace.output.print(`${name.padEnd(36)}${String(value)}`);
   for (const note of dataset.provenance.notes) workspace.output.print(`note: ${note}`);
-  for (const { line, field, reason } of events.rejected.slice(0, 10)) workspace.output.print(`rejected: line ${line}${field ? `, ${field}` : ''}: ${reason}`);
-  workspace.output.result({ event: 'data', ...summary, notes: dataset.provenance.notes, rejections: events.rejected.slice(0, 100) });
+  for (const { line, field, reason } of events.rejected.slice(0, 10))
+    workspace.output.print(`rejected: line ${line}${field ? `, ${field}` : ''}: ${reason}`);
+  workspace.output.result({
+    event: 'data',
+    ...summary,
+    notes: dataset.provenance.notes,
+    rejections: events.rejected.slice(0, 100),
+  });
 }

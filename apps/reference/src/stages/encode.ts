@@ -33,7 +33,11 @@ export async function encodeUsers(workspace: Workspace): Promise<StageRecord> {
           counted(encoder.encode(corpus.known, { signal }), () => {
             done++;
             const rate = done / ((performance.now() - began) / 1000);
-            progress.update({ fraction: done / total, secondsLeft: (total - done) / rate, detail: `${Math.round(rate)} users/s` });
+            progress.update({
+              fraction: done / total,
+              secondsLeft: (total - done) / rate,
+              detail: `${Math.round(rate)} users/s`,
+            });
           }),
           { signal },
         );

@@ -35,7 +35,15 @@ import { scalingCurve } from './scaling.js';
 const sampleUsers = (minutes: number): number => (minutes < 10 ? 80 : 200);
 
 interface Adapted {
-  readonly training: { examplesSeen: number; steps: number; seconds: number; stillFalling: boolean; trainedParameters: number; curve: Curve['points']; validation: Curve['points'] };
+  readonly training: {
+    examplesSeen: number;
+    steps: number;
+    seconds: number;
+    stillFalling: boolean;
+    trainedParameters: number;
+    curve: Curve['points'];
+    validation: Curve['points'];
+  };
 }
 
 /** Asks every system about the held-out events and writes the report. */
@@ -49,7 +57,9 @@ export async function evaluateAll(workspace: Workspace): Promise<Report> {
   try {
     const tasks: Task[] = [nextItem(corpus.split)];
     if (corpus.categories.some((list) => list.length > 0)) tasks.push(favouriteGenre(corpus.log));
-    const models = languageSystems.map((spec) => languageSystem(spec, () => openSystem(workspace, spec, corpus, store), aboutOf(workspace, spec)));
+    const models = languageSystems.map((spec) =>
+      languageSystem(spec, () => openSystem(workspace, spec, corpus, store), aboutOf(workspace, spec)),
+    );
     const counting: System[] = [popularity(), markov(), itemKnn(), mix(), ...(tasks.length > 1 ? [mostFrequentGenre()] : [])];
     const systems: System[] = [...counting, encoderSystem(encoder, corpus), ...models];
     const sample = { users: sampleUsers(run.settings.minutes), systems: languageSystems.map(({ name }) => name) };
@@ -70,8 +80,17 @@ export async function evaluateAll(workspace: Workspace): Promise<Report> {
         if (outcome.task === tasks.at(-1)!.name) await models.find(({ name }) => name === outcome.system)?.close();
       },
       onProgress: ({ system, task, done, total }) => {
-        const place = Math.max(0, systems.findIndex(({ name }) => name === system)) * tasks.length + tasks.findIndex(({ name }) => name === task);
-        progress.update({ fraction: (place + done / total) / (systems.length * tasks.length), detail: `${system}, ${task}, ${done}/${total} users` });
+        const place =
+          Math.max(
+            0,
+            systems.findIndex(({ name }) => name === system),
+          ) *
+            tasks.length +
+          tasks.findIndex(({ name }) => name === task);
+        progress.update({
+          fraction: (place + done / total) / (systems.length * tasks.length),
+          detail: `${system}, ${task}, ${done}/${total} users`,
+        });
       },
     });
     for (const model of models) await model.close();
@@ -104,12 +123,18 @@ export async function evaluateAll(workspace: Workspace): Promise<Report> {
   }
 }
 
-async function openSystem(workspace: Workspace, spec: SystemSpec, corpus: Corpus, store: EmbeddingStore): Promise<LanguageSystem> {
+async function openSystem(
+  workspace: Workspace,
+  spec: SystemSpec,
+  corpus: Corpus,
+  store: EmbeddingStore,
+): Promise<LanguageSystem> {
   const users = spec.reading.embedding ? { store, encoder: await loadAdaptedEncoder(workspace, spec.name) } : undefined;
   return LanguageSystem.open(spec, systemFolder(workspace, spec.name), corpus, users);
 }
 
-const adaptedRecord = ({ run }: Workspace, spec: SystemSpec): Adapted['training'] => (run.need(stageOf(spec), 'adapt').result as unknown as Adapted).training;
+const adaptedRecord = ({ run }: Workspace, spec: SystemSpec): Adapted['training'] =>
+  (run.need(stageOf(spec), 'adapt').result as unknown as Adapted).training;
 
 function aboutOf(workspace: Workspace, spec: SystemSpec): { examplesSeen: number; notes: string[] } {
   const { examplesSeen, seconds, steps } = adaptedRecord(workspace, spec);
@@ -119,7 +144,12 @@ function aboutOf(workspace: Workspace, spec: SystemSpec): { examplesSeen: number
 /** Latency against history length, and what the beam loses: by the main system and the text prompt side by side. */
 async function measure(workspace: Workspace, corpus: Corpus, store: EmbeddingStore): Promise<Record<string, unknown>> {
   const main = await openSystem(workspace, mainSystem, corpus, store);
-  const text = await openSystem(workspace, languageSystems.find(({ name }) => name === 'text-prompt-50')!, corpus, store);
+  const text = await openSystem(
+    workspace,
+    languageSystems.find(({ name }) => name === 'text-prompt-50')!,
+    corpus,
+    store,
+  );
   try {
     return { scaling: await scalingCurve(workspace, corpus, store, main, text), beam: await beamLoss(workspace, corpus, main) };
   } finally {
@@ -129,10 +159,16 @@ async function measure(workspace: Workspace, corpus: Corpus, store: EmbeddingSto
 }
 
 function stageSeconds({ run }: Workspace): number {
-  return ['fit', 'pretrain', 'language', ...languageSystems.map(stageOf), 'encode'].reduce((sum, stage) => sum + (run.finished(stage)?.seconds ?? 0), 0);
+  return ['fit', 'pretrain', 'language', ...languageSystems.map(stageOf), 'encode'].reduce(
+    (sum, stage) => sum + (run.finished(stage)?.seconds ?? 0),
+    0,
+  );
 }
 
-function trainingRecords(workspace: Workspace, encoder: UserEncoder): {
+function trainingRecords(
+  workspace: Workspace,
+  encoder: UserEncoder,
+): {
   training: TrainingRecord[];
   curves: Curve[];
 } {
@@ -142,12 +178,19 @@ function trainingRecords(workspace: Workspace, encoder: UserEncoder): {
     const { steps, seconds, stillImproving, losses } = encoder.training;
     training.push({ name: 'encoder', steps, seconds, stillFalling: stillImproving });
     // The encoder's record has steps; its seconds pass evenly.
-    curves.push({ name: 'encoder', kind: 'training', points: losses.map(({ step, loss }) => ({ step, loss, seconds: (step / steps) * seconds })) });
+    curves.push({
+      name: 'encoder',
+      kind: 'training',
+      points: losses.map(({ step, loss }) => ({ step, loss, seconds: (step / steps) * seconds })),
+    });
   }
   for (const spec of languageSystems) {
     const { steps, seconds, examplesSeen, stillFalling, trainedParameters, curve, validation } = adaptedRecord(workspace, spec);
     training.push({ name: spec.name, steps, seconds, examplesSeen, stillFalling, parameters: trainedParameters });
-    curves.push({ name: spec.name, kind: 'training', points: curve }, { name: spec.name, kind: 'validation', points: validation });
+    curves.push(
+      { name: spec.name, kind: 'training', points: curve },
+      { name: spec.name, kind: 'validation', points: validation },
+    );
   }
   return { training, curves };
 }
@@ -158,7 +201,10 @@ async function readOutcomes({ run }: Workspace, systems: readonly System[], key:
   for (const { name } of systems)
     for (const task of ['next-item', 'favourite-genre']) {
       try {
-        const saved = JSON.parse(await readFile(run.path('outcomes', outcomeFile(name, task)), 'utf8')) as { key: string; outcome: Outcome };
+        const saved = JSON.parse(await readFile(run.path('outcomes', outcomeFile(name, task)), 'utf8')) as {
+          key: string;
+          outcome: Outcome;
+        };
         if (saved.key === key) found.push(saved.outcome);
       } catch (error) {
         if ((error as NodeJS.ErrnoException).code !== 'ENOENT' && !(error instanceof SyntaxError)) throw error;
@@ -170,7 +216,9 @@ async function readOutcomes({ run }: Workspace, systems: readonly System[], key:
 const outcomeFile = (system: string, task: string): string => `${folderName(system)}.${task}.json`;
 
 async function writeOutcome({ run }: Workspace, outcome: Outcome, key: string): Promise<void> {
-  await writeFileAtomically(run.path('outcomes', outcomeFile(outcome.system, outcome.task)), [Buffer.from(JSON.stringify({ key, outcome }))]);
+  await writeFileAtomically(run.path('outcomes', outcomeFile(outcome.system, outcome.task)), [
+    Buffer.from(JSON.stringify({ key, outcome })),
+  ]);
 }
 
 function show({ output, run }: Workspace, report: Report): void {
@@ -180,7 +228,11 @@ function show({ output, run }: Workspace, report: Report): void {
   for (const task of ['next-item', 'favourite-genre']) {
     const rows = report.rows.filter((row) => row.task === task).map(({ task: _, ...row }) => row);
     if (rows.length === 0) continue;
-    output.print(task === 'next-item' ? 'Which item comes next (filtered: without what the user knows already)' : 'Which genre does the user like best');
+    output.print(
+      task === 'next-item'
+        ? 'Which item comes next (filtered: without what the user knows already)'
+        : 'Which genre does the user like best',
+    );
     output.table(rows);
     output.print();
   }

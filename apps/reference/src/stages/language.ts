@@ -12,7 +12,8 @@ const shape = { width: 128, layers: 4, heads: 4, keyValueHeads: 2, intermediate:
 const vocabulary = { small: 2048, large: 4096, largeFrom: 3000 };
 const popularSentences = 30_000;
 
-export const baseKind = (workspace: Workspace): 'scratch' | 'pretrained' => (workspace.run.settings.llm === null ? 'scratch' : 'pretrained');
+export const baseKind = (workspace: Workspace): 'scratch' | 'pretrained' =>
+  workspace.run.settings.llm === null ? 'scratch' : 'pretrained';
 
 /** Makes the language model that all systems start from: one on the domain's own text, or the one that was named. */
 export async function prepareLanguageModel(workspace: Workspace): Promise<StageRecord> {
@@ -20,7 +21,10 @@ export async function prepareLanguageModel(workspace: Workspace): Promise<StageR
   const corpus = await workspace.corpus();
   const { llm } = run.settings;
   return run.stage('language', { tokenizer: corpus.tokenizer.hash, llm, seed, seconds: budget.language, shape }, async () => {
-    const progress = workspace.output.progress('language', llm === null ? 'language model on the titles' : 'loading the language model');
+    const progress = workspace.output.progress(
+      'language',
+      llm === null ? 'language model on the titles' : 'loading the language model',
+    );
     await mkdir(run.path('checkpoints'), { recursive: true });
     if (llm !== null) {
       const model = await LanguageModel.load(llm);
@@ -38,7 +42,7 @@ export async function prepareLanguageModel(workspace: Workspace): Promise<StageR
     const training = fresh.pretrain(domainSequences(corpus, fresh, seed), {
       seconds: budget.language,
       seed,
-      learningRate: 3e-3,
+      learningRate: 6e-3,
       batchSize: 16,
       sequenceLength: 128,
       checkpoint: { file },
@@ -68,7 +72,11 @@ function domainSequences(corpus: Corpus, model: LanguageModel, seed: number): nu
     const user = random.integer(log.users.length);
     const length = train.offsets[user + 1] - train.offsets[user];
     const item = length > 0 ? log.items[log.offsets[user] + random.integer(length)] : -1;
-    if (item >= 0) sequences.push([...prompts.question(nextQuestions[random.integer(nextQuestions.length)]), ...prompts.answer(corpus.titles[item])]);
+    if (item >= 0)
+      sequences.push([
+        ...prompts.question(nextQuestions[random.integer(nextQuestions.length)]),
+        ...prompts.answer(corpus.titles[item]),
+      ]);
   }
   return random.shuffle(sequences);
 }

@@ -17,7 +17,13 @@ const usersMeasured = 5;
  * Time to the first token: the history cut to its last N events, in the prompt or as an embedding in the store. The store read and
  * its checksum, and the user's keys and values, count for the embedding.
  */
-export async function scalingCurve(workspace: Workspace, corpus: Corpus, store: EmbeddingStore, main: LanguageSystem, text: LanguageSystem): Promise<ScalingRow[]> {
+export async function scalingCurve(
+  workspace: Workspace,
+  corpus: Corpus,
+  store: EmbeddingStore,
+  main: LanguageSystem,
+  text: LanguageSystem,
+): Promise<ScalingRow[]> {
   const progress = workspace.output.progress('scaling', 'latency against history length');
   const long = corpus.split.test.filter(({ from, to }) => to - from >= lengths.at(-1)!).map(({ user }) => user);
   const users = Random.of(workspace.seed, 'scaling').shuffle(long).slice(0, usersMeasured);
@@ -27,7 +33,8 @@ export async function scalingCurve(workspace: Workspace, corpus: Corpus, store: 
   }
   const encoder = await loadAdaptedEncoder(workspace, mainSystem.name);
   const tenant = (events: number): string => `scaling-${events}`;
-  for (const events of lengths) await store.putMany(encoder.encode(takeLast(takeUsers(corpus.known, users), events), { tenant: tenant(events) }));
+  for (const events of lengths)
+    await store.putMany(encoder.encode(takeLast(takeUsers(corpus.known, users), events), { tenant: tenant(events) }));
   const question = nextQuestions[0];
   const rows = await measureScaling({
     events: lengths,

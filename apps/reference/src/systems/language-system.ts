@@ -56,7 +56,11 @@ export class LanguageSystem {
   }
 
   /** Ranks the whole catalogue after the user's history. */
-  async rank(userIndex: number, history: Int32Array, options: { exclude: Iterable<number>; top: number; exact?: boolean; signal?: AbortSignal }): Promise<Ranking> {
+  async rank(
+    userIndex: number,
+    history: Int32Array,
+    options: { exclude: Iterable<number>; top: number; exact?: boolean; signal?: AbortSignal },
+  ): Promise<Ranking> {
     return this.served.rank({
       promptIds: this.promptIds(history, nextQuestions[0]),
       user: await this.embedding(userIndex),
@@ -71,11 +75,21 @@ export class LanguageSystem {
     const key = labels.join('\n');
     let trie = this.labels.get(key);
     if (!trie) this.labels.set(key, (trie = this.trie(labels)));
-    return this.served.rank({ promptIds: this.promptIds(history, genreQuestion), user: await this.embedding(userIndex), trie, among: 'vocabulary', top: 1, ...(signal ? { signal } : {}) });
+    return this.served.rank({
+      promptIds: this.promptIds(history, genreQuestion),
+      user: await this.embedding(userIndex),
+      trie,
+      among: 'vocabulary',
+      top: 1,
+      ...(signal ? { signal } : {}),
+    });
   }
 
   /** Time to the first token, a store read included, for a prompt with the last `titles` titles. */
-  async firstToken(promptIds: readonly number[], user: UserEmbedding | undefined): Promise<{ tokens: number; ms: number } | null> {
+  async firstToken(
+    promptIds: readonly number[],
+    user: UserEmbedding | undefined,
+  ): Promise<{ tokens: number; ms: number } | null> {
     this.oneTitle ??= this.trie([this.corpus.titles[0]]);
     try {
       const { promptTokens, firstTokenMs } = await this.served.rank({ promptIds, user, trie: this.oneTitle, top: 1 });
@@ -94,7 +108,11 @@ export class LanguageSystem {
 }
 
 /** A language-model system as the evaluation asks it; opened at the first request, closed by `close`. */
-export function languageSystem(spec: SystemSpec, open: () => Promise<LanguageSystem>, about: { examplesSeen: number; notes: string[] }): System & { close(): Promise<void> } {
+export function languageSystem(
+  spec: SystemSpec,
+  open: () => Promise<LanguageSystem>,
+  about: { examplesSeen: number; notes: string[] },
+): System & { close(): Promise<void> } {
   let opened: Promise<LanguageSystem> | undefined;
   const ready = (): Promise<LanguageSystem> => (opened ??= open());
   return {
@@ -106,8 +124,15 @@ export function languageSystem(spec: SystemSpec, open: () => Promise<LanguageSys
     rank: ({ userIndex, history, candidates, exclude, depth, signal }) =>
       orDoesNotFit(async () => {
         const system = await ready();
-        const { items, scores, promptTokens, tokens, flops } = await system.rank(userIndex, known(history.items), { exclude, top: Math.min(depth, beamWidth), signal });
-        return { items: Array.from(items, (item, i) => ({ id: candidates.ids[item], score: scores[i] })), cost: { tokens: promptTokens + tokens, flops } };
+        const { items, scores, promptTokens, tokens, flops } = await system.rank(userIndex, known(history.items), {
+          exclude,
+          top: Math.min(depth, beamWidth),
+          signal,
+        });
+        return {
+          items: Array.from(items, (item, i) => ({ id: candidates.ids[item], score: scores[i] })),
+          cost: { tokens: promptTokens + tokens, flops },
+        };
       }),
     classify: ({ userIndex, history, labels, signal }) =>
       orDoesNotFit(async () => {

@@ -1,0 +1,125 @@
+import { spawnSync } from 'node:child_process';
+import { existsSync } from 'node:fs';
+import { mkdtemp, readFile, writeFile } from 'node:fs/promises';
+import os from 'node:os';
+import path from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { beforeAll, describe, expect, it } from '@jest/globals';
+import { smallLog } from './small-log.js';
+
+const cli = fileURLToPath(new URL('../dist/cli.js', import.meta.url));
+let folder: string;
+beforeAll(async () => {
+  folder = await mkdtemp(path.join(os.tmpdir(), 'cli-'));
+});
+
+function userLlm(...args: string[]): { code: number | null; out: string; err: string } {
+  const { status, stdout, stderr } = spawnSync(process.execPath, [cli, ...args], {
+    encoding: 'utf8',
+    env: { ...process.env, NODE_OPTIONS: '' },
+  });
+  return { code: status, out: stdout, err: stderr };
+}
+
+describe('bad input is one line that says what to do, and exit code 2', () => {
+  it.each([
+    ['a missing path', async () => path.join(folder, 'nowhere'), /nowhere/],
+    ['an empty file', async () => write('empty.csv', ''), /empty/],
+    ['a wrong column', async () => write('columns.csv', 'who,what\n1,2\n'), /columns\.csv/],
+    ['a binary file named .csv', async () => write('binary.csv', Buffer.from([0, 1, 2, 0, 255, 254, 0, 3])), /binary\.csv/],
+  ])('%s', async (_, make, message) => {
+    const out = path.join(folder, 'untouched');
+    const { code, err } = userLlm('poc', '--data', await make(), '--out', out);
+    expect(code).toBe(2);
+    expect(err.trim().split('\n')).toHaveLength(1);
+    expect(err).toMatch(message);
+    expect(err).not.toMatch(/\n\s+at /);
+    expect(existsSync(out)).toBe(false);
+  });
+
+  it('a model folder without weights', async () => {
+    const llm = await mkdtemp(path.join(os.tmpdir(), 'llm-'));
+    await writeFile(path.join(llm, 'config.json'), '{"model_type":"llama"}');
+    const run = path.join(folder, 'llm');
+    const { code, err } = userLlm('poc', '--data', await smallLog(), '--out', run, '--llm', llm, '--minutes', '0.05', '--quiet');
+    expect(code).toBe(2);
+    expect(err).toContain(path.basename(llm));
+    expect(existsSync(path.join(run, 'report.json'))).toBe(false);
+  }, 120_000);
+
+  it('a command without a run, an unknown command, an unknown option', () => {
+    expect(userLlm('ask', '--run', path.join(folder, 'none'), 'What?')).toMatchObject({
+      code: 2,
+      err: expect.stringContaining('no run folder'),
+    });
+    expect(userLlm('fly').code).toBe(2);
+    expect(userLlm('poc', '--minutes', 'soon').code).toBe(2);
+  });
+});
+
+describe('the help', () => {
+  it('names every command', () => {
+    const { code, out } = userLlm('--help');
+    expect(code).toBe(0);
+    for (const name of ['poc', 'data', 'fit', 'pretrain', 'adapt', 'encode', 'eval', 'ask'])
+      expect(out).toMatch(new RegExp(`^  ${name}\\b`, 'm'));
+  });
+});
+
+describe('the whole way on a small log', () => {
+  it('leaves a report with every system, and answers for a user and for an unknown one', async () => {
+    const run = path.join(folder, 'run');
+    const data = await smallLog();
+    const args = ['poc', '--data', data, '--out', run, '--minutes', '0.3', '--json', '--seed', '3'];
+    const first = userLlm(...args);
+    expect(first.err).toBe('');
+    expect(first.code).toBe(0);
+    const report = JSON.parse(await readFile(path.join(run, 'report.json'), 'utf8')) as {
+      systems: { name: string; task: string; filtered: Record<string, number>; latencyMs: { p50: number } }[];
+      dataset: { users: number };
+    };
+    const names = report.systems.filter(({ task }) => task === 'next-item').map(({ name }) => name);
+    for (const name of [
+      'popularity',
+      'markov',
+      'item-knn',
+      'mix',
+      'encoder',
+      'text-prompt-10',
+      'text-prompt-50',
+      'user-llm/cross-attention',
+      'user-llm/soft-prompt',
+      'user-llm/cross-attention+text-10',
+    ])
+      expect(names).toContain(name);
+    expect(report.dataset.users).toBe(30);
+    expect(existsSync(path.join(run, 'report.html'))).toBe(true);
+    const lines = first.out
+      .trim()
+      .split('\n')
+      .map((line) => JSON.parse(line) as { event: string });
+    expect(lines.at(-1)?.event).toBe('note');
+    expect(lines.some(({ event }) => event === 'answer')).toBe(true);
+
+    // A second run finds everything finished.
+    const { seconds } = JSON.parse(await readFile(path.join(run, 'run.json'), 'utf8')).stages.pretrain as { seconds: number };
+    expect(userLlm(...args).code).toBe(0);
+    expect(JSON.parse(await readFile(path.join(run, 'run.json'), 'utf8')).stages.pretrain.seconds).toBe(seconds);
+
+    expect(userLlm('ask', '--run', run, '--user', 'u3', 'What is next?').out).toContain('with the embedding');
+    expect(userLlm('ask', '--run', run, '--user', 'nobody')).toMatchObject({
+      code: 2,
+      err: expect.stringContaining("no user 'nobody'"),
+    });
+    expect(userLlm('poc', '--data', data, '--out', run, '--minutes', '0.3', '--seed', '4')).toMatchObject({
+      code: 2,
+      err: expect.stringContaining('seed 3, not 4'),
+    });
+  }, 240_000);
+});
+
+async function write(name: string, content: string | Buffer): Promise<string> {
+  const file = path.join(folder, name);
+  await writeFile(file, content);
+  return file;
+}
