@@ -239,7 +239,7 @@ function show({ output, run }: Workspace, report: Report): void {
   const { scaling } = report.toJSON();
   for (const { events, textPrompt, userLlm, ratio } of scaling ?? [])
     output.print(
-      `${String(events).padStart(4)} events: first token after ${format(textPrompt.p50Ms)} with the text prompt (${textPrompt.tokens ?? '-'} tokens), ${format(userLlm.p50Ms)} with the embedding (${userLlm.tokens ?? '-'} tokens)${ratio === null ? '' : `: ${ratio.toFixed(1)} times as fast`}`,
+      `${String(events).padStart(4)} events: first token after ${format(textPrompt.p50Ms)} with the text prompt (${whole(textPrompt.tokens)} tokens), ${format(userLlm.p50Ms)} with the embedding (${whole(userLlm.tokens)} tokens)${ratio === null ? '' : `: ${ratio.toFixed(1)} times as fast`}`,
     );
   output.print();
   output.print(`report: ${run.path('report.html')} and ${run.path('report.json')}`);
@@ -247,3 +247,4 @@ function show({ output, run }: Workspace, report: Report): void {
 }
 
 const format = (ms: number | null): string => (ms === null ? 'does not fit' : `${ms < 10 ? ms.toFixed(1) : Math.round(ms)} ms`);
+const whole = (tokens: number | null): string => (tokens === null ? '-' : String(Math.round(tokens)));
