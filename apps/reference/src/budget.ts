@@ -8,7 +8,7 @@ export interface Budget {
 }
 
 /** The share of a run that goes into training; the rest reads, encodes, evaluates and writes. */
-const trainingShare = 0.68;
+const trainingShare = 0.63;
 /** One pretraining, one language model, three user-reading models, two text prompts of pretraining and adaptation together. */
 const pretrainWeight = 1;
 const languageWeight = 0.7;

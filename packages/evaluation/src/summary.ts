@@ -7,6 +7,7 @@ import { stillFalling } from './training-curve.js';
 const AIM = { events: 200, ratio: 20 };
 const USER_LLM = 'user-llm';
 const TEXT_PROMPT = 'text-prompt-50';
+const SHORT_TEXT_PROMPT = 'text-prompt-10';
 
 /**
  * The report in plain words. Where a User-LLM loses to the text prompt of 50 events, or is not fast enough against it, the first
@@ -76,6 +77,10 @@ function first(report: ReportContent): string | undefined {
       `at ${AIM.events} events a request with the text prompt takes ${ratio.toFixed(0)} times as long to its first token as one with the embedding`,
     );
   }
+  const short = rows.find((row) => row.name === SHORT_TEXT_PROMPT);
+  const best = Math.max(...[...winners, ...losers].map((row) => recall(row) as number));
+  if ((recall(short) ?? -1) > best)
+    parts.push(`the text prompt of 10 events did better than all of them (${figure(recall(short) as number)})`);
   const sentence = `${parts.join('; ')}.`;
   // names of systems keep their spelling, words start a sentence
   return sentence.startsWith(USER_LLM) ? sentence : sentence.charAt(0).toUpperCase() + sentence.slice(1);

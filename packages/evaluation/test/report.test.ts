@@ -74,6 +74,13 @@ describe('the first sentence of the summary', () => {
       /^user-llm\/soft-prompt \(\.\d+\) did not beat the text prompt of 50 events .* user-llm\/cross-attention \(\.\d+\) did\.$/,
     );
   });
+  test('says so where the shorter text prompt beats them all', async () => {
+    const short = list('text-prompt-10', 8, 'baseline');
+    expect(await first(scalingAt(30), weak, text, short)).toMatch(
+      /; the text prompt of 10 events did better than all of them \(\.\d+\)\.$/,
+    );
+    expect(await first(scalingAt(30), strong, text, short)).not.toContain('10 events');
+  });
   test('says so where the ratio at 200 events is below 20', async () => {
     expect(await first(scalingAt(12.34), strong, text)).toBe(
       'At 200 events a request with the text prompt takes only 12.3 times as long as one with the embedding, where 20 was the aim.',
