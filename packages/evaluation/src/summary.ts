@@ -78,8 +78,8 @@ function first(report: ReportContent): string | undefined {
     );
   }
   const short = rows.find((row) => row.name === SHORT_TEXT_PROMPT);
-  const best = Math.max(...[...winners, ...losers].map((row) => recall(row) as number));
-  if ((recall(short) ?? -1) > best)
+  const compared = [...winners, ...losers].map((row) => recall(row) as number);
+  if (compared.length > 0 && (recall(short) ?? -1) > Math.max(...compared))
     parts.push(`the text prompt of 10 events did better than all of them (${figure(recall(short) as number)})`);
   const sentence = `${parts.join('; ')}.`;
   // names of systems keep their spelling, words start a sentence
