@@ -1,6 +1,6 @@
 import { readFileSync } from 'node:fs';
 import { Command, CommanderError, InvalidArgumentError, Option } from 'commander';
-import { explain, UsageError } from './errors.js';
+import { explain } from './errors.js';
 import { ConsoleOutput } from './run/console-output.js';
 import { Workspace } from './workspace.js';
 
@@ -116,7 +116,7 @@ export function build(signal: AbortSignal): Command {
     .option('--user <id>', 'for whom; by default the test user with the longest history');
   command('data', 'shows what is in a data set: users, items, events, rows that cannot be read', async (context, options) => {
     const { showData } = await import('./stages/data.js');
-    await showData(await create(context, options), options);
+    await showData(await create(context, options));
   }).option('--data <path>', 'a folder or file of events; without it the simulated film service');
   source(
     command(
@@ -169,5 +169,3 @@ const poc: Action = async (context, options) => {
   const { runAll } = await import('./stages/poc.js');
   await runAll(workspace, { question, user });
 };
-
-export { UsageError };

@@ -1,11 +1,9 @@
 import type { Workspace } from '../workspace.js';
-import { UsageError } from '../errors.js';
 
 /** Prints what a data set holds. */
-export async function showData(workspace: Workspace, _options: unknown): Promise<void> {
+export async function showData(workspace: Workspace): Promise<void> {
   const { dataset, events, log, split } = await workspace.corpus();
   const lengths = Array.from(log.users, (_, user) => log.offsets[user + 1] - log.offsets[user]).sort((a, b) => a - b);
-  if (lengths.length === 0) throw new UsageError(`${dataset.name} has no events`);
   const summary = {
     name: dataset.name,
     simulated: dataset.simulated,
