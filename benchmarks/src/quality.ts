@@ -95,7 +95,10 @@ const minutes = Number(values.minutes ?? (values.only === 'encoder' ? 15 : 20));
 const seed = Number(values.seed);
 const result = await (values.only === 'encoder' ? encoderAlone : everything)(name, minutes, seed);
 // Where it was written is nobody's business but this machine's.
-const command = `npm run bench -- quality ${process.argv.slice(2).join(' ').replace(/\s*--out[= ]\S+/, '')}`;
+const command = `npm run bench -- quality ${process.argv
+  .slice(2)
+  .join(' ')
+  .replace(/\s*--out[= ]\S+/, '')}`;
 const complete = { command, minutes, machine: machineDescription(), ...result };
 const folder = fileURLToPath(new URL('../results', import.meta.url));
 await mkdir(folder, { recursive: true });
