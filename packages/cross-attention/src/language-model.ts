@@ -11,6 +11,7 @@ import { AdaptationError } from './errors.js';
 import type { DecoderConfig } from './folder/decoder-config.js';
 import { readHuggingFaceFolder } from './folder/hugging-face.js';
 import type { DecoderWeights } from './folder/hugging-face.js';
+import { ggufFileOf, readGguf } from './gguf/gguf-model.js';
 import { initialIntegrationWeights } from './integration/integration.js';
 import type { Integration } from './integration/integration.js';
 import { PrefixTrie } from './ranking/prefix-trie.js';
@@ -82,11 +83,16 @@ export class LanguageModel {
     });
   }
 
-  /** Loads a local folder: a model in Hugging Face layout, or one that `save` wrote. Errors are `ModelFolderError` and `TokenizerError`. */
-  static async load(folder: string): Promise<LanguageModel> {
-    if (await isSavedModel(folder)) return new LanguageModel(await readSavedModel(folder));
-    const { config, weights, tokenizer } = await readHuggingFaceFolder(folder);
-    const name = folder.split(/[\\/]/).filter(Boolean).at(-1) ?? folder;
+  /**
+   * Loads a local model: a folder in Hugging Face layout, one that `save` wrote, or a GGUF file (or a folder that holds one and no
+   * safetensors). The weights of a GGUF file stay in it until they are used. Errors are `ModelFolderError`, `GgufError` and
+   * `TokenizerError`.
+   */
+  static async load(place: string): Promise<LanguageModel> {
+    if (await isSavedModel(place)) return new LanguageModel(await readSavedModel(place));
+    const gguf = await ggufFileOf(place);
+    const { config, weights, tokenizer } = gguf === undefined ? await readHuggingFaceFolder(place) : await readGguf(gguf);
+    const name = place.split(/[\\/]/).filter(Boolean).at(-1) ?? place;
     return new LanguageModel({ config, weights, tokenizer, base: name });
   }
 

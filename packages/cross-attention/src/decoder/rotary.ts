@@ -6,6 +6,7 @@ export function rotaryFrequencies({ headSize, rotary: { theta, scaling } }: Deco
     const frequency = theta ** ((-2 * i) / headSize);
     if (scaling === undefined) return frequency;
     if (scaling.kind === 'linear') return frequency / scaling.factor;
+    if (scaling.kind === 'factors') return frequency / scaling.factors[i];
     const { factor, lowFrequencyFactor: low, highFrequencyFactor: high, originalContextLength: original } = scaling;
     // Turns within the original context: many are kept as they are, few are stretched, in between it is mixed.
     const turns = (original * frequency) / (2 * Math.PI);

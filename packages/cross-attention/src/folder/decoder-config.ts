@@ -13,7 +13,9 @@ export type RotaryScaling =
       readonly lowFrequencyFactor: number;
       readonly highFrequencyFactor: number;
       readonly originalContextLength: number;
-    };
+    }
+  /** Each frequency divided by its own factor, `[headSize / 2]`. */
+  | { readonly kind: 'factors'; readonly factors: readonly number[] };
 
 /** Everything that a decoder's graph depends on, one name for all families. Sizes are numbers of elements. */
 export interface DecoderConfig {
@@ -66,6 +68,9 @@ const ropeScaling = z.looseObject({
   low_freq_factor: z.number().positive().nullish(),
   high_freq_factor: z.number().positive().nullish(),
   original_max_position_embeddings: size.nullish(),
+  short_factor: z.array(z.number().positive()).nullish(),
+  long_factor: z.array(z.number().positive()).nullish(),
+  attention_factor: z.number().positive().nullish(),
 });
 
 const huggingFaceConfig = z.looseObject({
@@ -172,18 +177,7 @@ export function toHuggingFaceConfig(config: DecoderConfig): Record<string, unkno
     hidden_act: 'silu',
     rms_norm_eps: config.normEpsilon,
     rope_theta: config.rotary.theta,
-    rope_scaling:
-      scaling === undefined
-        ? null
-        : scaling.kind === 'linear'
-          ? { rope_type: 'linear', factor: scaling.factor }
-          : {
-              rope_type: 'llama3',
-              factor: scaling.factor,
-              low_freq_factor: scaling.lowFrequencyFactor,
-              high_freq_factor: scaling.highFrequencyFactor,
-              original_max_position_embeddings: scaling.originalContextLength,
-            },
+    rope_scaling: scaling === undefined ? null : huggingFaceScaling(scaling, config),
     max_position_embeddings: config.contextLength,
     tie_word_embeddings: config.tiedEmbeddings,
     attention_bias: config.family === 'qwen2' ? true : config.queryKeyValueBias,
@@ -204,6 +198,32 @@ export function toHuggingFaceConfig(config: DecoderConfig): Record<string, unkno
     use_cache: true,
     'transformers.js_config': { dtype: 'fp32' },
   };
+}
+
+function huggingFaceScaling(scaling: RotaryScaling, config: DecoderConfig): Record<string, unknown> {
+  switch (scaling.kind) {
+    case 'linear':
+      return { rope_type: 'linear', factor: scaling.factor };
+    case 'llama3':
+      return {
+        rope_type: 'llama3',
+        factor: scaling.factor,
+        low_freq_factor: scaling.lowFrequencyFactor,
+        high_freq_factor: scaling.highFrequencyFactor,
+        original_max_position_embeddings: scaling.originalContextLength,
+      };
+    case 'factors':
+      // The same factors for short and long texts, and attention as it is.
+      return {
+        rope_type: 'longrope',
+        short_factor: scaling.factors,
+        long_factor: scaling.factors,
+        attention_factor: 1,
+        original_max_position_embeddings: config.contextLength,
+      };
+    default:
+      return scaling satisfies never;
+  }
 }
 
 /**
@@ -250,6 +270,7 @@ function parseRotary(hf: HuggingFaceConfig): DecoderConfig['rotary'] | { unsuppo
   const theta = hf.rope_theta ?? hf.rope_parameters?.rope_theta ?? 10_000;
   const kind = scaling?.rope_type ?? scaling?.type ?? 'default';
   if (scaling == null || kind === 'default') return { theta };
+  if (kind === 'longrope') return longRope(hf, theta, scaling);
   if (kind !== 'linear' && kind !== 'llama3') {
     return { unsupported: `rotary scaling '${kind}' is not supported; supported are default, linear, llama3` };
   }
@@ -265,6 +286,20 @@ function parseRotary(hf: HuggingFaceConfig): DecoderConfig['rotary'] | { unsuppo
     theta,
     scaling: { kind, factor, lowFrequencyFactor: low, highFrequencyFactor: high, originalContextLength: original },
   };
+}
+
+/** LongRoPE is read where it has one set of factors: for texts of every length the same. */
+function longRope(
+  hf: HuggingFaceConfig,
+  theta: number,
+  { short_factor: short, long_factor: long, attention_factor: attention }: z.infer<typeof ropeScaling>,
+): DecoderConfig['rotary'] | { unsupported: string } | { problem: string } {
+  if (short == null || long == null) return { problem: 'rope_scaling of type longrope needs short_factor and long_factor' };
+  if (attention !== 1 || short.length !== long.length || short.some((factor, i) => factor !== long[i]))
+    return { unsupported: 'rotary scaling of type longrope is supported with equal factors and an attention_factor of 1 alone' };
+  const half = (hf.head_dim ?? hf.hidden_size / hf.num_attention_heads) / 2;
+  if (short.length !== half) return { problem: `rope_scaling has ${short.length} factors for ${half} frequencies` };
+  return { theta, scaling: { kind: 'factors', factors: short } };
 }
 
 function parseSlidingWindow(hf: HuggingFaceConfig): DecoderConfig['slidingWindow'] {
