@@ -5,13 +5,12 @@ import { fileURLToPath } from 'node:url';
 import { beforeAll, describe, expect, test } from '@jest/globals';
 import { Program, crossEntropy, gradients, graph, readSafetensors } from '@user-llm/onnx-autograd';
 import type { Feeds, HostTensor } from '@user-llm/onnx-autograd';
-import * as ort from 'onnxruntime-node';
 import { DecoderGraph } from '../src/decoder/decoder-graph.js';
 import { createDecoder, decoderParameterCount } from '../src/decoder/decoder.js';
 import type { Decoder } from '../src/decoder/decoder.js';
-import { inferenceModel } from '../src/decoder/inference-graph.js';
 import { trainingAttention } from '../src/decoder/training-graph.js';
 import { readDecoderConfig, readDecoderWeights } from '../src/folder/hugging-face.js';
+import { difference, openInference } from './inference-session.js';
 
 const shared = process.env.USER_LLM_SHARED ?? path.resolve(fileURLToPath(new URL('.', import.meta.url)), '../../../../shared');
 const fixtures = path.join(shared, 'fixtures/llm');
@@ -56,58 +55,6 @@ async function train({ config, weights }: Decoder, ids: ArrayLike<number>, rows:
   const { logits, loss, gradient } = await program.run(feeds);
   await program.dispose();
   return { logits: logits.data as Float32Array, loss: (loss.data as Float32Array)[0], gradient: gradient.data as Float32Array };
-}
-
-/** The inference graph, one call of which continues the cache of the one before. */
-async function openInference({ config, weights }: Decoder) {
-  const session = await ort.InferenceSession.create(inferenceModel(config, weights));
-  return {
-    session,
-    async run(ids: readonly number[], rows: number, keep: number, cache: Record<string, ort.Tensor> = {}) {
-      const length = ids.length / rows;
-      const past = cache['past_key_values.0.key']?.dims[2] ?? 0;
-      const empty = () => new ort.Tensor('float32', new Float32Array(0), [rows, config.keyValueHeads, 0, config.headSize]);
-      const feeds: Record<string, ort.Tensor> = {
-        input_ids: new ort.Tensor('int64', BigInt64Array.from(ids, BigInt), [rows, length]),
-        attention_mask: new ort.Tensor('int64', new BigInt64Array(rows * (past + length)).fill(1n), [rows, past + length]),
-        num_logits_to_keep: new ort.Tensor('int64', BigInt64Array.of(BigInt(keep)), []),
-      };
-      for (const name of session.inputNames) if (name.startsWith('past_')) feeds[name] = cache[name] ?? empty();
-      const outputs = await session.run(feeds);
-      const next: Record<string, ort.Tensor> = {};
-      for (const [name, tensor] of Object.entries(outputs))
-        if (name.startsWith('present.')) next[name.replace('present', 'past_key_values')] = tensor as ort.Tensor;
-      return {
-        logits: outputs.logits.data as Float32Array,
-        normalizers: outputs.log_normalizers.data as Float32Array,
-        dims: outputs.logits.dims,
-        cache: next,
-      };
-    },
-    async greedy(prompt: readonly number[], count: number): Promise<number[]> {
-      const found: number[] = [];
-      let { logits, cache } = await this.run(prompt, 1, 1);
-      while (found.length < count) {
-        const best = logits.indexOf(Math.max(...logits));
-        found.push(best);
-        if (config.endTokens.includes(best)) break;
-        ({ logits, cache } = await this.run([best], 1, 1, cache));
-      }
-      return found;
-    },
-  };
-}
-
-/** Largest difference, relative to the largest value there is. */
-function difference(actual: ArrayLike<number>, expected: ArrayLike<number>): number {
-  expect(actual.length).toBe(expected.length);
-  let largest = 0;
-  let scale = 0;
-  for (let i = 0; i < expected.length; i++) {
-    largest = Math.max(largest, Math.abs(actual[i] - expected[i]));
-    scale = Math.max(scale, Math.abs(expected[i]));
-  }
-  return largest / scale;
 }
 
 const families = ['random-llama3-rope-scaled', 'random-qwen2', 'random-qwen3', 'random-mistral'];

@@ -1,17 +1,5 @@
 /** The formats of weights that are read, by their names in GGUF. */
-export const blockFormatNames = [
-  'F32',
-  'F16',
-  'BF16',
-  'Q8_0',
-  'Q4_0',
-  'Q4_1',
-  'Q5_0',
-  'Q5_1',
-  'Q4_K',
-  'Q5_K',
-  'Q6_K',
-] as const;
+export const blockFormatNames = ['F32', 'F16', 'BF16', 'Q8_0', 'Q4_0', 'Q4_1', 'Q5_0', 'Q5_1', 'Q4_K', 'Q5_K', 'Q6_K'] as const;
 export type BlockFormatName = (typeof blockFormatNames)[number];
 
 /** How a row of weights is cut: `values` weights after one another are `bytes` bytes. */

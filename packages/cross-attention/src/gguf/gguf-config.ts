@@ -4,6 +4,8 @@ import type { GgufHeader } from './gguf-header.js';
 
 const families: Readonly<Record<string, DecoderFamily>> = { llama: 'llama', mistral: 'mistral', qwen2: 'qwen2', qwen3: 'qwen3' };
 
+const maximumContext = 2 ** 24;
+
 /**
  * The decoder that a GGUF file's metadata describes. `frequencyFactors` are the values of the tensor `rope_freqs.weight`, by which
  * Llama 3's scaling is stored. Throws a `GgufError` for a family or a setting that cannot be computed here.
@@ -13,9 +15,14 @@ export function ggufConfig(header: GgufHeader, frequencyFactors?: ArrayLike<numb
   const architecture = header.metadata.get('general.architecture');
   const stated = typeof architecture === 'string' && Object.hasOwn(families, architecture) ? families[architecture] : undefined;
   if (stated === undefined)
-    throw new GgufError('unsupported', file, `is '${String(architecture)}'; families that are read are ${Object.keys(families).join(', ')}.`, {
-      key: 'general.architecture',
-    });
+    throw new GgufError(
+      'unsupported',
+      file,
+      `is '${String(architecture)}'; families that are read are ${Object.keys(families).join(', ')}.`,
+      {
+        key: 'general.architecture',
+      },
+    );
   const read = new MetadataReader(header, String(architecture));
   const experts = read.optionalSize('expert_count') ?? 0;
   if (experts > 0) throw read.unsupported('expert_count', `mixtures of experts (${experts} here) are not supported.`);
@@ -27,16 +34,26 @@ export function ggufConfig(header: GgufHeader, frequencyFactors?: ArrayLike<numb
   const keyValueHeads = read.optionalSize('attention.head_count_kv') ?? heads;
   const headSize = read.optionalSize('attention.key_length') ?? hiddenSize / heads;
   const layers = read.size('block_count');
+  // Each layer has at least nine tensors: a number of layers that cannot be there is not counted up to.
+  if (9 * layers > tensors.size)
+    throw read.bad('block_count', `claims ${layers} layers, but the file has ${tensors.size} tensors.`);
   const contextLength = read.size('context_length');
+  if (contextLength > maximumContext)
+    throw read.bad('context_length', `claims ${contextLength} positions; the limit is ${maximumContext}.`);
   const rotated = read.optionalSize('rope.dimension_count') ?? headSize;
   if (!Number.isInteger(headSize) || headSize % 2 !== 0 || rotated !== headSize)
-    throw read.unsupported('rope.dimension_count', `heads of ${headSize} elements of which ${rotated} are rotated are not supported.`);
+    throw read.unsupported(
+      'rope.dimension_count',
+      `heads of ${headSize} elements of which ${rotated} are rotated are not supported.`,
+    );
   if ((read.optionalSize('attention.value_length') ?? headSize) !== headSize)
     throw read.unsupported('attention.value_length', 'values of another size than the keys are not supported.');
   if (heads % keyValueHeads !== 0) throw read.bad('attention.head_count_kv', `${heads} heads do not divide by ${keyValueHeads}.`);
   const embedding = tensors.get('token_embd.weight');
   if (embedding === undefined)
-    throw new GgufError('missing-tensor', file, 'the file has no such tensor; a language model needs it.', { tensor: 'token_embd.weight' });
+    throw new GgufError('missing-tensor', file, 'the file has no such tensor; a language model needs it.', {
+      tensor: 'token_embd.weight',
+    });
   const [vocabularySize] = embedding.shape;
   const scaling = rotaryScaling(read, frequencyFactors, headSize);
   const tokens = specialTokens(read, vocabularySize);
@@ -77,10 +94,16 @@ function rotaryScaling(
 ): RotaryScaling | undefined {
   const kind = read.text('rope.scaling.type') ?? 'none';
   if (kind !== 'none' && kind !== 'linear')
-    throw read.unsupported('rope.scaling.type', `rotary scaling '${kind}' is not supported; supported are none, linear, and rope_freqs.weight.`);
+    throw read.unsupported(
+      'rope.scaling.type',
+      `rotary scaling '${kind}' is not supported; supported are none, linear, and rope_freqs.weight.`,
+    );
   if (factors !== undefined) {
     if (factors.length !== headSize / 2)
-      throw read.bad('rope.dimension_count', `rope_freqs.weight has ${factors.length} factors for heads of ${headSize} elements.`);
+      throw read.bad(
+        'rope.dimension_count',
+        `rope_freqs.weight has ${factors.length} factors for heads of ${headSize} elements.`,
+      );
     return { kind: 'factors', factors: Array.from(factors) };
   }
   const factor = read.number(kind === 'linear' ? 'rope.scaling.factor' : 'rope.scale_linear', 1);
@@ -132,7 +155,8 @@ class MetadataReader {
     // Some files give one number per layer.
     const values = Array.isArray(stored) ? (stored as unknown[]) : [stored];
     const [value] = values;
-    if (values.some((other) => other !== value)) throw this.unsupported(key, 'sizes that differ between the layers are not supported.');
+    if (values.some((other) => other !== value))
+      throw this.unsupported(key, 'sizes that differ between the layers are not supported.');
     if (typeof value !== 'number' || !Number.isInteger(value) || value < 0 || value > 2 ** 31)
       throw this.bad(key, `${String(value)} is not a size.`);
     return value;
@@ -146,7 +170,8 @@ class MetadataReader {
 
   number(key: string, otherwise: number | undefined): number {
     const value = this.#of(key) ?? otherwise;
-    if (typeof value !== 'number' || !(value > 0) || !Number.isFinite(value)) throw this.bad(key, `is ${String(value)}, not a positive number.`);
+    if (typeof value !== 'number' || !(value > 0) || !Number.isFinite(value))
+      throw this.bad(key, `is ${String(value)}, not a positive number.`);
     // Stored as float32; the shortest decimal of that precision is the number that was meant.
     return Number(value.toPrecision(7));
   }

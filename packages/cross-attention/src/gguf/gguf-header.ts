@@ -52,9 +52,14 @@ export async function readGgufHeader(file: string): Promise<GgufHeader> {
       const bytes = await readBytes(handle, size, file);
       const parsed = parseHeader(bytes, stats.size, file);
       if (parsed !== undefined) return { file, fileBytes: stats.size, modified: stats.mtimeMs, ...parsed };
-      if (size === stats.size) throw new GgufError('truncated', file, `ends within its header, after ${stats.size} bytes. Copy or download it again.`);
+      if (size === stats.size)
+        throw new GgufError('truncated', file, `ends within its header, after ${stats.size} bytes. Copy or download it again.`);
       if (size === maximumHeaderBytes)
-        throw new GgufError('bad-header', file, `has a header of more than ${maximumHeaderBytes} bytes. Is this a language model?`);
+        throw new GgufError(
+          'bad-header',
+          file,
+          `has a header of more than ${maximumHeaderBytes} bytes. Is this a language model?`,
+        );
     }
   } finally {
     await handle.close();
@@ -169,7 +174,8 @@ class HeaderParser {
 
   #value(code: number, key: string, depth: number): GgufValue {
     const type = valueTypes.at(code);
-    if (type === undefined || depth > 2) throw new GgufError('bad-header', this.file, `has a value of unknown type ${code}.`, { key });
+    if (type === undefined || depth > 2)
+      throw new GgufError('bad-header', this.file, `has a value of unknown type ${code}.`, { key });
     if (type === 'string') return this.#string();
     if (type === 'array') return this.#array(key, depth);
     const at = this.#take(smallestBytes[type]);
@@ -207,21 +213,28 @@ class HeaderParser {
     const length = this.#count(maximumArrayLength, `elements of ${key}`);
     const type = valueTypes.at(code);
     if (type !== undefined && this.#at + length * smallestBytes[type] > this.fileBytes)
-      throw new GgufError('truncated', this.file, `claims ${length} elements, more than the file can hold. It may be cut short.`, { key });
+      throw new GgufError(
+        'truncated',
+        this.file,
+        `claims ${length} elements, more than the file can hold. It may be cut short.`,
+        { key },
+      );
     return Array.from({ length }, () => this.#value(code, key, depth + 1));
   }
 
   #alignment(metadata: ReadonlyMap<string, GgufValue>): number {
     const key = 'general.alignment';
     const alignment = metadata.get(key) ?? 32;
-    if (typeof alignment === 'number' && alignment >= 1 && alignment <= 65_536 && Number.isInteger(Math.log2(alignment))) return alignment;
+    if (typeof alignment === 'number' && alignment >= 1 && alignment <= 65_536 && Number.isInteger(Math.log2(alignment)))
+      return alignment;
     throw new GgufError('bad-header', this.file, `is ${String(alignment)}; it must be a power of two up to 65536.`, { key });
   }
 
   #claim(): Claim {
     const name = this.#string();
     const rank = this.#u32();
-    if (rank < 1 || rank > 4) throw new GgufError('bad-tensor', this.file, `claims ${rank} dimensions; there are one to four.`, { tensor: name });
+    if (rank < 1 || rank > 4)
+      throw new GgufError('bad-tensor', this.file, `claims ${rank} dimensions; there are one to four.`, { tensor: name });
     const dimensions = Array.from({ length: rank }, () => this.#u64());
     return { name, dimensions, format: this.#u32(), offset: this.#u64() };
   }

@@ -44,7 +44,10 @@ export class GgufTensor implements HostTensor {
 
   blocks(): Blocks {
     const bytes = readRange(this.header, this.info);
-    return { format: this.format, bytes: this.interleavedHeads === undefined ? bytes : this.#inHalves(bytes, this.interleavedHeads) };
+    return {
+      format: this.format,
+      bytes: this.interleavedHeads === undefined ? bytes : this.#inHalves(bytes, this.interleavedHeads),
+    };
   }
 
   /**
@@ -76,10 +79,15 @@ export function ggufWeights(header: GgufHeader, config: DecoderConfig): DecoderW
     const stored = storedName(name);
     const info = tensors.get(stored);
     if (info === undefined)
-      throw new GgufError('missing-tensor', file, `the file lacks this tensor of shape [${shape.join(', ')}], which its metadata calls for.`, {
-        tensor: stored,
-        expected: shape,
-      });
+      throw new GgufError(
+        'missing-tensor',
+        file,
+        `the file lacks this tensor of shape [${shape.join(', ')}], which its metadata calls for.`,
+        {
+          tensor: stored,
+          expected: shape,
+        },
+      );
     if (info.shape.length !== shape.length || info.shape.some((size, i) => size !== shape[i]))
       throw new GgufError(
         'shape-mismatch',
@@ -127,10 +135,15 @@ function storedName(name: string): string {
 function readRange(header: GgufHeader, { name, begin, bytes }: GgufTensorInfo): Uint8Array {
   const { file } = header;
   const fail = (cause: unknown) =>
-    new GgufError('changed', file, 'could not be read again: the file was moved, or is another one than when the model was loaded. Load it again.', {
-      tensor: name,
-      cause,
-    });
+    new GgufError(
+      'changed',
+      file,
+      'could not be read again: the file was moved, or is another one than when the model was loaded. Load it again.',
+      {
+        tensor: name,
+        cause,
+      },
+    );
   let descriptor: number;
   try {
     descriptor = openSync(file, 'r');

@@ -53,13 +53,17 @@ export function ggufTokenizer(header: GgufHeader): TextTokenizer {
   const { file, metadata } = header;
   const key = (name: string) => `tokenizer.ggml.${name}`;
   const refuse = (name: string, detail: string) =>
-    new GgufError('tokenizer', file, `${detail} Put the model's tokenizer.json and tokenizer_config.json beside the file.`, { key: key(name) });
+    new GgufError('tokenizer', file, `${detail} Put the model's tokenizer.json and tokenizer_config.json beside the file.`, {
+      key: key(name),
+    });
   const model = metadata.get(key('model'));
   if (model === undefined) throw refuse('model', 'the file carries no tokenizer.');
-  if (model !== 'gpt2') throw refuse('model', `the tokenizer is of the kind '${String(model)}'; byte-level BPE ('gpt2') is read.`);
+  if (model !== 'gpt2')
+    throw refuse('model', `the tokenizer is of the kind '${String(model)}'; byte-level BPE ('gpt2') is read.`);
   const name = metadata.get(key('pre')) ?? 'default';
   const kind = typeof name === 'string' && Object.hasOwn(kinds, name) ? kinds[name] : undefined;
-  if (kind === undefined) throw refuse('pre', `words are cut as '${String(name)}' does it; known are ${Object.keys(kinds).join(', ')}.`);
+  if (kind === undefined)
+    throw refuse('pre', `words are cut as '${String(name)}' does it; known are ${Object.keys(kinds).join(', ')}.`);
   const strings = (entry: string): readonly string[] => {
     const value = metadata.get(key(entry));
     if (Array.isArray(value) && value.every((each) => typeof each === 'string')) return value;

@@ -1,0 +1,107 @@
+import { existsSync } from 'node:fs';
+import { mkdtemp, readFile, rm, symlink } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import { afterAll, beforeAll, describe, expect, jest, test } from '@jest/globals';
+import { Program, graph, readSafetensors } from '@user-llm/onnx-autograd';
+import type { HostTensor, Tensor } from '@user-llm/onnx-autograd';
+import { DecoderGraph } from '../src/decoder/decoder-graph.js';
+import { trainingAttention } from '../src/decoder/training-graph.js';
+import { readDecoderConfig } from '../src/folder/hugging-face.js';
+import { readGguf } from '../src/gguf/gguf-model.js';
+import type { GgufModel } from '../src/gguf/gguf-model.js';
+import { TextTokenizer } from '../src/text/text-tokenizer.js';
+import { difference, openInference } from './inference-session.js';
+import type { Inference } from './inference-session.js';
+
+const shared = process.env.USER_LLM_SHARED ?? path.resolve(import.meta.dirname, '../../../../shared');
+const folder = path.join(shared, 'models/SmolLM2-135M-Instruct');
+const gguf = path.join(folder, 'SmolLM2-135M-Instruct.Q4_1.gguf');
+const fixture = path.join(shared, 'fixtures/llm/SmolLM2-135M-Instruct');
+const present = existsSync(gguf) && existsSync(`${fixture}.json`);
+if (!present) console.warn(`skipped: SmolLM2-135M-Instruct is not under ${shared}; set USER_LLM_SHARED`);
+
+// A few seconds on an idle machine, and several times that on a busy one.
+jest.setTimeout(120_000);
+
+interface Reference {
+  readonly cases: readonly { ids: number[]; greedy_ids: number[]; greedy_text: string; token_log_probs: number[] }[];
+  readonly chat: {
+    readonly messages: readonly { role: 'user'; content: string }[];
+    readonly rendered: string;
+    readonly ids: number[];
+  };
+  readonly tokenization: readonly { readonly text: string; readonly ids: number[] }[];
+}
+
+(present ? describe : describe.skip)('SmolLM2-135M-Instruct, from its GGUF file of Q4_1 and Q8_0 blocks', () => {
+  let model: GgufModel;
+  let reference: Reference;
+  let tensors: Map<string, HostTensor>;
+  beforeAll(async () => {
+    model = await readGguf(gguf);
+    reference = JSON.parse(await readFile(`${fixture}.json`, 'utf8'));
+    tensors = (await readSafetensors(`${fixture}.safetensors`)).tensors;
+  });
+
+  test('its metadata say what config.json says', async () => {
+    expect(model.config).toEqual(await readDecoderConfig(folder));
+  });
+
+  test('its own tokenizer and chat template are those of the files beside it', async () => {
+    // Alone in a folder, there is no tokenizer.json beside it.
+    const alone = await mkdtemp(path.join(tmpdir(), 'smollm2-'));
+    await symlink(gguf, path.join(alone, 'model.gguf'));
+    const { tokenizer } = await readGguf(path.join(alone, 'model.gguf'));
+    await rm(alone, { recursive: true });
+    const beside = await TextTokenizer.load(folder);
+    for (const { text, ids } of reference.tokenization) {
+      expect(tokenizer.encode(text, { specialTokens: 'parse' })).toEqual(ids);
+      expect(tokenizer.decode(ids, { specialTokens: true })).toBe(beside.decode(ids, { specialTokens: true }));
+    }
+    for (const { greedy_ids, greedy_text } of reference.cases)
+      expect(tokenizer.decode(greedy_ids, { specialTokens: true })).toBe(greedy_text);
+    const { messages, rendered, ids } = reference.chat;
+    expect(tokenizer.renderChat(messages)).toBe(rendered);
+    expect(tokenizer.chat(messages)).toEqual(ids);
+  });
+
+  test('hidden states after every layer are those of transformers', async () => {
+    const { config, weights } = model;
+    const { ids } = reference.cases[0];
+    const states: Record<string, Tensor> = {};
+    const definition = graph(({ builder }) => {
+      const keep = (name: string, x: Tensor) => ((states[name] = x), x);
+      const decoder = new DecoderGraph(builder, config, { beforeLayer: (layer, x) => keep(`hidden.${layer}`, x) });
+      const embedded = decoder.embed(builder.input('ids', ['rows', 'text'], 'int32'));
+      keep(`hidden.${config.layers}`, decoder.hidden(embedded, trainingAttention(builder, config)));
+      return states;
+    });
+    const program = await Program.create(definition, { weights });
+    const outputs = await program.run({ ids: { dtype: 'int32', data: Int32Array.from(ids), shape: [1, ids.length] } });
+    for (let layer = 0; layer <= config.layers; layer++) {
+      const expected = tensors.get(`0.hidden.${layer}`)!.data as Float32Array;
+      expect(difference(outputs[`hidden.${layer}`].data as Float32Array, expected)).toBeLessThan(1e-4);
+    }
+    await program.dispose();
+  });
+
+  describe('in float32', () => {
+    let inference: Inference;
+    beforeAll(async () => {
+      inference = await openInference(model);
+    });
+    afterAll(() => inference.dispose());
+
+    test('last logits, log-probabilities of the prompt and greedy tokens are those of transformers', async () => {
+      const v = model.config.vocabularySize;
+      for (const [i, { ids, greedy_ids, token_log_probs }] of reference.cases.entries()) {
+        const { logits, normalizers } = await inference.run(ids, 1, 0);
+        expect(difference(logits.subarray(-v), tensors.get(`${i}.last_logits`)!.data as Float32Array)).toBeLessThan(1e-4);
+        const found = token_log_probs.map((_, at) => logits[at * v + ids[at + 1]] - normalizers[at]);
+        expect(difference(found, token_log_probs)).toBeLessThan(1e-4);
+        expect(await inference.greedy(ids, greedy_ids.length)).toEqual(greedy_ids);
+      }
+    });
+  });
+});
