@@ -17,6 +17,7 @@ export { GgufTensor, type Blocks } from './gguf/gguf-tensors.js';
 export { createDecoder, decoderConfig, decoderParameterCount, type Decoder, type DecoderSizes } from './decoder/decoder.js';
 export { decoderFlops, type DecoderWork } from './decoder/flops.js';
 export { inferenceModel } from './decoder/inference-graph.js';
+export { type AccuracyLevel } from './decoder/quantized-matrices.js';
 export { type Integration, type UserShape } from './integration/integration.js';
 export { gatedCrossAttention, type GatedCrossAttentionOptions } from './integration/gated-cross-attention.js';
 export { softPrompt } from './integration/soft-prompt.js';

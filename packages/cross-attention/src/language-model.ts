@@ -7,6 +7,7 @@ import type { Adapted, TrainableEncoder } from './adaptation/trainable-encoder.j
 import type { TrainingProgress, TrainingRecord } from './adaptation/training-options.js';
 import { decoderConfig, initialDecoderWeights } from './decoder/decoder.js';
 import type { DecoderSizes } from './decoder/decoder.js';
+import type { AccuracyLevel } from './decoder/quantized-matrices.js';
 import { AdaptationError } from './errors.js';
 import type { DecoderConfig } from './folder/decoder-config.js';
 import { readHuggingFaceFolder } from './folder/hugging-face.js';
@@ -185,9 +186,9 @@ export class LanguageModel {
     );
   }
 
-  /** Opens the model for inference. The caller disposes it. */
-  serve(options: ServeOptions = {}): Promise<ServedModel> {
-    return ServedModel.create(servedParts(this.contents), options);
+  /** Opens the model for inference. The caller disposes it. `accuracyLevel` is for quantised weights; see `AccuracyLevel`. */
+  serve(options: ServeOptions & { readonly accuracyLevel?: AccuracyLevel } = {}): Promise<ServedModel> {
+    return ServedModel.create(servedParts(this.contents, options), options);
   }
 
   /** Answers a prompt; see `ServedModel.generate`. */

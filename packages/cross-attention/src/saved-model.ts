@@ -4,6 +4,7 @@ import { decodeSafetensors, encodeSafetensors } from '@user-llm/onnx-autograd';
 import type { Weights } from '@user-llm/onnx-autograd';
 import { z } from 'zod';
 import { inferenceModel } from './decoder/inference-graph.js';
+import type { AccuracyLevel } from './decoder/quantized-matrices.js';
 import type { DecoderConfig } from './folder/decoder-config.js';
 import { readContextualFile, readContextualFolder, writeContextualFolder } from './folder/contextual-folder.js';
 import { readDecoderWeights } from './folder/hugging-face.js';
@@ -53,15 +54,18 @@ const manifestSchema = z.looseObject({
     .nullable(),
 });
 
-/** Both ONNX files of a model, in memory. */
-export function servedParts({ config, weights, tokenizer, user }: ModelContents): ServedParts {
-  if (user === undefined) return { config, tokenizer, model: inferenceModel(config, weights) };
+/** Both ONNX files of a model, in memory. `accuracyLevel` is for weights that are quantised; see `inferenceModel`. */
+export function servedParts(
+  { config, weights, tokenizer, user }: ModelContents,
+  options: { readonly accuracyLevel?: AccuracyLevel } = {},
+): ServedParts {
+  if (user === undefined) return { config, tokenizer, model: inferenceModel(config, weights, undefined, options) };
   const { integration, shape, encoder } = user;
   const all = new Map([...weights, ...user.weights]);
   return {
     config,
     tokenizer,
-    model: inferenceModel(config, all, userAddition(integration, config, shape)),
+    model: inferenceModel(config, all, userAddition(integration, config, shape), options),
     user: { integration, shape, encoder, model: userModel(integration, config, shape, user.weights) },
   };
 }

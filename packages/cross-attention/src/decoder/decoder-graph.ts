@@ -3,6 +3,8 @@ import { decoderTensorShapes } from '../folder/decoder-config.js';
 import type { DecoderConfig } from '../folder/decoder-config.js';
 import { decoderInitializer } from './decoder.js';
 
+const embeddingName = 'model.embed_tokens.weight';
+
 /** What may be added to a decoder, in the training graph and the inference graph alike. */
 export interface DecoderHooks {
   /** Changes the vectors of the tokens, `[B, S, hidden]`; `ids` may hold ids past the vocabulary. */
@@ -11,6 +13,14 @@ export interface DecoderHooks {
   beforeLayer?(layer: number, x: Tensor): Tensor;
   /** Changes the output `y` of a projection of `x`; `name` is the projection's, for example `model.layers.0.self_attn.q_proj`. */
   project?(name: string, x: Tensor, y: Tensor): Tensor;
+}
+
+/** A decoder's matrices in another form than float32 parameters; undefined for a matrix that is a parameter after all. */
+export interface DecoderMatrices {
+  /** x W^T for the matrix `[out, in]` of this name. */
+  product(name: string, x: Tensor): Tensor | undefined;
+  /** The matrix's rows of these ids. */
+  rows(name: string, ids: Tensor): Tensor | undefined;
 }
 
 /** The hooks of several additions, one after the other. */
@@ -39,6 +49,7 @@ export class DecoderGraph {
     readonly builder: GraphBuilder,
     readonly config: DecoderConfig,
     private readonly hooks: DecoderHooks = {},
+    private readonly matrices?: DecoderMatrices,
   ) {
     this.#shapes = decoderTensorShapes(config);
   }
@@ -51,15 +62,23 @@ export class DecoderGraph {
 
   /** The output matrix `[V, hidden]`. */
   get head(): Tensor {
-    return this.parameter(this.config.tiedEmbeddings ? 'model.embed_tokens.weight' : 'lm_head.weight');
+    return this.parameter(this.#headName);
+  }
+
+  get #headName(): string {
+    return this.config.tiedEmbeddings ? embeddingName : 'lm_head.weight';
+  }
+
+  /** Logits `[..., V]` of what `hidden` gives. */
+  logits(hidden: Tensor): Tensor {
+    return this.#product(this.#headName, hidden);
   }
 
   /** Vectors of token ids `[B, S]`: `[B, S, hidden]`. Ids past the vocabulary are the hooks' own. */
   embed(ids: Tensor): Tensor {
     const { embed } = this.hooks;
-    const table = this.parameter('model.embed_tokens.weight');
-    if (embed === undefined) return table.gather(ids);
-    return embed(ids, table.gather(ids.minimum(this.config.vocabularySize - 1)));
+    const rows = (of: Tensor) => this.matrices?.rows(embeddingName, of) ?? this.parameter(embeddingName).gather(of);
+    return embed === undefined ? rows(ids) : embed(ids, rows(ids.minimum(this.config.vocabularySize - 1)));
   }
 
   /** From token vectors to what the head reads: `[B, S, hidden]` both. */
@@ -99,8 +118,12 @@ export class DecoderGraph {
   }
 
   #project(name: string, x: Tensor, bias: boolean): Tensor {
-    const product = x.matmul(this.parameter(`${name}.weight`), { transposeB: true });
+    const product = this.#product(`${name}.weight`, x);
     const y = bias ? product.add(this.parameter(`${name}.bias`)) : product;
     return this.hooks.project?.(name, x, y) ?? y;
+  }
+
+  #product(name: string, x: Tensor): Tensor {
+    return this.matrices?.product(name, x) ?? x.matmul(this.parameter(name), { transposeB: true });
   }
 }

@@ -1,8 +1,10 @@
-import { GraphBuilder, float, toOnnx } from '@user-llm/onnx-autograd';
+import { GraphBuilder, toOnnx } from '@user-llm/onnx-autograd';
 import type { Tensor, Weights } from '@user-llm/onnx-autograd';
 import type { DecoderConfig } from '../folder/decoder-config.js';
 import { DecoderGraph } from './decoder-graph.js';
 import type { DecoderHooks, SelfAttention } from './decoder-graph.js';
+import { QuantizedMatrices } from './quantized-matrices.js';
+import type { AccuracyLevel } from './quantized-matrices.js';
 import { rotaryCaches } from './rotary.js';
 
 /** A part of a model that reads users: its extra inputs and hooks, made for the inference graph. */
@@ -13,17 +15,23 @@ export type InferenceAddition = (builder: GraphBuilder) => DecoderHooks;
  * `attention_mask` [batch_size, total_sequence_length] int64, `num_logits_to_keep` int64 (0: all positions),
  * `past_key_values.I.key|value` [batch_size, key/value heads, past_sequence_length, head size], and those of the addition. Outputs:
  * `logits` [batch_size, kept, V], `log_normalizers` [batch_size, kept] (the logarithm of each row's sum of exponentials),
- * `present.I.key|value`. Several new tokens on top of a cache are possible for a batch of one only.
+ * `present.I.key|value`. Several new tokens on top of a cache are possible for a batch of one only. Weights that come from a GGUF
+ * file in Q4_0, Q4_1 or Q8_0 stay as they are; `accuracyLevel` says how products with them are computed (default 4).
  */
-export function inferenceModel(config: DecoderConfig, weights: Weights, addition?: InferenceAddition): Uint8Array {
+export function inferenceModel(
+  config: DecoderConfig,
+  weights: Weights,
+  addition?: InferenceAddition,
+  { accuracyLevel = 4 }: { readonly accuracyLevel?: AccuracyLevel } = {},
+): Uint8Array {
   const builder = GraphBuilder.create();
   const outputs: Record<string, Tensor> = {};
   const ids = builder.input('input_ids', ['batch_size', 'sequence_length'], 'int64');
   const mask = builder.input('attention_mask', ['batch_size', 'total_sequence_length'], 'int64');
   const keep = builder.input('num_logits_to_keep', [], 'int64');
-  const graph = new DecoderGraph(builder, config, addition?.(builder));
+  const graph = new DecoderGraph(builder, config, addition?.(builder), new QuantizedMatrices(builder, weights, accuracyLevel));
   const hidden = graph.hidden(graph.embed(ids), cachedAttention(builder, config, mask, outputs));
-  const logits = lastLogits(builder, hidden, graph.head, keep);
+  const logits = graph.logits(lastPositions(builder, hidden, keep));
   const [normalizers] = builder.operator('ReduceLogSumExp', [logits, builder.constant([-1], [1], 'int64')], {
     attributes: { keepdims: 0 },
     outputs: [{ dtype: 'float32', shape: logits.shape.slice(0, -1) }],
@@ -31,18 +39,14 @@ export function inferenceModel(config: DecoderConfig, weights: Weights, addition
   return toOnnx({ outputs: { logits, log_normalizers: normalizers, ...outputs }, weights }).bytes;
 }
 
-/** Logits of the last `keep` positions. The cut comes before the product: a long prompt costs one row of logits. */
-function lastLogits(builder: GraphBuilder, hidden: Tensor, head: Tensor, keep: Tensor): Tensor {
+/** The last `keep` positions. The cut comes before the product with the head: a long prompt costs one row of logits. */
+function lastPositions(builder: GraphBuilder, hidden: Tensor, keep: Tensor): Tensor {
   const [rows, , width] = hidden.shape;
   const end = builder.constant(BigInt64Array.of(2n ** 63n - 1n), [1]);
   const axis = builder.constant([1], [1], 'int64');
-  const kept = { dtype: 'float32', shape: [rows, 'logits_length', width] } as const;
   // Minus zero tokens from the end is the beginning: all of them.
-  const [last] = builder.operator('Slice', [hidden, keep.neg().reshape([1]), end, axis], { outputs: [kept] });
-  return builder.operator('FusedMatMul', [last, head], {
-    domain: 'com.microsoft',
-    attributes: { transA: 0, transB: 1, alpha: float(1) },
-    outputs: [{ dtype: 'float32', shape: [rows, 'logits_length', head.shape[0]] }],
+  return builder.operator('Slice', [hidden, keep.neg().reshape([1]), end, axis], {
+    outputs: [{ dtype: 'float32', shape: [rows, 'logits_length', width] }],
   })[0];
 }
 

@@ -1,0 +1,68 @@
+import type { BlockFormatName } from '../gguf/block-formats.js';
+import { readHalf } from '../gguf/dequantize.js';
+import type { Blocks } from '../gguf/gguf-tensors.js';
+
+/** Weights that share one scale. */
+export const blockSize = 32;
+
+/** A matrix as `MatMulNBits` reads it: value = scale (code - 2^(bits - 1)) + offset, with the values of its source exactly. */
+export interface PackedBlocks {
+  readonly rows: number;
+  readonly width: number;
+  readonly bits: 4 | 8;
+  /** `[rows, width / 32, 4 bits]`; of two 4-bit codes in a byte the first is the low half. */
+  readonly codes: Uint8Array;
+  /** `[rows, width / 32]` */
+  readonly scales: Float32Array;
+  /** `[rows, width / 32]`, of formats that have a minimum. */
+  readonly offsets?: Float32Array;
+}
+
+const packable: readonly BlockFormatName[] = ['Q4_0', 'Q4_1', 'Q8_0'];
+
+/** Whether a format's values can be given to `MatMulNBits` exactly. */
+export const isPackable = (format: BlockFormatName): boolean => packable.includes(format);
+
+/** Blocks of Q4_0, Q4_1 or Q8_0 in the order that `MatMulNBits` reads. */
+export function packBlocks({ format, bytes }: Blocks, rows: number): PackedBlocks {
+  if (format === 'Q8_0') return packBytes(bytes, rows);
+  if (format === 'Q4_0' || format === 'Q4_1') return packNibbles(bytes, rows, format === 'Q4_1');
+  throw new Error(`internal: ${format} cannot be packed without loss`);
+}
+
+function packBytes(bytes: Uint8Array, rows: number): PackedBlocks {
+  const stored = 2 + blockSize;
+  const count = bytes.length / stored;
+  const codes = new Uint8Array(count * blockSize);
+  const scales = new Float32Array(count);
+  for (let block = 0, at = 0, to = 0; block < count; block++, at += stored) {
+    scales[block] = readHalf(bytes, at);
+    // Signed bytes around 0 become unsigned ones around 128.
+    for (let i = 2; i < stored; i++) codes[to++] = bytes[at + i] ^ 0x80;
+  }
+  return { rows, width: (count / rows) * blockSize, bits: 8, codes, scales };
+}
+
+function packNibbles(bytes: Uint8Array, rows: number, hasMinimum: boolean): PackedBlocks {
+  const begin = hasMinimum ? 4 : 2;
+  const stored = begin + blockSize / 2;
+  const count = bytes.length / stored;
+  const codes = new Uint8Array((count * blockSize) / 2);
+  const scales = new Float32Array(count);
+  const offsets = hasMinimum ? new Float32Array(count) : undefined;
+  for (let block = 0, at = 0, to = 0; block < count; block++, at += stored) {
+    const scale = readHalf(bytes, at);
+    scales[block] = scale;
+    if (offsets !== undefined) offsets[block] = readHalf(bytes, at + 2) + 8 * scale;
+    // In the file low halves are the first sixteen and high halves the last; here neighbours share a byte.
+    for (let i = 0; i < 16; i += 2, to++) {
+      const even = bytes[at + begin + i];
+      const odd = bytes[at + begin + i + 1];
+      codes[to] = (even & 15) | ((odd & 15) << 4);
+      codes[to + 8] = (even >> 4) | (odd & 0xf0);
+    }
+    to += 8;
+  }
+  const packed = { rows, width: (count / rows) * blockSize, bits: 4, codes, scales } as const;
+  return offsets === undefined ? packed : { ...packed, offsets };
+}
