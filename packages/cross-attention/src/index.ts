@@ -10,7 +10,13 @@ export {
 } from './folder/hugging-face.js';
 export { ModelFolderError, type ModelFolderProblem } from './folder/model-folder-error.js';
 export { readGguf, type GgufModel } from './gguf/gguf-model.js';
-export { readGgufHeader, type GgufHeader, type GgufTensorInfo, type GgufValue } from './gguf/gguf-header.js';
+export {
+  readGgufHeader,
+  type GgufHeader,
+  type GgufHeaderOptions,
+  type GgufTensorInfo,
+  type GgufValue,
+} from './gguf/gguf-header.js';
 export { GgufError, type GgufProblem } from './gguf/gguf-error.js';
 export { blockFormatNames, type BlockFormat, type BlockFormatName } from './gguf/block-formats.js';
 export { GgufTensor, type Blocks } from './gguf/gguf-tensors.js';

@@ -17,7 +17,7 @@ import { initialIntegrationWeights } from './integration/integration.js';
 import type { Integration } from './integration/integration.js';
 import { PrefixTrie } from './ranking/prefix-trie.js';
 import { Run } from './run.js';
-import { isSavedModel, readSavedModel, readServedParts, saveModel, servedParts } from './saved-model.js';
+import { isSavedModel, readSavedModel, readServedParts, saveModel, serveModel } from './saved-model.js';
 import type { ModelContents, UserReading } from './saved-model.js';
 import { ServedModel } from './serving/served-model.js';
 import type { GenerateRequest, RankRequest, Ranking, ServeOptions } from './serving/served-model.js';
@@ -188,7 +188,7 @@ export class LanguageModel {
 
   /** Opens the model for inference. The caller disposes it. `accuracyLevel` is for quantised weights; see `AccuracyLevel`. */
   serve(options: ServeOptions & { readonly accuracyLevel?: AccuracyLevel } = {}): Promise<ServedModel> {
-    return ServedModel.create(servedParts(this.contents, options), options);
+    return serveModel(this.contents, options);
   }
 
   /** Answers a prompt; see `ServedModel.generate`. */

@@ -3,8 +3,11 @@ import path from 'node:path';
 import { decodeSafetensors, encodeSafetensors } from '@user-llm/onnx-autograd';
 import type { Weights } from '@user-llm/onnx-autograd';
 import { z } from 'zod';
-import { inferenceModel } from './decoder/inference-graph.js';
+import { inferenceModel, inferenceModelBeside } from './decoder/inference-graph.js';
+import type { InferenceAddition } from './decoder/inference-graph.js';
+import { isQuantized } from './decoder/quantized-matrices.js';
 import type { AccuracyLevel } from './decoder/quantized-matrices.js';
+import { ValueFile } from './decoder/value-store.js';
 import type { DecoderConfig } from './folder/decoder-config.js';
 import { readContextualFile, readContextualFolder, writeContextualFolder } from './folder/contextual-folder.js';
 import { readDecoderWeights } from './folder/hugging-face.js';
@@ -12,7 +15,8 @@ import { ModelFolderError } from './folder/model-folder-error.js';
 import { integrationOf } from './integration/integration-of.js';
 import { userAddition, userModel } from './integration/integration.js';
 import type { Integration, UserShape } from './integration/integration.js';
-import type { ServedParts } from './serving/served-model.js';
+import { ServedModel } from './serving/served-model.js';
+import type { ServeOptions, ServedParts } from './serving/served-model.js';
 import { TextTokenizer } from './text/text-tokenizer.js';
 import type { TokenizerFiles } from './text/byte-level-bpe.js';
 
@@ -54,18 +58,41 @@ const manifestSchema = z.looseObject({
     .nullable(),
 });
 
-/** Both ONNX files of a model, in memory. `accuracyLevel` is for weights that are quantised; see `inferenceModel`. */
-export function servedParts(
+/** Both ONNX files of a model, in memory. */
+export function servedParts(contents: ModelContents): ServedParts {
+  return partsOf(contents, (weights, addition) => inferenceModel(contents.config, weights, addition));
+}
+
+/**
+ * Opens a model for inference. Quantised weights go to the session through a temporary file that it maps into memory: never are there
+ * two copies of them in the process. `accuracyLevel` says how products with them are computed.
+ */
+export async function serveModel(
+  contents: ModelContents,
+  options: ServeOptions & { readonly accuracyLevel?: AccuracyLevel },
+): Promise<ServedModel> {
+  if (![...contents.weights.values()].some(isQuantized)) return ServedModel.create(servedParts(contents), options);
+  const file = new ValueFile();
+  try {
+    const model = (weights: Weights, addition?: InferenceAddition) =>
+      inferenceModelBeside(file, contents.config, weights, addition, options);
+    return await ServedModel.create({ ...partsOf(contents, model), valueFolder: file.folder }, options);
+  } finally {
+    file.remove();
+  }
+}
+
+function partsOf(
   { config, weights, tokenizer, user }: ModelContents,
-  options: { readonly accuracyLevel?: AccuracyLevel } = {},
+  model: (weights: Weights, addition?: InferenceAddition) => Uint8Array,
 ): ServedParts {
-  if (user === undefined) return { config, tokenizer, model: inferenceModel(config, weights, undefined, options) };
+  if (user === undefined) return { config, tokenizer, model: model(weights) };
   const { integration, shape, encoder } = user;
   const all = new Map([...weights, ...user.weights]);
   return {
     config,
     tokenizer,
-    model: inferenceModel(config, all, userAddition(integration, config, shape), options),
+    model: model(all, userAddition(integration, config, shape)),
     user: { integration, shape, encoder, model: userModel(integration, config, shape, user.weights) },
   };
 }

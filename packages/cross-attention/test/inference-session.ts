@@ -1,11 +1,12 @@
 import { expect } from '@jest/globals';
 import * as ort from 'onnxruntime-node';
 import type { Decoder } from '../src/decoder/decoder.js';
+import type { AccuracyLevel } from '../src/decoder/quantized-matrices.js';
 import { inferenceModel } from '../src/decoder/inference-graph.js';
 
 /** The inference graph, one call of which continues the cache of the one before. */
-export async function openInference({ config, weights }: Decoder) {
-  const session = await ort.InferenceSession.create(inferenceModel(config, weights));
+export async function openInference({ config, weights }: Decoder, accuracyLevel?: AccuracyLevel) {
+  const session = await ort.InferenceSession.create(inferenceModel(config, weights, undefined, { accuracyLevel }));
   return {
     session,
     dispose: () => session.release(),
@@ -29,6 +30,16 @@ export async function openInference({ config, weights }: Decoder) {
         dims: outputs.logits.dims,
         cache: next,
       };
+    },
+    /** How many of the tokens that should follow the prompt are the most probable ones, each after the right ones before it. */
+    async agreement(prompt: readonly number[], expected: readonly number[]): Promise<number> {
+      let { logits, cache } = await this.run(prompt, 1, 1);
+      let agreed = 0;
+      for (const token of expected) {
+        if (logits.indexOf(Math.max(...logits)) === token) agreed++;
+        ({ logits, cache } = await this.run([token], 1, 1, cache));
+      }
+      return agreed;
     },
     async greedy(prompt: readonly number[], count: number): Promise<number[]> {
       const found: number[] = [];

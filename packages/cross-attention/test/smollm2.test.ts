@@ -10,6 +10,7 @@ import { trainingAttention } from '../src/decoder/training-graph.js';
 import { readDecoderConfig } from '../src/folder/hugging-face.js';
 import { readGguf } from '../src/gguf/gguf-model.js';
 import type { GgufModel } from '../src/gguf/gguf-model.js';
+import { LanguageModel } from '../src/language-model.js';
 import { TextTokenizer } from '../src/text/text-tokenizer.js';
 import { difference, openInference } from './inference-session.js';
 import type { Inference } from './inference-session.js';
@@ -89,7 +90,9 @@ interface Reference {
   describe('in float32', () => {
     let inference: Inference;
     beforeAll(async () => {
-      inference = await openInference(model);
+      // As plain float32 tensors: what the blocks stand for.
+      const weights = new Map(Array.from(model.weights, ([name, { data, shape, dtype }]) => [name, { data, shape, dtype }]));
+      inference = await openInference({ config: model.config, weights });
     });
     afterAll(() => inference.dispose());
 
@@ -103,5 +106,40 @@ interface Reference {
         expect(await inference.greedy(ids, greedy_ids.length)).toEqual(greedy_ids);
       }
     });
+  });
+
+  test('its blocks as they are, with float32 activations: the same logits and every greedy token', async () => {
+    const inference = await openInference(model, 0);
+    for (const [i, { ids }] of reference.cases.entries()) {
+      const { logits } = await inference.run(ids, 1, 1);
+      expect(difference(logits, tensors.get(`${i}.last_logits`)!.data as Float32Array)).toBeLessThan(1e-5);
+    }
+    // Slow token by token: one text here, all of them with 8-bit activations.
+    const [{ ids, greedy_ids }] = reference.cases;
+    expect(await inference.agreement(ids, greedy_ids)).toBe(greedy_ids.length);
+    await inference.dispose();
+  });
+
+  test('with 8-bit activations: nearly every greedy token, logits within a twentieth', async () => {
+    const inference = await openInference(model);
+    let agreed = 0;
+    let all = 0;
+    for (const [i, { ids, greedy_ids }] of reference.cases.entries()) {
+      const { logits } = await inference.run(ids, 1, 1);
+      expect(difference(logits, tensors.get(`${i}.last_logits`)!.data as Float32Array)).toBeLessThan(0.05);
+      agreed += await inference.agreement(ids, greedy_ids);
+      all += greedy_ids.length;
+    }
+    expect(all).toBe(126);
+    expect(agreed).toBeGreaterThanOrEqual(116);
+    await inference.dispose();
+  });
+
+  test('is served like any other model', async () => {
+    const loaded = await LanguageModel.load(folder);
+    const [{ ids, greedy_ids }] = reference.cases;
+    const served = await loaded.serve({ accuracyLevel: 0 });
+    expect(await served.generate({ promptIds: ids, maxNewTokens: 8 }).tokenIds).toEqual(greedy_ids.slice(0, 8));
+    await served.dispose();
   });
 });

@@ -1,6 +1,6 @@
 import { bind, namesOf, termsOf, type Bindings, type Dim } from './dim.js';
 import { AutogradError } from './errors.js';
-import type { AttributeValue, Node } from './graph-builder.js';
+import type { AttributeValue, InputInfo, Node } from './graph-builder.js';
 import { elementCount, onnxTypes, type DType, type HostTensor, type TypedArray } from './host-tensor.js';
 import { macroDomain, type Macro } from './macro.js';
 import { linearCrossEntropyMacro } from './ops/fused-cross-entropy.js';
@@ -19,6 +19,17 @@ export interface OnnxOptions {
   readonly weights?: ReadonlyMap<string, HostTensor>;
   /** Notes written into the model's metadata. */
   readonly metadata?: Readonly<Record<string, string>>;
+  /** Inputs that are none, because their values lie in a file. A session finds it in the folder that it is told. */
+  readonly external?: ReadonlyMap<string, ExternalValue>;
+}
+
+/** Where the values of an input lie. */
+export interface ExternalValue {
+  /** Name of the file. */
+  readonly file: string;
+  /** Bytes before the values, best a multiple of 4,096, which can be mapped into memory. */
+  readonly offset: number;
+  readonly bytes: number;
 }
 
 export interface OnnxModel {
@@ -107,7 +118,7 @@ class Emitter {
       const weight = this.weights.get(name);
       if (weight && first.graph.parameters.has(name))
         this.initializers.push({ name, dtype: weight.dtype, shape: weight.shape, bytes: bytesOf(weight.data) });
-      else this.inputsOfModel.push(tensor);
+      else if (!this.options.external?.has(name)) this.inputsOfModel.push(tensor);
     }
     const outputs = Object.entries(this.options.outputs);
     const taken = new Set(this.names.values());
@@ -286,6 +297,7 @@ class Emitter {
   }
 
   private model(outputs: [string, Tensor][]): Uint8Array {
+    const [[, first]] = outputs;
     const writer = new MessageWriter();
     writer.integer(1, irVersion);
     writer.string(2, '@user-llm/onnx-autograd');
@@ -299,6 +311,8 @@ class Emitter {
           tensor.string(8, name);
           tensor.bytes(9, bytes);
         });
+      for (const [name, value] of this.options.external ?? [])
+        if (first.graph.inputs.has(name)) graph.message(5, (tensor) => writeExternal(tensor, first.graph.inputs.get(name)!, value));
       for (const tensor of this.inputsOfModel) graph.message(11, (info) => this.valueInfo(info, tensor.name!, tensor));
       for (const [name, tensor] of outputs) graph.message(12, (info) => this.valueInfo(info, name, tensor));
     });
@@ -332,6 +346,22 @@ class Emitter {
       }),
     );
   }
+}
+
+/** An initializer whose values lie in a file. */
+function writeExternal(writer: MessageWriter, { name, shape, dtype }: InputInfo, { file, offset, bytes }: ExternalValue): void {
+  for (const size of shape) {
+    if (typeof size !== 'number') throw new AutogradError(`'${name}' has values in a file, so its axes must be numbers, not '${size}'`);
+    writer.integer(1, size);
+  }
+  writer.integer(2, onnxTypes[dtype]);
+  writer.string(8, name);
+  for (const [key, value] of Object.entries({ location: file, offset: String(offset), length: String(bytes) }))
+    writer.message(13, (entry) => {
+      entry.string(1, key);
+      entry.string(2, value);
+    });
+  writer.integer(14, 1);
 }
 
 const bytesOf = (data: TypedArray): Uint8Array => new Uint8Array(data.buffer, data.byteOffset, data.byteLength);

@@ -1,3 +1,4 @@
+import { float } from '@user-llm/onnx-autograd';
 import type { GraphBuilder, Tensor } from '@user-llm/onnx-autograd';
 import { decoderTensorShapes } from '../folder/decoder-config.js';
 import type { DecoderConfig } from '../folder/decoder-config.js';
@@ -22,6 +23,14 @@ export interface DecoderMatrices {
   /** The matrix's rows of these ids. */
   rows(name: string, ids: Tensor): Tensor | undefined;
 }
+
+/** x W^T of any number of rows, which need not be known: for inference, where gradients are not asked for. */
+export const productWithTransposed = (x: Tensor, matrix: Tensor): Tensor =>
+  x.graph.operator('FusedMatMul', [x, matrix], {
+    domain: 'com.microsoft',
+    attributes: { transA: 0, transB: 1, alpha: float(1) },
+    outputs: [{ dtype: 'float32', shape: [...x.shape.slice(0, -1), matrix.shape[0]] }],
+  })[0];
 
 /** The hooks of several additions, one after the other. */
 export function combineHooks(all: readonly DecoderHooks[]): DecoderHooks {
@@ -69,9 +78,9 @@ export class DecoderGraph {
     return this.config.tiedEmbeddings ? embeddingName : 'lm_head.weight';
   }
 
-  /** Logits `[..., V]` of what `hidden` gives. */
+  /** Logits `[..., V]` of what `hidden` gives, for inference: not differentiable. */
   logits(hidden: Tensor): Tensor {
-    return this.#product(this.#headName, hidden);
+    return this.matrices?.product(this.#headName, hidden) ?? productWithTransposed(hidden, this.head);
   }
 
   /** Vectors of token ids `[B, S]`: `[B, S, hidden]`. Ids past the vocabulary are the hooks' own. */

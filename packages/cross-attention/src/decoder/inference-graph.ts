@@ -6,6 +6,8 @@ import type { DecoderHooks, SelfAttention } from './decoder-graph.js';
 import { QuantizedMatrices } from './quantized-matrices.js';
 import type { AccuracyLevel } from './quantized-matrices.js';
 import { rotaryCaches } from './rotary.js';
+import { ValueFile, valuesInside } from './value-store.js';
+import type { ValueStore } from './value-store.js';
 
 /** A part of a model that reads users: its extra inputs and hooks, made for the inference graph. */
 export type InferenceAddition = (builder: GraphBuilder) => DecoderHooks;
@@ -24,19 +26,52 @@ export function inferenceModel(
   addition?: InferenceAddition,
   { accuracyLevel = 4 }: { readonly accuracyLevel?: AccuracyLevel } = {},
 ): Uint8Array {
+  return inferenceGraph(config, weights, addition, accuracyLevel, valuesInside);
+}
+
+/**
+ * The same for a session that is opened at once: quantised weights are written to `file` and left out of the model, whose bytes then
+ * need its folder.
+ */
+export function inferenceModelBeside(
+  file: ValueFile,
+  config: DecoderConfig,
+  weights: Weights,
+  addition?: InferenceAddition,
+  { accuracyLevel = 4 }: { readonly accuracyLevel?: AccuracyLevel } = {},
+): Uint8Array {
+  return inferenceGraph(config, weights, addition, accuracyLevel, file);
+}
+
+function inferenceGraph(
+  config: DecoderConfig,
+  weights: Weights,
+  addition: InferenceAddition | undefined,
+  accuracyLevel: AccuracyLevel,
+  store: ValueStore,
+): Uint8Array {
   const builder = GraphBuilder.create();
   const outputs: Record<string, Tensor> = {};
   const ids = builder.input('input_ids', ['batch_size', 'sequence_length'], 'int64');
   const mask = builder.input('attention_mask', ['batch_size', 'total_sequence_length'], 'int64');
   const keep = builder.input('num_logits_to_keep', [], 'int64');
-  const graph = new DecoderGraph(builder, config, addition?.(builder), new QuantizedMatrices(builder, weights, accuracyLevel));
+  const graph = new DecoderGraph(
+    builder,
+    config,
+    addition?.(builder),
+    new QuantizedMatrices(builder, weights, accuracyLevel, store),
+  );
   const hidden = graph.hidden(graph.embed(ids), cachedAttention(builder, config, mask, outputs));
   const logits = graph.logits(lastPositions(builder, hidden, keep));
   const [normalizers] = builder.operator('ReduceLogSumExp', [logits, builder.constant([-1], [1], 'int64')], {
     attributes: { keepdims: 0 },
     outputs: [{ dtype: 'float32', shape: logits.shape.slice(0, -1) }],
   });
-  return toOnnx({ outputs: { logits, log_normalizers: normalizers, ...outputs }, weights }).bytes;
+  return toOnnx({
+    outputs: { logits, log_normalizers: normalizers, ...outputs },
+    weights,
+    ...(store instanceof ValueFile ? { external: store.values } : {}),
+  }).bytes;
 }
 
 /** The last `keep` positions. The cut comes before the product with the head: a long prompt costs one row of logits. */

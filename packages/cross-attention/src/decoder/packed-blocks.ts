@@ -5,16 +5,22 @@ import type { Blocks } from '../gguf/gguf-tensors.js';
 /** Weights that share one scale. */
 export const blockSize = 32;
 
-/** A matrix as `MatMulNBits` reads it: value = scale (code - 2^(bits - 1)) + offset, with the values of its source exactly. */
-export interface PackedBlocks {
+/** What `MatMulNBits` must know of a matrix. */
+export interface PackedForm {
   readonly rows: number;
   readonly width: number;
   readonly bits: 4 | 8;
-  /** `[rows, width / 32, 4 bits]`; of two 4-bit codes in a byte the first is the low half. */
+  /** Whether the format has a minimum for each block. */
+  readonly hasOffsets: boolean;
+}
+
+/** Blocks as `MatMulNBits` reads them: value = scale (code - 2^(bits - 1)) + offset, with the values of their source exactly. */
+export interface PackedBlocks {
+  /** 32 codes a block; of two 4-bit codes in a byte the first is the low half. */
   readonly codes: Uint8Array;
-  /** `[rows, width / 32]` */
+  /** One a block. */
   readonly scales: Float32Array;
-  /** `[rows, width / 32]`, of formats that have a minimum. */
+  /** One a block, of formats that have a minimum. */
   readonly offsets?: Float32Array;
 }
 
@@ -23,14 +29,21 @@ const packable: readonly BlockFormatName[] = ['Q4_0', 'Q4_1', 'Q8_0'];
 /** Whether a format's values can be given to `MatMulNBits` exactly. */
 export const isPackable = (format: BlockFormatName): boolean => packable.includes(format);
 
+export const packedForm = (format: BlockFormatName, [rows, width]: readonly number[]): PackedForm => ({
+  rows,
+  width,
+  bits: format === 'Q8_0' ? 8 : 4,
+  hasOffsets: format === 'Q4_1',
+});
+
 /** Blocks of Q4_0, Q4_1 or Q8_0 in the order that `MatMulNBits` reads. */
-export function packBlocks({ format, bytes }: Blocks, rows: number): PackedBlocks {
-  if (format === 'Q8_0') return packBytes(bytes, rows);
-  if (format === 'Q4_0' || format === 'Q4_1') return packNibbles(bytes, rows, format === 'Q4_1');
+export function packBlocks({ format, bytes }: Blocks): PackedBlocks {
+  if (format === 'Q8_0') return packBytes(bytes);
+  if (format === 'Q4_0' || format === 'Q4_1') return packNibbles(bytes, format === 'Q4_1');
   throw new Error(`internal: ${format} cannot be packed without loss`);
 }
 
-function packBytes(bytes: Uint8Array, rows: number): PackedBlocks {
+function packBytes(bytes: Uint8Array): PackedBlocks {
   const stored = 2 + blockSize;
   const count = bytes.length / stored;
   const codes = new Uint8Array(count * blockSize);
@@ -40,10 +53,10 @@ function packBytes(bytes: Uint8Array, rows: number): PackedBlocks {
     // Signed bytes around 0 become unsigned ones around 128.
     for (let i = 2; i < stored; i++) codes[to++] = bytes[at + i] ^ 0x80;
   }
-  return { rows, width: (count / rows) * blockSize, bits: 8, codes, scales };
+  return { codes, scales };
 }
 
-function packNibbles(bytes: Uint8Array, rows: number, hasMinimum: boolean): PackedBlocks {
+function packNibbles(bytes: Uint8Array, hasMinimum: boolean): PackedBlocks {
   const begin = hasMinimum ? 4 : 2;
   const stored = begin + blockSize / 2;
   const count = bytes.length / stored;
@@ -63,6 +76,5 @@ function packNibbles(bytes: Uint8Array, rows: number, hasMinimum: boolean): Pack
     }
     to += 8;
   }
-  const packed = { rows, width: (count / rows) * blockSize, bits: 4, codes, scales } as const;
-  return offsets === undefined ? packed : { ...packed, offsets };
+  return offsets === undefined ? { codes, scales } : { codes, scales, offsets };
 }

@@ -1,8 +1,10 @@
 import type { GraphBuilder, HostTensor, Tensor, Weights } from '@user-llm/onnx-autograd';
 import { GgufTensor } from '../gguf/gguf-tensors.js';
+import { productWithTransposed } from './decoder-graph.js';
 import type { DecoderMatrices } from './decoder-graph.js';
-import { blockSize, isPackable, packBlocks } from './packed-blocks.js';
-import type { PackedBlocks } from './packed-blocks.js';
+import { blockSize, isPackable, packBlocks, packedForm } from './packed-blocks.js';
+import type { PackedForm } from './packed-blocks.js';
+import type { ValueStore } from './value-store.js';
 
 /**
  * How products with quantised weights are computed: 4 rounds the activations to 8-bit integers block by block (fast for every length,
@@ -10,17 +12,22 @@ import type { PackedBlocks } from './packed-blocks.js';
  */
 export type AccuracyLevel = 0 | 4;
 
+/** Bytes that are packed at once. */
+const pieceBytes = 1 << 20;
+
 /**
  * A decoder's matrices as they are stored: those in blocks of Q4_0, Q4_1 and Q8_0 go into `MatMulNBits` with their exact values, and
  * the rows of an embedding table are gathered quantised. All others are ordinary parameters.
  */
 export class QuantizedMatrices implements DecoderMatrices {
   readonly #constants = new Map<string, Constants>();
+  readonly #memberships = new Map<number, Tensor>();
 
   constructor(
     private readonly builder: GraphBuilder,
     private readonly weights: Weights,
     private readonly accuracyLevel: AccuracyLevel,
+    private readonly store: ValueStore,
   ) {}
 
   product(name: string, x: Tensor): Tensor | undefined {
@@ -35,8 +42,19 @@ export class QuantizedMatrices implements DecoderMatrices {
     });
     if (offsets === undefined) return product;
     // Every weight of a block has the block's offset: it meets the sum of the block's activations.
-    const sums = x.reshape([...x.shape.slice(0, -1), k / blockSize, blockSize]).sum(-1);
-    return product.add(sums.matmul(offsets, { transposeB: true }));
+    return product.add(productWithTransposed(this.#blockSums(x, k), offsets));
+  }
+
+  /** Sums of 32 neighbours, `[..., k / 32]`: a product with ones where a number belongs to a block. */
+  #blockSums(x: Tensor, k: number): Tensor {
+    let membership = this.#memberships.get(k);
+    if (membership === undefined) {
+      const ones = new Float32Array((k * k) / blockSize);
+      for (let i = 0; i < k; i++) ones[Math.floor(i / blockSize) * k + i] = 1;
+      membership = this.builder.constant(ones, [k / blockSize, k]);
+      this.#memberships.set(k, membership);
+    }
+    return productWithTransposed(x, membership);
   }
 
   rows(name: string, ids: Tensor): Tensor | undefined {
@@ -52,7 +70,7 @@ export class QuantizedMatrices implements DecoderMatrices {
   }
 
   /** Codes as floats, `[..., blocks, 32]`. */
-  #unpack(codes: Tensor, { bits }: PackedBlocks): Tensor {
+  #unpack(codes: Tensor, { bits }: PackedForm): Tensor {
     if (bits === 8) return codes.cast('float32');
     const { builder } = this;
     const outputs = [{ dtype: 'uint8', shape: codes.shape } as const];
@@ -72,14 +90,25 @@ export class QuantizedMatrices implements DecoderMatrices {
     if (known !== undefined) return known;
     const weight = this.weights.get(name);
     if (weight === undefined || !isQuantized(weight)) return undefined;
-    const packed = packBlocks(weight.blocks(), weight.shape[0]);
-    const { rows, width, bits } = packed;
-    const blocks = width / blockSize;
+    const packed = packedForm(weight.format, weight.shape);
+    const blocks = packed.width / blockSize;
+    const open = (part: string, dtype: 'uint8' | 'float32', ...last: number[]) =>
+      this.store.open(this.builder, `${name}.${part}`, dtype, [packed.rows, blocks, ...last]);
+    const codes = open('codes', 'uint8', (blockSize * packed.bits) / 8);
+    const scales = open('scales', 'float32');
+    const offsets = packed.hasOffsets ? open('offsets', 'float32') : undefined;
+    // A few rows at a time: an embedding table alone may be a third of a model.
+    for (const piece of weight.pieces(pieceBytes)) {
+      const part = packBlocks(piece);
+      codes.append(part.codes);
+      scales.append(part.scales);
+      if (part.offsets !== undefined) offsets?.append(part.offsets);
+    }
     const constants = {
       packed,
-      codes: this.builder.constant(packed.codes, [rows, blocks, (blockSize * bits) / 8]),
-      scales: this.builder.constant(packed.scales, [rows, blocks]),
-      ...(packed.offsets === undefined ? {} : { offsets: this.builder.constant(packed.offsets, [rows, blocks]) }),
+      codes: codes.tensor(),
+      scales: scales.tensor(),
+      ...(offsets === undefined ? {} : { offsets: offsets.tensor() }),
     };
     this.#constants.set(name, constants);
     return constants;
@@ -87,11 +116,12 @@ export class QuantizedMatrices implements DecoderMatrices {
 }
 
 interface Constants {
-  readonly packed: PackedBlocks;
+  readonly packed: PackedForm;
   readonly codes: Tensor;
   readonly scales: Tensor;
   readonly offsets?: Tensor;
 }
 
-const isQuantized = (weight: HostTensor): weight is GgufTensor =>
+/** Whether a weight goes into `MatMulNBits` as it is stored. */
+export const isQuantized = (weight: HostTensor): weight is GgufTensor =>
   weight instanceof GgufTensor && weight.shape.length === 2 && isPackable(weight.format);

@@ -32,11 +32,16 @@ export interface GgufHeader {
   readonly tensors: ReadonlyMap<string, GgufTensorInfo>;
 }
 
+export interface GgufHeaderOptions {
+  /** False leaves out the lists of the tokenizer (`tokenizer.ggml.tokens` and the like), most of a header's memory. Default true. */
+  readonly wordLists?: boolean;
+}
+
 /**
  * Reads the header of a GGUF file (versions 2 and 3, little-endian) and checks it: every tensor lies inside the file, none overlaps
  * another, and each is of a format that is read. Only the header's bytes are read. Throws a `GgufError`.
  */
-export async function readGgufHeader(file: string): Promise<GgufHeader> {
+export async function readGgufHeader(file: string, { wordLists = true }: GgufHeaderOptions = {}): Promise<GgufHeader> {
   let handle: FileHandle;
   try {
     handle = await open(file, 'r');
@@ -50,7 +55,7 @@ export async function readGgufHeader(file: string): Promise<GgufHeader> {
     if (!stats.isFile()) throw new GgufError('unreadable', file, 'is not a file.');
     for (let size = Math.min(firstRead, stats.size); ; size = Math.min(4 * size, stats.size, maximumHeaderBytes)) {
       const bytes = await readBytes(handle, size, file);
-      const parsed = parseHeader(bytes, stats.size, file);
+      const parsed = parseHeader(bytes, stats.size, file, wordLists);
       if (parsed !== undefined) return { file, fileBytes: stats.size, modified: stats.mtimeMs, ...parsed };
       if (size === stats.size)
         throw new GgufError('truncated', file, `ends within its header, after ${stats.size} bytes. Copy or download it again.`);
@@ -80,9 +85,14 @@ async function readBytes(handle: FileHandle, length: number, file: string): Prom
 class NeedsMore extends Error {}
 
 /** The header, or undefined where it goes on beyond `bytes`. */
-function parseHeader(bytes: Uint8Array, fileBytes: number, file: string): Pick<GgufHeader, 'metadata' | 'tensors'> | undefined {
+function parseHeader(
+  bytes: Uint8Array,
+  fileBytes: number,
+  file: string,
+  wordLists: boolean,
+): Pick<GgufHeader, 'metadata' | 'tensors'> | undefined {
   try {
-    return new HeaderParser(bytes, fileBytes, file).parse();
+    return new HeaderParser(bytes, fileBytes, file, wordLists).parse();
   } catch (error) {
     if (error instanceof NeedsMore) return undefined;
     throw error;
@@ -116,6 +126,7 @@ class HeaderParser {
     private readonly bytes: Uint8Array,
     private readonly fileBytes: number,
     private readonly file: string,
+    private readonly wordLists: boolean,
   ) {
     this.#view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   }
@@ -166,9 +177,13 @@ class HeaderParser {
     return Number(count);
   }
 
-  #string(): string {
+  #length(): number {
     const length = this.#u64();
-    const begin = this.#take(length > BigInt(Number.MAX_SAFE_INTEGER) ? Number.MAX_SAFE_INTEGER : Number(length));
+    return length > BigInt(Number.MAX_SAFE_INTEGER) ? Number.MAX_SAFE_INTEGER : Number(length);
+  }
+
+  #string(): string {
+    const begin = this.#take(this.#length());
     return this.#text.decode(this.bytes.subarray(begin, this.#at));
   }
 
@@ -219,7 +234,13 @@ class HeaderParser {
         `claims ${length} elements, more than the file can hold. It may be cut short.`,
         { key },
       );
-    return Array.from({ length }, () => this.#value(code, key, depth + 1));
+    if (this.wordLists || !key.startsWith('tokenizer.ggml.'))
+      return Array.from({ length }, () => this.#value(code, key, depth + 1));
+    for (let i = 0; i < length; i++) {
+      if (type === 'string') this.#take(this.#length());
+      else this.#value(code, key, depth + 1);
+    }
+    return [];
   }
 
   #alignment(metadata: ReadonlyMap<string, GgufValue>): number {

@@ -23,11 +23,11 @@ export interface GgufModel {
  * the header alone.
  */
 export async function readGguf(file: string): Promise<GgufModel> {
-  const header = await readGgufHeader(file);
-  const config = ggufConfig(header, ggufValues(header, 'rope_freqs.weight'));
-  const weights = ggufWeights(header, config);
   const folder = path.dirname(file);
   const beside = await stat(path.join(folder, 'tokenizer.json')).catch(() => undefined);
+  const header = await readGgufHeader(file, { wordLists: beside === undefined });
+  const config = ggufConfig(header, ggufValues(header, 'rope_freqs.weight'));
+  const weights = ggufWeights(header, config);
   const tokenizer = beside === undefined ? ggufTokenizer(header) : await TextTokenizer.load(folder);
   if (tokenizer.size > config.vocabularySize)
     throw new GgufError(

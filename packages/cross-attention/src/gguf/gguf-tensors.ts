@@ -14,6 +14,11 @@ export interface Blocks {
   readonly bytes: Uint8Array;
 }
 
+/** The file of a tensor, and what tells whether it is still the same. Not the header: its word lists are large. */
+type GgufSource = Pick<GgufHeader, 'file' | 'fileBytes' | 'modified'>;
+
+const sourceOf = ({ file, fileBytes, modified }: GgufHeader): GgufSource => ({ file, fileBytes, modified });
+
 /**
  * A tensor that stays in its file until it is read. It serves wherever a float32 tensor does: `data` reads and dequantises it, and the
  * values live as long as somebody holds them. `blocks` gives it as it is stored, for graphs that compute with quantised weights.
@@ -24,7 +29,7 @@ export class GgufTensor implements HostTensor {
 
   constructor(
     readonly shape: readonly number[],
-    private readonly header: GgufHeader,
+    private readonly source: GgufSource,
     private readonly info: GgufTensorInfo,
     /** Heads whose rows llama.cpp's rotation has interleaved; undone while reading. */
     private readonly interleavedHeads: number | undefined,
@@ -42,12 +47,25 @@ export class GgufTensor implements HostTensor {
     return values;
   }
 
+  /** The blocks, rows after one another. */
   blocks(): Blocks {
-    const bytes = readRange(this.header, this.info);
+    const bytes = readRange(this.source, this.info, 0, this.info.bytes);
     return {
       format: this.format,
       bytes: this.interleavedHeads === undefined ? bytes : this.#inHalves(bytes, this.interleavedHeads),
     };
+  }
+
+  /** The blocks in pieces of whole rows and about so many bytes; in one piece where rows must change places. */
+  *pieces(bytes: number): Generator<Blocks> {
+    const rowBytes = this.info.bytes / this.shape[0];
+    const size = Math.max(1, Math.floor(bytes / rowBytes)) * rowBytes;
+    if (this.interleavedHeads !== undefined || size >= this.info.bytes) yield this.blocks();
+    else
+      for (let from = 0; from < this.info.bytes; from += size) {
+        const length = Math.min(size, this.info.bytes - from);
+        yield { format: this.format, bytes: readRange(this.source, this.info, from, length) };
+      }
   }
 
   /**
@@ -74,6 +92,7 @@ export class GgufTensor implements HostTensor {
 export function ggufWeights(header: GgufHeader, config: DecoderConfig): DecoderWeights {
   const { file, tensors } = header;
   const weights: DecoderWeights = new Map();
+  const source = sourceOf(header);
   const permuted = config.family === 'llama' || config.family === 'mistral';
   for (const [name, shape] of decoderTensorShapes(config)) {
     const stored = storedName(name);
@@ -96,7 +115,7 @@ export function ggufWeights(header: GgufHeader, config: DecoderConfig): DecoderW
         { tensor: stored, expected: shape, actual: info.shape },
       );
     const heads = name.includes('.q_proj.') ? config.heads : name.includes('.k_proj.') ? config.keyValueHeads : undefined;
-    weights.set(name, new GgufTensor(shape, header, info, permuted ? heads : undefined));
+    weights.set(name, new GgufTensor(shape, source, info, permuted ? heads : undefined));
   }
   return weights;
 }
@@ -104,7 +123,7 @@ export function ggufWeights(header: GgufHeader, config: DecoderConfig): DecoderW
 /** The values of one tensor by its name in the file, in float32; undefined where there is none. */
 export function ggufValues(header: GgufHeader, name: string): Float32Array | undefined {
   const info = header.tensors.get(name);
-  return info && new GgufTensor(info.shape, header, info, undefined).data;
+  return info && new GgufTensor(info.shape, sourceOf(header), info, undefined).data;
 }
 
 const parts: Readonly<Record<string, string>> = {
@@ -132,8 +151,8 @@ function storedName(name: string): string {
   return layer === undefined ? outside[name] : `blk.${layer}.${parts[part]}.${kind}`;
 }
 
-function readRange(header: GgufHeader, { name, begin, bytes }: GgufTensorInfo): Uint8Array {
-  const { file } = header;
+function readRange(source: GgufSource, { name, begin }: GgufTensorInfo, from: number, bytes: number): Uint8Array {
+  const { file } = source;
   const fail = (cause: unknown) =>
     new GgufError(
       'changed',
@@ -152,10 +171,10 @@ function readRange(header: GgufHeader, { name, begin, bytes }: GgufTensorInfo): 
   }
   try {
     const stats = fstatSync(descriptor);
-    if (stats.size !== header.fileBytes || stats.mtimeMs !== header.modified) throw fail(undefined);
+    if (stats.size !== source.fileBytes || stats.mtimeMs !== source.modified) throw fail(undefined);
     const values = new Uint8Array(bytes);
     for (let at = 0; at < bytes;) {
-      const read = readSync(descriptor, values, at, bytes - at, begin + at);
+      const read = readSync(descriptor, values, at, bytes - at, begin + from + at);
       if (read === 0) throw fail(undefined);
       at += read;
     }

@@ -68,6 +68,8 @@ export interface ServedParts {
   readonly tokenizer: TextTokenizer;
   /** `model.onnx` */
   readonly model: Uint8Array;
+  /** Where the values lie that the model leaves out; needed while it is opened. */
+  readonly valueFolder?: string;
   /** How it reads users, where it does, with `user.onnx`. */
   readonly user?: {
     readonly integration: Integration;
@@ -105,7 +107,11 @@ export class ServedModel {
       executionMode: 'sequential',
     };
     const { config, user } = parts;
-    const session = await ort.InferenceSession.create(parts.model, options);
+    const values = { session: { model_external_initializers_file_folder_path: parts.valueFolder } };
+    const session = await ort.InferenceSession.create(
+      parts.model,
+      parts.valueFolder === undefined ? options : { ...options, extra: values },
+    );
     const reader =
       user &&
       (await UserReader.open(

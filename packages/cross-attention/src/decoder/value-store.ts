@@ -1,0 +1,80 @@
+import { randomBytes } from 'node:crypto';
+import { closeSync, mkdtempSync, openSync, rmSync, writeSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import type { ExternalValue, GraphBuilder, Tensor } from '@user-llm/onnx-autograd';
+
+type ValueType = 'uint8' | 'float32';
+
+/** A large value of a graph, given in pieces. */
+export interface GrowingValue {
+  append(piece: Uint8Array | Float32Array): void;
+  /** The tensor, once all of it is there. */
+  tensor(): Tensor;
+}
+
+/** Where the large values of a graph go while it is built. */
+export interface ValueStore {
+  open(builder: GraphBuilder, name: string, dtype: ValueType, shape: readonly number[]): GrowingValue;
+}
+
+const elementBytes = { uint8: 1, float32: 4 } as const;
+const bytesOf = (dtype: ValueType, shape: readonly number[]) => shape.reduce((a, b) => a * b, elementBytes[dtype]);
+
+/** Values inside the graph, for a model in one file. */
+export const valuesInside: ValueStore = {
+  open(builder, _, dtype, shape) {
+    const bytes = new Uint8Array(bytesOf(dtype, shape));
+    let end = 0;
+    return {
+      append(piece) {
+        bytes.set(new Uint8Array(piece.buffer, piece.byteOffset, piece.byteLength), end);
+        end += piece.byteLength;
+      },
+      tensor: () => builder.constant(dtype === 'uint8' ? bytes : new Float32Array(bytes.buffer), shape),
+    };
+  },
+};
+
+/** Offsets that can be mapped into memory. */
+const alignment = 4096;
+
+/**
+ * Values in a temporary file of this process alone, for a session that is opened at once: it maps the file into memory, so that of all
+ * weights there is one copy and the runtime's own arrangement of them. Remove it when the session is open.
+ */
+export class ValueFile implements ValueStore {
+  readonly folder: string;
+  readonly values = new Map<string, ExternalValue>();
+  readonly #file = `${randomBytes(8).toString('hex')}.bin`;
+  readonly #descriptor: number;
+  #end = 0;
+
+  constructor() {
+    this.folder = mkdtempSync(path.join(tmpdir(), 'user-llm-'));
+    this.#descriptor = openSync(path.join(this.folder, this.#file), 'wx', 0o600);
+  }
+
+  open(builder: GraphBuilder, name: string, dtype: ValueType, shape: readonly number[]): GrowingValue {
+    const bytes = bytesOf(dtype, shape);
+    let at = this.#end;
+    this.values.set(name, { file: this.#file, offset: at, bytes });
+    this.#end = Math.ceil((at + bytes) / alignment) * alignment;
+    return {
+      append: (piece) => {
+        const rest = new Uint8Array(piece.buffer, piece.byteOffset, piece.byteLength);
+        for (let from = 0; from < rest.length;) {
+          const written = writeSync(this.#descriptor, rest, from, rest.length - from, at);
+          from += written;
+          at += written;
+        }
+      },
+      tensor: () => builder.input(name, shape, dtype),
+    };
+  }
+
+  remove(): void {
+    closeSync(this.#descriptor);
+    rmSync(this.folder, { recursive: true, force: true });
+  }
+}
