@@ -1,0 +1,175 @@
+/**
+ * `npm run bench -- inference [--model FILE.gguf] [--text FILE] [--rounds N] [--lengths 128,512,2048] [--no-perplexity]`
+ *
+ * A 4-bit model straight from its GGUF file, beside node-llama-cpp on the same file with the same number of threads and prompts of
+ * the same lengths, where that is installed: prompts (from the request to the first token), decoding, resident memory of a process of
+ * its own above one that opened a trivial model, and perplexity on review texts of float32, of the exact 4-bit values, and of these
+ * with 8-bit activations. The model is found as SmolLM2-135M-Instruct under USER_LLM_MODELS unless it is named, the reviews under
+ * USER_LLM_DATA. The last line is one JSON object; it is also written to benchmarks/results/inference.json when nothing was left out.
+ */
+import { existsSync } from 'node:fs';
+import { mkdir, readFile, readdir, stat, writeFile } from 'node:fs/promises';
+import os from 'node:os';
+import path from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { parseArgs } from 'node:util';
+import { LanguageModel } from '@user-llm/cross-attention';
+import type { AccuracyLevel, DecoderWeights, ServedModel } from '@user-llm/cross-attention';
+import { machineDescription } from '@user-llm/evaluation';
+import { missingLlamaCpp, runLlamaCpp } from './inference/llama-cpp.js';
+import { measureMemory } from './inference/memory.js';
+import { perplexity } from './inference/perplexity.js';
+
+const threads = Math.min(2, os.availableParallelism());
+const decodedTokens = 96;
+const decodePrompt = 32;
+const repository = path.dirname(path.dirname(path.dirname(fileURLToPath(import.meta.url))));
+const beside = (variable: string, folder: string) => process.env[variable] ?? path.join(repository, '../shared', folder);
+const rounded = (value: number | null) => (value === null ? null : Number(value.toPrecision(4)));
+
+async function modelFile(named: string | undefined): Promise<string> {
+  if (named !== undefined) return named;
+  const folder = path.join(beside('USER_LLM_MODELS', 'models'), 'SmolLM2-135M-Instruct');
+  const file = (await readdir(folder).catch(() => [])).find((name) => name.endsWith('.gguf'));
+  if (file !== undefined) return path.join(folder, file);
+  throw new Error(
+    'There is no SmolLM2-135M-Instruct with a .gguf file; set USER_LLM_MODELS to the folder that holds it, or name a file with --model.',
+  );
+}
+
+/** The file's own text, or the texts of the first reviews. */
+async function reviewText(named: string | undefined): Promise<string | null> {
+  if (named !== undefined) return readFile(named, 'utf8');
+  const file = path.join(beside('USER_LLM_DATA', 'data'), 'amazon-musical-instruments/reviews_Musical_Instruments_5.json');
+  if (!existsSync(file)) return null;
+  const lines = (await readFile(file, 'utf8')).split('\n', 200).filter(Boolean);
+  return lines.map((line) => (JSON.parse(line) as { reviewText: string }).reviewText).join('\n\n');
+}
+
+async function speed(served: ServedModel, ids: readonly number[], lengths: readonly number[], rounds: number) {
+  const prefill: Record<string, number> = {};
+  for (const length of lengths) {
+    const request = { promptIds: ids.slice(0, length), maxNewTokens: 1 };
+    await served.generate(request).tokenIds;
+    const times: number[] = [];
+    for (let round = 0; round < rounds; round++) times.push((await served.generate(request).timings).firstTokenMs);
+    prefill[length] = Math.min(...times);
+    console.log(
+      `prompt of ${length}: ${prefill[length].toFixed(0)} ms, ${((length / prefill[length]) * 1e3).toFixed(0)} tokens/s`,
+    );
+  }
+  let decode = 0;
+  for (let round = 0; round < rounds; round++) {
+    const generation = served.generate({
+      promptIds: ids.slice(0, decodePrompt),
+      maxNewTokens: decodedTokens + 1,
+      settings: { min_new_tokens: decodedTokens + 1 },
+    });
+    const { firstTokenMs, totalMs } = await generation.timings;
+    decode = Math.max(decode, (decodedTokens / (totalMs - firstTokenMs)) * 1e3);
+  }
+  console.log(`decoding: ${decode.toFixed(0)} tokens/s`);
+  return { prefill, decode };
+}
+
+async function perplexities(model: LanguageModel, text: string) {
+  const ids = model.tokenizer.encode(text);
+  const windows = Array.from({ length: Math.min(16, Math.floor(ids.length / 512)) }, (_, i) => ids.slice(i * 512, (i + 1) * 512));
+  const { config, weights } = model;
+  const plain: DecoderWeights = new Map(Array.from(weights, ([name, { data, shape, dtype }]) => [name, { data, shape, dtype }]));
+  const of = (all: DecoderWeights, accuracyLevel?: AccuracyLevel) =>
+    perplexity(config, all, windows, accuracyLevel === undefined ? { threads } : { threads, accuracyLevel });
+  const result = {
+    tokens: windows.length * 512,
+    float32: await of(plain),
+    exact4bit: await of(weights, 0),
+    int8Activations: await of(weights, 4),
+  };
+  console.log(
+    `perplexity on ${result.tokens} tokens of reviews: float32 ${result.float32.toFixed(4)}, exact 4-bit ${result.exact4bit.toFixed(4)}, 8-bit activations ${result.int8Activations.toFixed(4)}`,
+  );
+  return result;
+}
+
+async function main(): Promise<void> {
+  const { values } = parseArgs({
+    options: {
+      model: { type: 'string' },
+      text: { type: 'string' },
+      rounds: { type: 'string', default: '3' },
+      lengths: { type: 'string', default: '128,512,2048' },
+      'no-perplexity': { type: 'boolean', default: false },
+    },
+  });
+  const file = await modelFile(values.model);
+  const { size } = await stat(file);
+  const lengths = values.lengths.split(',').map(Number);
+
+  const trivial = await measureMemory('', threads);
+  const own = await measureMemory(file, threads);
+  const rssOverFile = (own.after - trivial.after) / size;
+  const rssPeakOverFile = (own.peak - trivial.peak) / size;
+  console.log(
+    `memory above a trivial session's: ${rssPeakOverFile.toFixed(2)} times the file at its peak, ${rssOverFile.toFixed(2)} after a request`,
+  );
+
+  const model = await LanguageModel.load(file);
+  const text = values['no-perplexity'] ? null : await reviewText(values.text);
+  const measured = text === null ? null : await perplexities(model, text);
+
+  const ids = model.tokenizer.encode('The Matrix (1999), rated 5. Blade Runner (1982), rated 4. '.repeat(800));
+  const missing = missingLlamaCpp();
+  if (missing !== null) console.log(`node-llama-cpp is not beside it: ${missing}`);
+  const served = await model.serve({ threads });
+  const ours = await speed(served, ids, lengths, Math.max(1, Number(values.rounds)));
+  await served.dispose();
+  const peer = missing === null ? await runLlamaCpp(file) : null;
+
+  const figures = Object.fromEntries(
+    lengths.map((length) => {
+      const ms = ours.prefill[length];
+      const llamaCppMs = peer?.prefill[length]?.ms ?? null;
+      return [
+        `prefill${length}`,
+        {
+          ms: rounded(ms),
+          tokensPerSecond: rounded((length / ms) * 1e3),
+          llamaCppMs,
+          overLlamaCpp: rounded(llamaCppMs && llamaCppMs / ms),
+        },
+      ];
+    }),
+  );
+  const peerDecode = peer?.decodeTokensPerSecond ?? null;
+  const result = {
+    model: path.basename(file),
+    threads,
+    ...figures,
+    decode: {
+      tokensPerSecond: rounded(ours.decode),
+      llamaCppTokensPerSecond: peerDecode,
+      overLlamaCpp: rounded(peerDecode && ours.decode / peerDecode),
+    },
+    rssOverFile: rounded(rssOverFile),
+    rssPeakOverFile: rounded(rssPeakOverFile),
+    perplexity: measured && {
+      tokens: measured.tokens,
+      float32: rounded(measured.float32),
+      exact4bit: rounded(measured.exact4bit),
+      int8Activations: rounded(measured.int8Activations),
+    },
+    machine: machineDescription(),
+  };
+  if (values.model === undefined && measured !== null && peer !== null) {
+    const place = path.join(repository, 'benchmarks/results/inference.json');
+    await mkdir(path.dirname(place), { recursive: true });
+    const command = ['npm run bench -- inference', ...process.argv.slice(2)].join(' ');
+    await writeFile(place, `${JSON.stringify({ command, ...result }, null, 2)}\n`);
+  }
+  console.log(JSON.stringify(result));
+}
+
+main().catch((error: unknown) => {
+  console.error(error instanceof Error ? error.message : error);
+  process.exitCode = 1;
+});

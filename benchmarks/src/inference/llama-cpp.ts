@@ -1,0 +1,44 @@
+import { spawn } from 'node:child_process';
+import { existsSync } from 'node:fs';
+import { readFile } from 'node:fs/promises';
+import { createRequire } from 'node:module';
+import path from 'node:path';
+import { fileURLToPath } from 'node:url';
+
+const repository = path.dirname(path.dirname(path.dirname(path.dirname(fileURLToPath(import.meta.url)))));
+const peers = process.env.USER_LLM_PEERS ?? path.join(repository, '../shared/peers');
+const script = path.join(peers, 'llama_cpp_speed.mjs');
+
+export interface LlamaCppFigures {
+  readonly prefill: Readonly<Record<string, { readonly ms: number; readonly tokensPerSecond: number }>>;
+  readonly decodeTokensPerSecond: number;
+}
+
+/** The folder in which node-llama-cpp is installed: USER_LLM_LLAMA_CPP, or where the peer's script lies. */
+const home = process.env.USER_LLM_LLAMA_CPP ?? peers;
+
+/** Why the peer cannot run, and what to do; null when it can. */
+export function missingLlamaCpp(): string | null {
+  if (!existsSync(script)) return 'there is no llama_cpp_speed.mjs; set USER_LLM_PEERS to the folder that holds it';
+  const lookup = createRequire(path.join(home, 'package.json')).resolve.paths('node-llama-cpp') ?? [];
+  if (lookup.some((folder) => existsSync(path.join(folder, 'node-llama-cpp')))) return null;
+  return 'install it with `npm install --ignore-scripts node-llama-cpp`, and set USER_LLM_LLAMA_CPP to that folder';
+}
+
+/** Runs the peer on a model file; null when it fails. Its script resolves modules from where node-llama-cpp is installed. */
+export async function runLlamaCpp(file: string): Promise<LlamaCppFigures | null> {
+  const code = await readFile(script, 'utf8');
+  return new Promise((resolve) => {
+    const child = spawn(process.execPath, ['--input-type=module', '-e', code, '-', path.resolve(file)], {
+      cwd: home,
+      stdio: ['ignore', 'pipe', 'ignore'],
+    });
+    let text = '';
+    child.stdout.on('data', (piece: Buffer) => (text += piece.toString()));
+    child.on('error', () => resolve(null));
+    child.on('close', () => {
+      const line = text.trim().split('\n').at(-1) ?? '';
+      resolve(line.startsWith('{') ? (JSON.parse(line) as LlamaCppFigures) : null);
+    });
+  });
+}
