@@ -182,8 +182,10 @@ describe('a GGUF file', () => {
       expect(plain(model.weights)).toEqual(all);
       expect([...model.weights.keys()]).toEqual([...decoderTensorShapes(model.config).keys()]);
       rotaryFrequencies(model.config).forEach((frequency, i) => expect(frequency / own[i]).toBeCloseTo(1, 6));
-      const { family, rotary, beginToken, endTokens, paddingToken, ...rest } = of;
-      expect(model.config).toMatchObject(rest);
+      const { family, headSize, hiddenSize, intermediateSize, layers, heads, keyValueHeads, normEpsilon, tiedEmbeddings } = of;
+      const { queryKeyValueBias, headNorms, contextLength } = of;
+      expect(model.config).toMatchObject({ headSize, hiddenSize, intermediateSize, layers, heads, keyValueHeads, normEpsilon });
+      expect(model.config).toMatchObject({ tiedEmbeddings, queryKeyValueBias, headNorms, contextLength });
       // Mistral without a window is Llama.
       expect(model.config.family).toBe(family === 'mistral' && of.slidingWindow === undefined ? 'llama' : family);
       expect(parseDecoderConfig(toHuggingFaceConfig(model.config))).toEqual({ config: model.config });

@@ -312,7 +312,8 @@ class Emitter {
           tensor.bytes(9, bytes);
         });
       for (const [name, value] of this.options.external ?? [])
-        if (first.graph.inputs.has(name)) graph.message(5, (tensor) => writeExternal(tensor, first.graph.inputs.get(name)!, value));
+        if (first.graph.inputs.has(name))
+          graph.message(5, (tensor) => writeExternal(tensor, first.graph.inputs.get(name)!, value));
       for (const tensor of this.inputsOfModel) graph.message(11, (info) => this.valueInfo(info, tensor.name!, tensor));
       for (const [name, tensor] of outputs) graph.message(12, (info) => this.valueInfo(info, name, tensor));
     });
@@ -351,7 +352,8 @@ class Emitter {
 /** An initializer whose values lie in a file. */
 function writeExternal(writer: MessageWriter, { name, shape, dtype }: InputInfo, { file, offset, bytes }: ExternalValue): void {
   for (const size of shape) {
-    if (typeof size !== 'number') throw new AutogradError(`'${name}' has values in a file, so its axes must be numbers, not '${size}'`);
+    if (typeof size !== 'number')
+      throw new AutogradError(`'${name}' has values in a file, so its axes must be numbers, not '${size}'`);
     writer.integer(1, size);
   }
   writer.integer(2, onnxTypes[dtype]);
