@@ -23,9 +23,9 @@ const tokenizer = trainByteLevelBpe(['Toy Story (1995)'], { vocabularySize: 262 
 const sizes = { vocabularySize: 262, width: 64, layers: 3, heads: 4, keyValueHeads: 2, intermediate: 96, context: 64 };
 const config = { ...decoderConfig(sizes), endTokens: [0], beginToken: 0, paddingToken: 1 };
 
-// Random codes around small scales: F32 0, Q4_0 2, Q4_1 3, Q8_0 8, Q6_K would need wider rows, Q5_0 6 is not packed.
+// Q4_0, Q4_1, Q8_0, and Q5_0, which is computed in float32.
 const formatCodes = [2, 3, 8, 6];
-const random = new Random(5);
+const random = Random.of(5);
 const float16 = (exponent: number) => [0, (random.next() < 0.5 ? 0x80 : 0) | (exponent << 2) | Math.floor(random.next() * 4)];
 
 function randomBlocks(code: number, values: number): Uint8Array {
@@ -57,7 +57,6 @@ beforeAll(async () => {
     up_proj: 'ffn_up',
     down_proj: 'ffn_down',
   };
-  let next = 0;
   const tensors = Array.from(decoderTensorShapes(config), ([name, shape]): WrittenTensor => {
     const stored = name
       .replace('model.embed_tokens', 'token_embd')
@@ -70,8 +69,11 @@ beforeAll(async () => {
       const ones = new Float32Array(shape[0]).fill(1);
       return { name: stored, shape, format: 0, bytes: new Uint8Array(ones.buffer) };
     }
-    // The embedding, which is the head too, in 4 bits with a minimum; every format among the others.
-    const format = stored.startsWith('token_embd') ? 3 : formatCodes[next++ % formatCodes.length];
+    // The embedding, which is the head too, in 4 bits with a minimum; every format among the others. Keys of the last layer are in
+    // another one than queries and values, elsewhere the three are one product.
+    const layer = Number(/\d+/.exec(stored)?.[0] ?? 0);
+    const place = layer + Number(stored.includes('ffn')) + Number(stored === 'blk.2.attn_k.weight');
+    const format = stored.startsWith('token_embd') ? 3 : formatCodes[place % formatCodes.length];
     return { name: stored, shape, format, bytes: randomBlocks(format, shape[0] * shape[1]) };
   });
   await writeFile(

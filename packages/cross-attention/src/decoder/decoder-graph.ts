@@ -18,8 +18,8 @@ export interface DecoderHooks {
 
 /** A decoder's matrices in another form than float32 parameters; undefined for a matrix that is a parameter after all. */
 export interface DecoderMatrices {
-  /** x W^T for the matrix `[out, in]` of this name. */
-  product(name: string, x: Tensor): Tensor | undefined;
+  /** x W^T for the matrices `[out, in]` of these names, which may become one product. */
+  products(names: readonly string[], x: Tensor): Tensor[] | undefined;
   /** The matrix's rows of these ids. */
   rows(name: string, ids: Tensor): Tensor | undefined;
 }
@@ -80,7 +80,7 @@ export class DecoderGraph {
 
   /** Logits `[..., V]` of what `hidden` gives, for inference: not differentiable. */
   logits(hidden: Tensor): Tensor {
-    return this.matrices?.product(this.#headName, hidden) ?? productWithTransposed(hidden, this.head);
+    return this.matrices?.products([this.#headName], hidden)?.[0] ?? productWithTransposed(hidden, this.head);
   }
 
   /** Vectors of token ids `[B, S]`: `[B, S, hidden]`. Ids past the vocabulary are the hooks' own. */
@@ -98,21 +98,18 @@ export class DecoderGraph {
       const name = `model.layers.${layer}`;
       x = this.hooks.beforeLayer?.(layer, x) ?? x;
       const read = this.#norm(`${name}.input_layernorm`, x);
-      const projection = (part: string, heads: number) => {
-        const y = this.#project(`${name}.self_attn.${part}_proj`, read, config.queryKeyValueBias);
-        return config.headNorms && part !== 'v' ? this.#headNorm(`${name}.self_attn.${part}_norm`, y, heads) : y;
-      };
-      const attended = attention(
-        layer,
-        projection('q', config.heads),
-        projection('k', config.keyValueHeads),
-        projection('v', config.keyValueHeads),
+      const [queries, keys, values] = this.#projectAll(
+        ['q', 'k', 'v'].map((part) => `${name}.self_attn.${part}_proj`),
+        read,
+        config.queryKeyValueBias,
       );
+      const normed = (part: string, y: Tensor, heads: number) =>
+        config.headNorms ? this.#headNorm(`${name}.self_attn.${part}_norm`, y, heads) : y;
+      const attended = attention(layer, normed('q', queries, config.heads), normed('k', keys, config.keyValueHeads), values);
       x = x.add(this.#project(`${name}.self_attn.o_proj`, attended, config.attentionOutputBias));
       const fed = this.#norm(`${name}.post_attention_layernorm`, x);
-      const gate = this.#project(`${name}.mlp.gate_proj`, fed, config.feedForwardBias).silu();
-      const up = this.#project(`${name}.mlp.up_proj`, fed, config.feedForwardBias);
-      x = x.add(this.#project(`${name}.mlp.down_proj`, gate.mul(up), config.feedForwardBias));
+      const [gate, up] = this.#projectAll([`${name}.mlp.gate_proj`, `${name}.mlp.up_proj`], fed, config.feedForwardBias);
+      x = x.add(this.#project(`${name}.mlp.down_proj`, gate.silu().mul(up), config.feedForwardBias));
     }
     return this.#norm('model.norm', x);
   }
@@ -127,12 +124,18 @@ export class DecoderGraph {
   }
 
   #project(name: string, x: Tensor, bias: boolean): Tensor {
-    const product = this.#product(`${name}.weight`, x);
-    const y = bias ? product.add(this.parameter(`${name}.bias`)) : product;
-    return this.hooks.project?.(name, x, y) ?? y;
+    return this.#projectAll([name], x, bias)[0];
   }
 
-  #product(name: string, x: Tensor): Tensor {
-    return this.matrices?.product(name, x) ?? x.matmul(this.parameter(name), { transposeB: true });
+  /** Several projections of one tensor. */
+  #projectAll(names: readonly string[], x: Tensor, bias: boolean): Tensor[] {
+    const matrices = names.map((name) => `${name}.weight`);
+    const products =
+      this.matrices?.products(matrices, x) ??
+      matrices.map((name) => this.matrices?.products([name], x)?.[0] ?? x.matmul(this.parameter(name), { transposeB: true }));
+    return names.map((name, i) => {
+      const y = bias ? products[i].add(this.parameter(`${name}.bias`)) : products[i];
+      return this.hooks.project?.(name, x, y) ?? y;
+    });
   }
 }

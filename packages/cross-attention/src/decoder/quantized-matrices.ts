@@ -30,19 +30,23 @@ export class QuantizedMatrices implements DecoderMatrices {
     private readonly store: ValueStore,
   ) {}
 
-  product(name: string, x: Tensor): Tensor | undefined {
-    const constants = this.#of(name);
+  products(names: readonly string[], x: Tensor): Tensor[] | undefined {
+    const constants = this.#of(names);
     if (constants === undefined) return undefined;
-    const { packed, codes, scales, offsets } = constants;
-    const { rows: n, width: k } = packed;
-    const [product] = this.builder.operator('MatMulNBits', [x, codes, scales], {
+    const { form, codes, scales, offsets, rows } = constants;
+    const shape = x.shape.slice(0, -1);
+    const [blocks] = this.builder.operator('MatMulNBits', [x, codes, scales], {
       domain: 'com.microsoft',
-      attributes: { K: k, N: n, bits: packed.bits, block_size: blockSize, accuracy_level: this.accuracyLevel },
-      outputs: [{ dtype: 'float32', shape: [...x.shape.slice(0, -1), n] }],
+      attributes: { K: form.width, N: form.rows, bits: form.bits, block_size: blockSize, accuracy_level: this.accuracyLevel },
+      outputs: [{ dtype: 'float32', shape: [...shape, form.rows] }],
     });
-    if (offsets === undefined) return product;
     // Every weight of a block has the block's offset: it meets the sum of the block's activations.
-    return product.add(productWithTransposed(this.#blockSums(x, k), offsets));
+    const product = offsets === undefined ? blocks : blocks.add(productWithTransposed(this.#blockSums(x, form.width), offsets));
+    if (rows.length === 1) return [product];
+    return this.builder.operator('Split', [product, this.builder.constant(rows, [rows.length], 'int64')], {
+      attributes: { axis: -1 },
+      outputs: rows.map((size) => ({ dtype: 'float32', shape: [...shape, size] })),
+    });
   }
 
   /** Sums of 32 neighbours, `[..., k / 32]`: a product with ones where a number belongs to a block. */
@@ -58,15 +62,15 @@ export class QuantizedMatrices implements DecoderMatrices {
   }
 
   rows(name: string, ids: Tensor): Tensor | undefined {
-    const constants = this.#of(name);
+    const constants = this.#of([name]);
     if (constants === undefined) return undefined;
-    const { packed, codes, scales, offsets } = constants;
-    const blocks = packed.width / blockSize;
+    const { form, codes, scales, offsets } = constants;
+    const blocks = form.width / blockSize;
     const perBlock = (table: Tensor) => table.gather(ids).reshape([...ids.shape, blocks, 1]);
-    const centred = this.#unpack(codes.gather(ids), packed).sub(2 ** (packed.bits - 1));
+    const centred = this.#unpack(codes.gather(ids), form).sub(2 ** (form.bits - 1));
     const scaled = centred.mul(perBlock(scales));
     const values = offsets === undefined ? scaled : scaled.add(perBlock(offsets));
-    return values.reshape([...ids.shape, packed.width]);
+    return values.reshape([...ids.shape, form.width]);
   }
 
   /** Codes as floats, `[..., blocks, 32]`. */
@@ -85,38 +89,46 @@ export class QuantizedMatrices implements DecoderMatrices {
     return both.reshape([...codes.shape.slice(0, -1), blockSize]);
   }
 
-  #of(name: string): Constants | undefined {
-    const known = this.#constants.get(name);
+  /** The matrices below one another, where all of them are quantised in one way: fewer and larger products are faster. */
+  #of(names: readonly string[]): Constants | undefined {
+    const key = names.join(' ');
+    const known = this.#constants.get(key);
     if (known !== undefined) return known;
-    const weight = this.weights.get(name);
-    if (weight === undefined || !isQuantized(weight)) return undefined;
-    const packed = packedForm(weight.format, weight.shape);
-    const blocks = packed.width / blockSize;
+    const weights = names.map((name) => this.weights.get(name)).filter((weight) => weight !== undefined);
+    if (weights.length < names.length || !weights.every(isQuantized)) return undefined;
+    const [first] = weights;
+    if (weights.some(({ format, shape }) => format !== first.format || shape[1] !== first.shape[1])) return undefined;
+    const rows = weights.map(({ shape }) => shape[0]);
+    const form = packedForm(first.format, [rows.reduce((a, b) => a + b, 0), first.shape[1]]);
     const open = (part: string, dtype: 'uint8' | 'float32', ...last: number[]) =>
-      this.store.open(this.builder, `${name}.${part}`, dtype, [packed.rows, blocks, ...last]);
-    const codes = open('codes', 'uint8', (blockSize * packed.bits) / 8);
+      this.store.open(this.builder, `${key}.${part}`, dtype, [form.rows, form.width / blockSize, ...last]);
+    const codes = open('codes', 'uint8', (blockSize * form.bits) / 8);
     const scales = open('scales', 'float32');
-    const offsets = packed.hasOffsets ? open('offsets', 'float32') : undefined;
-    // A few rows at a time: an embedding table alone may be a third of a model.
-    for (const piece of weight.pieces(pieceBytes)) {
-      const part = packBlocks(piece);
-      codes.append(part.codes);
-      scales.append(part.scales);
-      if (part.offsets !== undefined) offsets?.append(part.offsets);
-    }
+    const offsets = form.hasOffsets ? open('offsets', 'float32') : undefined;
+    for (const weight of weights)
+      // A few rows at a time: an embedding table alone may be a third of a model.
+      for (const piece of weight.pieces(pieceBytes)) {
+        const part = packBlocks(piece);
+        codes.append(part.codes);
+        scales.append(part.scales);
+        if (part.offsets !== undefined) offsets?.append(part.offsets);
+      }
     const constants = {
-      packed,
+      form,
+      rows,
       codes: codes.tensor(),
       scales: scales.tensor(),
       ...(offsets === undefined ? {} : { offsets: offsets.tensor() }),
     };
-    this.#constants.set(name, constants);
+    this.#constants.set(key, constants);
     return constants;
   }
 }
 
 interface Constants {
-  readonly packed: PackedForm;
+  readonly form: PackedForm;
+  /** Rows of each matrix. */
+  readonly rows: readonly number[];
   readonly codes: Tensor;
   readonly scales: Tensor;
   readonly offsets?: Tensor;
