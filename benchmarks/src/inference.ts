@@ -124,6 +124,7 @@ async function main(): Promise<void> {
   const ours = await speed(served, ids, lengths, Math.max(1, Number(values.rounds)));
   await served.dispose();
   const peer = missing === null ? await runLlamaCpp(file) : null;
+  if (missing === null && peer === null) console.log('node-llama-cpp is installed but did not run; its figures are left out');
 
   const figures = Object.fromEntries(
     lengths.map((length) => {

@@ -1,6 +1,6 @@
 import { spawn } from 'node:child_process';
 import { existsSync } from 'node:fs';
-import { readFile } from 'node:fs/promises';
+import { copyFile, rm } from 'node:fs/promises';
 import { createRequire } from 'node:module';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -25,14 +25,20 @@ export function missingLlamaCpp(): string | null {
   return 'install it with `npm install --ignore-scripts node-llama-cpp`, and set USER_LLM_LLAMA_CPP to that folder';
 }
 
-/** Runs the peer on a model file; null when it fails. Its script resolves modules from where node-llama-cpp is installed. */
+/** Runs the peer on a model file; null when it fails. A script finds modules from where it lies, so it is copied to them. */
 export async function runLlamaCpp(file: string): Promise<LlamaCppFigures | null> {
-  const code = await readFile(script, 'utf8');
+  const copy = home === peers ? script : path.join(home, `llama_cpp_speed-${process.pid}.mjs`);
+  if (copy !== script) await copyFile(script, copy);
+  try {
+    return await figuresOf(copy, path.resolve(file));
+  } finally {
+    if (copy !== script) await rm(copy, { force: true });
+  }
+}
+
+function figuresOf(peer: string, file: string): Promise<LlamaCppFigures | null> {
   return new Promise((resolve) => {
-    const child = spawn(process.execPath, ['--input-type=module', '-e', code, '-', path.resolve(file)], {
-      cwd: home,
-      stdio: ['ignore', 'pipe', 'ignore'],
-    });
+    const child = spawn(process.execPath, [peer, file], { stdio: ['ignore', 'pipe', 'ignore'] });
     let text = '';
     child.stdout.on('data', (piece: Buffer) => (text += piece.toString()));
     child.on('error', () => resolve(null));
