@@ -24,6 +24,28 @@ export interface PackedBlocks {
   readonly offsets?: Float32Array;
 }
 
+/** Memory that serves one piece of a matrix after the other: a model's worth of garbage would stand around for long. */
+export class PackingMemory {
+  readonly #buffers = new Map<string, ArrayBuffer>();
+
+  bytes(use: string, length: number): Uint8Array {
+    return new Uint8Array(this.#buffer(use, length), 0, length);
+  }
+
+  floats(use: string, length: number): Float32Array {
+    return new Float32Array(this.#buffer(use, 4 * length), 0, length);
+  }
+
+  #buffer(use: string, bytes: number): ArrayBuffer {
+    let buffer = this.#buffers.get(use);
+    if (buffer === undefined || buffer.byteLength < bytes) {
+      buffer = new ArrayBuffer(bytes);
+      this.#buffers.set(use, buffer);
+    }
+    return buffer;
+  }
+}
+
 const packable: readonly BlockFormatName[] = ['Q4_0', 'Q4_1', 'Q8_0'];
 
 /** Whether a format's values can be given to `MatMulNBits` exactly. */
@@ -36,18 +58,18 @@ export const packedForm = (format: BlockFormatName, [rows, width]: readonly numb
   hasOffsets: format === 'Q4_1',
 });
 
-/** Blocks of Q4_0, Q4_1 or Q8_0 in the order that `MatMulNBits` reads. */
-export function packBlocks({ format, bytes }: Blocks): PackedBlocks {
-  if (format === 'Q8_0') return packBytes(bytes);
-  if (format === 'Q4_0' || format === 'Q4_1') return packNibbles(bytes, format === 'Q4_1');
+/** Blocks of Q4_0, Q4_1 or Q8_0 in the order that `MatMulNBits` reads. The arrays are the memory's: the next call writes over them. */
+export function packBlocks({ format, bytes }: Blocks, memory = new PackingMemory()): PackedBlocks {
+  if (format === 'Q8_0') return packBytes(bytes, memory);
+  if (format === 'Q4_0' || format === 'Q4_1') return packNibbles(bytes, format === 'Q4_1', memory);
   throw new Error(`internal: ${format} cannot be packed without loss`);
 }
 
-function packBytes(bytes: Uint8Array): PackedBlocks {
+function packBytes(bytes: Uint8Array, memory: PackingMemory): PackedBlocks {
   const stored = 2 + blockSize;
   const count = bytes.length / stored;
-  const codes = new Uint8Array(count * blockSize);
-  const scales = new Float32Array(count);
+  const codes = memory.bytes('codes', count * blockSize);
+  const scales = memory.floats('scales', count);
   for (let block = 0, at = 0, to = 0; block < count; block++, at += stored) {
     scales[block] = readHalf(bytes, at);
     // Signed bytes around 0 become unsigned ones around 128.
@@ -56,13 +78,13 @@ function packBytes(bytes: Uint8Array): PackedBlocks {
   return { codes, scales };
 }
 
-function packNibbles(bytes: Uint8Array, hasMinimum: boolean): PackedBlocks {
+function packNibbles(bytes: Uint8Array, hasMinimum: boolean, memory: PackingMemory): PackedBlocks {
   const begin = hasMinimum ? 4 : 2;
   const stored = begin + blockSize / 2;
   const count = bytes.length / stored;
-  const codes = new Uint8Array((count * blockSize) / 2);
-  const scales = new Float32Array(count);
-  const offsets = hasMinimum ? new Float32Array(count) : undefined;
+  const codes = memory.bytes('codes', (count * blockSize) / 2);
+  const scales = memory.floats('scales', count);
+  const offsets = hasMinimum ? memory.floats('offsets', count) : undefined;
   for (let block = 0, at = 0, to = 0; block < count; block++, at += stored) {
     const scale = readHalf(bytes, at);
     scales[block] = scale;

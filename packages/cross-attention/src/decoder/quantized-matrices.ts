@@ -2,7 +2,7 @@ import type { GraphBuilder, HostTensor, Tensor, Weights } from '@user-llm/onnx-a
 import { GgufTensor } from '../gguf/gguf-tensors.js';
 import { productWithTransposed } from './decoder-graph.js';
 import type { DecoderMatrices } from './decoder-graph.js';
-import { blockSize, isPackable, packBlocks, packedForm } from './packed-blocks.js';
+import { PackingMemory, blockSize, isPackable, packBlocks, packedForm } from './packed-blocks.js';
 import type { PackedForm } from './packed-blocks.js';
 import type { ValueStore } from './value-store.js';
 
@@ -21,6 +21,7 @@ const pieceBytes = 1 << 20;
  */
 export class QuantizedMatrices implements DecoderMatrices {
   readonly #constants = new Map<string, Constants>();
+  readonly #memory = new PackingMemory();
   readonly #memberships = new Map<number, Tensor>();
 
   constructor(
@@ -107,8 +108,8 @@ export class QuantizedMatrices implements DecoderMatrices {
     const offsets = form.hasOffsets ? open('offsets', 'float32') : undefined;
     for (const weight of weights)
       // A few rows at a time: an embedding table alone may be a third of a model.
-      for (const piece of weight.pieces(pieceBytes)) {
-        const part = packBlocks(piece);
+      for (const piece of weight.pieces(this.#memory.bytes('stored', pieceBytes))) {
+        const part = packBlocks(piece, this.#memory);
         codes.append(part.codes);
         scales.append(part.scales);
         if (part.offsets !== undefined) offsets?.append(part.offsets);

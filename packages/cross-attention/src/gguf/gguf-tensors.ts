@@ -49,22 +49,22 @@ export class GgufTensor implements HostTensor {
 
   /** The blocks, rows after one another. */
   blocks(): Blocks {
-    const bytes = readRange(this.source, this.info, 0, this.info.bytes);
+    const bytes = readRange(this.source, this.info, 0, new Uint8Array(this.info.bytes));
     return {
       format: this.format,
       bytes: this.interleavedHeads === undefined ? bytes : this.#inHalves(bytes, this.interleavedHeads),
     };
   }
 
-  /** The blocks in pieces of whole rows and about so many bytes; in one piece where rows must change places. */
-  *pieces(bytes: number): Generator<Blocks> {
+  /** The blocks in pieces of whole rows, each read into the same memory; in one piece where rows must change places. */
+  *pieces(memory: Uint8Array): Generator<Blocks> {
     const rowBytes = this.info.bytes / this.shape[0];
-    const size = Math.max(1, Math.floor(bytes / rowBytes)) * rowBytes;
-    if (this.interleavedHeads !== undefined || size >= this.info.bytes) yield this.blocks();
+    const size = Math.floor(memory.length / rowBytes) * rowBytes;
+    if (this.interleavedHeads !== undefined || size === 0) yield this.blocks();
     else
       for (let from = 0; from < this.info.bytes; from += size) {
-        const length = Math.min(size, this.info.bytes - from);
-        yield { format: this.format, bytes: readRange(this.source, this.info, from, length) };
+        const into = memory.subarray(0, Math.min(size, this.info.bytes - from));
+        yield { format: this.format, bytes: readRange(this.source, this.info, from, into) };
       }
   }
 
@@ -151,7 +151,7 @@ function storedName(name: string): string {
   return layer === undefined ? outside[name] : `blk.${layer}.${parts[part]}.${kind}`;
 }
 
-function readRange(source: GgufSource, { name, begin }: GgufTensorInfo, from: number, bytes: number): Uint8Array {
+function readRange(source: GgufSource, { name, begin }: GgufTensorInfo, from: number, values: Uint8Array): Uint8Array {
   const { file } = source;
   const fail = (cause: unknown) =>
     new GgufError(
@@ -172,9 +172,8 @@ function readRange(source: GgufSource, { name, begin }: GgufTensorInfo, from: nu
   try {
     const stats = fstatSync(descriptor);
     if (stats.size !== source.fileBytes || stats.mtimeMs !== source.modified) throw fail(undefined);
-    const values = new Uint8Array(bytes);
-    for (let at = 0; at < bytes;) {
-      const read = readSync(descriptor, values, at, bytes - at, begin + from + at);
+    for (let at = 0; at < values.length;) {
+      const read = readSync(descriptor, values, at, values.length - at, begin + from + at);
       if (read === 0) throw fail(undefined);
       at += read;
     }
