@@ -1,9 +1,9 @@
 import { readFile, stat } from 'node:fs/promises';
 import path from 'node:path';
-import { decodeSafetensors, encodeSafetensors } from '@user-llm/onnx-autograd';
+import { decodeSafetensors, encodeSafetensors, onnxWeights } from '@user-llm/onnx-autograd';
 import type { Weights } from '@user-llm/onnx-autograd';
 import { z } from 'zod';
-import { inferenceModel } from './decoder/inference-graph.js';
+import { branchingModel, inferenceModel } from './decoder/inference-graph.js';
 import type { DecoderConfig } from './folder/decoder-config.js';
 import { readContextualFile, readContextualFolder, writeContextualFolder } from './folder/contextual-folder.js';
 import { readDecoderWeights } from './folder/hugging-face.js';
@@ -53,15 +53,18 @@ const manifestSchema = z.looseObject({
     .nullable(),
 });
 
-/** Both ONNX files of a model, in memory. */
+/** Both ONNX files of a model, in memory, and the graph for rankings. */
 export function servedParts({ config, weights, tokenizer, user }: ModelContents): ServedParts {
-  if (user === undefined) return { config, tokenizer, model: inferenceModel(config, weights) };
+  if (user === undefined)
+    return { config, tokenizer, model: inferenceModel(config, weights), branching: () => branchingModel(config, weights) };
   const { integration, shape, encoder } = user;
   const all = new Map([...weights, ...user.weights]);
+  const addition = userAddition(integration, config, shape);
   return {
     config,
     tokenizer,
-    model: inferenceModel(config, all, userAddition(integration, config, shape)),
+    model: inferenceModel(config, all, addition),
+    branching: () => branchingModel(config, all, addition),
     user: { integration, shape, encoder, model: userModel(integration, config, shape, user.weights) },
   };
 }
@@ -131,7 +134,9 @@ export async function readServedParts(folder: string): Promise<ServedParts> {
   const { config, manifest, tokenizer, model, user } = await readContextualFolder(folder);
   const { reads } = parseManifest(folder, manifest);
   const generation: unknown = JSON.parse(await readFile(path.join(folder, 'generation_config.json'), 'utf8'));
-  const parts = { config, tokenizer, model, generation: generation as Record<string, unknown> };
+  const addition = reads && userAddition(reads.integration, config, reads.shape);
+  const branching = () => branchingModel(config, onnxWeights(model), addition);
+  const parts = { config, tokenizer, model, branching, generation: generation as Record<string, unknown> };
   if (reads === undefined) return parts;
   if (user === undefined) throw damaged(folder, 'names an adapter, but onnx/user.onnx is not recorded');
   return { ...parts, user: { ...reads, model: user } };

@@ -47,6 +47,7 @@ export { crossEntropy, linearCrossEntropy, weightedMean } from './ops/cross-entr
 export { differentiableOperations, gradients } from './gradients.js';
 export { graph, GraphDefinition, type BuiltGraph, type ModelScope, type Outputs } from './definition.js';
 export { matrixFlops, toOnnx, type OnnxModel, type OnnxOptions } from './onnx-model.js';
+export { onnxWeights } from './onnx-weights.js';
 export { adam, adamW, sgd, type AdamWOptions, type Optimizer, type UpdateContext } from './optimizers.js';
 export { constantRate, warmupConstant, warmupCosine, type Schedule } from './schedules.js';
 export { Program, type ProgramOptions } from './program.js';

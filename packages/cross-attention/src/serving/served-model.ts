@@ -11,7 +11,7 @@ import type { RankedItems } from '../ranking/beam-search.js';
 import type { PrefixTrie } from '../ranking/prefix-trie.js';
 import { Run } from '../run.js';
 import type { ChatMessage, TextTokenizer } from '../text/text-tokenizer.js';
-import { CachedScorer } from './cached-scorer.js';
+import { BranchingScorer } from './branching-scorer.js';
 import { generateOnce, transformersModel } from './generation.js';
 import type { Generation, Timings, Usage } from './generation.js';
 import { UserReader, isUserState } from './user-state.js';
@@ -68,6 +68,8 @@ export interface ServedParts {
   readonly tokenizer: TextTokenizer;
   /** `model.onnx` */
   readonly model: Uint8Array;
+  /** Makes the graph for rankings (`branchingModel`), when the first one is asked for. */
+  readonly branching: () => Uint8Array;
   /** How it reads users, where it does, with `user.onnx`. */
   readonly user?: {
     readonly integration: Integration;
@@ -85,18 +87,25 @@ export interface ServeOptions {
 }
 
 /**
- * A model that answers: text by transformers.js's `generate`, rankings by beam search over a trie of titles, both on one onnxruntime
- * session. Runs block the event loop; a server puts it into a worker.
+ * A model that answers: text by transformers.js's `generate`, rankings by beam search over a trie of titles. The first ranking opens a second
+ * onnxruntime session, whose graph lets titles branch behind one prompt. Runs block the event loop; a server puts it into a worker.
  */
 export class ServedModel {
   #disposed = false;
+  #branching: Promise<ort.InferenceSession> | undefined;
+  // The files' bytes are held no longer than they are needed.
+  #makeBranching: (() => Uint8Array) | undefined;
 
   private constructor(
-    private readonly parts: ServedParts,
+    private readonly parts: Pick<ServedParts, 'config' | 'tokenizer' | 'user'>,
     private readonly session: ort.InferenceSession,
+    private readonly options: ort.InferenceSession.SessionOptions,
     private readonly model: PreTrainedModel,
     private readonly reader: UserReader | undefined,
-  ) {}
+    branching: () => Uint8Array,
+  ) {
+    this.#makeBranching = branching;
+  }
 
   static async create(parts: ServedParts, { threads = availableParallelism() }: ServeOptions = {}): Promise<ServedModel> {
     const options: ort.InferenceSession.SessionOptions = {
@@ -104,7 +113,7 @@ export class ServedModel {
       interOpNumThreads: 1,
       executionMode: 'sequential',
     };
-    const { config, user } = parts;
+    const { config, tokenizer, user } = parts;
     const session = await ort.InferenceSession.create(parts.model, options);
     const reader =
       user &&
@@ -118,7 +127,8 @@ export class ServedModel {
         },
         options,
       ));
-    return new ServedModel(parts, session, transformersModel(config, session, parts.generation ?? {}), reader);
+    const model = transformersModel(config, session, parts.generation ?? {});
+    return new ServedModel({ config, tokenizer, user }, session, options, model, reader, parts.branching);
   }
 
   get config(): DecoderConfig {
@@ -216,7 +226,8 @@ export class ServedModel {
     const user = await this.#user(request.user);
     const userMs = performance.now() - begun;
     const packed = user && new ort.Tensor('float32', user.state.packed, [...user.state.shape]);
-    const scorer = new CachedScorer(this.session, this.config, promptIds, packed, trie.depth);
+    const sessions = { prompt: this.session, branching: await this.#rankingSession() };
+    const scorer = new BranchingScorer(sessions, this.config, promptIds, packed);
     const options = { top, exclude, among: request.among ?? 'catalogue', ...(signal === undefined ? {} : { signal }) };
     const ranked = exact
       ? await exactRanking(trie, scorer, options)
@@ -228,6 +239,15 @@ export class ServedModel {
       firstTokenMs: userMs + scorer.promptMilliseconds,
       totalMs: performance.now() - begun,
     };
+  }
+
+  #rankingSession(): Promise<ort.InferenceSession> {
+    if (this.#branching === undefined) {
+      const model = this.#makeBranching!();
+      this.#makeBranching = undefined;
+      this.#branching = ort.InferenceSession.create(model, this.options);
+    }
+    return this.#branching;
   }
 
   /** What the session is fed for a user, or for none; undefined where the model reads none at all. */
@@ -266,6 +286,7 @@ export class ServedModel {
     if (this.#disposed) return;
     this.#disposed = true;
     await this.session.release();
+    await (await this.#branching)?.release();
     await this.reader?.dispose();
   }
 
