@@ -17,10 +17,13 @@ const vocabulary = 40;
 const end = 0;
 const shape = { userTokens: 3, userWidth: 8 };
 
-type Texts = readonly (readonly number[])[];
+interface Texts {
+  readonly texts: readonly (readonly number[])[];
+  readonly logits: Float32Array;
+}
 
 /** The definition: every text from its first token on, in rows of their own, nothing kept from one step to the next. */
-class WholeTexts implements TokenScorer<{ texts: Texts; logits: Float32Array }> {
+class WholeTexts implements TokenScorer<Texts> {
   constructor(
     private readonly session: ort.InferenceSession,
     private readonly config: DecoderConfig,
@@ -32,15 +35,15 @@ class WholeTexts implements TokenScorer<{ texts: Texts; logits: Float32Array }> 
     return this.run([[]]);
   }
 
-  step({ texts }: { texts: Texts }, parents: Int32Array, tokens: Int32Array) {
+  step({ texts }: Texts, parents: Int32Array, tokens: Int32Array) {
     return this.run(Array.from(tokens, (token, i) => [...texts[parents[i]], token]));
   }
 
-  logits({ logits }: { logits: Float32Array }) {
+  logits({ logits }: Texts) {
     return { data: logits, vocabulary };
   }
 
-  private async run(texts: Texts) {
+  private async run(texts: Texts['texts']): Promise<Texts> {
     const ids = texts.flatMap((text) => [...this.prompt, ...text]);
     const dims = [texts.length, ids.length / texts.length];
     const none = new ort.Tensor('float32', new Float32Array(0), [
