@@ -158,7 +158,7 @@ describe.each<[string, Partial<DecoderConfig>, number, Integration | undefined]>
   });
 
   test('give the logits of whole texts from whichever state they grow, after a prompt of several parts too', async () => {
-    for (const length of [2, 256, 600]) {
+    for (const length of [2, 256, 300]) {
       const { branching, whole } = model.scorers(length, 3);
       const actual = [await branching.start()];
       const expected = [await whole.start()];
