@@ -3,7 +3,7 @@ import type { ColumnBuilder } from './column-builders.js';
 import type { EncodedEvents, EventColumns, Row } from './columns.js';
 import { decodeRows } from './decode.js';
 import { encodeRows } from './encode.js';
-import type { EncodeOptions } from './encode.js';
+import type { EncodeOptions } from './collect.js';
 import { SchemaError, TextEmbedderError, TokenizerMismatchError, UnknownFieldError } from './errors.js';
 import { fitFields } from './fit.js';
 import type { FitOptions, FittedField } from './fit.js';

@@ -27,9 +27,10 @@ export type {
   TextColumn,
   TimeColumn,
 } from './columns.js';
-export { malformedRow, sourceLine } from './row-source.js';
-export type { Rows, RowSource } from './row-source.js';
-export type { EncodeOptions } from './encode.js';
+export { malformedRow, RowColumns, sourceLine } from './row-columns.js';
+export type { RowColumnsInit } from './row-columns.js';
+export type { RowEntry, Rows, RowSource } from './row-source.js';
+export type { EncodeOptions } from './collect.js';
 export type { FitOptions, FittedField, RowProgress } from './fit.js';
 export type { RowPolicies } from './row-checks.js';
 export { concatEvents, dropLast, sliceUsers, takeLast, takeUsers, userIndex } from './select.js';
