@@ -37,7 +37,10 @@ export { concatEvents, dropLast, sliceUsers, takeLast, takeUsers, userIndex } fr
 export { FIRST_VALUE_ID, MASK_ID, MISSING_ID, PADDING_ID, SPECIAL_NAMES, UNKNOWN_ID } from './special-ids.js';
 export { FORMAT_VERSION } from './tokenizer-file.js';
 export type { TokenizerJson } from './tokenizer-file.js';
+export { ColumnFolder } from './column-folder.js';
+export type { EncodedChunks, EncodeChunksOptions, EncodeSummary } from './encode-chunks.js';
 export {
+  ColumnFolderError,
   EmptyLogError,
   EmptyVocabularyError,
   MissingColumnError,
