@@ -43,7 +43,10 @@ const options: readonly (keyof OpenOptions)[] = [
 export async function openDataset(location: string, given: OpenOptions = {}): Promise<Dataset> {
   checkOptions(given, options);
   given.signal?.throwIfAborted();
-  const { layout, contents, eventBatches, eventBlocks, items, users, source, licence, notes, files } = await detect(location, given);
+  const { layout, contents, eventBatches, eventBlocks, items, users, source, licence, notes, files } = await detect(
+    location,
+    given,
+  );
   const described = [];
   for (const file of files) described.push(await describeFile(file, given));
   return {

@@ -90,7 +90,8 @@ export class ColumnFolder {
         ]),
       );
       const offsets = await readFloats64(section('offsets'), 0, manifest.users + 1);
-      if (offsets[manifest.users] !== manifest.events) throw new ColumnFolderError(folder, 'its offsets do not end at its events');
+      if (offsets[manifest.users] !== manifest.events)
+        throw new ColumnFolderError(folder, 'its offsets do not end at its events');
       return new ColumnFolder(files, manifest, offsets, fields);
     } catch (error) {
       for (const file of files.values()) await file.close();
@@ -159,4 +160,3 @@ export class ColumnFolder {
     if (!Number.isInteger(user) || user < 0 || user > last) throw new UnknownUserError(user, this.users);
   }
 }
-

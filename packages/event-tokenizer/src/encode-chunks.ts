@@ -58,7 +58,10 @@ export class EncodedChunks implements AsyncIterable<EventColumns> {
 
   [Symbol.asyncIterator](): AsyncGenerator<EventColumns, void, void> {
     if (this.started)
-      throw new SchemaError('encodeChunks', 'these chunks are read already. Encode the rows again, or keep the chunks in a ColumnFolder.');
+      throw new SchemaError(
+        'encodeChunks',
+        'these chunks are read already. Encode the rows again, or keep the chunks in a ColumnFolder.',
+      );
     this.started = true;
     return this.chunks();
   }

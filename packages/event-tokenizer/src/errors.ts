@@ -248,7 +248,9 @@ export class ColumnFolderError extends Error {
   readonly folder: string;
   readonly problem: string;
   constructor(folder: string, problem: string) {
-    super(`${folder} cannot be read as event columns: ${problem}. Give a folder that ColumnFolder.write finished, or write it again.`);
+    super(
+      `${folder} cannot be read as event columns: ${problem}. Give a folder that ColumnFolder.write finished, or write it again.`,
+    );
     this.folder = folder;
     this.problem = problem;
   }

@@ -159,4 +159,3 @@ export async function writeAll(file: FileHandle, bytes: Uint8Array, place?: numb
     done += bytesWritten;
   }
 }
-

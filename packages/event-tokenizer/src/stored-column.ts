@@ -89,7 +89,7 @@ export async function readColumn(pieces: readonly StoredPiece[]): Promise<Column
     case 'categories':
       return readBags(pieces, events);
     default:
-      throw new Error(`internal: no reading of ${(kind satisfies never) as string}`);
+      throw new Error(`internal: no reading of ${kind satisfies never as string}`);
   }
 }
 

@@ -111,7 +111,9 @@ describe('chunks', () => {
         fc.integer({ min: 0, max: 5 }),
         fc.integer({ min: 1, max: 30 }),
         async (given, eventsPerChunk, chosen, maxRejections, batch) => {
-          const lists = Array.from({ length: Math.ceil(given.length / batch) }, (_, i) => given.slice(i * batch, (i + 1) * batch));
+          const lists = Array.from({ length: Math.ceil(given.length / batch) }, (_, i) =>
+            given.slice(i * batch, (i + 1) * batch),
+          );
           const options = { policies: chosen, maxRejections, previousTime: new Map([['u', 10]]) };
           const whole = await tokenizer.encode(lists, options);
           // One row at a time would be one batch: blocks are batches of their own, so that several runs go to disk.
@@ -133,7 +135,8 @@ describe('chunks', () => {
           expect(summary).toEqual(summaryOf(whole));
           if (chunks.length > 0) expect(columnsOf(concatEvents(chunks))).toEqual(columnsOf(whole));
           else expect(whole.users).toEqual([]);
-          for (const { users, times } of chunks) if (users.length > 1) expect(times.length).toBeLessThanOrEqual(Math.max(eventsPerChunk, 0));
+          for (const { users, times } of chunks)
+            if (users.length > 1) expect(times.length).toBeLessThanOrEqual(Math.max(eventsPerChunk, 0));
         },
       ),
       { numRuns: 150 },
@@ -204,14 +207,17 @@ describe('rows column by column', () => {
     const tokenizer = await fitted;
     const block = new RowColumns({
       length: 3,
-      columns: { user: ['a', undefined, 'b'], at: [1, undefined, 2], film: ['film 0', undefined, 'film 1'], note: ['x', 'y', 'z'] },
+      columns: {
+        user: ['a', undefined, 'b'],
+        at: [1, undefined, 2],
+        film: ['film 0', undefined, 'film 1'],
+        note: ['x', 'y', 'z'],
+      },
       lines: [2, 5, 9],
       problems: new Map([[1, 'it has 2 fields where 4 were expected']]),
     });
     const events = await tokenizer.encode([block]);
-    expect(events.rejected).toEqual([
-      { line: 5, field: '', kind: 'malformed', reason: 'it has 2 fields where 4 were expected' },
-    ]);
+    expect(events.rejected).toEqual([{ line: 5, field: '', kind: 'malformed', reason: 'it has 2 fields where 4 were expected' }]);
     expect(await tokenizer.encode([...block])).toEqual(events);
     expect([...block][1]).toEqual({ [sourceLine]: 5, [malformedRow]: 'it has 2 fields where 4 were expected' });
     expect((await EventTokenizer.fit(schema, [RowsOf(rows)])).hash).toBe(tokenizer.hash);
@@ -240,7 +246,12 @@ describe('a folder of columns', () => {
       ...summaryOf(whole),
     });
     expect(columnsOf(await stored.read(0, users))).toEqual(columnsOf(whole));
-    for (const [from, to] of [[0, 1], [3, 3], [2, 9], [users - 2, users]])
+    for (const [from, to] of [
+      [0, 1],
+      [3, 3],
+      [2, 9],
+      [users - 2, users],
+    ])
       expect(columnsOf(await stored.read(from, to))).toEqual(columnsOf(sliceUsers(whole, from, to)));
     const chunks: EventColumns[] = [];
     for await (const chunk of stored.chunks({ events: 50 })) chunks.push(chunk);
@@ -309,7 +320,11 @@ describe('a folder of columns', () => {
     await writeFile(manifest, written);
     const { data } = JSON.parse(written) as { data: string };
     await truncate(path.join(place, data, 'times'), 8);
-    await expect(ColumnFolder.open(place)).rejects.toMatchObject({ name: 'ColumnFolderError', folder: place, problem: 'its file times has 8 bytes instead of 1600' });
+    await expect(ColumnFolder.open(place)).rejects.toMatchObject({
+      name: 'ColumnFolderError',
+      folder: place,
+      problem: 'its file times has 8 bytes instead of 1600',
+    });
     await rm(path.join(place, data, 'times'));
     await expect(ColumnFolder.open(place)).rejects.toThrow(/its file times is not there/);
   });
