@@ -109,3 +109,16 @@ function compareTitles(a: readonly number[], b: readonly number[], endToken: num
   for (let i = 0; i < length; i++) if (a[i] !== b[i]) return a[i] - b[i];
   return (a[length] ?? endToken) - (b[length] ?? endToken);
 }
+
+/** The child of a node that a token leads to. */
+export function childOf({ firstChild, token }: PrefixTrie, node: number, wanted: number): number | undefined {
+  // Children are sorted by token.
+  let low = firstChild[node];
+  let high = firstChild[node + 1];
+  while (low < high) {
+    const middle = (low + high) >> 1;
+    if (token[middle] < wanted) low = middle + 1;
+    else high = middle;
+  }
+  return low < firstChild[node + 1] && token[low] === wanted ? low : undefined;
+}

@@ -1,7 +1,7 @@
 import { availableParallelism } from 'node:os';
 import type { PreTrainedModel } from '@huggingface/transformers';
 import * as ort from 'onnxruntime-node';
-import { placeholdersOf, withPlaceholders } from '../adaptation/examples.js';
+import { placeholdersOf, withPlaceholders } from '../adaptation/text-rows.js';
 import { decoderFlops } from '../decoder/flops.js';
 import { DoesNotFitError, EncoderMismatchError } from '../errors.js';
 import type { DecoderConfig } from '../folder/decoder-config.js';
