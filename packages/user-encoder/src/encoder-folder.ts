@@ -40,6 +40,7 @@ const configShape = z.strictObject({
       ]),
     )
     .min(1),
+  attention: z.strictObject({ position: z.enum(['rotary', 'relative-time']), window: size.min(2) }).optional(),
 });
 const trainingShape = z.object({
   steps: z.number(),

@@ -1,4 +1,4 @@
-import { concat, normal, type GraphBuilder, type Initializer, type Tensor, zeros } from '@user-llm/onnx-autograd';
+import { concat, normal, type Dim, type GraphBuilder, type Initializer, type Tensor, zeros } from '@user-llm/onnx-autograd';
 import type { EncoderConfig } from './config.js';
 import { fusedWidth, timeParts, type InputField } from './input-fields.js';
 
@@ -10,9 +10,12 @@ export const windowsAxis = 'windows';
 export const eventsAxis = 'events';
 
 /** Declares the inputs of the fields under the builder's scope. */
-export function declareEvents(builder: GraphBuilder, fields: readonly InputField[]): EventInputs {
+export function declareEvents(
+  builder: GraphBuilder,
+  fields: readonly InputField[],
+  shape: readonly [Dim, Dim] = [windowsAxis, eventsAxis],
+): EventInputs {
   const inputs = new Map<string, Tensor>();
-  const shape = [windowsAxis, eventsAxis];
   fields.forEach((field, i) => {
     if (field.kind === 'time')
       for (const part of timeParts) inputs.set(`${field.name}.${part}`, builder.input(`${field.name}.${part}`, shape, 'int32'));
@@ -34,13 +37,14 @@ export function fieldTable(
 }
 
 /**
- * Early fusion (paper, section 3.1): embeddings of an event's fields, concatenated and projected, plus a learned position.
+ * Early fusion (paper, section 3.1): embeddings of an event's fields, concatenated and projected, plus a learned
+ * position where places are not told by the attention.
  *
  * @returns [U, T, D]
  */
 export function fuseEvents(
   builder: GraphBuilder,
-  { fields, width, context, dropout }: EncoderConfig,
+  { fields, width, context, dropout, attention }: EncoderConfig,
   inputs: EventInputs,
 ): Tensor {
   const parts = fields.flatMap((field) => embed(builder, field, inputs)); // each [U, T, width of the field]
@@ -52,6 +56,7 @@ export function fuseEvents(
           builder.parameter('fusion.weight', [total, width], itemPassesThrough(width)),
           builder.parameter('fusion.bias', [width], zeros()),
         ); // [U, T, D]
+  if (attention) return fused.dropout(dropout);
   const positions = builder.parameter('positions', [context, width], normal(0.02)).slice(0, 0, eventsAxis); // [T, D]
   return fused.add(positions).dropout(dropout);
 }

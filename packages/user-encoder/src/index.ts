@@ -1,5 +1,7 @@
 export { UserEncoder, type EncodeOptions, type RuntimeOptions, type UserScores } from './user-encoder.js';
-export type { EncoderConfig, EncoderOptions } from './config.js';
+export type { AttentionOptions, Band, EncoderConfig, EncoderOptions } from './config.js';
+export { LiveUser } from './live-user.js';
+export type { StateDtype } from './user-state.js';
 export type { InputField } from './input-fields.js';
 export type { InferenceOutput } from './inference.js';
 export { nextEvent, type NextEventObjective, type NextEventOptions, type Objective } from './objective.js';
@@ -13,7 +15,10 @@ export {
   EncoderFormatError,
   EncoderHashError,
   EncoderOptionError,
+  EventOrderError,
   PretrainCheckpointError,
+  StateFormatError,
+  StateMismatchError,
   TrainingDataError,
   UserEncoderError,
 } from './errors.js';

@@ -1,10 +1,11 @@
-import { graph, type GraphBuilder, type GraphDefinition, type Tensor } from '@user-llm/onnx-autograd';
+import { concat, graph, splitHeads, type GraphBuilder, type GraphDefinition, type Tensor } from '@user-llm/onnx-autograd';
+import { declareBand, type AttentionForm } from './band.js';
 import type { EncoderConfig } from './config.js';
 import { declareEvents, eventsAxis, fuseEvents, windowsAxis, type EventInputs } from './fusion.js';
 import { fieldLoss, itemScores, targetName } from './heads.js';
 import { fieldWeights, type Objective } from './objective.js';
 import { lastStates, resample, type Prefixes } from './resampler.js';
-import { causalStates } from './transformer.js';
+import { causalLayers, type LayerCache } from './transformer.js';
 
 export const lengthsInput = 'lengths';
 export const rowsInput = 'rows';
@@ -20,9 +21,18 @@ export function groupOf(name: string): ParameterGroup | undefined {
 
 /** States of every event of every window, [U, T, D]. Declares the events' inputs. */
 function states(builder: GraphBuilder, config: EncoderConfig): Tensor {
+  return layered(builder, config).states;
+}
+
+/** The same with the layers' keys and values. */
+function layered(
+  builder: GraphBuilder,
+  config: EncoderConfig,
+  form: AttentionForm = 'mask',
+): { states: Tensor; cache: LayerCache[] } {
   const encoder = builder.scope('encoder');
   const inputs = declareEvents(builder.scope('events'), config.fields);
-  return causalStates(encoder, config, fuseEvents(encoder, config, inputs));
+  return causalLayers(encoder, config, fuseEvents(encoder, config, inputs), declareBand(builder, config, form));
 }
 
 /** User tokens of prefixes of the windows: [B, K, D], B = examples. */
@@ -50,9 +60,48 @@ const wholeWindows = (builder: GraphBuilder): Prefixes => ({
 });
 
 /** A window per user: tokens [U, K, D], and the item head's scores after the last event [U, V]. */
-export const inferenceDefinition = (config: EncoderConfig): GraphDefinition<{ tokens: Tensor; scores: Tensor }> =>
+export const inferenceDefinition = (
+  config: EncoderConfig,
+  form: AttentionForm = 'mask',
+): GraphDefinition<{ tokens: Tensor; scores: Tensor }> =>
   graph(({ builder }) => {
-    const { tokens, last } = tokensOf(builder, config, states(builder, config), wholeWindows(builder));
+    const { states: found } = layered(builder, config, form);
+    const { tokens, last } = tokensOf(builder, config, found, wholeWindows(builder));
+    return { tokens, scores: itemScores(builder.scope('encoder'), config.fields[0], last) };
+  });
+
+/** int32 [U, W]: which row of all windows' states (U * T of them) stands in each place of a user's ring. */
+export const ringInput = 'ring';
+
+/**
+ * The same with what an update goes on from: keys and values of the last W events in every layer, cache [2 L, U, H, W, D / H] (a layer's
+ * keys, then its values), and the last states, recent [U, W, D].
+ */
+export const statefulDefinition = (
+  config: EncoderConfig,
+  form: AttentionForm,
+): GraphDefinition<{ tokens: Tensor; cache: Tensor; recent: Tensor }> =>
+  graph(({ builder }) => {
+    const { width, heads, attention } = config;
+    const { states: found, cache } = layered(builder, config, form);
+    const ring = builder.input(ringInput, [windowsAxis, attention!.window], 'int32');
+    const recent = (x: Tensor): Tensor => x.reshape([-1, width]).gather(ring); // [U, W, D]
+    const { tokens } = tokensOf(builder, config, found, wholeWindows(builder));
+    return {
+      tokens,
+      cache: concat(
+        cache.flatMap(({ keys, values }) => [keys, values].map((x) => splitHeads(recent(x), heads).unsqueeze(0))),
+        0,
+      ),
+      recent: recent(found),
+    };
+  });
+
+/** User tokens [U, K, D] and item scores [U, V] from the states of the last events alone, [U, T, D] with `lengths` of them. */
+export const fromStatesDefinition = (config: EncoderConfig): GraphDefinition<{ tokens: Tensor; scores: Tensor }> =>
+  graph(({ builder }) => {
+    const found = builder.input('states', [windowsAxis, eventsAxis, config.width]);
+    const { tokens, last } = tokensOf(builder, config, found, wholeWindows(builder));
     return { tokens, scores: itemScores(builder.scope('encoder'), config.fields[0], last) };
   });
 

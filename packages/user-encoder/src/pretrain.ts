@@ -10,6 +10,7 @@ import { fingerprint, resumeRun, saveRun, type RunState } from './pretrain-check
 import type { PretrainProgress } from './pretrain-run.js';
 import { bestOf, endsImproving, isBetter, thinned, type StopReason, type TrainingRecord } from './training-record.js';
 import { Validation } from './validation.js';
+import { windowFeeds } from './window-feeds.js';
 
 export interface PretrainOptions {
   /** Default `nextEvent()`. */
@@ -253,8 +254,8 @@ function trainingFeeds(
   bags: BagSizes,
 ): Record<string, HostTensor> {
   return {
-    ...eventFeeds(
-      config.fields,
+    ...windowFeeds(
+      config,
       events,
       windows.map((window) => window && { start: window.start, end: window.end - 1 }),
       length,

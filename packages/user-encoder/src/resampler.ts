@@ -44,7 +44,7 @@ export function lastStates(builder: GraphBuilder, states: Tensor, { rows, length
 
 /**
  * Perceiver resampler (Alayrac et al. 2022, section 3.1; paper, section 3.2): K latents attend to the states of a history and to
- * themselves. They start from the last event's state plus a learned vector each. Keys and values are projected once per window
+ * themselves. In a band those are the states of the last W events. They start from the last event's state plus a learned vector each. Keys and values are projected once per window
  * and shared by all of its prefixes.
  *
  * @param states [U, T, D]
@@ -62,12 +62,11 @@ export function resample(
   const [examples] = lengths.shape;
   const ofExample = (x: Tensor): Tensor => (rows ? x.gather(rows) : x);
 
-  const visible = maskBias(
-    builder
-      .range(eventsAxis)
-      .reshape([1, eventsAxis])
-      .less(lengths.reshape([examples, 1])),
-  ); // [B, T]
+  const place = builder.range(eventsAxis).reshape([1, eventsAxis]);
+  const ends = lengths.reshape([examples, 1]);
+  let read = place.less(ends);
+  if (config.attention) read = read.and(place.greaterOrEqual(ends.sub(config.attention.window)));
+  const visible = maskBias(read); // [B, T]
   const keys: Dim = `${eventsAxis}+${userTokens}`;
   const bias = concat([visible, builder.filled([examples, userTokens])], 1).reshape([examples, 1, 1, keys]);
 

@@ -1,16 +1,6 @@
-import {
-  attention,
-  causalBias,
-  mergeHeads,
-  ones,
-  splitHeads,
-  xavierUniform,
-  zeros,
-  type GraphBuilder,
-  type Tensor,
-} from '@user-llm/onnx-autograd';
+import { ones, xavierUniform, zeros, type GraphBuilder, type Tensor } from '@user-llm/onnx-autograd';
+import { mixer, type BandInputs } from './band.js';
 import type { EncoderConfig } from './config.js';
-import { eventsAxis } from './fusion.js';
 
 /** A linear layer's parameters, Glorot-initialised. */
 export const dense = (builder: GraphBuilder, name: string, x: Tensor, width: number): Tensor =>
@@ -32,25 +22,63 @@ export function feedForward(builder: GraphBuilder, x: Tensor, dropout: number): 
   return x.add(dense(builder, 'down', hidden, width).dropout(dropout));
 }
 
+/** Keys (turned by their place) and values of every event in one layer, [U, T, D] each. */
+export interface LayerCache {
+  readonly keys: Tensor;
+  readonly values: Tensor;
+}
+
+/** What the events of one layer, or a single new one, attend to. */
+export type Attend = (layer: number, q: Tensor, k: Tensor, v: Tensor) => Tensor;
+
 /**
- * A pre-norm causal transformer. A state sees its own event and those before it, so that padding on the right changes nothing.
+ * The layers of a pre-norm transformer over x [U, T, D].
  *
- * @param x [U, T, D]
- * @returns states [U, T, D], normalised
+ * @param place turns queries and keys, [U, T, 2 D]
+ * @returns normalised states [U, T, D]; what each layer offers to attend to
  */
-export function causalStates(builder: GraphBuilder, { layers, heads, width, dropout }: EncoderConfig, x: Tensor): Tensor {
-  const bias = causalBias(builder, eventsAxis);
+export function transformerLayers(
+  builder: GraphBuilder,
+  { layers, width, dropout }: EncoderConfig,
+  x: Tensor,
+  attend: Attend,
+  place?: (queriesAndKeys: Tensor) => Tensor,
+): { states: Tensor; cache: LayerCache[] } {
+  const cache: LayerCache[] = [];
   let states = x;
   for (let i = 0; i < layers; i++) {
     const layer = builder.scope(`layers.${i}`);
-    const [q, k, v] = dense(layer, 'attention.qkv', norm(layer, 'attention_norm', states), 3 * width).split(2, [
-      width,
-      width,
-      width,
-    ]);
-    const mixed = mergeHeads(attention(splitHeads(q, heads), splitHeads(k, heads), splitHeads(v, heads), { bias })); // [U, T, D]
-    states = states.add(dense(layer, 'attention.output', mixed, width).dropout(dropout));
+    const all = dense(layer, 'attention.qkv', norm(layer, 'attention_norm', states), 3 * width);
+    const [q, k, v] = place ? placed(all, width, place) : all.split(2, [width, width, width]);
+    cache.push({ keys: k, values: v });
+    states = states.add(dense(layer, 'attention.output', attend(i, q, k, v), width).dropout(dropout));
     states = feedForward(layer, states, dropout);
   }
-  return norm(builder, 'norm', states);
+  return { states: norm(builder, 'norm', states), cache };
 }
+
+function placed(all: Tensor, width: number, place: (queriesAndKeys: Tensor) => Tensor): Tensor[] {
+  const [queriesAndKeys, values] = all.split(2, [2 * width, width]);
+  return [...place(queriesAndKeys).split(2, [width, width]), values];
+}
+
+/**
+ * A pre-norm causal transformer. A state sees its own event and those before it (in a band: the last W), so that padding on the right
+ * changes nothing.
+ *
+ * @param x [U, T, D]
+ * @returns states [U, T, D], normalised, and the layers' keys and values
+ */
+export function causalLayers(
+  builder: GraphBuilder,
+  config: EncoderConfig,
+  x: Tensor,
+  band: BandInputs,
+): { states: Tensor; cache: LayerCache[] } {
+  const { attend, place } = mixer(builder, config, band);
+  return transformerLayers(builder, config, x, (_, q, k, v) => attend(q, k, v), place);
+}
+
+/** The states alone. */
+export const causalStates = (builder: GraphBuilder, config: EncoderConfig, x: Tensor, band: BandInputs): Tensor =>
+  causalLayers(builder, config, x, band).states;

@@ -6,16 +6,21 @@ import {
   type EventColumns,
   type EventTokenizer,
 } from '@user-llm/event-tokenizer';
-import { initialWeights, matrixFlops, toOnnx, WeightError, type HostTensor, type Weights } from '@user-llm/onnx-autograd';
+import { initialWeights, matrixFlops, toOnnx, WeightError, type Weights } from '@user-llm/onnx-autograd';
+import { EncoderOptionError } from './errors.js';
 import { encoderConfig, type EncoderConfig, type EncoderOptions } from './config.js';
 import { encoderHash, readEncoderFolder, writeEncoderFolder } from './encoder-folder.js';
 import { Inference, type InferenceOutput } from './inference.js';
+import { checkNewEvents, LiveUser } from './live-user.js';
 import { inferenceDefinition } from './model.js';
 import { pretrain, type PretrainOptions } from './pretrain.js';
 import { PretrainRun } from './pretrain-run.js';
+import { receptiveField } from './relative-position.js';
+import { Stepper } from './stepper.js';
 import { trainableEncoder, type TrainableEncoder } from './trainable.js';
 import type { TrainingRecord } from './training-record.js';
 import type { UserEmbedding } from './user-embedding.js';
+import { StateCodec, type StateDtype, type UserState } from './user-state.js';
 
 export interface EncodeOptions {
   /** Users in one forward pass. Default 32. */
@@ -24,6 +29,11 @@ export interface EncodeOptions {
   readonly tenant?: string;
   /** Stands in the embeddings as `writtenAt`, Unix seconds. Default: now. */
   readonly writtenAt?: number;
+  /**
+   * Adds to each embedding the state that `update` goes on from, in float32 or smaller. For encoders whose attention is a band; see
+   * {@link UserEncoder.stateBytes} for its size. Default: none.
+   */
+  readonly state?: boolean | StateDtype;
   readonly signal?: AbortSignal;
 }
 
@@ -63,6 +73,8 @@ export class UserEncoder {
   readonly training: TrainingRecord | null;
   private readonly threads: number | undefined;
   private readonly inference: Inference;
+  /** Where attention is a band. */
+  private readonly updating: { readonly codec: StateCodec; readonly stepper: Stepper } | null;
 
   private constructor(parts: Parts) {
     this.config = parts.config;
@@ -73,6 +85,13 @@ export class UserEncoder {
     this.threads = parts.threads;
     this.hash = parts.hash ?? encoderHash({ tokenizer: parts.tokenizerHash, config: parts.config, weights: parts.weights });
     this.inference = new Inference(this.config, this.weights, this.threads);
+    const { attention } = this.config;
+    this.updating = attention
+      ? {
+          codec: new StateCodec(this.config, attention, this.hash, this.tokenizerHash),
+          stepper: new Stepper(this.config, attention, this.weights, this.threads),
+        }
+      : null;
   }
 
   /**
@@ -122,13 +141,17 @@ export class UserEncoder {
   }
 
   /**
-   * Embeddings of all users, in the order of the columns. The last `context` events of a user count. A user without events gets an
-   * embedding too, the same for all of them.
+   * Embeddings of all users, in the order of the columns. With learned positions the last `context` events of a user count; in a band
+   * the whole history does, as far as the layers see (each the last W events, and the resampler the last W states). A user without
+   * events gets an embedding too, the same for all of them.
+   *
+   * @throws EncoderOptionError for a state of an encoder with learned positions
    */
   async *encode(events: EventColumns, options: EncodeOptions = {}): AsyncGenerator<UserEmbedding, void, undefined> {
     this.check(events);
-    for await (const { user, data } of this.inference.users('tokens', events, options))
-      yield this.embedding(events, user, data, options);
+    const making = this.making(options.state);
+    for await (const { user, data, state } of this.inference.users('tokens', events, { ...options, state: making?.empty }))
+      yield this.embedding(watermarkOf(events, user), data, options, state && making!.bytes(state));
   }
 
   /** The embedding of one user (by name, or by index in the columns). */
@@ -138,7 +161,46 @@ export class UserEncoder {
     options: Omit<EncodeOptions, 'batch'> = {},
   ): Promise<UserEmbedding> {
     const index = this.userOf(events, user);
-    return this.embedding(events, index, await this.one('tokens', events, index), options);
+    const making = this.making(options.state);
+    const { data, state } = await this.inference.user('tokens', events, index, making?.empty);
+    return this.embedding(watermarkOf(events, index), data, options, state && making!.bytes(state));
+  }
+
+  /**
+   * The embedding, with its state, of a user who did something more: one step per new event, whatever the history's length. Equal to
+   * encoding the whole history again (within 1e-5 in float32; a state in fewer bits is an approximation). The state stays as it is;
+   * the new one is of the same dtype.
+   *
+   * @param state that came with the last embedding
+   * @param newEvents of the one user, in the order of time; the gap before the first is taken from the state
+   * @throws StateFormatError, StateMismatchError, TokenizerMismatchError, EventOrderError, EncoderOptionError (several users, or an
+   *   encoder with learned positions)
+   */
+  async update(
+    state: Uint8Array | undefined,
+    newEvents: EventColumns,
+    options: Pick<EncodeOptions, 'tenant' | 'writtenAt'> = {},
+  ): Promise<UserEmbedding & { readonly state: Uint8Array }> {
+    const { codec, stepper } = this.banded();
+    const opened = codec.open(state);
+    checkNewEvents(newEvents, this.tokenizerHash, opened.state.time);
+    const [start, end] = newEvents.offsets;
+    await stepper.read(opened.state, newEvents, start, end);
+    const data = await stepper.output('tokens', opened.state);
+    codec.patch(opened, end - start);
+    const { count, time } = opened.state;
+    return { ...this.embedding({ user: newEvents.users[0], count, time }, data, options), state: opened.bytes };
+  }
+
+  /** A user's state in memory, for events that come one by one; without a state, a user without events. Throws as `update` does. */
+  open(state?: Uint8Array): LiveUser {
+    const { codec, stepper } = this.banded();
+    return new LiveUser(stepper, codec, this.tokenizerHash, state === undefined ? codec.empty() : codec.open(state).state);
+  }
+
+  /** Bytes that a user's state takes. */
+  stateBytes(dtype: StateDtype = 'float32'): number {
+    return this.banded().codec.bytes(dtype);
   }
 
   /** The item head's scores of what every user does next, in the order of the columns. */
@@ -153,7 +215,8 @@ export class UserEncoder {
 
   /** The item head's scores for one user (by name, or by index in the columns): [V]. */
   async scoreHistory(events: EventColumns, user: string | number): Promise<Float32Array> {
-    return (await this.one('scores', events, this.userOf(events, user))).fill(-Infinity, 0, FIRST_VALUE_ID);
+    const { data } = await this.inference.user('scores', events, this.userOf(events, user));
+    return data.fill(-Infinity, 0, FIRST_VALUE_ID);
   }
 
   /** This encoder as a part of a bigger model that trains it on histories of these users. */
@@ -183,8 +246,12 @@ export class UserEncoder {
 
   /** Floating-point operations of the matrix products (2 m n k) that one user with so many events costs. */
   flops({ events, output = 'tokens' }: { events: number; output?: InferenceOutput }): number {
-    const { outputs } = inferenceDefinition(this.config).build({ training: false });
-    return matrixFlops([outputs[output]], { windows: 1, events: Math.max(1, Math.min(events, this.config.context)) });
+    const { attention, context } = this.config;
+    const read = Math.max(1, Math.min(events, attention ? receptiveField(this.config, attention) : context));
+    const inBlocks = attention !== undefined && read > 2 * attention.window;
+    const blocks = inBlocks ? Math.ceil(read / attention.window) : 1;
+    const { outputs } = inferenceDefinition(this.config, inBlocks ? 'blocks' : 'mask').build({ training: false });
+    return matrixFlops([outputs[output]], { windows: 1, blocks, events: inBlocks ? blocks * attention.window : read });
   }
 
   /**
@@ -211,6 +278,7 @@ export class UserEncoder {
   /** Releases the sessions. The encoder cannot encode afterwards; what it is (weights, hash) stays readable. */
   async dispose(): Promise<void> {
     await this.inference.dispose();
+    await this.updating?.stepper.dispose();
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -235,25 +303,37 @@ export class UserEncoder {
     return index;
   }
 
-  private async one(output: InferenceOutput, events: EventColumns, user: number): Promise<Float32Array> {
-    const found: HostTensor = await this.inference.run(output, events, [
-      { start: events.offsets[user], end: events.offsets[user + 1] },
-    ]);
-    return found.data as Float32Array;
+  private banded(): { readonly codec: StateCodec; readonly stepper: Stepper } {
+    if (!this.updating)
+      throw new EncoderOptionError(
+        'state',
+        "learned positions move with every event, so no state can be kept; create the encoder with attention: { position: 'rotary', window: 200 }",
+      );
+    return this.updating;
+  }
+
+  /** How states are made while encoding. */
+  private making(
+    state: EncodeOptions['state'],
+  ): { readonly empty: () => UserState; readonly bytes: (state: UserState) => Uint8Array } | undefined {
+    if (state === undefined || state === false) return undefined;
+    const { codec } = this.banded();
+    const dtype = state === true ? 'float32' : state;
+    if (!['float32', 'float16', 'int8'].includes(dtype))
+      throw new EncoderOptionError('state', `there is no dtype '${String(dtype)}'; there are float32, float16 and int8`);
+    return { empty: () => codec.empty(), bytes: (made) => codec.encode(made, dtype) };
   }
 
   private embedding(
-    events: EventColumns,
-    user: number,
+    { user, count, time }: { user: string; count: number; time: number },
     data: Float32Array,
     { tenant = '', writtenAt = Date.now() / 1000 }: EncodeOptions,
+    state?: Uint8Array | null,
   ): UserEmbedding {
     const { userTokens, width } = this.config;
-    const count = events.offsets[user + 1] - events.offsets[user];
-    const time = count === 0 ? NaN : events.times[events.offsets[user + 1] - 1];
     return {
       tenant,
-      user: events.users[user],
+      user,
       encoder: this.hash,
       tokenizer: this.tokenizerHash,
       sequence: count,
@@ -262,6 +342,13 @@ export class UserEncoder {
       dtype: 'float32',
       shape: [userTokens, width],
       data,
+      ...(state ? { state } : {}),
     };
   }
+}
+
+function watermarkOf(events: EventColumns, user: number): { user: string; count: number; time: number } {
+  const end = events.offsets[user + 1];
+  const count = end - events.offsets[user];
+  return { user: events.users[user], count, time: count === 0 ? NaN : events.times[end - 1] };
 }

@@ -2,8 +2,9 @@ import { FIRST_VALUE_ID, type EventColumns } from '@user-llm/event-tokenizer';
 import { Random, type HostTensor } from '@user-llm/onnx-autograd';
 import { bucketOf, lengthBuckets, type Span } from './batches.js';
 import type { EncoderConfig } from './config.js';
-import { bagSizes, eventFeeds, vector, type Window } from './event-feeds.js';
+import { bagSizes, vector, type Window } from './event-feeds.js';
 import { lengthsInput } from './model.js';
+import { windowFeeds } from './window-feeds.js';
 
 /** How well the held-out item of each user is predicted: every item ranked, those already in the history removed. */
 export interface ValidationResult {
@@ -65,7 +66,7 @@ export class Validation {
       const windows = cases.map(({ history }): NonNullable<Window> => latest(history, config.context));
       const length = bucketOf(Math.max(...windows.map(({ start, end }) => end - start)), buckets);
       const found = await scores({
-        ...eventFeeds(config.fields, events, windows, length, bagSizes(config.fields, events, windows)),
+        ...windowFeeds(config, events, windows, length, bagSizes(config.fields, events, windows)),
         [lengthsInput]: vector(windows.map(({ start, end }) => end - start)),
       });
       const size = found.shape[1];

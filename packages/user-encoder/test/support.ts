@@ -9,6 +9,8 @@ import {
   type EventColumns,
   type Row,
 } from '@user-llm/event-tokenizer';
+import { Random } from '@user-llm/onnx-autograd';
+import type { UserEncoder } from '../src/index.js';
 
 /** A little cinema: eight films of four genres; users walk through a film cycle, some faster than others. */
 export const schema = eventSchema({
@@ -82,3 +84,16 @@ export const largestDifference = (a: ArrayLike<number>, b: ArrayLike<number>): n
   }
   return most;
 };
+
+/** The encoder with every weight moved at random: what begins at zero then counts too. */
+export function unsettled(encoder: UserEncoder): UserEncoder {
+  const random = Random.of('unsettled');
+  return encoder.withWeights(
+    new Map(
+      [...encoder.weights].map(([name, weight]) => [
+        name,
+        { ...weight, data: (weight.data as Float32Array).map((x) => x + 0.2 * random.normal()) },
+      ]),
+    ),
+  );
+}
