@@ -137,13 +137,7 @@ export function relativeBias(
 }
 
 /** What is added to the scores of blocks: [n, 1, W, 2 W] or [n, H, W, 2 W]. */
-function blockBand(
-  builder: GraphBuilder,
-  config: EncoderConfig,
-  { window }: Band,
-  blocks: Tensor,
-  gaps: Tensor | null,
-): Tensor {
+function blockBand(builder: GraphBuilder, config: EncoderConfig, { window }: Band, blocks: Tensor, gaps: Tensor | null): Tensor {
   const distanceOf = Int32Array.from(
     { length: 2 * window * window },
     (_, i) => window + Math.floor(i / (2 * window)) - (i % (2 * window)),

@@ -25,37 +25,42 @@ export const stepInputs = {
  */
 export const stepDefinition = (config: EncoderConfig, band: Band): GraphDefinition<{ state: Tensor; fresh: Tensor }> =>
   graph(({ builder }) => {
-    const { heads, layers, width } = config;
+    const { heads, width } = config;
     const { window, position } = band;
     const head = width / heads;
     const encoder = builder.scope('encoder');
-    const event = fuseEvents(encoder, config, declareEvents(builder.scope('events'), config.fields, [1, 1])); // [1, 1, D]
+    const event = fuseEvents(encoder, config, declareEvents(builder.scope('events'), config.fields, [1, 1])).reshape([1, width]);
 
     const mask = builder.input(stepInputs.mask, [window + 1]).reshape([1, 1, window + 1]);
     const bias = position === 'rotary' ? mask : learned().add(mask); // [1 or H, 1, W + 1]
     function learned(): Tensor {
       const [distances, gaps] = [stepInputs.distances, stepInputs.gaps].map((name) => builder.input(name, [window + 1], 'int32'));
-      return relativeBias(encoder, config, window, distances, gaps).transpose([1, 0]).reshape([heads, 1, window + 1]);
+      return relativeBias(encoder, config, window, distances, gaps)
+        .transpose([1, 0])
+        .reshape([heads, 1, window + 1]);
     }
 
     const attend: Attend = (layer, q, k, v) => {
       const [query, key, value] = [q, k, v].map((x) => x.reshape([heads, 1, head]));
       const past = [stepInputs.keys, stepInputs.values].map((name) => builder.input(name(layer), [heads, window, head]));
       const product = { transposeB: true, scale: 1 / Math.sqrt(head) };
-      const weights = concat([query.matmul(past[0], product), query.matmul(key, product)], 2).add(bias).softmax(); // [H, 1, W + 1]
+      const weights = concat([query.matmul(past[0], product), query.matmul(key, product)], 2)
+        .add(bias)
+        .softmax(); // [H, 1, W + 1]
       const [ofPast, own] = weights.split(2, [window, 1]);
-      return ofPast.matmul(past[1]).add(own.mul(value)).reshape([1, 1, width]);
+      return ofPast.matmul(past[1]).add(own.mul(value)).reshape([1, width]);
     };
     const { states, cache } = transformerLayers(encoder, config, event, attend, position === 'rotary' ? places() : undefined);
     function places(): (x: Tensor) => Tensor {
       const [cosine, sine] = [stepInputs.cosine, stepInputs.sine].map((name) => builder.input(name, [1, head / 2]));
-      return (x) => rotate(x, builder.constant(0, [1], 'int64'), cosine, sine, sine.neg());
+      const first = builder.constant(0, [1], 'int64');
+      return (x) => rotate(x.reshape([1, 1, 2 * width]), first, cosine, sine, sine.neg()).reshape([1, 2 * width]);
     }
     return {
-      state: states.reshape([1, width]),
+      state: states,
       fresh: concat(
-        cache.flatMap(({ keys, values }) => [keys.reshape([1, width]), values.reshape([1, width])]),
+        cache.flatMap(({ keys, values }) => [keys, values]),
         0,
-      ).reshape([2 * layers, width]),
+      ),
     };
   });

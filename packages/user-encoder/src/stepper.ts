@@ -18,7 +18,10 @@ interface Step {
   readonly fetches: { readonly state: Tensor; readonly fresh: Tensor };
 }
 
-/** Reads events one at a time into the states of users. */
+/**
+ * Reads events one at a time into the states of users. One event is a chain of small operations, which more threads than one only slow
+ * down.
+ */
 export class Stepper {
   private step: Promise<Step> | undefined;
   private readonly programs = new Map<InferenceOutput, Promise<Program>>();
@@ -31,7 +34,6 @@ export class Stepper {
     private readonly config: EncoderConfig,
     private readonly band: Band,
     private readonly weights: Weights,
-    private readonly threads: number | undefined,
   ) {}
 
   /** Reads events `start` to `end` of the columns into the state. */
@@ -56,14 +58,12 @@ export class Stepper {
     if (this.disposed) throw new DisposedError('encoder');
     let program = this.programs.get(output);
     if (!program) {
-      const { weights, threads } = this;
-      program = Program.create(fromStatesDefinition(this.config), { weights, outputs: [output], threads });
+      const { weights } = this;
+      program = Program.create(fromStatesDefinition(this.config), { weights, outputs: [output], threads: 1 });
       this.programs.set(output, program);
     }
     const known = Math.min(state.count, this.band.window);
-    const results = await (
-      await program
-    ).run({ states: this.inOrder(state, known), [lengthsInput]: vector([known]) });
+    const results = await (await program).run({ states: this.inOrder(state, known), [lengthsInput]: vector([known]) });
     return results[output].data as Float32Array;
   }
 
@@ -81,7 +81,6 @@ export class Stepper {
     const { config, band } = this;
     const { outputs } = stepDefinition(config, band).build({ training: false });
     const { bytes, inputs } = toOnnx({ outputs, weights: this.weights });
-    // One event is a chain of small operations, which more threads only slow down.
     const session = await openSession(bytes, { threads: 1 });
     const { window } = band;
     const half = config.width / config.heads / 2;

@@ -22,7 +22,7 @@ export function feedForward(builder: GraphBuilder, x: Tensor, dropout: number): 
   return x.add(dense(builder, 'down', hidden, width).dropout(dropout));
 }
 
-/** Keys (turned by their place) and values of every event in one layer, [U, T, D] each. */
+/** Keys (turned by their place) and values of every event in one layer, [..., D] each. */
 export interface LayerCache {
   readonly keys: Tensor;
   readonly values: Tensor;
@@ -32,10 +32,10 @@ export interface LayerCache {
 export type Attend = (layer: number, q: Tensor, k: Tensor, v: Tensor) => Tensor;
 
 /**
- * The layers of a pre-norm transformer over x [U, T, D].
+ * The layers of a pre-norm transformer over x [..., D].
  *
- * @param place turns queries and keys, [U, T, 2 D]
- * @returns normalised states [U, T, D]; what each layer offers to attend to
+ * @param place turns queries and keys, [..., 2 D]
+ * @returns normalised states [..., D]; what each layer offers to attend to
  */
 export function transformerLayers(
   builder: GraphBuilder,
@@ -49,7 +49,7 @@ export function transformerLayers(
   for (let i = 0; i < layers; i++) {
     const layer = builder.scope(`layers.${i}`);
     const all = dense(layer, 'attention.qkv', norm(layer, 'attention_norm', states), 3 * width);
-    const [q, k, v] = place ? placed(all, width, place) : all.split(2, [width, width, width]);
+    const [q, k, v] = place ? placed(all, width, place) : all.split(-1, [width, width, width]);
     cache.push({ keys: k, values: v });
     states = states.add(dense(layer, 'attention.output', attend(i, q, k, v), width).dropout(dropout));
     states = feedForward(layer, states, dropout);
@@ -58,8 +58,8 @@ export function transformerLayers(
 }
 
 function placed(all: Tensor, width: number, place: (queriesAndKeys: Tensor) => Tensor): Tensor[] {
-  const [queriesAndKeys, values] = all.split(2, [2 * width, width]);
-  return [...place(queriesAndKeys).split(2, [width, width]), values];
+  const [queriesAndKeys, values] = all.split(-1, [2 * width, width]);
+  return [...place(queriesAndKeys).split(-1, [width, width]), values];
 }
 
 /**

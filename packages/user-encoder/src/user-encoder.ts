@@ -89,7 +89,7 @@ export class UserEncoder {
     this.updating = attention
       ? {
           codec: new StateCodec(this.config, attention, this.hash, this.tokenizerHash),
-          stepper: new Stepper(this.config, attention, this.weights, this.threads),
+          stepper: new Stepper(this.config, attention, this.weights),
         }
       : null;
   }

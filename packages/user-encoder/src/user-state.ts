@@ -30,16 +30,18 @@ export interface UserState {
 //    4  uint16  version                 40  float64  position
 //    6  uint8   dtype                   48  float64  time
 //    7  uint8   position kind           56  8  zero
-//    8  uint32  CRC-32 of all after     64  32  encoder's hash
+//    8  uint32  CRC-32 of the rest      64  32  encoder's hash
 //   12  uint32  bytes in all            96  32  tokenizer's hash
 //   16  uint32 x 4  L, H, W, D         128  times, scales, cache, recent
 const magic = 0x53554c55;
 const version = 1;
 const headerBytes = 128;
-const crcEnd = 12;
 const dtypes = ['float32', 'float16', 'int8'] as const satisfies readonly StateDtype[];
 const kinds = ['rotary', 'relative-time'] as const;
 const elementBytes: Readonly<Record<StateDtype, number>> = { float32: 4, float16: 2, int8: 1 };
+
+/** Over all bytes but those that hold it. */
+const checksum = (bytes: Uint8Array): number => crc32(bytes.subarray(12), crc32(bytes.subarray(0, 8)));
 
 /** Where the parts of a state lie. */
 interface Layout {
@@ -142,28 +144,33 @@ export class StateCodec {
     if (dtype !== 'float32')
       for (let back = 1; back <= Math.min(fresh, this.window); back++)
         this.writeEvent(state, dtype, bytes, (state.position - back) % this.window);
-    view.setUint32(8, crc32(bytes.subarray(crcEnd)), true);
+    view.setUint32(8, checksum(bytes), true);
   }
 
   private check(bytes: Uint8Array): StateDtype {
     // Not instanceof: an array of another realm is the same thing.
-    if (!ArrayBuffer.isView(bytes) || bytes.BYTES_PER_ELEMENT !== 1)
-      throw new StateFormatError('it is no Uint8Array');
+    if (!ArrayBuffer.isView(bytes) || bytes.BYTES_PER_ELEMENT !== 1) throw new StateFormatError('it is no Uint8Array');
     const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
     if (bytes.length < headerBytes || view.getUint32(0, true) !== magic) throw new StateFormatError('it does not begin as one');
     const found = view.getUint16(4, true);
     if (found > version)
-      throw new StateFormatError(`it has version ${found}, and this release reads up to ${version}; update @user-llm/user-encoder`);
+      throw new StateFormatError(
+        `it has version ${found}, and this release reads up to ${version}; update @user-llm/user-encoder`,
+      );
     if (view.getUint32(12, true) !== bytes.length)
       throw new StateFormatError(`it has ${bytes.length} bytes and should have ${view.getUint32(12, true)}; it was cut`);
-    if (view.getUint32(8, true) !== crc32(bytes.subarray(crcEnd))) throw new StateFormatError('it was damaged: its CRC-32 differs');
+    if (view.getUint32(8, true) !== checksum(bytes)) throw new StateFormatError('it was damaged: its CRC-32 differs');
     const hash = (at: number): string => Buffer.from(bytes.subarray(at, at + 32)).toString('hex');
     if (hash(64) !== this.encoder) throw new StateMismatchError('encoder', this.encoder, hash(64));
     if (hash(96) !== this.tokenizer) throw new StateMismatchError('tokenizer', this.tokenizer, hash(96));
     const dtype = dtypes[view.getUint8(6)];
     // The encoder's hash covers its sizes, so this is a state that no release wrote.
     const sizes = [0, 1, 2, 3].map((i) => view.getUint32(16 + 4 * i, true));
-    if (!dtype || bytes.length !== this.layouts[dtype].bytes || sizes.join() !== `${[this.layers, this.heads, this.window, this.width]}`)
+    if (
+      !dtype ||
+      bytes.length !== this.layouts[dtype].bytes ||
+      sizes.join() !== `${[this.layers, this.heads, this.window, this.width]}`
+    )
       throw new StateFormatError('its sizes are not those of its encoder');
     return dtype;
   }

@@ -26,8 +26,7 @@ export function windowFeeds(
   if (!band) return feeds;
   if (form === 'blocks') feeds[blocksInput] = nothingBefore(band, windows.length, length);
   if (band.position === 'relative-time')
-    feeds[gapsInput] =
-      form === 'mask' ? gapsOfPairs(band, events, windows, length) : gapsInBlocks(band, events, windows, length);
+    feeds[gapsInput] = form === 'mask' ? gapsOfPairs(band, events, windows, length) : gapsInBlocks(band, events, windows, length);
   return feeds;
 }
 

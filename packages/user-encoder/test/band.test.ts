@@ -45,7 +45,10 @@ describe.each(['rotary', 'relative-time'] as const)('a band with %s positions', 
     const one = takeUsers(events, [0]);
     for (const length of [1, 2, window - 1, window, window + 1, 2 * window, 2 * window + 1, 3 * window, 3 * window + 3]) {
       const history = takeLast(one, length);
-      expect([length, largestDifference((await encoder.encodeUser(history, 0)).data, await reference(encoder, history)) < 1e-5]).toEqual([length, true]);
+      expect([
+        length,
+        largestDifference((await encoder.encodeUser(history, 0)).data, await reference(encoder, history)) < 1e-5,
+      ]).toEqual([length, true]);
     }
   });
 
@@ -76,24 +79,38 @@ describe.each(['rotary', 'relative-time'] as const)('a band with %s positions', 
     expect(losses.at(-1)!.loss).toBeLessThan(0.6 * losses[0].loss);
     for (const [name, weight] of trained.weights)
       if (name.startsWith('encoder.bias'))
-        expect(largestDifference(weight.data as Float32Array, fresh.weights.get(name)!.data as Float32Array)).toBeGreaterThan(0.01);
+        expect(largestDifference(weight.data as Float32Array, fresh.weights.get(name)!.data as Float32Array)).toBeGreaterThan(
+          0.01,
+        );
   });
 
   test('trains inside another model, and encodes what it trained', async () => {
     const one = sliceUsers(events, 0, 1);
     const trainable = encoder.trainable(one);
-    const feeds = trainable.feeds([{ user: 0, end: 12 }, { user: 0, end: 5 }], { events: 16 });
+    const feeds = trainable.feeds(
+      [
+        { user: 0, end: 12 },
+        { user: 0, end: 5 },
+      ],
+      { events: 16 },
+    );
     const { builder, outputs } = graph(({ builder: b }) => trainable.build(b.scope('user'))).build({ training: false });
     expect(builder.inputs.has('user.lengths')).toBe(true);
     const scoped = new Map([...encoder.weights].map(([name, weight]) => [`user.${name}`, weight]));
-    const program = await Program.create(graph(({ builder: b }) => trainable.build(b.scope('user'))), { weights: scoped, threads: 1 });
+    const program = await Program.create(
+      graph(({ builder: b }) => trainable.build(b.scope('user'))),
+      { weights: scoped, threads: 1 },
+    );
     const { tokens } = await program.run(Object.fromEntries(Object.entries(feeds).map(([name, feed]) => [`user.${name}`, feed])));
     await program.dispose();
     const size = small.userTokens * small.width;
     for (const [row, end] of [12, 5].entries()) {
       const prefix = { ...one, offsets: Int32Array.of(0, end) };
       expect(
-        largestDifference((tokens.data as Float32Array).subarray(row * size, (row + 1) * size), (await encoder.encodeUser(prefix, 0)).data),
+        largestDifference(
+          (tokens.data as Float32Array).subarray(row * size, (row + 1) * size),
+          (await encoder.encodeUser(prefix, 0)).data,
+        ),
       ).toBeLessThan(1e-5);
     }
     expect(outputs.tokens.shape).toEqual(['examples', small.userTokens, small.width]);
@@ -111,8 +128,7 @@ test('an angle is as exact at a position of a billion as at the first', () => {
   const near = rotaryAngles(0, 2, 8);
   const { cosine, sine } = rotaryAngles(far, 2, 8);
   // cos(a - b) from both places.
-  for (let i = 0; i < 4; i++)
-    expect(cosine[i] * cosine[4 + i] + sine[i] * sine[4 + i]).toBeCloseTo(near.cosine[4 + i], 6);
+  for (let i = 0; i < 4; i++) expect(cosine[i] * cosine[4 + i] + sine[i] * sine[4 + i]).toBeCloseTo(near.cosine[4 + i], 6);
 });
 
 test('buckets of distances and of times grow', () => {
