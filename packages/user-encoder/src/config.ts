@@ -15,6 +15,11 @@ export interface EncoderOptions {
   readonly userTokens?: number;
   /** Perceiver layers. Default 1. */
   readonly resamplerLayers?: number;
+  /**
+   * Which events a state sees. `causal` (default): its own and those before it, for objectives that predict what comes next.
+   * `bidirectional`: all of them, for `maskedEvents`; the next item is then scored at a masked event after the last.
+   */
+  readonly attention?: 'causal' | 'bidirectional';
   /** Share of activations zeroed while training. Default 0.2. */
   readonly dropout?: number;
   /** Seeds the first weights, the batches and the dropout masks. Default 0. */
@@ -33,6 +38,8 @@ export interface EncoderConfig {
   readonly resamplerLayers: number;
   readonly dropout: number;
   readonly seed: number;
+  /** Absent for causal attention. */
+  readonly attention?: 'bidirectional' | undefined;
   /** The item first. */
   readonly fields: readonly InputField[];
 }
@@ -41,7 +48,7 @@ const sizes = { width: 64, layers: 2, heads: 2, context: 200, userTokens: 16, re
 
 /** Fills in the defaults and checks. */
 export function encoderConfig(tokenizer: EventTokenizer, options: EncoderOptions): EncoderConfig {
-  const known = new Set([...Object.keys(sizes), 'dropout', 'seed', 'fields']);
+  const known = new Set([...Object.keys(sizes), 'attention', 'dropout', 'seed', 'fields']);
   for (const name of Object.keys(options))
     if (!known.has(name)) throw new EncoderOptionError(name, `there is no such option; there are ${[...known].join(', ')}`);
   const whole = (name: keyof typeof sizes): number => {
@@ -51,6 +58,9 @@ export function encoderConfig(tokenizer: EventTokenizer, options: EncoderOptions
   };
   const { dropout = 0.2, seed = 0 } = options;
   if (!(dropout >= 0 && dropout < 1)) throw new EncoderOptionError('dropout', `${dropout} is outside [0, 1)`);
+  const { attention = 'causal' } = options;
+  if (!['causal', 'bidirectional'].includes(attention))
+    throw new EncoderOptionError('attention', `'${attention}' is neither 'causal' nor 'bidirectional'`);
   if (!Number.isSafeInteger(seed)) throw new EncoderOptionError('seed', `${seed} is not a whole number`);
   const width = whole('width');
   const heads = whole('heads');
@@ -65,6 +75,7 @@ export function encoderConfig(tokenizer: EventTokenizer, options: EncoderOptions
     resamplerLayers: whole('resamplerLayers'),
     dropout,
     seed,
+    ...(attention === 'bidirectional' ? { attention } : {}),
     fields: inputFields(tokenizer, width, options.fields),
   };
 }

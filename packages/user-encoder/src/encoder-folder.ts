@@ -31,6 +31,7 @@ const configShape = z.strictObject({
   resamplerLayers: size,
   dropout: z.number().min(0).lt(1),
   seed: z.number().int(),
+  attention: z.literal('bidirectional').optional(),
   fields: z
     .array(
       z.discriminatedUnion('kind', [
@@ -47,6 +48,7 @@ const trainingShape = z.object({
   seconds: z.number(),
   eventsPerSecond: z.number(),
   stopped: z.enum(['steps', 'seconds', 'patience']),
+  itemHead: z.enum(['item', 'labels', 'none']).default('item'),
   losses: lossesShape,
   validation: z.array(validationPointShape),
   best: validationPointShape.nullable(),

@@ -1,4 +1,4 @@
-import { concat, normal, type GraphBuilder, type Initializer, type Tensor, zeros } from '@user-llm/onnx-autograd';
+import { concat, normal, type Dim, type GraphBuilder, type Initializer, type Tensor, zeros } from '@user-llm/onnx-autograd';
 import type { EncoderConfig } from './config.js';
 import { fusedWidth, timeParts, type InputField } from './input-fields.js';
 
@@ -9,10 +9,13 @@ export type EventInputs = ReadonlyMap<string, Tensor>;
 export const windowsAxis = 'windows';
 export const eventsAxis = 'events';
 
-/** Declares the inputs of the fields under the builder's scope. */
-export function declareEvents(builder: GraphBuilder, fields: readonly InputField[]): EventInputs {
+/** Declares the inputs of the fields under the builder's scope; ids [rows, events] by the names of the axes. */
+export function declareEvents(
+  builder: GraphBuilder,
+  fields: readonly InputField[],
+  shape: readonly Dim[] = [windowsAxis, eventsAxis],
+): EventInputs {
   const inputs = new Map<string, Tensor>();
-  const shape = [windowsAxis, eventsAxis];
   fields.forEach((field, i) => {
     if (field.kind === 'time')
       for (const part of timeParts) inputs.set(`${field.name}.${part}`, builder.input(`${field.name}.${part}`, shape, 'int32'));
@@ -43,7 +46,7 @@ export function fuseEvents(
   { fields, width, context, dropout }: EncoderConfig,
   inputs: EventInputs,
 ): Tensor {
-  const parts = fields.flatMap((field) => embed(builder, field, inputs)); // each [U, T, width of the field]
+  const parts = fields.flatMap((field) => embedField(builder, field, inputs)); // each [U, T, width of the field]
   const total = fields.reduce((sum, field) => sum + fusedWidth(field), 0);
   const fused =
     parts.length === 1
@@ -52,11 +55,12 @@ export function fuseEvents(
           builder.parameter('fusion.weight', [total, width], itemPassesThrough(width)),
           builder.parameter('fusion.bias', [width], zeros()),
         ); // [U, T, D]
-  const positions = builder.parameter('positions', [context, width], normal(0.02)).slice(0, 0, eventsAxis); // [T, D]
+  const positions = builder.parameter('positions', [context, width], normal(0.02)).slice(0, 0, fused.shape[1]); // [T, D]
   return fused.add(positions).dropout(dropout);
 }
 
-function embed(builder: GraphBuilder, field: InputField, inputs: EventInputs): Tensor[] {
+/** The embeddings of one field of every event, each [U, T, width]. */
+export function embedField(builder: GraphBuilder, field: InputField, inputs: EventInputs): Tensor[] {
   switch (field.kind) {
     case 'categorical':
     case 'number':
@@ -77,7 +81,7 @@ function embed(builder: GraphBuilder, field: InputField, inputs: EventInputs): T
 }
 
 /** At first the item's embedding passes unchanged and the other fields add a little: training starts where an item-only model would. */
-const itemPassesThrough =
+export const itemPassesThrough =
   (width: number): Initializer =>
   (shape, random) => {
     const weight = normal(0.02)(shape, random);

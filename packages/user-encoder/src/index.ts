@@ -2,8 +2,32 @@ export { UserEncoder, type EncodeOptions, type RuntimeOptions, type UserScores }
 export type { EncoderConfig, EncoderOptions } from './config.js';
 export type { InputField } from './input-fields.js';
 export type { InferenceOutput } from './inference.js';
-export { nextEvent, type NextEventObjective, type NextEventOptions, type Objective } from './objective.js';
-export type { PretrainOptions } from './pretrain.js';
+export { combine } from './objectives/combine.js';
+export { contrastive, type ContrastiveOptions } from './objectives/contrastive.js';
+export { dualEncoder, type DualEncoderOptions } from './objectives/dual-encoder.js';
+export {
+  fullSoftmax,
+  gbce,
+  sampledSoftmax,
+  type CalibratedBinary,
+  type FullSoftmax,
+  type ItemLoss,
+  type SampledSoftmax,
+} from './objectives/item-loss.js';
+export { maskedEvents, type MaskedEventsOptions } from './objectives/masked-events.js';
+export { nextEvent, type NextEventOptions } from './objectives/next-event.js';
+export type {
+  BoundObjective,
+  ItemHead,
+  Objective,
+  ObjectiveRun,
+  PretrainingGraph,
+  TrainingBatch,
+} from './objectives/objective.js';
+export type { FieldWeights } from './objectives/predicted-fields.js';
+export type { Augmentation, Sequence } from './sequences.js';
+export type { CosineSchedule, LearningRateSchedule } from './learning-rate.js';
+export type { PretrainOptions } from './pretrain-options.js';
 export type { PretrainEnd, PretrainProgress, PretrainRun, PretrainStep, PretrainValidation } from './pretrain-run.js';
 export type { StopReason, TrainingRecord, ValidationPoint } from './training-record.js';
 export type { ValidationResult } from './validation.js';
@@ -13,6 +37,7 @@ export {
   EncoderFormatError,
   EncoderHashError,
   EncoderOptionError,
+  NoItemScoresError,
   PretrainCheckpointError,
   TrainingDataError,
   UserEncoderError,

@@ -4,6 +4,8 @@ import { bucketOf, lengthBuckets, type Span } from './batches.js';
 import type { EncoderConfig } from './config.js';
 import { bagSizes, eventFeeds, vector } from './event-feeds.js';
 import { inferenceDefinition, lengthsInput } from './model.js';
+import type { ItemHead } from './objectives/objective.js';
+import { scoringFeeds, scoringRoom } from './scoring-feeds.js';
 import { latest } from './validation.js';
 
 export type InferenceOutput = 'tokens' | 'scores';
@@ -17,13 +19,14 @@ export class Inference {
     private readonly config: EncoderConfig,
     private readonly weights: Weights,
     private readonly threads: number | undefined,
+    private readonly head: ItemHead,
   ) {}
 
   private program(output: InferenceOutput): Promise<Program> {
     if (this.disposed) throw new DisposedError('encoder');
     let program = this.programs.get(output);
     if (!program) {
-      program = Program.create(inferenceDefinition(this.config), {
+      program = Program.create(inferenceDefinition(this.config, this.head), {
         weights: this.weights,
         outputs: [output],
         threads: this.threads,
@@ -33,17 +36,26 @@ export class Inference {
     return program;
   }
 
+  private room(output: InferenceOutput): number {
+    return output === 'scores' ? scoringRoom(this.config) : 0;
+  }
+
   /** One output for histories of one length or shorter: [histories, ...]. */
   async run(output: InferenceOutput, events: EventColumns, histories: readonly Span[], length?: number): Promise<HostTensor> {
     const { fields, context } = this.config;
-    const windows = histories.map((history) => latest(history, context));
+    const room = this.room(output);
+    const windows = histories.map((history) => latest(history, context - room));
     const counts = windows.map(({ start, end }) => end - start);
     const program = await this.program(output);
-    const results = await program.run({
-      ...eventFeeds(fields, events, windows, Math.max(1, length ?? Math.max(...counts)), bagSizes(fields, events, windows)),
-      [lengthsInput]: vector(counts),
-    });
-    return results[output];
+    const size = Math.max(1, length ?? Math.max(...counts) + room);
+    const feeds =
+      output === 'scores'
+        ? scoringFeeds(this.config, events, windows, size)
+        : {
+            ...eventFeeds(fields, events, windows, size, bagSizes(fields, events, windows)),
+            [lengthsInput]: vector(counts),
+          };
+    return (await program.run(feeds))[output];
   }
 
   /**
@@ -57,12 +69,13 @@ export class Inference {
   ): AsyncGenerator<{ user: number; data: Float32Array }, void, undefined> {
     const block = 16 * batch;
     const buckets = lengthBuckets(this.config.context);
+    const room = this.room(output);
     for (let first = 0; first < events.users.length; first += block) {
       const count = Math.min(block, events.users.length - first);
       const byBucket = new Map<number, number[]>(buckets.map((length) => [length, []]));
       for (let user = first; user < first + count; user++)
         byBucket
-          .get(bucketOf(Math.min(this.config.context, events.offsets[user + 1] - events.offsets[user]), buckets))!
+          .get(bucketOf(Math.min(this.config.context, events.offsets[user + 1] - events.offsets[user] + room), buckets))!
           .push(user);
       const results = new Array<Float32Array>(count);
       for (const [length, users] of byBucket)

@@ -1,8 +1,9 @@
-import { graph, type GraphBuilder, type GraphDefinition, type Tensor } from '@user-llm/onnx-autograd';
+import { PADDING_ID } from '@user-llm/event-tokenizer';
+import { graph, type Dim, type GraphBuilder, type GraphDefinition, type Tensor } from '@user-llm/onnx-autograd';
 import type { EncoderConfig } from './config.js';
 import { declareEvents, eventsAxis, fuseEvents, windowsAxis, type EventInputs } from './fusion.js';
-import { fieldLoss, itemScores, targetName } from './heads.js';
-import { fieldWeights, type Objective } from './objective.js';
+import { itemScores } from './heads.js';
+import type { BoundObjective, ItemHead } from './objectives/objective.js';
 import { lastStates, resample, type Prefixes } from './resampler.js';
 import { causalStates } from './transformer.js';
 
@@ -18,16 +19,23 @@ export function groupOf(name: string): ParameterGroup | undefined {
   return undefined;
 }
 
-/** States of every event of every window, [U, T, D]. Declares the events' inputs. */
-function states(builder: GraphBuilder, config: EncoderConfig): Tensor {
+/** States of every event of every row, [U, T, D]. Declares the events' inputs. */
+function states(
+  builder: GraphBuilder,
+  config: EncoderConfig,
+  prefix = 'events',
+  axes: readonly [Dim, Dim] = [windowsAxis, eventsAxis],
+): { states: Tensor; inputs: EventInputs } {
   const encoder = builder.scope('encoder');
-  const inputs = declareEvents(builder.scope('events'), config.fields);
-  return causalStates(encoder, config, fuseEvents(encoder, config, inputs));
+  const inputs = declareEvents(builder.scope(prefix), config.fields, axes);
+  // Every event has an item id, and padding has none.
+  const visible = config.attention === 'bidirectional' ? inputs.get(config.fields[0].name)!.greater(PADDING_ID) : undefined;
+  return { states: causalStates(encoder, config, fuseEvents(encoder, config, inputs), visible), inputs };
 }
 
 /** User tokens of prefixes of the windows: [B, K, D], B = examples. */
 export function exampleTokens(builder: GraphBuilder, config: EncoderConfig): Tensor {
-  const found = states(builder, config);
+  const { states: found } = states(builder, config);
   return tokensOf(builder, config, found, {
     rows: builder.input(rowsInput, [examplesAxis], 'int32'),
     lengths: builder.input(lengthsInput, [examplesAxis], 'int32'),
@@ -49,51 +57,37 @@ const wholeWindows = (builder: GraphBuilder): Prefixes => ({
   lengths: builder.input(lengthsInput, [windowsAxis], 'int32'),
 });
 
-/** A window per user: tokens [U, K, D], and the item head's scores after the last event [U, V]. */
-export const inferenceDefinition = (config: EncoderConfig): GraphDefinition<{ tokens: Tensor; scores: Tensor }> =>
-  graph(({ builder }) => {
-    const { tokens, last } = tokensOf(builder, config, states(builder, config), wholeWindows(builder));
-    return { tokens, scores: itemScores(builder.scope('encoder'), config.fields[0], last) };
+/** A window per user: tokens [U, K, D], and the item head's scores after the last event [U, V] where there is one. */
+export const inferenceDefinition = (config: EncoderConfig, head: ItemHead = 'item'): GraphDefinition<Record<string, Tensor>> =>
+  graph<Record<string, Tensor>>(({ builder }) => {
+    const { tokens, last } = tokensOf(builder, config, states(builder, config).states, wholeWindows(builder));
+    const scores = head === 'none' ? undefined : itemScores(builder, config.fields[0], last, head);
+    return { tokens, ...(scores && { scores }) };
   });
 
-/** Names of the losses that pretraining reports, by field. */
-export const lossName = (field: string): string => `loss.${field}`;
+/** Names of the losses that pretraining reports. */
+export const lossName = (name: string): string => `loss.${name}`;
 
-/** The weighted average of the fields' cross-entropies, each of them, and the item head's scores for validation. */
-export const pretrainingDefinition = (config: EncoderConfig, objective: Objective): GraphDefinition =>
-  graph(({ builder }) => {
-    const encoder = builder.scope('encoder');
-    const found = states(builder, config);
-    const last = lastStates(encoder, found, wholeWindows(builder));
-    const predicted = fieldWeights(objective, config.fields);
-    const targets = declareTargets(
-      builder,
-      config,
-      predicted.map(({ field }) => field),
-    );
-    const losses: Record<string, Tensor> = {};
-    let total: Tensor | undefined;
-    for (const { field, weight } of predicted) {
-      const loss = fieldLoss(builder.scope('heads'), encoder, field, found, targets);
-      losses[lossName(field.name)] = loss;
-      total = total ? total.add(loss.mul(weight)) : loss.mul(weight);
-    }
-    return { loss: total!, ...losses, scores: itemScores(encoder, config.fields[0], last) };
-  });
-
-function declareTargets(
-  builder: GraphBuilder,
+/** What is minimised, its parts, what objectives give beside them, and the item head's scores for validation. */
+export const pretrainingDefinition = (
   config: EncoderConfig,
-  predicted: Parameters<typeof targetName>[0][],
-): EventInputs {
-  const targets = builder.scope('targets');
-  return new Map(
-    predicted.map((field) => {
-      const name = targetName(field);
-      const shape = [windowsAxis, eventsAxis];
-      // A bag has the same number of places as in the inputs.
-      if (field.kind === 'categories') shape.push(`bag${config.fields.indexOf(field)}`);
-      return [name, targets.input(name, shape, 'int32')] as const;
-    }),
-  );
-}
+  objective: BoundObjective,
+  head: ItemHead,
+): GraphDefinition<Record<string, Tensor>> =>
+  graph<Record<string, Tensor>>(({ builder }) => {
+    const encoder = builder.scope('encoder');
+    const { states: found } = states(builder, config);
+    const built = objective.build({
+      builder,
+      encoder,
+      heads: builder.scope('heads'),
+      config,
+      states: found,
+      encode: (prefix, axes) => states(builder, config, prefix, axes),
+    });
+    const losses = Object.fromEntries(Object.entries(built.parts).map(([name, loss]) => [lossName(name), loss]));
+    const outputs = { loss: built.loss, ...losses, ...built.outputs };
+    if (head === 'none') return outputs;
+    const last = lastStates(encoder, found, wholeWindows(builder));
+    return { ...outputs, scores: itemScores(builder, config.fields[0], last, head) };
+  });

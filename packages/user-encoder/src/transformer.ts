@@ -1,6 +1,7 @@
 import {
   attention,
   causalBias,
+  maskBias,
   mergeHeads,
   ones,
   splitHeads,
@@ -10,7 +11,6 @@ import {
   type Tensor,
 } from '@user-llm/onnx-autograd';
 import type { EncoderConfig } from './config.js';
-import { eventsAxis } from './fusion.js';
 
 /** A linear layer's parameters, Glorot-initialised. */
 export const dense = (builder: GraphBuilder, name: string, x: Tensor, width: number): Tensor =>
@@ -36,10 +36,17 @@ export function feedForward(builder: GraphBuilder, x: Tensor, dropout: number): 
  * A pre-norm causal transformer. A state sees its own event and those before it, so that padding on the right changes nothing.
  *
  * @param x [U, T, D]
+ * @param visible [U, T] booleans: the transformer is bidirectional, every state sees the events for which this is true
  * @returns states [U, T, D], normalised
  */
-export function causalStates(builder: GraphBuilder, { layers, heads, width, dropout }: EncoderConfig, x: Tensor): Tensor {
-  const bias = causalBias(builder, eventsAxis);
+export function causalStates(
+  builder: GraphBuilder,
+  { layers, heads, width, dropout }: EncoderConfig,
+  x: Tensor,
+  visible?: Tensor,
+): Tensor {
+  const [rows, events] = x.shape;
+  const bias = visible ? maskBias(visible).reshape([rows, 1, 1, events]) : causalBias(builder, events);
   let states = x;
   for (let i = 0; i < layers; i++) {
     const layer = builder.scope(`layers.${i}`);

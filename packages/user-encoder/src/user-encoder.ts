@@ -10,8 +10,11 @@ import { initialWeights, matrixFlops, toOnnx, WeightError, type HostTensor, type
 import { encoderConfig, type EncoderConfig, type EncoderOptions } from './config.js';
 import { encoderHash, readEncoderFolder, writeEncoderFolder } from './encoder-folder.js';
 import { Inference, type InferenceOutput } from './inference.js';
+import { NoItemScoresError } from './errors.js';
 import { inferenceDefinition } from './model.js';
-import { pretrain, type PretrainOptions } from './pretrain.js';
+import type { ItemHead } from './objectives/objective.js';
+import { pretrain } from './pretrain.js';
+import type { PretrainOptions } from './pretrain-options.js';
 import { PretrainRun } from './pretrain-run.js';
 import { trainableEncoder, type TrainableEncoder } from './trainable.js';
 import type { TrainingRecord } from './training-record.js';
@@ -72,7 +75,7 @@ export class UserEncoder {
     this.training = parts.training;
     this.threads = parts.threads;
     this.hash = parts.hash ?? encoderHash({ tokenizer: parts.tokenizerHash, config: parts.config, weights: parts.weights });
-    this.inference = new Inference(this.config, this.weights, this.threads);
+    this.inference = new Inference(this.config, this.weights, this.threads, this.itemHead);
   }
 
   /**
@@ -98,6 +101,11 @@ export class UserEncoder {
     const { saved, tokenizer } = await readEncoderFolder(folder, given);
     const { config, weights, training, hash } = saved;
     return new UserEncoder({ config, weights, tokenizerHash: saved.tokenizer, tokenizer, training, threads, hash });
+  }
+
+  /** What scores items: the item head before any pretraining, then what the objectives trained. */
+  private get itemHead(): ItemHead {
+    return this.training?.itemHead ?? 'item';
   }
 
   /** Hashes and sizes: what others need to know to take this encoder's embeddings. */
@@ -141,18 +149,24 @@ export class UserEncoder {
     return this.embedding(events, index, await this.one('tokens', events, index), options);
   }
 
-  /** The item head's scores of what every user does next, in the order of the columns. */
+  /**
+   * The item head's scores of what every user does next, in the order of the columns.
+   *
+   * @throws NoItemScoresError for an encoder that contrastive pretraining alone made
+   */
   async *nextItemScores(
     events: EventColumns,
     options: Pick<EncodeOptions, 'batch' | 'signal'> = {},
   ): AsyncGenerator<UserScores, void, undefined> {
     this.check(events);
+    this.needItemHead();
     for await (const { user, data } of this.inference.users('scores', events, options))
       yield { user: events.users[user], scores: data.fill(-Infinity, 0, FIRST_VALUE_ID) };
   }
 
-  /** The item head's scores for one user (by name, or by index in the columns): [V]. */
+  /** The item head's scores for one user (by name, or by index in the columns): [V]. @throws NoItemScoresError */
   async scoreHistory(events: EventColumns, user: string | number): Promise<Float32Array> {
+    this.needItemHead();
     return (await this.one('scores', events, this.userOf(events, user))).fill(-Infinity, 0, FIRST_VALUE_ID);
   }
 
@@ -183,17 +197,19 @@ export class UserEncoder {
 
   /** Floating-point operations of the matrix products (2 m n k) that one user with so many events costs. */
   flops({ events, output = 'tokens' }: { events: number; output?: InferenceOutput }): number {
-    const { outputs } = inferenceDefinition(this.config).build({ training: false });
+    if (output === 'scores') this.needItemHead();
+    const { outputs } = inferenceDefinition(this.config, this.itemHead).build({ training: false });
     return matrixFlops([outputs[output]], { windows: 1, events: Math.max(1, Math.min(events, this.config.context)) });
   }
 
   /**
    * The encoder as one ONNX model, weights inside. Inputs: `events.FIELD` (ids int32 [windows, events], bags [windows, events,
    * bag], vectors float32), events first and padding (0) after them, and `lengths` int32 [windows], how many are events.
-   * Outputs: `tokens` [windows, K, D] and `scores` [windows, V].
+   * Outputs: `tokens` [windows, K, D] and, where there is an item head, `scores` [windows, V]; those of a bidirectional encoder are for a
+   * masked event (every id 1), which stands after the last and counts in `lengths`.
    */
   toOnnx(): Uint8Array {
-    const { outputs } = inferenceDefinition(this.config).build({ training: false });
+    const { outputs } = inferenceDefinition(this.config, this.itemHead).build({ training: false });
     return toOnnx({ outputs, weights: this.weights, metadata: { encoder: this.hash, tokenizer: this.tokenizerHash } }).bytes;
   }
 
@@ -225,6 +241,10 @@ export class UserEncoder {
 
   private check(events: EventColumns): void {
     if (events.tokenizer !== this.tokenizerHash) throw new TokenizerMismatchError(this.tokenizerHash, events.tokenizer);
+  }
+
+  private needItemHead(): void {
+    if (this.itemHead === 'none') throw new NoItemScoresError(this.hash);
   }
 
   private userOf(events: EventColumns, user: string | number): number {
