@@ -47,7 +47,7 @@ export { crossEntropy, linearCrossEntropy, weightedMean } from './ops/cross-entr
 export { differentiableOperations, gradients } from './gradients.js';
 export { graph, GraphDefinition, type BuiltGraph, type ModelScope, type Outputs } from './definition.js';
 export { matrixFlops, toOnnx, type OnnxModel, type OnnxOptions } from './onnx-model.js';
-export { adam, adamW, sgd, type AdamWOptions, type Optimizer, type UpdateContext } from './optimizers.js';
+export { adam, adamW, averaged, averageSlot, sgd, type AdamWOptions, type Optimizer, type UpdateContext } from './optimizers.js';
 export { constantRate, warmupConstant, warmupCosine, type Schedule } from './schedules.js';
 export { Program, type ProgramOptions } from './program.js';
 export { openSession, type Feeds, type SessionOptions } from './session.js';

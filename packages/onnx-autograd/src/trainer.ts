@@ -325,8 +325,16 @@ export class Trainer<O extends Outputs = Outputs> {
     }
   }
 
-  /** Outputs of the model on a batch, without dropout and without learning. */
-  async evaluate(feeds: Feeds, names?: readonly (keyof O & string)[]): Promise<Record<string, HostTensor>> {
+  /**
+   * Outputs of the model on a batch, without dropout and without learning.
+   *
+   * @param options.weights used in place of the trainer's own where they are given (an average of them, say)
+   */
+  async evaluate(
+    feeds: Feeds,
+    names?: readonly (keyof O & string)[],
+    { weights }: { weights?: Weights | undefined } = {},
+  ): Promise<Record<string, HostTensor>> {
     this.assertAlive();
     const { builder, outputs } = this.definition.build({ training: false });
     const picked = pickOutputs(outputs, names ?? Object.keys(outputs));
@@ -343,19 +351,34 @@ export class Trainer<O extends Outputs = Outputs> {
       feeds,
       new Set(builder.inputs.keys()),
     );
+    const other = (name: string): ort.Tensor | undefined => {
+      const given = weights?.get(name);
+      if (!given) return undefined;
+      checkWeights([...builder.parameters.values()].filter((parameter) => parameter.name === name), weights!);
+      return toOrt(asFloat32(given));
+    };
     const tensors = Object.fromEntries(
-      used.map((name) => [name, this.current.get(name) ?? this.frozen.get(name) ?? toOrt(feeds[name])]),
+      used.map((name) => [name, other(name) ?? this.current.get(name) ?? this.frozen.get(name) ?? toOrt(feeds[name])]),
     );
     const results = await opened.session.run(tensors);
     return Object.fromEntries(Object.entries(results).map(([name, tensor]) => [name, fromOrt(tensor)]));
   }
 
-  /** A copy of the weights; `trainable` alone, without the frozen ones, when asked. */
-  weights(options: { trainableOnly?: boolean } = {}): Weights {
+  /**
+   * A copy of the weights; without the frozen ones, when asked.
+   *
+   * @param options.slot what the optimizer remembers of every learned weight under this name, in place of the weight (see `averaged`)
+   */
+  weights(options: { trainableOnly?: boolean; slot?: string } = {}): Weights {
     this.assertAlive();
+    const { slot } = options;
+    if (slot !== undefined && !this.options.optimizer.slots.includes(slot))
+      throw new AutogradError(
+        `the optimizer keeps no '${slot}'; it keeps ${this.options.optimizer.slots.join(', ') || 'nothing'}`,
+      );
     const weights: Weights = new Map();
     for (const { name, shape } of this.built.builder.parameters.values()) {
-      const learned = this.current.get(name);
+      const learned = this.current.get(slot === undefined ? name : slotName(slot, name));
       if (learned) weights.set(name, { dtype: 'float32', shape, data: Float32Array.from(learned.data as Float32Array) });
       else if (!options.trainableOnly) weights.set(name, fromOrt(this.frozen.get(name)!));
     }

@@ -6,16 +6,19 @@ import {
   mergeHeads,
   splitHeads,
   zeros,
+  type Dim,
   type GraphBuilder,
   type Tensor,
 } from '@user-llm/onnx-autograd';
-import type { Band, EncoderConfig } from './config.js';
+import { bandOf, type Band, type EncoderConfig } from './config.js';
 import { eventsAxis, windowsAxis } from './fusion.js';
 import { distanceBucket, distanceBuckets, gapBuckets, receptiveField, rotaryAngles } from './relative-position.js';
 
-export const gapsInput = 'gaps';
 export const blocksInput = 'blocks';
 const blocksAxis = 'blocks';
+
+/** Input of the times between events of the rows whose inputs have this prefix (without its dot). */
+export const gapsInput = (prefix: string): string => `gaps.${prefix}`;
 
 /**
  * How the band is computed; the numbers are the same. `mask`: all pairs of the T events, those outside masked. `blocks`: T is a
@@ -23,22 +26,31 @@ const blocksAxis = 'blocks';
  */
 export type AttentionForm = 'mask' | 'blocks';
 
-/** What a band reads beside the events. */
-export interface BandInputs {
+/** What attention reads beside the events. */
+export interface SightInputs {
+  /** Booleans [U, T]: which places hold an event, where attention is bidirectional. */
+  readonly visible?: Tensor | undefined;
   /** Buckets of the time between each event and those that it may see: int32 [U, T, T] or, in blocks, [n, W, 2 W]. */
-  readonly gaps: Tensor | null;
+  readonly gaps?: Tensor | undefined;
   /** float32 [n, 2 W] for the n blocks of all windows, added to the scores: nothing stands before a window's first block. */
-  readonly blocks: Tensor | null;
+  readonly blocks?: Tensor | undefined;
 }
 
-/** Declares the inputs of the band under the builder's scope. */
-export function declareBand(builder: GraphBuilder, { attention: band }: EncoderConfig, form: AttentionForm = 'mask'): BandInputs {
-  if (!band) return { gaps: null, blocks: null };
+/** Declares what a band reads for rows with these axes. */
+export function declareBand(
+  builder: GraphBuilder,
+  config: EncoderConfig,
+  prefix: string,
+  [rows, events]: readonly [Dim, Dim],
+  form: AttentionForm,
+): SightInputs {
+  const band = bandOf(config);
+  if (!band) return {};
   const { window, position } = band;
-  const pairs = form === 'mask' ? [windowsAxis, eventsAxis, eventsAxis] : [blocksAxis, window, 2 * window];
+  const pairs = form === 'mask' ? [rows, events, events] : [blocksAxis, window, 2 * window];
   return {
-    gaps: position === 'relative-time' ? builder.input(gapsInput, pairs, 'int32') : null,
-    blocks: form === 'blocks' ? builder.input(blocksInput, [blocksAxis, 2 * window]) : null,
+    ...(position === 'relative-time' ? { gaps: builder.input(gapsInput(prefix), pairs, 'int32') } : {}),
+    ...(form === 'blocks' ? { blocks: builder.input(blocksInput, [blocksAxis, 2 * window]) } : {}),
   };
 }
 
@@ -50,15 +62,24 @@ export interface Mixer {
   attend(q: Tensor, k: Tensor, v: Tensor): Tensor;
 }
 
-/** @param builder of the encoder's parameters */
-export function mixer(builder: GraphBuilder, config: EncoderConfig, { gaps, blocks }: BandInputs): Mixer {
-  const { attention: band } = config;
-  if (!band) return { attend: masked(config, causalBias(builder, eventsAxis)) };
+/**
+ * @param builder of the encoder's parameters
+ * @param shape of the events, [U, T, D]
+ */
+export function mixer(
+  builder: GraphBuilder,
+  config: EncoderConfig,
+  [rows, events]: readonly Dim[],
+  { visible, gaps, blocks }: SightInputs,
+): Mixer {
+  const band = bandOf(config);
+  if (!band)
+    return { attend: masked(config, visible ? maskBias(visible).reshape([rows, 1, 1, events]) : causalBias(builder, events)) };
   return {
     ...(band.position === 'rotary' ? { place: rotaryPlaces(builder, config, band) } : {}),
     attend: blocks
       ? blockwise(builder, config, band, blockBand(builder, config, band, blocks, gaps))
-      : masked(config, maskBand(builder, config, band, gaps)),
+      : masked(config, maskBand(builder, config, band, events, gaps)),
   };
 }
 
@@ -96,13 +117,13 @@ export function rotate(x: Tensor, first: Tensor, cosine: Tensor, sine: Tensor, b
 }
 
 /** What is added to the scores of all pairs: [T, T] or [U, H, T, T]. */
-function maskBand(builder: GraphBuilder, config: EncoderConfig, { window }: Band, gaps: Tensor | null): Tensor {
-  const visible = causalBias(builder, eventsAxis, eventsAxis, window);
+function maskBand(builder: GraphBuilder, config: EncoderConfig, { window }: Band, events: Dim, gaps?: Tensor): Tensor {
+  const visible = causalBias(builder, events, events, window);
   if (!gaps) return visible;
-  const place = builder.range(eventsAxis);
+  const place = builder.range(events);
   const distance = place
-    .reshape([eventsAxis, 1])
-    .sub(place.reshape([1, eventsAxis]))
+    .reshape([events, 1])
+    .sub(place.reshape([1, events]))
     .maximum(0)
     .minimum(window - 1); // [T, T]
   return relativeBias(builder, config, window, distanceIds(builder, window).gather(distance), gaps)
@@ -137,7 +158,7 @@ export function relativeBias(
 }
 
 /** What is added to the scores of blocks: [n, 1, W, 2 W] or [n, H, W, 2 W]. */
-function blockBand(builder: GraphBuilder, config: EncoderConfig, { window }: Band, blocks: Tensor, gaps: Tensor | null): Tensor {
+function blockBand(builder: GraphBuilder, config: EncoderConfig, { window }: Band, blocks: Tensor, gaps?: Tensor): Tensor {
   const distanceOf = Int32Array.from(
     { length: 2 * window * window },
     (_, i) => window + Math.floor(i / (2 * window)) - (i % (2 * window)),

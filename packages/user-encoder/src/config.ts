@@ -3,19 +3,12 @@ import { EncoderOptionError } from './errors.js';
 import { inputFields, type InputField } from './input-fields.js';
 
 /**
- * How an event sees those before it.
+ * Attention over the last events by relative position: only how far apart two events are counts, so that a state never changes
+ * afterwards, and an update goes on from what was kept.
  *
- * - `learned`: all events of the context, each place with a learned vector. The context slides as a whole, so one more event changes
- *   every state: nothing can be kept.
- * - `rotary`: each layer sees the last `window` events (its own included), and only how far apart two events are counts (Su et al.
- *   2021). A state never changes afterwards, so the history is read once and goes on from what was kept.
- * - `relative-time`: as `rotary`, with a learned number per head and distance and per head and time between the two events in place
- *   of rotation, both on logarithmic scales (the relative bias of HSTU, Zhai et al. 2024, section 3.2).
+ * `rotary` turns queries and keys by their place (Su et al. 2021). `relative-time` adds a learned number per head and distance and one
+ * per head and time between the two events, both on logarithmic scales (the relative bias of HSTU, Zhai et al. 2024, section 3.2).
  */
-export type AttentionOptions =
-  { readonly position: 'learned' } | { readonly position: 'rotary' | 'relative-time'; readonly window: number };
-
-/** Attention over the last `window` events, by relative position. */
 export interface Band {
   readonly position: 'rotary' | 'relative-time';
   /** W: events that each layer sees, the event itself included. */
@@ -29,10 +22,14 @@ export interface EncoderOptions {
   readonly layers?: number;
   /** Attention heads; they divide the width. Default 2. */
   readonly heads?: number;
-  /** The most events of one training window. With learned positions also the most that are ever read, the latest ones. Default 200. */
+  /** The most events of a training window; unless attention is a band also the most that are ever read, the latest ones. Default 200. */
   readonly context?: number;
-  /** How an event sees those before it. Default: learned positions over the whole context. */
-  readonly attention?: AttentionOptions;
+  /**
+   * Which events a state sees. `causal` (default): its own and those before it in the context, each place with a learned vector.
+   * `bidirectional`: all of them, for `maskedEvents`; the next item is then scored at a masked event after the last. A {@link Band}:
+   * in every layer the last `window` events, its own included; for encoders that are updated one event at a time.
+   */
+  readonly attention?: 'causal' | 'bidirectional' | Band;
   /** K: tokens that the resampler makes of a user. Default 16. */
   readonly userTokens?: number;
   /** Perceiver layers. Default 1. */
@@ -57,9 +54,13 @@ export interface EncoderConfig {
   readonly seed: number;
   /** The item first. */
   readonly fields: readonly InputField[];
-  /** Absent: learned positions over the context. */
-  readonly attention?: Band;
+  /** Absent for causal attention. */
+  readonly attention?: 'bidirectional' | Band | undefined;
 }
+
+/** The band that attention is, where it is one. */
+export const bandOf = ({ attention }: Pick<EncoderConfig, 'attention'>): Band | undefined =>
+  typeof attention === 'object' ? attention : undefined;
 
 const sizes = { width: 64, layers: 2, heads: 2, context: 200, userTokens: 16, resamplerLayers: 1 } as const;
 
@@ -81,7 +82,7 @@ export function encoderConfig(tokenizer: EventTokenizer, options: EncoderOptions
   if (width % heads !== 0)
     throw new EncoderOptionError('heads', `${heads} heads do not divide a width of ${width}; choose a divisor`);
   const context = whole('context');
-  const attention = band(tokenizer, options.attention, { width, heads, context });
+  const attention = checkedAttention(tokenizer, options.attention, { width, heads, context });
   return {
     width,
     layers: whole('layers'),
@@ -96,27 +97,26 @@ export function encoderConfig(tokenizer: EventTokenizer, options: EncoderOptions
   };
 }
 
-function band(
+function checkedAttention(
   tokenizer: EventTokenizer,
-  attention: AttentionOptions | undefined,
+  attention: EncoderOptions['attention'],
   { width, heads, context }: { width: number; heads: number; context: number },
-): Band | undefined {
+): EncoderConfig['attention'] {
   const fail = (problem: string): never => {
     throw new EncoderOptionError('attention', problem);
   };
-  if (attention === undefined || attention.position === 'learned') {
-    if (attention && 'window' in attention) fail('learned positions see the whole context and have no window; leave it out');
-    return undefined;
-  }
+  if (attention === undefined || attention === 'causal') return undefined;
+  if (typeof attention !== 'object')
+    return attention === 'bidirectional' ? attention : fail(`'${String(attention)}' is neither 'causal' nor 'bidirectional'`);
   const { position, window } = attention;
   if (position !== 'rotary' && position !== 'relative-time')
-    fail(`there is no position '${String(position)}'; there are learned, rotary and relative-time`);
+    fail(`there is no position '${String(position)}'; there are rotary and relative-time`);
   if (!Number.isInteger(window) || window < 2) fail(`a window of ${window} events; give a whole number of 2 or more`);
   if (window > context) fail(`a window of ${window} events is never filled in a context of ${context}; make one of them fit`);
   if (position === 'rotary' && (width / heads) % 2 !== 0)
     fail(`rotation turns pairs of numbers, and a head is ${width / heads} wide; choose another number of heads`);
   if (position === 'relative-time') {
-    const time = tokenizer.fields.time;
+    const { time } = tokenizer.fields;
     if (time?.kind !== 'time' || time.unit === 'order')
       fail('the tokenizer has no time of events (an order is none), so there are no times between them; choose rotary');
   }

@@ -40,7 +40,9 @@ const configShape = z.strictObject({
       ]),
     )
     .min(1),
-  attention: z.strictObject({ position: z.enum(['rotary', 'relative-time']), window: size.min(2) }).optional(),
+  attention: z
+    .union([z.literal('bidirectional'), z.strictObject({ position: z.enum(['rotary', 'relative-time']), window: size.min(2) })])
+    .optional(),
 });
 const trainingShape = z.object({
   steps: z.number(),
@@ -48,6 +50,7 @@ const trainingShape = z.object({
   seconds: z.number(),
   eventsPerSecond: z.number(),
   stopped: z.enum(['steps', 'seconds', 'patience']),
+  itemHead: z.enum(['item', 'labels', 'none']).default('item'),
   losses: lossesShape,
   validation: z.array(validationPointShape),
   best: validationPointShape.nullable(),

@@ -44,6 +44,17 @@ export class TrainingDataError extends UserEncoderError {
   }
 }
 
+/** The encoder was pretrained for something that does not score items. */
+export class NoItemScoresError extends UserEncoderError {
+  protected static override marker = marker('NoItemScoresError');
+  constructor(readonly encoder: string) {
+    super(
+      `encoder ${encoder.slice(0, 12)} has no item head: contrastive pretraining alone learns embeddings, not what comes next. ` +
+        'Pretrain with nextEvent, maskedEvents or dualEncoder, alone or combined with it.',
+    );
+  }
+}
+
 /** A folder does not hold a saved encoder. */
 export class EncoderFormatError extends UserEncoderError {
   protected static override marker = marker('EncoderFormatError');

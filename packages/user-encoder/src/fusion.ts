@@ -9,11 +9,11 @@ export type EventInputs = ReadonlyMap<string, Tensor>;
 export const windowsAxis = 'windows';
 export const eventsAxis = 'events';
 
-/** Declares the inputs of the fields under the builder's scope. */
+/** Declares the inputs of the fields under the builder's scope; ids [rows, events] by the names of the axes. */
 export function declareEvents(
   builder: GraphBuilder,
   fields: readonly InputField[],
-  shape: readonly [Dim, Dim] = [windowsAxis, eventsAxis],
+  shape: readonly Dim[] = [windowsAxis, eventsAxis],
 ): EventInputs {
   const inputs = new Map<string, Tensor>();
   fields.forEach((field, i) => {
@@ -47,7 +47,7 @@ export function fuseEvents(
   { fields, width, context, dropout, attention }: EncoderConfig,
   inputs: EventInputs,
 ): Tensor {
-  const parts = fields.flatMap((field) => embed(builder, field, inputs)); // each [U, T, width of the field]
+  const parts = fields.flatMap((field) => embedField(builder, field, inputs)); // each [U, T, width of the field]
   const total = fields.reduce((sum, field) => sum + fusedWidth(field), 0);
   const fused =
     parts.length === 1
@@ -56,12 +56,13 @@ export function fuseEvents(
           builder.parameter('fusion.weight', [total, width], itemPassesThrough(width)),
           builder.parameter('fusion.bias', [width], zeros()),
         ); // [U, T, D]
-  if (attention) return fused.dropout(dropout);
-  const positions = builder.parameter('positions', [context, width], normal(0.02)).slice(0, 0, eventsAxis); // [T, D]
+  if (typeof attention === 'object') return fused.dropout(dropout);
+  const positions = builder.parameter('positions', [context, width], normal(0.02)).slice(0, 0, fused.shape[1]); // [T, D]
   return fused.add(positions).dropout(dropout);
 }
 
-function embed(builder: GraphBuilder, field: InputField, inputs: EventInputs): Tensor[] {
+/** The embeddings of one field of every event, each [U, T, width]. */
+export function embedField(builder: GraphBuilder, field: InputField, inputs: EventInputs): Tensor[] {
   switch (field.kind) {
     case 'categorical':
     case 'number':
@@ -82,7 +83,7 @@ function embed(builder: GraphBuilder, field: InputField, inputs: EventInputs): T
 }
 
 /** At first the item's embedding passes unchanged and the other fields add a little: training starts where an item-only model would. */
-const itemPassesThrough =
+export const itemPassesThrough =
   (width: number): Initializer =>
   (shape, random) => {
     const weight = normal(0.02)(shape, random);

@@ -2,10 +2,12 @@ import type { EventColumns } from '@user-llm/event-tokenizer';
 import { DisposedError, Program, type HostTensor, type Weights } from '@user-llm/onnx-autograd';
 import type { AttentionForm } from './band.js';
 import { bucketOf, lengthBuckets, type Span } from './batches.js';
-import type { EncoderConfig } from './config.js';
+import { bandOf, type Band, type EncoderConfig } from './config.js';
 import { bagSizes, vector } from './event-feeds.js';
 import { inferenceDefinition, lengthsInput, ringInput, statefulDefinition } from './model.js';
+import type { ItemHead } from './objectives/objective.js';
 import { receptiveField } from './relative-position.js';
+import { scoringFeeds, scoringRoom } from './scoring-feeds.js';
 import type { UserState } from './user-state.js';
 import { latest } from './validation.js';
 import { windowFeeds } from './window-feeds.js';
@@ -47,6 +49,7 @@ export class Inference {
     private readonly config: EncoderConfig,
     private readonly weights: Weights,
     private readonly threads: number | undefined,
+    private readonly head: ItemHead,
   ) {}
 
   private program(output: InferenceOutput, form: AttentionForm, stateful: boolean): Promise<Program> {
@@ -54,27 +57,34 @@ export class Inference {
     const key = `${output}|${form}|${stateful}`;
     let program = this.programs.get(key);
     if (!program) {
-      const { config, weights, threads } = this;
+      const { config, weights, threads, head } = this;
       program = stateful
         ? Program.create(statefulDefinition(config, form), { weights, threads })
-        : Program.create(inferenceDefinition(config, form), { weights, threads, outputs: [output] });
+        : Program.create(inferenceDefinition(config, head, form), { weights, threads, outputs: [output] });
       this.programs.set(key, program);
     }
     return program;
   }
 
-  /** The most events of a history that change what is made of it: all that are read. */
-  private get reach(): number {
-    const { attention, context } = this.config;
-    return attention ? receptiveField(this.config, attention) : context;
+  private get band(): Band | undefined {
+    return bandOf(this.config);
+  }
+
+  /** The most events of a history that change an output: all that are read. */
+  private reach(output: InferenceOutput): number {
+    return this.band ? receptiveField(this.config, this.band) : this.config.context - this.room(output);
+  }
+
+  private room(output: InferenceOutput): number {
+    return output === 'scores' ? scoringRoom(this.config) : 0;
   }
 
   /** How to run a history of so many events. */
-  private plan(count: number, batch: number): Plan {
-    const { attention, context, heads } = this.config;
-    if (!attention) return { form: 'mask', length: bucketOf(Math.min(count, context), lengthBuckets(context)), batch };
-    const { window } = attention;
-    const read = Math.min(count, this.reach);
+  private plan(output: InferenceOutput, count: number, batch: number): Plan {
+    const { context, heads } = this.config;
+    const read = Math.min(count, this.reach(output));
+    if (!this.band) return { form: 'mask', length: bucketOf(read + this.room(output), lengthBuckets(context)), batch };
+    const { window } = this.band;
     const form: AttentionForm = read <= 2 * window ? 'mask' : 'blocks';
     const length = form === 'mask' ? bucketOf(read, lengthBuckets(2 * window)) : Math.ceil(read / window) * window;
     const pairs = heads * length * (form === 'mask' ? length : 2 * window);
@@ -89,14 +99,18 @@ export class Inference {
     { form, length }: Plan,
     empty: (() => UserState) | undefined,
   ): Promise<{ data: Float32Array; state: UserState | null }[]> {
-    const windows = histories.map((history) => latest(history, this.reach));
+    const windows = histories.map((history) => latest(history, this.reach(output)));
     const counts = windows.map(({ start, end }) => end - start);
     const program = await this.program(output, form, empty !== undefined);
-    const results = await program.run({
-      ...windowFeeds(this.config, events, windows, length, bagSizes(this.config.fields, events, windows), form),
-      [lengthsInput]: vector(counts),
-      ...(empty ? { [ringInput]: this.rings(counts, length) } : {}),
-    });
+    const results = await program.run(
+      output === 'scores'
+        ? scoringFeeds(this.config, events, windows, length, form)
+        : {
+            ...windowFeeds(this.config, events, windows, length, bagSizes(this.config.fields, events, windows), { form }),
+            [lengthsInput]: vector(counts),
+            ...(empty ? { [ringInput]: this.rings(counts, length) } : {}),
+          },
+    );
     const data = results[output].data as Float32Array;
     const size = data.length / histories.length;
     return histories.map((history, row) => ({
@@ -107,7 +121,7 @@ export class Inference {
 
   /** [U, W]: the row of each ring's slots; an empty slot reads some row of the same user. */
   private rings(counts: readonly number[], length: number): HostTensor {
-    const { window } = this.config.attention!;
+    const { window } = this.band!;
     const data = new Int32Array(counts.length * window);
     counts.forEach((count, row) => {
       data.fill(row * length, row * window, (row + 1) * window);
@@ -128,7 +142,7 @@ export class Inference {
     read: number,
   ): UserState {
     const { width, layers } = this.config;
-    const { window } = this.config.attention!;
+    const { window } = this.band!;
     const size = window * width;
     const cache = results.cache.data as Float32Array;
     for (let ring = 0; ring < 2 * layers; ring++) {
@@ -148,7 +162,7 @@ export class Inference {
   /** Slots from `first` on hold nothing. */
   private clear({ cache, recent }: UserState, first: number): void {
     const { width, heads } = this.config;
-    const { window } = this.config.attention!;
+    const { window } = this.band!;
     const head = width / heads;
     for (let from = 0; from < cache.length; from += window * head) cache.fill(0, from + first * head, from + window * head);
     recent.fill(0, first * width);
@@ -162,9 +176,10 @@ export class Inference {
     state?: () => UserState,
   ): Promise<{ data: Float32Array; state: UserState | null }> {
     const history = { start: events.offsets[user], end: events.offsets[user + 1] };
-    const plan = this.plan(history.end - history.start, 1);
+    const count = history.end - history.start;
+    const plan = this.plan(output, count, 1);
     // Alone, a window needs no padding.
-    const length = plan.form === 'blocks' ? plan.length : Math.max(1, Math.min(history.end - history.start, this.reach));
+    const length = plan.form === 'blocks' ? plan.length : Math.max(1, Math.min(count, this.reach(output)) + this.room(output));
     const [found] = await this.run(output, events, [history], { ...plan, length }, state);
     return found;
   }
@@ -185,7 +200,7 @@ export class Inference {
       const count = Math.min(block, events.users.length - first);
       const alike = new Map<string, { plan: Plan; users: number[] }>();
       for (let user = first; user < first + count; user++) {
-        const plan = this.plan(events.offsets[user + 1] - events.offsets[user], batch);
+        const plan = this.plan(output, events.offsets[user + 1] - events.offsets[user], batch);
         const key = `${plan.form}|${plan.length}`;
         const known = alike.get(key);
         if (known) known.users.push(user);

@@ -1,11 +1,20 @@
-import { concat, graph, splitHeads, type GraphBuilder, type GraphDefinition, type Tensor } from '@user-llm/onnx-autograd';
+import { PADDING_ID } from '@user-llm/event-tokenizer';
+import {
+  concat,
+  graph,
+  splitHeads,
+  type Dim,
+  type GraphBuilder,
+  type GraphDefinition,
+  type Tensor,
+} from '@user-llm/onnx-autograd';
 import { declareBand, type AttentionForm } from './band.js';
-import type { EncoderConfig } from './config.js';
+import { bandOf, type EncoderConfig } from './config.js';
 import { declareEvents, eventsAxis, fuseEvents, windowsAxis, type EventInputs } from './fusion.js';
-import { fieldLoss, itemScores, targetName } from './heads.js';
-import { fieldWeights, type Objective } from './objective.js';
+import { itemScores } from './heads.js';
+import type { BoundObjective, ItemHead } from './objectives/objective.js';
 import { lastStates, resample, type Prefixes } from './resampler.js';
-import { causalLayers, type LayerCache } from './transformer.js';
+import { eventStates, type LayerCache } from './transformer.js';
 
 export const lengthsInput = 'lengths';
 export const rowsInput = 'rows';
@@ -19,37 +28,36 @@ export function groupOf(name: string): ParameterGroup | undefined {
   return undefined;
 }
 
-/** States of every event of every window, [U, T, D]. Declares the events' inputs. */
-function states(builder: GraphBuilder, config: EncoderConfig): Tensor {
-  return layered(builder, config).states;
-}
-
-/** The same with the layers' keys and values. */
-function layered(
+/** States of every event of every row, [U, T, D], and what each layer offers to attend to. Declares the events' inputs. */
+function states(
   builder: GraphBuilder,
   config: EncoderConfig,
-  form: AttentionForm = 'mask',
-): { states: Tensor; cache: LayerCache[] } {
+  { prefix = 'events', axes = [windowsAxis, eventsAxis], form = 'mask' }: StatesOptions = {},
+): { states: Tensor; cache: LayerCache[]; inputs: EventInputs } {
   const encoder = builder.scope('encoder');
-  const inputs = declareEvents(builder.scope('events'), config.fields);
-  return causalLayers(encoder, config, fuseEvents(encoder, config, inputs), declareBand(builder, config, form));
+  const inputs = declareEvents(builder.scope(prefix), config.fields, axes);
+  // Every event has an item id, and padding has none.
+  const visible = config.attention === 'bidirectional' ? inputs.get(config.fields[0].name)!.greater(PADDING_ID) : undefined;
+  const sight = { ...declareBand(builder, config, prefix, axes, form), visible };
+  return { ...eventStates(encoder, config, fuseEvents(encoder, config, inputs), sight), inputs };
+}
+
+interface StatesOptions {
+  readonly prefix?: string;
+  readonly axes?: readonly [Dim, Dim];
+  readonly form?: AttentionForm;
 }
 
 /** User tokens of prefixes of the windows: [B, K, D], B = examples. */
 export function exampleTokens(builder: GraphBuilder, config: EncoderConfig): Tensor {
-  const found = states(builder, config);
+  const { states: found } = states(builder, config);
   return tokensOf(builder, config, found, {
     rows: builder.input(rowsInput, [examplesAxis], 'int32'),
     lengths: builder.input(lengthsInput, [examplesAxis], 'int32'),
   }).tokens;
 }
 
-function tokensOf(
-  builder: GraphBuilder,
-  config: EncoderConfig,
-  found: Tensor,
-  prefixes: Prefixes,
-): { tokens: Tensor; last: Tensor } {
+function tokensOf(builder: GraphBuilder, config: EncoderConfig, found: Tensor, prefixes: Prefixes): Found {
   const last = lastStates(builder.scope('encoder'), found, prefixes);
   return { tokens: resample(builder.scope('resampler'), config, found, last, prefixes), last };
 }
@@ -59,90 +67,84 @@ const wholeWindows = (builder: GraphBuilder): Prefixes => ({
   lengths: builder.input(lengthsInput, [windowsAxis], 'int32'),
 });
 
-/** A window per user: tokens [U, K, D], and the item head's scores after the last event [U, V]. */
+type Found = { tokens: Tensor; last: Tensor };
+
+/** Tokens, and scores where something makes them. */
+function outputsOf(
+  builder: GraphBuilder,
+  config: EncoderConfig,
+  { tokens, last }: Found,
+  head: ItemHead,
+): Record<string, Tensor> {
+  return { tokens, ...(head !== 'none' && { scores: itemScores(builder, config.fields[0], last, head) }) };
+}
+
+/** A window per user: tokens [U, K, D], and the item head's scores after the last event [U, V] where there is one. */
 export const inferenceDefinition = (
   config: EncoderConfig,
+  head: ItemHead = 'item',
   form: AttentionForm = 'mask',
-): GraphDefinition<{ tokens: Tensor; scores: Tensor }> =>
-  graph(({ builder }) => {
-    const { states: found } = layered(builder, config, form);
-    const { tokens, last } = tokensOf(builder, config, found, wholeWindows(builder));
-    return { tokens, scores: itemScores(builder.scope('encoder'), config.fields[0], last) };
+): GraphDefinition<Record<string, Tensor>> =>
+  graph<Record<string, Tensor>>(({ builder }) => {
+    const { states: found } = states(builder, config, { form });
+    return outputsOf(builder, config, tokensOf(builder, config, found, wholeWindows(builder)), head);
   });
 
 /** int32 [U, W]: which row of all windows' states (U * T of them) stands in each place of a user's ring. */
 export const ringInput = 'ring';
 
 /**
- * The same with what an update goes on from: keys and values of the last W events in every layer, cache [2 L, U, H, W, D / H] (a layer's
+ * Tokens with what an update goes on from: keys and values of the last W events in every layer, cache [2 L, U, H, W, D / H] (a layer's
  * keys, then its values), and the last states, recent [U, W, D].
  */
-export const statefulDefinition = (
-  config: EncoderConfig,
-  form: AttentionForm,
-): GraphDefinition<{ tokens: Tensor; cache: Tensor; recent: Tensor }> =>
-  graph(({ builder }) => {
-    const { width, heads, attention } = config;
-    const { states: found, cache } = layered(builder, config, form);
-    const ring = builder.input(ringInput, [windowsAxis, attention!.window], 'int32');
+export const statefulDefinition = (config: EncoderConfig, form: AttentionForm): GraphDefinition<Record<string, Tensor>> =>
+  graph<Record<string, Tensor>>(({ builder }) => {
+    const { width, heads } = config;
+    const { states: found, cache } = states(builder, config, { form });
+    const ring = builder.input(ringInput, [windowsAxis, bandOf(config)!.window], 'int32');
     const recent = (x: Tensor): Tensor => x.reshape([-1, width]).gather(ring); // [U, W, D]
     const { tokens } = tokensOf(builder, config, found, wholeWindows(builder));
+    const rings = cache.flatMap(({ keys, values }) => [keys, values]);
     return {
       tokens,
       cache: concat(
-        cache.flatMap(({ keys, values }) => [keys, values].map((x) => splitHeads(recent(x), heads).unsqueeze(0))),
+        rings.map((x) => splitHeads(recent(x), heads).unsqueeze(0)),
         0,
       ),
       recent: recent(found),
     };
   });
 
-/** User tokens [U, K, D] and item scores [U, V] from the states of the last events alone, [U, T, D] with `lengths` of them. */
-export const fromStatesDefinition = (config: EncoderConfig): GraphDefinition<{ tokens: Tensor; scores: Tensor }> =>
-  graph(({ builder }) => {
+/** What `inferenceDefinition` gives, from the states of the last events alone: [U, T, D], `lengths` of them. */
+export const fromStatesDefinition = (config: EncoderConfig, head: ItemHead): GraphDefinition<Record<string, Tensor>> =>
+  graph<Record<string, Tensor>>(({ builder }) => {
     const found = builder.input('states', [windowsAxis, eventsAxis, config.width]);
-    const { tokens, last } = tokensOf(builder, config, found, wholeWindows(builder));
-    return { tokens, scores: itemScores(builder.scope('encoder'), config.fields[0], last) };
+    return outputsOf(builder, config, tokensOf(builder, config, found, wholeWindows(builder)), head);
   });
 
-/** Names of the losses that pretraining reports, by field. */
-export const lossName = (field: string): string => `loss.${field}`;
+/** Names of the losses that pretraining reports. */
+export const lossName = (name: string): string => `loss.${name}`;
 
-/** The weighted average of the fields' cross-entropies, each of them, and the item head's scores for validation. */
-export const pretrainingDefinition = (config: EncoderConfig, objective: Objective): GraphDefinition =>
-  graph(({ builder }) => {
-    const encoder = builder.scope('encoder');
-    const found = states(builder, config);
-    const last = lastStates(encoder, found, wholeWindows(builder));
-    const predicted = fieldWeights(objective, config.fields);
-    const targets = declareTargets(
-      builder,
-      config,
-      predicted.map(({ field }) => field),
-    );
-    const losses: Record<string, Tensor> = {};
-    let total: Tensor | undefined;
-    for (const { field, weight } of predicted) {
-      const loss = fieldLoss(builder.scope('heads'), encoder, field, found, targets);
-      losses[lossName(field.name)] = loss;
-      total = total ? total.add(loss.mul(weight)) : loss.mul(weight);
-    }
-    return { loss: total!, ...losses, scores: itemScores(encoder, config.fields[0], last) };
-  });
-
-function declareTargets(
-  builder: GraphBuilder,
+/** What is minimised, its parts, what objectives give beside them, and the item head's scores for validation. */
+export const pretrainingDefinition = (
   config: EncoderConfig,
-  predicted: Parameters<typeof targetName>[0][],
-): EventInputs {
-  const targets = builder.scope('targets');
-  return new Map(
-    predicted.map((field) => {
-      const name = targetName(field);
-      const shape = [windowsAxis, eventsAxis];
-      // A bag has the same number of places as in the inputs.
-      if (field.kind === 'categories') shape.push(`bag${config.fields.indexOf(field)}`);
-      return [name, targets.input(name, shape, 'int32')] as const;
-    }),
-  );
-}
+  objective: BoundObjective,
+  head: ItemHead,
+): GraphDefinition<Record<string, Tensor>> =>
+  graph<Record<string, Tensor>>(({ builder }) => {
+    const encoder = builder.scope('encoder');
+    const { states: found } = states(builder, config);
+    const built = objective.build({
+      builder,
+      encoder,
+      heads: builder.scope('heads'),
+      config,
+      states: found,
+      encode: (prefix, axes) => states(builder, config, { prefix, axes }),
+    });
+    const losses = Object.fromEntries(Object.entries(built.parts).map(([name, loss]) => [lossName(name), loss]));
+    const outputs = { loss: built.loss, ...losses, ...built.outputs };
+    if (head === 'none') return outputs;
+    const last = lastStates(encoder, found, wholeWindows(builder));
+    return { ...outputs, scores: itemScores(builder, config.fields[0], last, head) };
+  });

@@ -5,6 +5,7 @@ import type { Band, EncoderConfig } from './config.js';
 import { bagSizes, eventFeeds, eventPrefix, vector } from './event-feeds.js';
 import type { InferenceOutput } from './inference.js';
 import { fromStatesDefinition, lengthsInput } from './model.js';
+import type { ItemHead } from './objectives/objective.js';
 import { distanceBucket, gapBucket, writeRotaryAngles } from './relative-position.js';
 import { stepDefinition, stepInputs } from './step-graph.js';
 import type { UserState } from './user-state.js';
@@ -34,6 +35,7 @@ export class Stepper {
     private readonly config: EncoderConfig,
     private readonly band: Band,
     private readonly weights: Weights,
+    private readonly head: ItemHead,
   ) {}
 
   /** Reads events `start` to `end` of the columns into the state. */
@@ -59,7 +61,7 @@ export class Stepper {
     let program = this.programs.get(output);
     if (!program) {
       const { weights } = this;
-      program = Program.create(fromStatesDefinition(this.config), { weights, outputs: [output], threads: 1 });
+      program = Program.create(fromStatesDefinition(this.config, this.head), { weights, outputs: [output], threads: 1 });
       this.programs.set(output, program);
     }
     const known = Math.min(state.count, this.band.window);

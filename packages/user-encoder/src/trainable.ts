@@ -87,7 +87,7 @@ export function trainableEncoder<E>(
       resampler: names.filter((name) => groupOf(name) === 'resampler'),
     },
     feeds(histories, sizes = {}) {
-      const { windows, rows, lengths } = layOut(histories, events, config.context);
+      const { windows, rows, lengths } = layOut(histories, events, config);
       const count = sizes.windows ?? 2 ** Math.ceil(Math.log2(windows.length));
       if (count < windows.length)
         throw new EncoderOptionError(
@@ -114,8 +114,12 @@ export function trainableEncoder<E>(
   };
 }
 
-/** Groups histories into windows. */
-export function layOut(histories: readonly History[], events: EventColumns, context: number): Layout {
+/** Groups histories into windows. A bidirectional state sees the whole window, which then ends where its histories do. */
+export function layOut(
+  histories: readonly History[],
+  events: EventColumns,
+  { context, attention }: Pick<EncoderConfig, 'context' | 'attention'>,
+): Layout {
   if (histories.length === 0) throw new EncoderOptionError('histories', 'a batch has one history or more');
   const byUser = new Map<number, number[]>();
   histories.forEach(({ user, end }, example) => {
@@ -137,7 +141,8 @@ export function layOut(histories: readonly History[], events: EventColumns, cont
     let start = Infinity;
     for (const example of examples.sort((a, b) => histories[b].end - histories[a].end)) {
       const { end } = histories[example];
-      if (end - start < Math.min(end, context / 2) || start === Infinity) {
+      const apart = attention === 'bidirectional' && offset + end !== windows.at(-1)?.end;
+      if (end - start < Math.min(end, context / 2) || start === Infinity || apart) {
         start = Math.max(0, end - context);
         windows.push({ start: offset + start, end: offset + end });
       }

@@ -1,5 +1,5 @@
 import { ones, xavierUniform, zeros, type GraphBuilder, type Tensor } from '@user-llm/onnx-autograd';
-import { mixer, type BandInputs } from './band.js';
+import { mixer, type SightInputs } from './band.js';
 import type { EncoderConfig } from './config.js';
 
 /** A linear layer's parameters, Glorot-initialised. */
@@ -63,22 +63,18 @@ function placed(all: Tensor, width: number, place: (queriesAndKeys: Tensor) => T
 }
 
 /**
- * A pre-norm causal transformer. A state sees its own event and those before it (in a band: the last W), so that padding on the right
- * changes nothing.
+ * A pre-norm transformer. A state sees its own event and those before it (in a band: the last W), so that padding on the right changes
+ * nothing; in a bidirectional one all events of its row.
  *
  * @param x [U, T, D]
  * @returns states [U, T, D], normalised, and the layers' keys and values
  */
-export function causalLayers(
+export function eventStates(
   builder: GraphBuilder,
   config: EncoderConfig,
   x: Tensor,
-  band: BandInputs,
+  sight: SightInputs,
 ): { states: Tensor; cache: LayerCache[] } {
-  const { attend, place } = mixer(builder, config, band);
+  const { attend, place } = mixer(builder, config, x.shape, sight);
   return transformerLayers(builder, config, x, (_, q, k, v) => attend(q, k, v), place);
 }
-
-/** The states alone. */
-export const causalStates = (builder: GraphBuilder, config: EncoderConfig, x: Tensor, band: BandInputs): Tensor =>
-  causalLayers(builder, config, x, band).states;

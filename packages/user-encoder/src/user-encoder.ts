@@ -7,13 +7,15 @@ import {
   type EventTokenizer,
 } from '@user-llm/event-tokenizer';
 import { initialWeights, matrixFlops, toOnnx, WeightError, type Weights } from '@user-llm/onnx-autograd';
-import { EncoderOptionError } from './errors.js';
-import { encoderConfig, type EncoderConfig, type EncoderOptions } from './config.js';
+import { bandOf, encoderConfig, type EncoderConfig, type EncoderOptions } from './config.js';
 import { encoderHash, readEncoderFolder, writeEncoderFolder } from './encoder-folder.js';
+import { EncoderOptionError, NoItemScoresError } from './errors.js';
 import { Inference, type InferenceOutput } from './inference.js';
 import { checkNewEvents, LiveUser } from './live-user.js';
 import { inferenceDefinition } from './model.js';
-import { pretrain, type PretrainOptions } from './pretrain.js';
+import type { ItemHead } from './objectives/objective.js';
+import { pretrain } from './pretrain.js';
+import type { PretrainOptions } from './pretrain-options.js';
 import { PretrainRun } from './pretrain-run.js';
 import { receptiveField } from './relative-position.js';
 import { Stepper } from './stepper.js';
@@ -84,12 +86,12 @@ export class UserEncoder {
     this.training = parts.training;
     this.threads = parts.threads;
     this.hash = parts.hash ?? encoderHash({ tokenizer: parts.tokenizerHash, config: parts.config, weights: parts.weights });
-    this.inference = new Inference(this.config, this.weights, this.threads);
-    const { attention } = this.config;
-    this.updating = attention
+    this.inference = new Inference(this.config, this.weights, this.threads, this.itemHead);
+    const band = bandOf(this.config);
+    this.updating = band
       ? {
-          codec: new StateCodec(this.config, attention, this.hash, this.tokenizerHash),
-          stepper: new Stepper(this.config, attention, this.weights),
+          codec: new StateCodec(this.config, band, this.hash, this.tokenizerHash),
+          stepper: new Stepper(this.config, band, this.weights, this.itemHead),
         }
       : null;
   }
@@ -119,6 +121,11 @@ export class UserEncoder {
     return new UserEncoder({ config, weights, tokenizerHash: saved.tokenizer, tokenizer, training, threads, hash });
   }
 
+  /** What scores items: the item head before any pretraining, then what the objectives trained. */
+  private get itemHead(): ItemHead {
+    return this.training?.itemHead ?? 'item';
+  }
+
   /** Hashes and sizes: what others need to know to take this encoder's embeddings. */
   get manifest(): TrainableEncoder<unknown>['manifest'] {
     const { userTokens, width, context } = this.config;
@@ -141,11 +148,10 @@ export class UserEncoder {
   }
 
   /**
-   * Embeddings of all users, in the order of the columns. With learned positions the last `context` events of a user count; in a band
-   * the whole history does, as far as the layers see (each the last W events, and the resampler the last W states). A user without
-   * events gets an embedding too, the same for all of them.
+   * Embeddings of all users, in the order of the columns. The last `context` events of a user count; in a band the whole
+   * history does, as far as the layers see (each the last W events, and the resampler the last W states). A user without events gets an embedding too, the same for all of them.
    *
-   * @throws EncoderOptionError for a state of an encoder with learned positions
+   * @throws EncoderOptionError for a state of an encoder without a band
    */
   async *encode(events: EventColumns, options: EncodeOptions = {}): AsyncGenerator<UserEmbedding, void, undefined> {
     this.check(events);
@@ -174,7 +180,7 @@ export class UserEncoder {
    * @param state that came with the last embedding
    * @param newEvents of the one user, in the order of time; the gap before the first is taken from the state
    * @throws StateFormatError, StateMismatchError, TokenizerMismatchError, EventOrderError, EncoderOptionError (several users, or an
-   *   encoder with learned positions)
+   *   encoder without a band)
    */
   async update(
     state: Uint8Array | undefined,
@@ -203,18 +209,24 @@ export class UserEncoder {
     return this.banded().codec.bytes(dtype);
   }
 
-  /** The item head's scores of what every user does next, in the order of the columns. */
+  /**
+   * The item head's scores of what every user does next, in the order of the columns.
+   *
+   * @throws NoItemScoresError for an encoder that contrastive pretraining alone made
+   */
   async *nextItemScores(
     events: EventColumns,
     options: Pick<EncodeOptions, 'batch' | 'signal'> = {},
   ): AsyncGenerator<UserScores, void, undefined> {
     this.check(events);
+    this.needItemHead();
     for await (const { user, data } of this.inference.users('scores', events, options))
       yield { user: events.users[user], scores: data.fill(-Infinity, 0, FIRST_VALUE_ID) };
   }
 
-  /** The item head's scores for one user (by name, or by index in the columns): [V]. */
+  /** The item head's scores for one user (by name, or by index in the columns): [V]. @throws NoItemScoresError */
   async scoreHistory(events: EventColumns, user: string | number): Promise<Float32Array> {
+    this.needItemHead();
     const { data } = await this.inference.user('scores', events, this.userOf(events, user));
     return data.fill(-Infinity, 0, FIRST_VALUE_ID);
   }
@@ -246,21 +258,24 @@ export class UserEncoder {
 
   /** Floating-point operations of the matrix products (2 m n k) that one user with so many events costs. */
   flops({ events, output = 'tokens' }: { events: number; output?: InferenceOutput }): number {
-    const { attention, context } = this.config;
-    const read = Math.max(1, Math.min(events, attention ? receptiveField(this.config, attention) : context));
-    const inBlocks = attention !== undefined && read > 2 * attention.window;
-    const blocks = inBlocks ? Math.ceil(read / attention.window) : 1;
-    const { outputs } = inferenceDefinition(this.config, inBlocks ? 'blocks' : 'mask').build({ training: false });
-    return matrixFlops([outputs[output]], { windows: 1, blocks, events: inBlocks ? blocks * attention.window : read });
+    if (output === 'scores') this.needItemHead();
+    const band = bandOf(this.config);
+    const read = Math.max(1, Math.min(events, band ? receptiveField(this.config, band) : this.config.context));
+    const inBlocks = band !== undefined && read > 2 * band.window;
+    const blocks = inBlocks ? Math.ceil(read / band.window) : 1;
+    const definition = inferenceDefinition(this.config, this.itemHead, inBlocks ? 'blocks' : 'mask');
+    const { outputs } = definition.build({ training: false });
+    return matrixFlops([outputs[output]], { windows: 1, blocks, events: inBlocks ? blocks * band.window : read });
   }
 
   /**
    * The encoder as one ONNX model, weights inside. Inputs: `events.FIELD` (ids int32 [windows, events], bags [windows, events,
    * bag], vectors float32), events first and padding (0) after them, and `lengths` int32 [windows], how many are events.
-   * Outputs: `tokens` [windows, K, D] and `scores` [windows, V].
+   * Outputs: `tokens` [windows, K, D] and, where there is an item head, `scores` [windows, V]; those of a bidirectional encoder are for a
+   * masked event (every id 1), which stands after the last and counts in `lengths`.
    */
   toOnnx(): Uint8Array {
-    const { outputs } = inferenceDefinition(this.config).build({ training: false });
+    const { outputs } = inferenceDefinition(this.config, this.itemHead).build({ training: false });
     return toOnnx({ outputs, weights: this.weights, metadata: { encoder: this.hash, tokenizer: this.tokenizerHash } }).bytes;
   }
 
@@ -295,6 +310,10 @@ export class UserEncoder {
     if (events.tokenizer !== this.tokenizerHash) throw new TokenizerMismatchError(this.tokenizerHash, events.tokenizer);
   }
 
+  private needItemHead(): void {
+    if (this.itemHead === 'none') throw new NoItemScoresError(this.hash);
+  }
+
   private userOf(events: EventColumns, user: string | number): number {
     this.check(events);
     const index = typeof user === 'number' ? user : userIndex(events).get(user);
@@ -307,7 +326,7 @@ export class UserEncoder {
     if (!this.updating)
       throw new EncoderOptionError(
         'state',
-        "learned positions move with every event, so no state can be kept; create the encoder with attention: { position: 'rotary', window: 200 }",
+        "without a band every event moves the places of all, so no state can be kept; create the encoder with attention: { position: 'rotary', window: 200 }",
       );
     return this.updating;
   }

@@ -2,7 +2,7 @@ import { sliceUsers, takeLast, takeUsers, type EventColumns } from '@user-llm/ev
 import { graph, Program } from '@user-llm/onnx-autograd';
 import { describe, expect, test } from '@jest/globals';
 import { bagSizes, vector } from '../src/event-feeds.js';
-import { EncoderOptionError, UserEncoder, type AttentionOptions } from '../src/index.js';
+import { EncoderOptionError, UserEncoder, type Band } from '../src/index.js';
 import { inferenceDefinition } from '../src/model.js';
 import { distanceBucket, gapBucket, rotaryAngles } from '../src/relative-position.js';
 import { windowFeeds } from '../src/window-feeds.js';
@@ -29,7 +29,7 @@ async function reference(encoder: UserEncoder, history: EventColumns): Promise<F
 }
 
 describe.each(['rotary', 'relative-time'] as const)('a band with %s positions', (position) => {
-  const attention: AttentionOptions = { position, window };
+  const attention: Band = { position, window };
   const encoder = unsettled(UserEncoder.create(tokenizer, { ...small, attention }, { threads: 1 }));
 
   test('reads whole histories: in blocks, in batches and alone as in one pass', async () => {
@@ -142,10 +142,10 @@ test('buckets of distances and of times grow', () => {
 
 test('an attention that cannot work is refused', async () => {
   const create = (attention: unknown, more = {}): UserEncoder =>
-    UserEncoder.create(tokenizer, { ...small, ...more, attention: attention as AttentionOptions });
-  expect(create({ position: 'learned' }).hash).toBe(UserEncoder.create(tokenizer, small).hash);
+    UserEncoder.create(tokenizer, { ...small, ...more, attention: attention as Band });
+  expect(create('causal').hash).toBe(UserEncoder.create(tokenizer, small).hash);
   for (const [attention, message] of [
-    [{ position: 'learned', window: 4 }, 'have no window'],
+    ['sideways', "'sideways' is neither"],
     [{ position: 'sinusoidal', window: 4 }, "there is no position 'sinusoidal'"],
     [{ position: 'rotary' }, 'a window of undefined events'],
     [{ position: 'rotary', window: 1 }, 'a window of 1 events'],

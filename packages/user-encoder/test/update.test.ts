@@ -15,7 +15,7 @@ import {
   StateFormatError,
   StateMismatchError,
   UserEncoder,
-  type AttentionOptions,
+  type Band,
   type UserEmbedding,
 } from '../src/index.js';
 import { inferenceDefinition } from '../src/model.js';
@@ -24,7 +24,7 @@ import { cinema, cinemaRows, collect, largestDifference, ratings, small, unsettl
 
 const { tokenizer, events } = await cinema({ users: 4, events: 90 });
 const window = 8;
-const created = (attention: AttentionOptions, seed = 7): UserEncoder =>
+const created = (attention: Band, seed = 7): UserEncoder =>
   unsettled(UserEncoder.create(tokenizer, { ...small, attention, seed }, { threads: 1 }));
 
 /** Events `from` to `to` of a history. */
@@ -233,10 +233,10 @@ describe('what cannot be gone on from is said', () => {
     expect(live.count).toBe(40);
   });
 
-  test('learned positions keep no state', async () => {
+  test('an encoder without a band keeps no state', async () => {
     const learned = UserEncoder.create(tokenizer, small);
     await expect(learned.encodeUser(events, 0, { state: true })).rejects.toThrow(EncoderOptionError);
-    await expect(learned.update(new Uint8Array(4), events)).rejects.toThrow('learned positions move with every event');
+    await expect(learned.update(new Uint8Array(4), events)).rejects.toThrow('without a band every event moves the places of all');
     expect(() => learned.open()).toThrow(EncoderOptionError);
     expect(() => learned.stateBytes()).toThrow(EncoderOptionError);
     await expect(encoder.encodeUser(events, 0, { state: 'float8' as never })).rejects.toThrow("there is no dtype 'float8'");
