@@ -86,7 +86,8 @@ export class Inference {
     if (!this.band) return { form: 'mask', length: bucketOf(read + this.room(output), lengthBuckets(context)), batch };
     const { window } = this.band;
     const form: AttentionForm = read <= 2 * window ? 'mask' : 'blocks';
-    const length = form === 'mask' ? bucketOf(read, lengthBuckets(2 * window)) : Math.ceil(read / window) * window;
+    const buckets = [...lengthBuckets(window), 2 * window];
+    const length = form === 'mask' ? bucketOf(read, buckets) : Math.ceil(read / window) * window;
     const pairs = heads * length * (form === 'mask' ? length : 2 * window);
     return { form, length, batch: Math.max(1, Math.min(batch, Math.floor(mostPairs / pairs))) };
   }
