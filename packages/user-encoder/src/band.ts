@@ -34,6 +34,8 @@ export interface SightInputs {
   readonly gaps?: Tensor | undefined;
   /** float32 [n, 2 W] for the n blocks of all windows, added to the scores: nothing stands before a window's first block. */
   readonly blocks?: Tensor | undefined;
+  /** float32 [U, T], added to the scores of each event as a key: the logarithm of how much of it is there. */
+  readonly presence?: Tensor | undefined;
 }
 
 /** Declares what a band reads for rows with these axes. */
@@ -70,16 +72,17 @@ export function mixer(
   builder: GraphBuilder,
   config: EncoderConfig,
   [rows, events]: readonly Dim[],
-  { visible, gaps, blocks }: SightInputs,
+  { visible, gaps, blocks, presence }: SightInputs,
 ): Mixer {
   const band = bandOf(config);
-  if (!band)
-    return { attend: masked(config, visible ? maskBias(visible).reshape([rows, 1, 1, events]) : causalBias(builder, events)) };
+  const ofKeys = (x: Tensor): Tensor => x.reshape([rows, 1, 1, events]);
+  const withPresence = (bias: Tensor): Tensor => (presence ? bias.add(ofKeys(presence)) : bias);
+  if (!band) return { attend: masked(config, withPresence(visible ? ofKeys(maskBias(visible)) : causalBias(builder, events))) };
   return {
     ...(band.position === 'rotary' ? { place: rotaryPlaces(builder, config, band) } : {}),
     attend: blocks
-      ? blockwise(builder, config, band, blockBand(builder, config, band, blocks, gaps))
-      : masked(config, maskBand(builder, config, band, events, gaps)),
+      ? blockwise(builder, config, band, blockBand(builder, config, band, blocks, gaps), presence)
+      : masked(config, withPresence(maskBand(builder, config, band, events, gaps))),
   };
 }
 
@@ -116,7 +119,7 @@ export function rotate(x: Tensor, first: Tensor, cosine: Tensor, sine: Tensor, b
   })[0];
 }
 
-/** What is added to the scores of all pairs: [T, T] or [U, H, T, T]. */
+/** The band's part of what is added to the scores of all pairs: [T, T] or [U, H, T, T]. */
 function maskBand(builder: GraphBuilder, config: EncoderConfig, { window }: Band, events: Dim, gaps?: Tensor): Tensor {
   const visible = causalBias(builder, events, events, window);
   if (!gaps) return visible;
@@ -176,18 +179,33 @@ function blockBand(builder: GraphBuilder, config: EncoderConfig, { window }: Ban
   return relativeBias(builder, config, window, ids, gaps).transpose([0, 3, 1, 2]).add(visible);
 }
 
-function blockwise(builder: GraphBuilder, { heads, width }: EncoderConfig, { window }: Band, bias: Tensor): Mixer['attend'] {
+function blockwise(
+  builder: GraphBuilder,
+  { heads, width }: EncoderConfig,
+  { window }: Band,
+  bias: Tensor,
+  presence?: Tensor,
+): Mixer['attend'] {
   // The graph's algebra of named axes cannot know that U T is n W.
   const regroup = (x: Tensor, sizes: Tensor, shape: Tensor['shape']): Tensor =>
-    builder.operator('Reshape', [x, sizes], { outputs: [{ dtype: x.dtype, shape }] })[0];
-  const blocks = (x: Tensor): Tensor =>
-    regroup(x, builder.constant([-1, window, width], [3], 'int64'), [blocksAxis, window, width]);
+    builder.operator('Reshape', [x, sizes], {
+      outputs: [{ dtype: x.dtype, shape }],
+      rule: (_, [g]) => [regroup(g!, builder.dims(x.shape), x.shape), null],
+    })[0];
+  const blocks = (x: Tensor): Tensor => {
+    const size = Number(x.shape[2]);
+    return regroup(x, builder.constant([-1, window, size], [3], 'int64'), [blocksAxis, window, size]);
+  };
   /** The block before each: W events of nothing, and W fewer at the end. */
   const before = (x: Tensor): Tensor =>
-    blocks(concat([builder.filled([windowsAxis, window, width]), x], 1).slice(1, 0, eventsAxis));
-  const both = (x: Tensor): Tensor => splitHeads(concat([before(x), blocks(x)], 1), heads); // [n, H, 2 W, D/H]
+    blocks(concat([builder.filled([windowsAxis, window, x.shape[2]]), x], 1).slice(1, 0, eventsAxis));
+  const both = (x: Tensor): Tensor => concat([before(x), blocks(x)], 1); // [n, 2 W, .]
+  const seen = presence
+    ? bias.add(both(presence.reshape([windowsAxis, eventsAxis, 1])).reshape([blocksAxis, 1, 1, 2 * window]))
+    : bias;
   return (q, k, v) => {
-    const mixed = mergeHeads(attention(splitHeads(blocks(q), heads), both(k), both(v), { bias })); // [n, W, D]
+    const [query, keys, values] = [blocks(q), both(k), both(v)].map((x) => splitHeads(x, heads));
+    const mixed = mergeHeads(attention(query, keys, values, { bias: seen })); // [n, W, D]
     return regroup(mixed, builder.dims([windowsAxis, eventsAxis, width]), [windowsAxis, eventsAxis, width]);
   };
 }

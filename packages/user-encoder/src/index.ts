@@ -1,4 +1,5 @@
 export { UserEncoder, type EncodeOptions, type RuntimeOptions, type UserScores } from './user-encoder.js';
+export type { Attribution, AttributionOptions } from './attribution.js';
 export type { Band, EncoderConfig, EncoderOptions } from './config.js';
 export { LiveUser } from './live-user.js';
 export type { StateDtype } from './user-state.js';

@@ -1,6 +1,8 @@
 import { PADDING_ID } from '@user-llm/event-tokenizer';
 import {
   concat,
+  crossEntropy,
+  gradients,
   graph,
   splitHeads,
   type Dim,
@@ -32,13 +34,13 @@ export function groupOf(name: string): ParameterGroup | undefined {
 function states(
   builder: GraphBuilder,
   config: EncoderConfig,
-  { prefix = 'events', axes = [windowsAxis, eventsAxis], form = 'mask' }: StatesOptions = {},
+  { prefix = 'events', axes = [windowsAxis, eventsAxis], form = 'mask', presence }: StatesOptions = {},
 ): { states: Tensor; cache: LayerCache[]; inputs: EventInputs } {
   const encoder = builder.scope('encoder');
   const inputs = declareEvents(builder.scope(prefix), config.fields, axes);
   // Every event has an item id, and padding has none.
   const visible = config.attention === 'bidirectional' ? inputs.get(config.fields[0].name)!.greater(PADDING_ID) : undefined;
-  const sight = { ...declareBand(builder, config, prefix, axes, form), visible };
+  const sight = { ...declareBand(builder, config, prefix, axes, form), visible, presence };
   return { ...eventStates(encoder, config, fuseEvents(encoder, config, inputs), sight), inputs };
 }
 
@@ -46,6 +48,7 @@ interface StatesOptions {
   readonly prefix?: string;
   readonly axes?: readonly [Dim, Dim];
   readonly form?: AttentionForm;
+  readonly presence?: Tensor;
 }
 
 /** User tokens of prefixes of the windows: [B, K, D], B = examples. */
@@ -57,9 +60,9 @@ export function exampleTokens(builder: GraphBuilder, config: EncoderConfig): Ten
   }).tokens;
 }
 
-function tokensOf(builder: GraphBuilder, config: EncoderConfig, found: Tensor, prefixes: Prefixes): Found {
+function tokensOf(builder: GraphBuilder, config: EncoderConfig, found: Tensor, prefixes: Prefixes, presence?: Tensor): Found {
   const last = lastStates(builder.scope('encoder'), found, prefixes);
-  return { tokens: resample(builder.scope('resampler'), config, found, last, prefixes), last };
+  return { tokens: resample(builder.scope('resampler'), config, found, last, prefixes, presence), last };
 }
 
 const wholeWindows = (builder: GraphBuilder): Prefixes => ({
@@ -120,6 +123,41 @@ export const fromStatesDefinition = (config: EncoderConfig, head: ItemHead): Gra
   graph<Record<string, Tensor>>(({ builder }) => {
     const found = builder.input('states', [windowsAxis, eventsAxis, config.width]);
     return outputsOf(builder, config, tokensOf(builder, config, found, wholeWindows(builder)), head);
+  });
+
+/** What an attribution reads beside the events. */
+export const attributionInputs = {
+  /** float32 [U, T]: the logarithm of how much of each event is there; 0 is all of it. */
+  presence: 'presence',
+  /** The item asked for, int32 [U], or the tokens of a user without events, float32 [1, K, D]. */
+  target: 'target',
+} as const;
+
+/**
+ * What is asked of each window, value [U]: the item's log-probability as the next one, or how far the user's tokens are from those of a
+ * user without events (mean square). And its gradient by the presence of each event, contributions [U, T]: every key that attention
+ * reads of an event is multiplied by it, in every layer and in the resampler.
+ */
+export const attributionDefinition = (
+  config: EncoderConfig,
+  head: ItemHead | null,
+  form: AttentionForm,
+): GraphDefinition<{ value: Tensor; contributions: Tensor }> =>
+  graph(({ builder }) => {
+    const presence = builder.input(attributionInputs.presence, [windowsAxis, eventsAxis]);
+    const { states: found } = states(builder, config, { form, presence });
+    const { tokens, last } = tokensOf(builder, config, found, wholeWindows(builder), presence);
+    const value =
+      head === null || head === 'none'
+        ? tokens
+            .sub(builder.input(attributionInputs.target, [1, config.userTokens, config.width]))
+            .square()
+            .mean([1, 2])
+        : crossEntropy(
+            itemScores(builder, config.fields[0], last, head),
+            builder.input(attributionInputs.target, [windowsAxis], 'int32'),
+          ).neg();
+    return { value, contributions: gradients(value.sum(), [presence])[0] };
   });
 
 /** Names of the losses that pretraining reports. */

@@ -52,6 +52,7 @@ export const startState = (builder: GraphBuilder, width: number): Tensor =>
  *
  * @param states [U, T, D]
  * @param last [B, D]
+ * @param presence [U, T], added to the scores of each state: the logarithm of how much of it is there
  * @returns user tokens [B, K, D], all of them valid
  */
 export function resample(
@@ -60,6 +61,7 @@ export function resample(
   states: Tensor,
   last: Tensor,
   { rows, lengths }: Prefixes,
+  presence?: Tensor,
 ): Tensor {
   const { width, heads, userTokens, resamplerLayers, dropout } = config;
   const [examples] = lengths.shape;
@@ -70,7 +72,7 @@ export function resample(
   let read = place.less(ends);
   const band = bandOf(config);
   if (band) read = read.and(place.greaterOrEqual(ends.sub(band.window)));
-  const visible = maskBias(read); // [B, T]
+  const visible = presence ? maskBias(read).add(ofExample(presence)) : maskBias(read); // [B, T]
   const keys: Dim = `${eventsAxis}+${userTokens}`;
   const bias = concat([visible, builder.filled([examples, userTokens])], 1).reshape([examples, 1, 1, keys]);
 

@@ -7,6 +7,7 @@ import {
   type EventTokenizer,
 } from '@user-llm/event-tokenizer';
 import { initialWeights, matrixFlops, toOnnx, WeightError, type Weights } from '@user-llm/onnx-autograd';
+import { Attributor, type Attribution, type AttributionOptions } from './attribution.js';
 import { bandOf, encoderConfig, type EncoderConfig, type EncoderOptions } from './config.js';
 import { encoderHash, readEncoderFolder, writeEncoderFolder } from './encoder-folder.js';
 import { EncoderOptionError, NoItemScoresError } from './errors.js';
@@ -75,6 +76,7 @@ export class UserEncoder {
   readonly training: TrainingRecord | null;
   private readonly threads: number | undefined;
   private readonly inference: Inference;
+  private readonly attributor: Attributor;
   /** Where attention is a band. */
   private readonly updating: { readonly codec: StateCodec; readonly stepper: Stepper } | null;
 
@@ -87,6 +89,7 @@ export class UserEncoder {
     this.threads = parts.threads;
     this.hash = parts.hash ?? encoderHash({ tokenizer: parts.tokenizerHash, config: parts.config, weights: parts.weights });
     this.inference = new Inference(this.config, this.weights, this.threads, this.itemHead);
+    this.attributor = new Attributor(this.config, this.weights, this.threads, this.itemHead);
     const band = bandOf(this.config);
     this.updating = band
       ? {
@@ -231,6 +234,20 @@ export class UserEncoder {
     return data.fill(-Infinity, 0, FIRST_VALUE_ID);
   }
 
+  /**
+   * Which of a user's events (by name, or by index in the columns) moved the embedding, or the place of an item in the ranking.
+   *
+   * @throws UnknownUserError, TokenizerMismatchError, EncoderOptionError, NoItemScoresError
+   */
+  async attribute(events: EventColumns, user: string | number, options: AttributionOptions = {}): Promise<Attribution> {
+    const index = this.userOf(events, user);
+    if (typeof options.of === 'object') this.needItemHead();
+    const nobody = { ...events, users: [''], offsets: new Int32Array(2) };
+    const { data } = await this.inference.user('tokens', nobody, 0);
+    const [start, end] = events.offsets.subarray(index, index + 2);
+    return this.attributor.attribute(events, { start, end }, data, options);
+  }
+
   /** This encoder as a part of a bigger model that trains it on histories of these users. */
   trainable(events: EventColumns): TrainableEncoder<UserEncoder> {
     this.check(events);
@@ -270,7 +287,10 @@ export class UserEncoder {
 
   /**
    * The encoder as one ONNX model, weights inside. Inputs: `events.FIELD` (ids int32 [windows, events], bags [windows, events,
-   * bag], vectors float32), events first and padding (0) after them, and `lengths` int32 [windows], how many are events.
+   * bag], vectors float32), events first and padding (0) after them, and `lengths` int32 [windows], how many are events;
+   * with relative times also `gaps.events` int32 [windows, events, events]: for event i and an earlier event j of the band, 0 where the
+   * time between them is unknown, 1 below a second, and 2 + floor(log2(seconds)) above. At most `context` events, or in a band as many
+   * as count.
    * Outputs: `tokens` [windows, K, D] and, where there is an item head, `scores` [windows, V]; those of a bidirectional encoder are for a
    * masked event (every id 1), which stands after the last and counts in `lengths`.
    */
@@ -293,6 +313,7 @@ export class UserEncoder {
   /** Releases the sessions. The encoder cannot encode afterwards; what it is (weights, hash) stays readable. */
   async dispose(): Promise<void> {
     await this.inference.dispose();
+    await this.attributor.dispose();
     await this.updating?.stepper.dispose();
   }
 

@@ -42,8 +42,8 @@ async function run(code: string, scope: Scope): Promise<Scope> {
 test('the code of the README runs, block after block', async () => {
   const readme = await readFile(path.join(path.dirname(fileURLToPath(import.meta.url)), '../README.md'), 'utf8');
   const blocks = [...readme.matchAll(/```ts\n([\s\S]*?)```/g)].map(([, code]) => code);
-  expect(blocks).toHaveLength(6);
-  const [opening, fitting, pretraining, using, updating, training] = blocks;
+  expect(blocks).toHaveLength(7);
+  const [opening, fitting, pretraining, using, updating, asking, training] = blocks;
 
   const rows = Array.from({ length: 30 * 12 }, (_, i) => ({
     userId: `user-${i % 30}`,
@@ -93,6 +93,10 @@ test('the code of the README runs, block after block', async () => {
   expect(stored.at(-1)).toBe(next);
   expect(user.count).toBe(14);
   expect(tokens).toHaveLength(16 * 64);
+
+  const { why, ranking } = (await run(asking, scope)) as Record<string, encoderPackage.Attribution>;
+  expect(why.contributions).toHaveLength(12);
+  expect(ranking.value).toBeLessThan(0);
 
   const { adapted } = (await run(training, scope)) as { adapted: encoderPackage.UserEncoder };
   const before = scope.encoder as encoderPackage.UserEncoder;
