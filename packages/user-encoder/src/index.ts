@@ -24,6 +24,7 @@ export type {
   PretrainingGraph,
   TrainingBatch,
 } from './objectives/objective.js';
+export type { LabelTower } from './label-tower.js';
 export type { FieldWeights } from './objectives/predicted-fields.js';
 export type { Augmentation, Sequence } from './sequences.js';
 export type { CosineSchedule, LearningRateSchedule } from './learning-rate.js';
@@ -38,6 +39,7 @@ export {
   EncoderHashError,
   EncoderOptionError,
   NoItemScoresError,
+  NoLabelTowerError,
   PretrainCheckpointError,
   TrainingDataError,
   UserEncoderError,

@@ -4,29 +4,34 @@ import { bucketOf, lengthBuckets, type Span } from './batches.js';
 import type { EncoderConfig } from './config.js';
 import { bagSizes, eventFeeds, vector } from './event-feeds.js';
 import { inferenceDefinition, lengthsInput } from './model.js';
+import { labelDefinition, labelPrefix, towerFields, type LabelTower } from './label-tower.js';
 import type { ItemHead } from './objectives/objective.js';
 import { scoringFeeds, scoringRoom } from './scoring-feeds.js';
 import { latest } from './validation.js';
 
-export type InferenceOutput = 'tokens' | 'scores';
+export type InferenceOutput = 'tokens' | 'scores' | 'direction';
 
 /** The encoder's sessions, each opened when it is first needed. */
 export class Inference {
-  private readonly programs = new Map<InferenceOutput, Promise<Program>>();
+  private readonly programs = new Map<InferenceOutput | 'labels', Promise<Program>>();
   private disposed = false;
 
   constructor(
     private readonly config: EncoderConfig,
     private readonly weights: Weights,
     private readonly threads: number | undefined,
-    private readonly head: ItemHead,
+    private readonly head: { readonly itemHead: ItemHead; readonly labelTower?: LabelTower | undefined },
   ) {}
 
-  private program(output: InferenceOutput): Promise<Program> {
+  private program(output: InferenceOutput | 'labels'): Promise<Program> {
     if (this.disposed) throw new DisposedError('encoder');
     let program = this.programs.get(output);
     if (!program) {
-      program = Program.create(inferenceDefinition(this.config, this.head), {
+      const { itemHead, labelTower } = this.head;
+      if (output === 'labels' && !labelTower) throw new Error('internal: there is no label tower');
+      const definition =
+        output === 'labels' ? labelDefinition(this.config, labelTower!) : inferenceDefinition(this.config, itemHead);
+      program = Program.create(definition, {
         weights: this.weights,
         outputs: [output],
         threads: this.threads,
@@ -34,6 +39,20 @@ export class Inference {
       this.programs.set(output, program);
     }
     return program;
+  }
+
+  /** The label tower's vectors of events, taken as items: [events, D]. */
+  async labels(items: EventColumns, tower: LabelTower): Promise<Float32Array> {
+    const fields = towerFields(this.config, tower);
+    const total = items.offsets[items.users.length];
+    const vectors = new Float32Array(total * this.config.width);
+    const program = await this.program('labels');
+    for (let from = 0; from < total; from += 512) {
+      const rows = Array.from({ length: Math.min(512, total - from) }, (_, i) => ({ start: from + i, end: from + i + 1 }));
+      const feeds = eventFeeds(fields, items, rows, 1, bagSizes(fields, items, rows), { prefix: labelPrefix });
+      vectors.set((await program.run(feeds)).labels.data as Float32Array, from * this.config.width);
+    }
+    return vectors;
   }
 
   private room(output: InferenceOutput): number {

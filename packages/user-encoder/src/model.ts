@@ -2,7 +2,7 @@ import { PADDING_ID } from '@user-llm/event-tokenizer';
 import { graph, type Dim, type GraphBuilder, type GraphDefinition, type Tensor } from '@user-llm/onnx-autograd';
 import type { EncoderConfig } from './config.js';
 import { declareEvents, eventsAxis, fuseEvents, windowsAxis, type EventInputs } from './fusion.js';
-import { itemScores } from './heads.js';
+import { itemScores, normalised } from './heads.js';
 import type { BoundObjective, ItemHead } from './objectives/objective.js';
 import { lastStates, resample, type Prefixes } from './resampler.js';
 import { causalStates } from './transformer.js';
@@ -57,12 +57,15 @@ const wholeWindows = (builder: GraphBuilder): Prefixes => ({
   lengths: builder.input(lengthsInput, [windowsAxis], 'int32'),
 });
 
-/** A window per user: tokens [U, K, D], and the item head's scores after the last event [U, V] where there is one. */
+/**
+ * A window per user: tokens [U, K, D]; where there is an item head, its scores after the last event [U, V]; where that compares with
+ * items' vectors, the direction [U, D] whose products with them the scores are.
+ */
 export const inferenceDefinition = (config: EncoderConfig, head: ItemHead = 'item'): GraphDefinition<Record<string, Tensor>> =>
   graph<Record<string, Tensor>>(({ builder }) => {
     const { tokens, last } = tokensOf(builder, config, states(builder, config).states, wholeWindows(builder));
     const scores = head === 'none' ? undefined : itemScores(builder, config.fields[0], last, head);
-    return { tokens, ...(scores && { scores }) };
+    return { tokens, ...(scores && { scores }), ...(head === 'labels' && { direction: normalised(last) }) };
   });
 
 /** Names of the losses that pretraining reports. */

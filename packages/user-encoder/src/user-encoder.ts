@@ -10,7 +10,7 @@ import { initialWeights, matrixFlops, toOnnx, WeightError, type HostTensor, type
 import { encoderConfig, type EncoderConfig, type EncoderOptions } from './config.js';
 import { encoderHash, readEncoderFolder, writeEncoderFolder } from './encoder-folder.js';
 import { Inference, type InferenceOutput } from './inference.js';
-import { NoItemScoresError } from './errors.js';
+import { NoItemScoresError, NoLabelTowerError } from './errors.js';
 import { inferenceDefinition } from './model.js';
 import type { ItemHead } from './objectives/objective.js';
 import { pretrain } from './pretrain.js';
@@ -75,7 +75,10 @@ export class UserEncoder {
     this.training = parts.training;
     this.threads = parts.threads;
     this.hash = parts.hash ?? encoderHash({ tokenizer: parts.tokenizerHash, config: parts.config, weights: parts.weights });
-    this.inference = new Inference(this.config, this.weights, this.threads, this.itemHead);
+    this.inference = new Inference(this.config, this.weights, this.threads, {
+      itemHead: this.itemHead,
+      labelTower: this.training?.labelTower,
+    });
   }
 
   /**
@@ -170,6 +173,25 @@ export class UserEncoder {
     return (await this.one('scores', events, this.userOf(events, user))).fill(-Infinity, 0, FIRST_VALUE_ID);
   }
 
+  /**
+   * Scores of items by their fields for one user, items that are not in the vocabulary among them: every event of `items` is taken as
+   * an item. Those of known items are what `scoreHistory` gives, where their fields are the same.
+   *
+   * @returns [events of items]
+   * @throws NoLabelTowerError unless `dualEncoder` trained the encoder
+   */
+  async scoreItems(events: EventColumns, user: string | number, items: EventColumns): Promise<Float32Array> {
+    const tower = this.training?.labelTower;
+    if (!tower) throw new NoLabelTowerError(this.hash);
+    this.check(items);
+    const direction = await this.one('direction', events, this.userOf(events, user));
+    const vectors = await this.inference.labels(items, tower);
+    const { width } = this.config;
+    return Float32Array.from({ length: vectors.length / width }, (_, item) =>
+      direction.reduce((sum, value, i) => sum + value * vectors[item * width + i], 0),
+    );
+  }
+
   /** This encoder as a part of a bigger model that trains it on histories of these users. */
   trainable(events: EventColumns): TrainableEncoder<UserEncoder> {
     this.check(events);
@@ -198,6 +220,7 @@ export class UserEncoder {
   /** Floating-point operations of the matrix products (2 m n k) that one user with so many events costs. */
   flops({ events, output = 'tokens' }: { events: number; output?: InferenceOutput }): number {
     if (output === 'scores') this.needItemHead();
+    if (output === 'direction' && this.itemHead !== 'labels') throw new NoLabelTowerError(this.hash);
     const { outputs } = inferenceDefinition(this.config, this.itemHead).build({ training: false });
     return matrixFlops([outputs[output]], { windows: 1, events: Math.max(1, Math.min(events, this.config.context)) });
   }
