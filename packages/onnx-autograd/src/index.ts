@@ -50,6 +50,6 @@ export { matrixFlops, toOnnx, type OnnxModel, type OnnxOptions } from './onnx-mo
 export { adam, adamW, averaged, averageSlot, sgd, type AdamWOptions, type Optimizer, type UpdateContext } from './optimizers.js';
 export { constantRate, warmupConstant, warmupCosine, type Schedule } from './schedules.js';
 export { Program, type ProgramOptions } from './program.js';
-export { type Feeds, type SessionOptions } from './session.js';
+export { openSession, type Feeds, type SessionOptions } from './session.js';
 export { type BatchSource, type StepFeeds } from './batch-source.js';
 export { Trainer, type StepResult, type TrainerOptions } from './trainer.js';

@@ -31,7 +31,6 @@ const configShape = z.strictObject({
   resamplerLayers: size,
   dropout: z.number().min(0).lt(1),
   seed: z.number().int(),
-  attention: z.literal('bidirectional').optional(),
   fields: z
     .array(
       z.discriminatedUnion('kind', [
@@ -41,6 +40,9 @@ const configShape = z.strictObject({
       ]),
     )
     .min(1),
+  attention: z
+    .union([z.literal('bidirectional'), z.strictObject({ position: z.enum(['rotary', 'relative-time']), window: size.min(2) })])
+    .optional(),
 });
 const trainingShape = z.object({
   steps: z.number(),

@@ -104,3 +104,44 @@ export class PretrainCheckpointError extends UserEncoderError {
     super(`checkpoint ${file}: ${problem}`, options);
   }
 }
+
+/** Bytes are not the state of a user, or were damaged. */
+export class StateFormatError extends UserEncoderError {
+  protected static override marker = marker('StateFormatError');
+  constructor(readonly problem: string) {
+    super(`this is no state of a user: ${problem}. Encode the user's whole history again with { state: true }.`);
+  }
+}
+
+/** A state that another encoder or tokenizer made. */
+export class StateMismatchError extends UserEncoderError {
+  protected static override marker = marker('StateMismatchError');
+  constructor(
+    readonly what: 'encoder' | 'tokenizer',
+    readonly expected: string,
+    readonly found: string,
+  ) {
+    super(
+      `this state is of ${what} ${found.slice(0, 12)}, and goes on with ${expected.slice(0, 12)}: ` +
+        `load that ${what}, or encode the user's whole history again with { state: true }.`,
+    );
+  }
+}
+
+/** New events that lie before the last one that a state has read. */
+export class EventOrderError extends UserEncoderError {
+  protected static override marker = marker('EventOrderError');
+  constructor(
+    /** Of the event that comes too late, Unix seconds. */
+    readonly time: number,
+    /** Of the event before it. */
+    readonly last: number,
+    /** Its place among the new events. */
+    readonly index: number,
+  ) {
+    super(
+      `new event ${index} is of ${time} and the one before it of ${last}: a state only goes forward. ` +
+        `Encode the user's whole history again with { state: true }, the late event in its place.`,
+    );
+  }
+}

@@ -37,13 +37,14 @@ export function fieldTable(
 }
 
 /**
- * Early fusion (paper, section 3.1): embeddings of an event's fields, concatenated and projected, plus a learned position.
+ * Early fusion (paper, section 3.1): embeddings of an event's fields, concatenated and projected, plus a learned
+ * position where places are not told by the attention.
  *
  * @returns [U, T, D]
  */
 export function fuseEvents(
   builder: GraphBuilder,
-  { fields, width, context, dropout }: EncoderConfig,
+  { fields, width, context, dropout, attention }: EncoderConfig,
   inputs: EventInputs,
 ): Tensor {
   const parts = fields.flatMap((field) => embedField(builder, field, inputs)); // each [U, T, width of the field]
@@ -55,6 +56,7 @@ export function fuseEvents(
           builder.parameter('fusion.weight', [total, width], itemPassesThrough(width)),
           builder.parameter('fusion.bias', [width], zeros()),
         ); // [U, T, D]
+  if (typeof attention === 'object') return fused.dropout(dropout);
   const positions = builder.parameter('positions', [context, width], normal(0.02)).slice(0, 0, fused.shape[1]); // [T, D]
   return fused.add(positions).dropout(dropout);
 }

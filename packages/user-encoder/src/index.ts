@@ -1,5 +1,7 @@
 export { UserEncoder, type EncodeOptions, type RuntimeOptions, type UserScores } from './user-encoder.js';
-export type { EncoderConfig, EncoderOptions } from './config.js';
+export type { Band, EncoderConfig, EncoderOptions } from './config.js';
+export { LiveUser } from './live-user.js';
+export type { StateDtype } from './user-state.js';
 export type { InputField } from './input-fields.js';
 export type { InferenceOutput } from './inference.js';
 export { combine } from './objectives/combine.js';
@@ -38,9 +40,12 @@ export {
   EncoderFormatError,
   EncoderHashError,
   EncoderOptionError,
+  EventOrderError,
   NoItemScoresError,
   NoLabelTowerError,
   PretrainCheckpointError,
+  StateFormatError,
+  StateMismatchError,
   TrainingDataError,
   UserEncoderError,
 } from './errors.js';

@@ -1,11 +1,20 @@
 import { PADDING_ID } from '@user-llm/event-tokenizer';
-import { graph, type Dim, type GraphBuilder, type GraphDefinition, type Tensor } from '@user-llm/onnx-autograd';
-import type { EncoderConfig } from './config.js';
+import {
+  concat,
+  graph,
+  splitHeads,
+  type Dim,
+  type GraphBuilder,
+  type GraphDefinition,
+  type Tensor,
+} from '@user-llm/onnx-autograd';
+import { declareBand, type AttentionForm } from './band.js';
+import { bandOf, type EncoderConfig } from './config.js';
 import { declareEvents, eventsAxis, fuseEvents, windowsAxis, type EventInputs } from './fusion.js';
 import { itemScores, normalised } from './heads.js';
 import type { BoundObjective, ItemHead } from './objectives/objective.js';
 import { lastStates, resample, type Prefixes } from './resampler.js';
-import { causalStates } from './transformer.js';
+import { eventStates, type LayerCache } from './transformer.js';
 
 export const lengthsInput = 'lengths';
 export const rowsInput = 'rows';
@@ -19,18 +28,24 @@ export function groupOf(name: string): ParameterGroup | undefined {
   return undefined;
 }
 
-/** States of every event of every row, [U, T, D]. Declares the events' inputs. */
+/** States of every event of every row, [U, T, D], and what each layer offers to attend to. Declares the events' inputs. */
 function states(
   builder: GraphBuilder,
   config: EncoderConfig,
-  prefix = 'events',
-  axes: readonly [Dim, Dim] = [windowsAxis, eventsAxis],
-): { states: Tensor; inputs: EventInputs } {
+  { prefix = 'events', axes = [windowsAxis, eventsAxis], form = 'mask' }: StatesOptions = {},
+): { states: Tensor; cache: LayerCache[]; inputs: EventInputs } {
   const encoder = builder.scope('encoder');
   const inputs = declareEvents(builder.scope(prefix), config.fields, axes);
   // Every event has an item id, and padding has none.
   const visible = config.attention === 'bidirectional' ? inputs.get(config.fields[0].name)!.greater(PADDING_ID) : undefined;
-  return { states: causalStates(encoder, config, fuseEvents(encoder, config, inputs), visible), inputs };
+  const sight = { ...declareBand(builder, config, prefix, axes, form), visible };
+  return { ...eventStates(encoder, config, fuseEvents(encoder, config, inputs), sight), inputs };
+}
+
+interface StatesOptions {
+  readonly prefix?: string;
+  readonly axes?: readonly [Dim, Dim];
+  readonly form?: AttentionForm;
 }
 
 /** User tokens of prefixes of the windows: [B, K, D], B = examples. */
@@ -42,12 +57,7 @@ export function exampleTokens(builder: GraphBuilder, config: EncoderConfig): Ten
   }).tokens;
 }
 
-function tokensOf(
-  builder: GraphBuilder,
-  config: EncoderConfig,
-  found: Tensor,
-  prefixes: Prefixes,
-): { tokens: Tensor; last: Tensor } {
+function tokensOf(builder: GraphBuilder, config: EncoderConfig, found: Tensor, prefixes: Prefixes): Found {
   const last = lastStates(builder.scope('encoder'), found, prefixes);
   return { tokens: resample(builder.scope('resampler'), config, found, last, prefixes), last };
 }
@@ -57,15 +67,63 @@ const wholeWindows = (builder: GraphBuilder): Prefixes => ({
   lengths: builder.input(lengthsInput, [windowsAxis], 'int32'),
 });
 
-/**
- * A window per user: tokens [U, K, D]; where there is an item head, its scores after the last event [U, V]; where that compares with
- * items' vectors, the direction [U, D] whose products with them the scores are.
- */
-export const inferenceDefinition = (config: EncoderConfig, head: ItemHead = 'item'): GraphDefinition<Record<string, Tensor>> =>
+type Found = { tokens: Tensor; last: Tensor };
+
+/** Tokens, scores where something makes them, and the direction [U, D] whose products with items' vectors they are where they are that. */
+function outputsOf(
+  builder: GraphBuilder,
+  config: EncoderConfig,
+  { tokens, last }: Found,
+  head: ItemHead,
+): Record<string, Tensor> {
+  return {
+    tokens,
+    ...(head !== 'none' && { scores: itemScores(builder, config.fields[0], last, head) }),
+    ...(head === 'labels' && { direction: normalised(last) }),
+  };
+}
+
+/** A window per user: tokens [U, K, D], and the item head's scores after the last event [U, V] where there is one. */
+export const inferenceDefinition = (
+  config: EncoderConfig,
+  head: ItemHead = 'item',
+  form: AttentionForm = 'mask',
+): GraphDefinition<Record<string, Tensor>> =>
   graph<Record<string, Tensor>>(({ builder }) => {
-    const { tokens, last } = tokensOf(builder, config, states(builder, config).states, wholeWindows(builder));
-    const scores = head === 'none' ? undefined : itemScores(builder, config.fields[0], last, head);
-    return { tokens, ...(scores && { scores }), ...(head === 'labels' && { direction: normalised(last) }) };
+    const { states: found } = states(builder, config, { form });
+    return outputsOf(builder, config, tokensOf(builder, config, found, wholeWindows(builder)), head);
+  });
+
+/** int32 [U, W]: which row of all windows' states (U * T of them) stands in each place of a user's ring. */
+export const ringInput = 'ring';
+
+/**
+ * Tokens with what an update goes on from: keys and values of the last W events in every layer, cache [2 L, U, H, W, D / H] (a layer's
+ * keys, then its values), and the last states, recent [U, W, D].
+ */
+export const statefulDefinition = (config: EncoderConfig, form: AttentionForm): GraphDefinition<Record<string, Tensor>> =>
+  graph<Record<string, Tensor>>(({ builder }) => {
+    const { width, heads } = config;
+    const { states: found, cache } = states(builder, config, { form });
+    const ring = builder.input(ringInput, [windowsAxis, bandOf(config)!.window], 'int32');
+    const recent = (x: Tensor): Tensor => x.reshape([-1, width]).gather(ring); // [U, W, D]
+    const { tokens } = tokensOf(builder, config, found, wholeWindows(builder));
+    const rings = cache.flatMap(({ keys, values }) => [keys, values]);
+    return {
+      tokens,
+      cache: concat(
+        rings.map((x) => splitHeads(recent(x), heads).unsqueeze(0)),
+        0,
+      ),
+      recent: recent(found),
+    };
+  });
+
+/** What `inferenceDefinition` gives, from the states of the last events alone: [U, T, D], `lengths` of them. */
+export const fromStatesDefinition = (config: EncoderConfig, head: ItemHead): GraphDefinition<Record<string, Tensor>> =>
+  graph<Record<string, Tensor>>(({ builder }) => {
+    const found = builder.input('states', [windowsAxis, eventsAxis, config.width]);
+    return outputsOf(builder, config, tokensOf(builder, config, found, wholeWindows(builder)), head);
   });
 
 /** Names of the losses that pretraining reports. */
@@ -86,7 +144,7 @@ export const pretrainingDefinition = (
       heads: builder.scope('heads'),
       config,
       states: found,
-      encode: (prefix, axes) => states(builder, config, prefix, axes),
+      encode: (prefix, axes) => states(builder, config, { prefix, axes }),
     });
     const losses = Object.fromEntries(Object.entries(built.parts).map(([name, loss]) => [lossName(name), loss]));
     const outputs = { loss: built.loss, ...losses, ...built.outputs };

@@ -31,7 +31,7 @@ export async function pretrain(
   checkOptions(options);
   options.signal?.throwIfAborted();
   const { objective = nextEvent(), batch = 24, checkpoint } = options;
-  checkObjective(objective, config.attention ?? 'causal', options);
+  checkObjective(objective, config.attention === 'bidirectional' ? 'bidirectional' : 'causal', options);
   const holdsOut = options.validation !== 'none' && objective.itemHead !== 'none';
   const validation = holdsOut ? new Validation(config, events, options.validationUsers ?? 4000) : null;
   const spans = trainingSpans(events, holdsOut);

@@ -12,7 +12,7 @@ import {
   type Initializer,
   type Tensor,
 } from '@user-llm/onnx-autograd';
-import type { EncoderConfig } from './config.js';
+import { bandOf, type EncoderConfig } from './config.js';
 import { eventsAxis } from './fusion.js';
 import { dense, feedForward, norm } from './transformer.js';
 
@@ -47,7 +47,7 @@ export const startState = (builder: GraphBuilder, width: number): Tensor =>
 
 /**
  * Perceiver resampler (Alayrac et al. 2022, section 3.1; paper, section 3.2): K latents attend to the states of a history and to
- * themselves. They start from the last event's state plus a learned vector each. Keys and values are projected once per window
+ * themselves. In a band those are the states of the last W events. They start from the last event's state plus a learned vector each. Keys and values are projected once per window
  * and shared by all of its prefixes.
  *
  * @param states [U, T, D]
@@ -65,12 +65,12 @@ export function resample(
   const [examples] = lengths.shape;
   const ofExample = (x: Tensor): Tensor => (rows ? x.gather(rows) : x);
 
-  const visible = maskBias(
-    builder
-      .range(eventsAxis)
-      .reshape([1, eventsAxis])
-      .less(lengths.reshape([examples, 1])),
-  ); // [B, T]
+  const place = builder.range(eventsAxis).reshape([1, eventsAxis]);
+  const ends = lengths.reshape([examples, 1]);
+  let read = place.less(ends);
+  const band = bandOf(config);
+  if (band) read = read.and(place.greaterOrEqual(ends.sub(band.window)));
+  const visible = maskBias(read); // [B, T]
   const keys: Dim = `${eventsAxis}+${userTokens}`;
   const bias = concat([visible, builder.filled([examples, userTokens])], 1).reshape([examples, 1, 1, keys]);
 

@@ -2,9 +2,11 @@ import type { EventColumns } from '@user-llm/event-tokenizer';
 import type { HostTensor } from '@user-llm/onnx-autograd';
 import type { Span } from './batches.js';
 import type { EncoderConfig } from './config.js';
-import { bagSizes, eventFeeds, vector } from './event-feeds.js';
+import type { AttentionForm } from './band.js';
+import { bagSizes, vector } from './event-feeds.js';
 import { lengthsInput } from './model.js';
 import { maskEvent } from './objectives/rows.js';
+import { windowFeeds } from './window-feeds.js';
 
 /** Places of the context that scoring takes for itself: a bidirectional encoder reads a masked event where the next one will stand. */
 export const scoringRoom = ({ attention }: EncoderConfig): number => (attention === 'bidirectional' ? 1 : 0);
@@ -19,10 +21,11 @@ export function scoringFeeds(
   events: EventColumns,
   windows: readonly Span[],
   length: number,
+  form: AttentionForm = 'mask',
 ): Record<string, HostTensor> {
   const room = scoringRoom(config);
   const { fields } = config;
-  const feeds = eventFeeds(fields, events, windows, length, bagSizes(fields, events, windows));
+  const feeds = windowFeeds(config, events, windows, length, bagSizes(fields, events, windows), { form });
   if (room > 0) windows.forEach(({ start, end }, row) => maskEvent(feeds, fields, row * length + end - start));
   return { ...feeds, [lengthsInput]: vector(windows.map(({ start, end }) => end - start + room)) };
 }

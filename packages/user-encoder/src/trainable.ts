@@ -3,8 +3,9 @@ import type { Feeds, GraphBuilder, Tensor, Weights } from '@user-llm/onnx-autogr
 import { bucketOf, lengthBuckets } from './batches.js';
 import type { EncoderConfig } from './config.js';
 import { EncoderOptionError } from './errors.js';
-import { bagSizes, eventFeeds, vector, type Window } from './event-feeds.js';
+import { bagSizes, vector, type Window } from './event-feeds.js';
 import { exampleTokens, groupOf, lengthsInput, rowsInput } from './model.js';
+import { windowFeeds } from './window-feeds.js';
 
 /** What a user had done at some moment: the first `end` events of the user (by name, or by index in the columns). */
 export interface History {
@@ -102,7 +103,7 @@ export function trainableEncoder<E>(
         );
       const padded: Window[] = [...windows, ...new Array<null>(count - windows.length).fill(null)];
       return {
-        ...eventFeeds(config.fields, events, padded, length, bags),
+        ...windowFeeds(config, events, padded, length, bags),
         [rowsInput]: vector(rows),
         [lengthsInput]: vector(lengths),
       };

@@ -1,15 +1,5 @@
-import {
-  attention,
-  causalBias,
-  maskBias,
-  mergeHeads,
-  ones,
-  splitHeads,
-  xavierUniform,
-  zeros,
-  type GraphBuilder,
-  type Tensor,
-} from '@user-llm/onnx-autograd';
+import { ones, xavierUniform, zeros, type GraphBuilder, type Tensor } from '@user-llm/onnx-autograd';
+import { mixer, type SightInputs } from './band.js';
 import type { EncoderConfig } from './config.js';
 
 /** A linear layer's parameters, Glorot-initialised. */
@@ -32,32 +22,59 @@ export function feedForward(builder: GraphBuilder, x: Tensor, dropout: number): 
   return x.add(dense(builder, 'down', hidden, width).dropout(dropout));
 }
 
+/** Keys (turned by their place) and values of every event in one layer, [..., D] each. */
+export interface LayerCache {
+  readonly keys: Tensor;
+  readonly values: Tensor;
+}
+
+/** What the events of one layer, or a single new one, attend to. */
+export type Attend = (layer: number, q: Tensor, k: Tensor, v: Tensor) => Tensor;
+
 /**
- * A pre-norm causal transformer. A state sees its own event and those before it, so that padding on the right changes nothing.
+ * The layers of a pre-norm transformer over x [..., D].
  *
- * @param x [U, T, D]
- * @param visible [U, T] booleans: the transformer is bidirectional, every state sees the events for which this is true
- * @returns states [U, T, D], normalised
+ * @param place turns queries and keys, [..., 2 D]
+ * @returns normalised states [..., D]; what each layer offers to attend to
  */
-export function causalStates(
+export function transformerLayers(
   builder: GraphBuilder,
-  { layers, heads, width, dropout }: EncoderConfig,
+  { layers, width, dropout }: EncoderConfig,
   x: Tensor,
-  visible?: Tensor,
-): Tensor {
-  const [rows, events] = x.shape;
-  const bias = visible ? maskBias(visible).reshape([rows, 1, 1, events]) : causalBias(builder, events);
+  attend: Attend,
+  place?: (queriesAndKeys: Tensor) => Tensor,
+): { states: Tensor; cache: LayerCache[] } {
+  const cache: LayerCache[] = [];
   let states = x;
   for (let i = 0; i < layers; i++) {
     const layer = builder.scope(`layers.${i}`);
-    const [q, k, v] = dense(layer, 'attention.qkv', norm(layer, 'attention_norm', states), 3 * width).split(2, [
-      width,
-      width,
-      width,
-    ]);
-    const mixed = mergeHeads(attention(splitHeads(q, heads), splitHeads(k, heads), splitHeads(v, heads), { bias })); // [U, T, D]
-    states = states.add(dense(layer, 'attention.output', mixed, width).dropout(dropout));
+    const all = dense(layer, 'attention.qkv', norm(layer, 'attention_norm', states), 3 * width);
+    const [q, k, v] = place ? placed(all, width, place) : all.split(-1, [width, width, width]);
+    cache.push({ keys: k, values: v });
+    states = states.add(dense(layer, 'attention.output', attend(i, q, k, v), width).dropout(dropout));
     states = feedForward(layer, states, dropout);
   }
-  return norm(builder, 'norm', states);
+  return { states: norm(builder, 'norm', states), cache };
+}
+
+function placed(all: Tensor, width: number, place: (queriesAndKeys: Tensor) => Tensor): Tensor[] {
+  const [queriesAndKeys, values] = all.split(-1, [2 * width, width]);
+  return [...place(queriesAndKeys).split(-1, [width, width]), values];
+}
+
+/**
+ * A pre-norm transformer. A state sees its own event and those before it (in a band: the last W), so that padding on the right changes
+ * nothing; in a bidirectional one all events of its row.
+ *
+ * @param x [U, T, D]
+ * @returns states [U, T, D], normalised, and the layers' keys and values
+ */
+export function eventStates(
+  builder: GraphBuilder,
+  config: EncoderConfig,
+  x: Tensor,
+  sight: SightInputs,
+): { states: Tensor; cache: LayerCache[] } {
+  const { attend, place } = mixer(builder, config, x.shape, sight);
+  return transformerLayers(builder, config, x, (_, q, k, v) => attend(q, k, v), place);
 }

@@ -47,7 +47,7 @@ export function contrastive({ temperature = 0.1, shortest = 5 }: ContrastiveOpti
         const second = sequences.map((row) => row && slice(row, shortest, longest, stream));
         const rows = [...first, ...second];
         return {
-          ...readFeeds(run, rows, longest, `${viewsAxis}.`),
+          ...readFeeds(run, rows, longest, viewsAxis),
           'contrast.lengths': vector(rows.map((row) => row?.events.length ?? 0)),
           'contrast.partners': vector(rows.map((_, i) => (i + first.length) % rows.length)),
         };

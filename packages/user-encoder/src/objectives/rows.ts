@@ -3,6 +3,7 @@ import type { HostTensor } from '@user-llm/onnx-autograd';
 import { eventFeeds, eventPrefix } from '../event-feeds.js';
 import { inputNames, type InputField } from '../input-fields.js';
 import type { Sequence } from '../sequences.js';
+import { windowFeeds } from '../window-feeds.js';
 import type { ObjectiveRun } from './objective.js';
 
 /** Prefix of the targets' inputs. */
@@ -15,17 +16,17 @@ export function readFeeds(
   { config, events, bags }: ObjectiveRun,
   rows: Rows,
   length: number,
-  prefix = eventPrefix,
+  prefix = 'events',
 ): Record<string, HostTensor> {
-  const feeds = eventFeeds(
-    config.fields,
+  const feeds = windowFeeds(
+    config,
     events,
     rows.map((row) => row && row.read),
     length,
     bags,
-    { prefix },
+    { prefix, timesOf: rows.map((row) => row && row.events) },
   );
-  const items = feeds[prefix + config.fields[0].name].data as Int32Array;
+  const items = feeds[`${prefix}.${config.fields[0].name}`].data as Int32Array;
   rows.forEach((row, at) => row?.unknown.forEach((unknown, i) => unknown && (items[at * length + i] = UNKNOWN_ID)));
   return feeds;
 }
