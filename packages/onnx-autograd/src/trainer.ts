@@ -354,7 +354,10 @@ export class Trainer<O extends Outputs = Outputs> {
     const other = (name: string): ort.Tensor | undefined => {
       const given = weights?.get(name);
       if (!given) return undefined;
-      checkWeights([...builder.parameters.values()].filter((parameter) => parameter.name === name), weights!);
+      checkWeights(
+        [...builder.parameters.values()].filter((parameter) => parameter.name === name),
+        weights!,
+      );
       return toOrt(asFloat32(given));
     };
     const tensors = Object.fromEntries(

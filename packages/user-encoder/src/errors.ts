@@ -55,6 +55,17 @@ export class NoItemScoresError extends UserEncoderError {
   }
 }
 
+/** The encoder makes no vectors of items. */
+export class NoLabelTowerError extends UserEncoderError {
+  protected static override marker = marker('NoLabelTowerError');
+  constructor(readonly encoder: string) {
+    super(
+      `encoder ${encoder.slice(0, 12)} has no label tower, so items can be scored by their id alone (scoreHistory). ` +
+        'Pretrain with dualEncoder to score items by their fields.',
+    );
+  }
+}
+
 /** A folder does not hold a saved encoder. */
 export class EncoderFormatError extends UserEncoderError {
   protected static override marker = marker('EncoderFormatError');

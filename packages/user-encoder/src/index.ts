@@ -27,6 +27,7 @@ export type {
   PretrainingGraph,
   TrainingBatch,
 } from './objectives/objective.js';
+export type { LabelTower } from './label-tower.js';
 export type { FieldWeights } from './objectives/predicted-fields.js';
 export type { Augmentation, Sequence } from './sequences.js';
 export type { CosineSchedule, LearningRateSchedule } from './learning-rate.js';
@@ -42,6 +43,7 @@ export {
   EncoderOptionError,
   EventOrderError,
   NoItemScoresError,
+  NoLabelTowerError,
   PretrainCheckpointError,
   StateFormatError,
   StateMismatchError,

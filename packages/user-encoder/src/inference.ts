@@ -3,7 +3,8 @@ import { DisposedError, Program, type HostTensor, type Weights } from '@user-llm
 import type { AttentionForm } from './band.js';
 import { bucketOf, lengthBuckets, type Span } from './batches.js';
 import { bandOf, type Band, type EncoderConfig } from './config.js';
-import { bagSizes, vector } from './event-feeds.js';
+import { bagSizes, eventFeeds, vector } from './event-feeds.js';
+import { labelDefinition, labelPrefix, towerFields, type LabelTower } from './label-tower.js';
 import { inferenceDefinition, lengthsInput, ringInput, statefulDefinition } from './model.js';
 import type { ItemHead } from './objectives/objective.js';
 import { receptiveField } from './relative-position.js';
@@ -12,7 +13,7 @@ import type { UserState } from './user-state.js';
 import { latest } from './validation.js';
 import { windowFeeds } from './window-feeds.js';
 
-export type InferenceOutput = 'tokens' | 'scores';
+export type InferenceOutput = 'tokens' | 'scores' | 'direction';
 
 /** How histories of like length are run. */
 interface Plan {
@@ -57,13 +58,34 @@ export class Inference {
     const key = `${output}|${form}|${stateful}`;
     let program = this.programs.get(key);
     if (!program) {
-      const { config, weights, threads, head } = this;
+      const { config, weights, threads } = this;
       program = stateful
         ? Program.create(statefulDefinition(config, form), { weights, threads })
-        : Program.create(inferenceDefinition(config, head, form), { weights, threads, outputs: [output] });
+        : Program.create(inferenceDefinition(config, this.head, form), { weights, threads, outputs: [output] });
       this.programs.set(key, program);
     }
     return program;
+  }
+
+  /** The label tower's vectors of events, taken as items: [events, D]. */
+  async labels(items: EventColumns, tower: LabelTower): Promise<Float32Array> {
+    const { config, weights, threads } = this;
+    const fields = towerFields(config, tower);
+    const total = items.offsets[items.users.length];
+    const vectors = new Float32Array(total * config.width);
+    if (this.disposed) throw new DisposedError('encoder');
+    let opened = this.programs.get('labels');
+    if (!opened) {
+      opened = Program.create(labelDefinition(config, tower), { weights, threads });
+      this.programs.set('labels', opened);
+    }
+    const program = await opened;
+    for (let from = 0; from < total; from += 512) {
+      const rows = Array.from({ length: Math.min(512, total - from) }, (_, i) => ({ start: from + i, end: from + i + 1 }));
+      const feeds = eventFeeds(fields, items, rows, 1, bagSizes(fields, items, rows), { prefix: labelPrefix });
+      vectors.set((await program.run(feeds)).labels.data as Float32Array, from * config.width);
+    }
+    return vectors;
   }
 
   private get band(): Band | undefined {

@@ -13,7 +13,7 @@ import {
 import { declareBand, type AttentionForm } from './band.js';
 import { bandOf, type EncoderConfig } from './config.js';
 import { declareEvents, eventsAxis, fuseEvents, windowsAxis, type EventInputs } from './fusion.js';
-import { itemScores } from './heads.js';
+import { itemScores, normalised } from './heads.js';
 import type { BoundObjective, ItemHead } from './objectives/objective.js';
 import { lastStates, resample, type Prefixes } from './resampler.js';
 import { eventStates, type LayerCache } from './transformer.js';
@@ -72,14 +72,18 @@ const wholeWindows = (builder: GraphBuilder): Prefixes => ({
 
 type Found = { tokens: Tensor; last: Tensor };
 
-/** Tokens, and scores where something makes them. */
+/** Tokens, scores where something makes them, and the direction [U, D] whose products with items' vectors they are where they are that. */
 function outputsOf(
   builder: GraphBuilder,
   config: EncoderConfig,
   { tokens, last }: Found,
   head: ItemHead,
 ): Record<string, Tensor> {
-  return { tokens, ...(head !== 'none' && { scores: itemScores(builder, config.fields[0], last, head) }) };
+  return {
+    tokens,
+    ...(head !== 'none' && { scores: itemScores(builder, config.fields[0], last, head) }),
+    ...(head === 'labels' && { direction: normalised(last) }),
+  };
 }
 
 /** A window per user: tokens [U, K, D], and the item head's scores after the last event [U, V] where there is one. */

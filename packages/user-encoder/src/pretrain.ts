@@ -91,8 +91,11 @@ export async function pretrain(
     };
     const stopped = await loop({ ...context, save: async () => run && saveRun(run.file, trainer, state, run.fingerprint) });
     // Embeddings alone were trained: an item head of an earlier run stays.
-    const itemHead = objective.itemHead === 'none' ? (before?.itemHead ?? 'none') : objective.itemHead;
-    return { weights: (validation && state.best) || (await finalWeights(context)), training: record(context, stopped, itemHead) };
+    const head =
+      objective.itemHead === 'none'
+        ? { itemHead: before?.itemHead ?? 'none', labelTower: before?.labelTower }
+        : { itemHead: objective.itemHead, labelTower: objective.itemHead === 'labels' ? bound.labelTower : undefined };
+    return { weights: (validation && state.best) || (await finalWeights(context)), training: record(context, stopped, head) };
   } finally {
     await trainer.dispose();
   }
@@ -274,7 +277,11 @@ function timeLeft({ steps, options, trainer }: RunContext, seconds: number): num
   return bySteps === null ? byTime : byTime === null ? bySteps : Math.min(bySteps, byTime);
 }
 
-function record({ plan, trainer, state }: RunContext, stopped: StopReason, itemHead: ItemHead): TrainingRecord {
+function record(
+  { plan, trainer, state }: RunContext,
+  stopped: StopReason,
+  head: Pick<TrainingRecord, 'itemHead' | 'labelTower'>,
+): TrainingRecord {
   const epochs = trainer.steps / plan.stepsPerEpoch;
   return {
     steps: trainer.steps,
@@ -282,7 +289,8 @@ function record({ plan, trainer, state }: RunContext, stopped: StopReason, itemH
     seconds: state.seconds,
     eventsPerSecond: (epochs * plan.targetsPerEpoch) / state.seconds,
     stopped,
-    itemHead,
+    itemHead: head.itemHead,
+    ...(head.labelTower ? { labelTower: head.labelTower } : {}),
     losses: thinned(state.losses),
     validation: state.validation,
     best: bestOf(state.validation),

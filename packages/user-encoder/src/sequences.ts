@@ -1,5 +1,5 @@
 import type { EventColumns } from '@user-llm/event-tokenizer';
-import { Random } from '@user-llm/onnx-autograd';
+import type { Random } from '@user-llm/onnx-autograd';
 import type { Span } from './batches.js';
 import { EncoderOptionError } from './errors.js';
 

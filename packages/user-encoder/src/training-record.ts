@@ -1,3 +1,4 @@
+import type { LabelTower } from './label-tower.js';
 import type { ItemHead } from './objectives/objective.js';
 import type { ValidationResult } from './validation.js';
 
@@ -21,6 +22,8 @@ export interface TrainingRecord {
   readonly stopped: StopReason;
   /** Where the scores of items come from. */
   readonly itemHead: ItemHead;
+  /** How items become vectors, where the item head compares with those. */
+  readonly labelTower?: LabelTower | undefined;
   /** Mean training loss over a few steps each, at most a few hundred points. */
   readonly losses: readonly { readonly step: number; readonly loss: number }[];
   readonly validation: readonly ValidationPoint[];

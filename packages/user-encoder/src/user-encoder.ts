@@ -10,7 +10,7 @@ import { initialWeights, matrixFlops, toOnnx, WeightError, type Weights } from '
 import { Attributor, type Attribution, type AttributionOptions } from './attribution.js';
 import { bandOf, encoderConfig, type EncoderConfig, type EncoderOptions } from './config.js';
 import { encoderHash, readEncoderFolder, writeEncoderFolder } from './encoder-folder.js';
-import { EncoderOptionError, NoItemScoresError } from './errors.js';
+import { EncoderOptionError, NoItemScoresError, NoLabelTowerError } from './errors.js';
 import { Inference, type InferenceOutput } from './inference.js';
 import { checkNewEvents, LiveUser } from './live-user.js';
 import { inferenceDefinition } from './model.js';
@@ -248,6 +248,25 @@ export class UserEncoder {
     return this.attributor.attribute(events, { start, end }, data, options);
   }
 
+  /**
+   * Scores of items by their fields for one user, items that are not in the vocabulary among them: every event of `items` is taken as
+   * an item. Those of known items are what `scoreHistory` gives, where their fields are the same.
+   *
+   * @returns [events of items]
+   * @throws NoLabelTowerError unless `dualEncoder` trained the encoder
+   */
+  async scoreItems(events: EventColumns, user: string | number, items: EventColumns): Promise<Float32Array> {
+    const tower = this.training?.labelTower;
+    if (!tower) throw new NoLabelTowerError(this.hash);
+    this.check(items);
+    const { data: direction } = await this.inference.user('direction', events, this.userOf(events, user));
+    const vectors = await this.inference.labels(items, tower);
+    const { width } = this.config;
+    return Float32Array.from({ length: vectors.length / width }, (_, item) =>
+      direction.reduce((sum, value, i) => sum + value * vectors[item * width + i], 0),
+    );
+  }
+
   /** This encoder as a part of a bigger model that trains it on histories of these users. */
   trainable(events: EventColumns): TrainableEncoder<UserEncoder> {
     this.check(events);
@@ -276,6 +295,7 @@ export class UserEncoder {
   /** Floating-point operations of the matrix products (2 m n k) that one user with so many events costs. */
   flops({ events, output = 'tokens' }: { events: number; output?: InferenceOutput }): number {
     if (output === 'scores') this.needItemHead();
+    if (output === 'direction' && this.itemHead !== 'labels') throw new NoLabelTowerError(this.hash);
     const band = bandOf(this.config);
     const read = Math.max(1, Math.min(events, band ? receptiveField(this.config, band) : this.config.context));
     const inBlocks = band !== undefined && read > 2 * band.window;

@@ -42,8 +42,8 @@ async function run(code: string, scope: Scope): Promise<Scope> {
 test('the code of the README runs, block after block', async () => {
   const readme = await readFile(path.join(path.dirname(fileURLToPath(import.meta.url)), '../README.md'), 'utf8');
   const blocks = [...readme.matchAll(/```ts\n([\s\S]*?)```/g)].map(([, code]) => code);
-  expect(blocks).toHaveLength(7);
-  const [opening, fitting, pretraining, using, updating, asking, training] = blocks;
+  expect(blocks).toHaveLength(8);
+  const [opening, fitting, pretraining, objectives, using, updating, asking, training] = blocks;
 
   const rows = Array.from({ length: 30 * 12 }, (_, i) => ({
     userId: `user-${i % 30}`,
@@ -78,6 +78,13 @@ test('the code of the README runs, block after block', async () => {
   expect(pretraining).toContain('seconds: 20,');
   Object.assign(scope, await run(pretraining.replace('seconds: 20,', 'steps: 6,'), scope));
   expect(logged.at(-1)![0]).toMatchObject({ step: expect.any(Number) });
+
+  const { both, scoresOfUnseen } = (await run(objectives.replaceAll('seconds: 20,', 'steps: 3,'), scope)) as {
+    both: encoderPackage.UserEncoder;
+    scoresOfUnseen: Float32Array;
+  };
+  expect(both.training!.steps).toBe(3);
+  expect(scoresOfUnseen).toHaveLength(1);
 
   const { one, scores } = (await run(using, scope)) as { one: encoderPackage.UserEmbedding; scores: Float32Array };
   expect(one.data).toHaveLength(16 * 64);

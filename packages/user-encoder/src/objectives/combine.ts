@@ -32,6 +32,7 @@ export function combine(...parts: readonly (readonly [objective: Objective, weig
     bind(run): BoundObjective {
       const bound = parts.map(([objective, weight]) => ({ objective: objective.bind(run), weight }));
       return {
+        labelTower: bound.find(({ objective }) => objective.labelTower)?.objective.labelTower,
         build(graph) {
           let loss: Tensor | undefined;
           const named: Record<string, Tensor> = {};

@@ -1,12 +1,12 @@
 import { FIRST_VALUE_ID, UNKNOWN_ID } from '@user-llm/event-tokenizer';
-import { concat, zeros, type HostTensor, type Random, type Tensor } from '@user-llm/onnx-autograd';
+import type { HostTensor, Random } from '@user-llm/onnx-autograd';
 import { EncoderOptionError } from '../errors.js';
 import { eventFeeds, vector } from '../event-feeds.js';
-import { declareEvents, embedField, eventsAxis, itemPassesThrough, windowsAxis } from '../fusion.js';
+import { eventsAxis, windowsAxis } from '../fusion.js';
 import { labelTable, normalised } from '../heads.js';
-import { fusedWidth, type InputField } from '../input-fields.js';
+import type { InputField } from '../input-fields.js';
+import { labelPrefix, labelVectors, towerFields, type LabelTower } from '../label-tower.js';
 import { part } from '../sequences.js';
-import { feedForward } from '../transformer.js';
 import { itemIds } from '../validation.js';
 import { candidateSoftmax, excluded, itemCounts } from './item-loss.js';
 import type { BoundObjective, Objective, ObjectiveRun, PretrainingGraph } from './objective.js';
@@ -44,11 +44,11 @@ export function dualEncoder({ fields, negatives = 512, temperature = 0.07, unkno
     attention: 'causal',
     itemHead: 'labels',
     ...{ fields: fields ?? null, negatives, temperature, unknown },
-    bind: (run) => new DualEncoder(run, labelFields(run.config.fields, fields), { negatives, temperature, unknown }),
+    bind: (run) => new DualEncoder(run, { fields: labelFields(run.config.fields, fields), temperature }, { negatives, unknown }),
   };
 }
 
-function labelFields(all: readonly InputField[], names: readonly string[] | undefined): InputField[] {
+function labelFields(all: readonly InputField[], names: readonly string[] | undefined): string[] {
   for (const name of names ?? []) {
     const field = all.find((candidate) => candidate.name === name);
     if (!field)
@@ -59,10 +59,13 @@ function labelFields(all: readonly InputField[], names: readonly string[] | unde
     if (field.kind === 'time')
       throw new EncoderOptionError('fields', `'${name}' is a time, which describes no item; leave it out`);
   }
-  return all.filter(({ kind, name }, i) => i === 0 || (names ? names.includes(name) : kind === 'categories' || kind === 'text'));
+  return all
+    .filter(({ kind, name }, i) => i === 0 || (names ? names.includes(name) : kind === 'categories' || kind === 'text'))
+    .map(({ name }) => name);
 }
 
 class DualEncoder implements BoundObjective {
+  private readonly fields: readonly InputField[];
   /** By item id: its latest event; -1 for one that has none. */
   private readonly eventOf: Int32Array;
   /** By item id: the logarithm of its share of the training events. */
@@ -71,14 +74,17 @@ class DualEncoder implements BoundObjective {
 
   constructor(
     private readonly run: ObjectiveRun,
-    private readonly fields: readonly InputField[],
-    private readonly settings: { negatives: number; temperature: number; unknown: number },
+    readonly labelTower: LabelTower,
+    private readonly settings: { negatives: number; unknown: number },
   ) {
     const { config, events } = run;
     const { size } = config.fields[0] as { size: number };
     this.items = itemIds(config, events);
     this.eventOf = new Int32Array(size).fill(-1);
+    this.fields = towerFields(config, labelTower);
     this.items.forEach((id, event) => (this.eventOf[id] = event));
+    // An event that is held out speaks only for items that have no other.
+    for (const { start, end } of run.spans) for (let event = start; event < end; event++) this.eventOf[this.items[event]] = event;
     const counts = itemCounts(run, size - FIRST_VALUE_ID);
     const total = counts.reduce((a, b) => a + b, 0);
     this.logShare = new Float64Array(size);
@@ -89,7 +95,7 @@ class DualEncoder implements BoundObjective {
     const { builder, config, states } = graph;
     const shape = [windowsAxis, eventsAxis];
     const retrieval = builder.scope('retrieval');
-    const found = this.labels(graph); // [U, T, D]
+    const found = labelVectors(builder, config, this.labelTower); // [U, T, D]
     const rows = states.reshape([-1, config.width]);
     const target = retrieval.input('targets', shape, 'int32').reshape([rows.shape[0]]);
     const candidates = retrieval.input('places', ['candidates'], 'int32');
@@ -100,28 +106,12 @@ class DualEncoder implements BoundObjective {
     return { loss, parts: { 'dual-encoder': loss }, outputs: { [labels]: found } };
   }
 
-  /** The label tower: unit vectors over the temperature. */
-  private labels({ builder, encoder, heads, config }: PretrainingGraph): Tensor {
-    const inputs = declareEvents(builder.scope(labels), this.fields);
-    const parts = this.fields.flatMap((field) => embedField(encoder, field, inputs));
-    const total = this.fields.reduce((sum, field) => sum + fusedWidth(field), 0);
-    const tower = heads.scope(labels);
-    const fused =
-      parts.length === 1
-        ? parts[0]
-        : concat(parts, 2).linear(
-            tower.parameter('fusion.weight', [total, config.width], itemPassesThrough(config.width)),
-            tower.parameter('fusion.bias', [config.width], zeros()),
-          );
-    return normalised(feedForward(tower, fused, config.dropout)).mul(1 / this.settings.temperature);
-  }
-
   /** Feeds of the label tower for items [rows, length]; 0 is no item. */
   private labelFeeds(ids: readonly Int32Array[], length: number, random?: Random): Record<string, HostTensor> {
     const { events, bags } = this.run;
     const lists = ids.map((row) => row.map((id) => (id === 0 ? -1 : this.eventOf[id])));
-    const feeds = eventFeeds(this.fields, events, lists, length, bags, { prefix: `${labels}.` });
-    const items = feeds[`${labels}.${this.fields[0].name}`].data as Int32Array;
+    const feeds = eventFeeds(this.fields, events, lists, length, bags, { prefix: labelPrefix });
+    const items = feeds[labelPrefix + this.fields[0].name].data as Int32Array;
     ids.forEach((row, at) =>
       row.forEach(
         (id, i) => (items[at * length + i] = id !== 0 && random && random.next() < this.settings.unknown ? UNKNOWN_ID : id),

@@ -4,6 +4,7 @@ import type { Span } from '../batches.js';
 import type { EncoderConfig } from '../config.js';
 import type { BagSizes } from '../event-feeds.js';
 import type { EventInputs } from '../fusion.js';
+import type { LabelTower } from '../label-tower.js';
 import type { Sequence } from '../sequences.js';
 
 /**
@@ -34,6 +35,8 @@ export interface ObjectiveRun {
 }
 
 export interface BoundObjective {
+  /** How items become vectors, for the item head `labels`. */
+  readonly labelTower?: LabelTower | undefined;
   /** Adds its loss, a scalar, and what it reads to the graph. `parts` are reported at every step under these names. */
   build(graph: PretrainingGraph): { loss: Tensor; parts: Readonly<Record<string, Tensor>>; outputs?: Record<string, Tensor> };
   /** Feeds of the inputs that `build` declared. */
