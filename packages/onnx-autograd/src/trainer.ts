@@ -1,10 +1,10 @@
 import type { BatchSource, StepFeeds } from './batch-source.js';
-import { loadCheckpoint, saveCheckpoint, type TrainingState } from './checkpoint.js';
+import { hashTensors, loadCheckpoint, saveCheckpoint, type TrainingState } from './checkpoint.js';
 import type { GraphDefinition, Outputs } from './definition.js';
 import { DropoutMasks } from './dropout-masks.js';
 import { AutogradError, DisposedError, NonFiniteLossError } from './errors.js';
 import type { ParameterInfo } from './graph-builder.js';
-import type { HostTensor } from './host-tensor.js';
+import { toFloat32, type HostTensor } from './host-tensor.js';
 import { initialWeights, type Weights } from './initializers.js';
 import type { Optimizer } from './optimizers.js';
 import { checkWeights, pickOutputs } from './program.js';
@@ -13,6 +13,7 @@ import { constantRate, type Schedule } from './schedules.js';
 import { bindFeeds, fromOrt, toOrt, type Feeds, type SessionOptions } from './session.js';
 import { SessionPool } from './session-pool.js';
 import { scalar, StepRunner } from './step-runner.js';
+import { TableMemory } from './table-memory.js';
 import { TrainingBuffers } from './training-buffers.js';
 import { gradientNorm, learningRateInput, stepInput, trainingGraph } from './training-graph.js';
 import { trainingRun } from './training-run.js';
@@ -52,19 +53,32 @@ export interface StepResult {
 /**
  * Trains a model: forward, backward and optimizer are one onnxruntime graph, run once per step. Weights live in two
  * buffers that swap roles at every step, so nothing is copied.
+ *
+ * Of a table (`builder.table`) a step reads and changes only the rows that its feeds name. They are gathered into a matrix with as
+ * many rows as ids are fed, and the graph updates those, by the same optimizer. A row's Adam is that of the steps that touched it:
+ * its moments and its decay stand still between them, and its bias correction counts them alone, so that the first step of a rare
+ * row is not larger than that of a frequent one (which it is where the step of the whole run is counted, as in PyTorch's
+ * SparseAdam). When every step touches every row, this is dense Adam. A table of R rows of width D holds R (12 D + 8) bytes
+ * with Adam, whatever the batch; a step costs what its ids cost, whatever R is.
  */
 export class Trainer<O extends Outputs = Outputs> {
   private completed = 0;
   private busy = false;
   private disposed = false;
+  private frozenHash: string | undefined;
 
   private constructor(
     private readonly definition: GraphDefinition<O>,
     private readonly options: TrainerOptions<O>,
     private readonly parameters: readonly ParameterInfo[],
-    /** The parameters that learn. */
+    /** The parameters that learn, tables included. */
     readonly trainable: readonly ParameterInfo[],
-    private readonly parts: { sessions: SessionPool; buffers: TrainingBuffers; masks: DropoutMasks },
+    private readonly parts: {
+      sessions: SessionPool;
+      buffers: TrainingBuffers;
+      tables: readonly TableMemory[];
+      masks: DropoutMasks;
+    },
     private readonly runner: StepRunner,
   ) {}
 
@@ -79,22 +93,30 @@ export class Trainer<O extends Outputs = Outputs> {
       clipNorm: options.clipNorm,
     });
     const parameters = [...built.builder.parameters.values()];
+    const tables = [...built.builder.tables.values()];
+    const all = [...parameters, ...tables];
     const given = options.weights ?? new Map<string, HostTensor>();
     checkWeights(
-      parameters.filter(({ name }) => given.has(name)),
+      all.filter(({ name }) => given.has(name)),
       given,
     );
     const fresh = initialWeights(
-      parameters.filter(({ name }) => !given.has(name)),
+      all.filter(({ name }) => !given.has(name)),
       options.seed,
     );
+    const { slots } = options.optimizer;
     const parts = {
       sessions: new SessionPool(options),
-      buffers: new TrainingBuffers(parameters, training.trainable, options.optimizer.slots, new Map([...given, ...fresh])),
+      buffers: new TrainingBuffers(parameters, training.trainable, slots, new Map([...given, ...fresh])),
+      tables: tables.map((info) => {
+        const first = given.get(info.name);
+        const values = first ? toFloat32(first).slice() : toFloat32(fresh.get(info.name)!);
+        return new TableMemory(info, training.trainableTables.includes(info), slots, values);
+      }),
       masks: new DropoutMasks(options.seed),
     };
     const runner = new StepRunner(built, modelInputs, training, parts, options.shapes ?? 'fixed');
-    return new Trainer(definition, options, parameters, training.trainable, parts, runner);
+    return new Trainer(definition, options, parameters, [...training.trainable, ...training.trainableTables], parts, runner);
   }
 
   /** Steps done so far. */
@@ -129,7 +151,7 @@ export class Trainer<O extends Outputs = Outputs> {
       : this.runner.accumulated(batches, step, scalars));
     for (const [name, value] of Object.entries(results))
       if ((name === 'loss' || name === gradientNorm) && !Number.isFinite(value)) throw new NonFiniteLossError(step, value, name);
-    this.parts.buffers.swap();
+    this.runner.commit();
     this.completed = step;
     const { loss, ...metrics } = results;
     return { step, loss, learningRate, metrics };
@@ -154,7 +176,9 @@ export class Trainer<O extends Outputs = Outputs> {
       feeds,
       new Set(builder.inputs.keys()),
     );
-    const tensors = Object.fromEntries(inputs.map((name) => [name, this.parts.buffers.get(name) ?? toOrt(feeds[name])]));
+    const { buffers, tables } = this.parts;
+    const whole = new Map(tables.map(({ info, values }) => [info.name, values]));
+    const tensors = Object.fromEntries(inputs.map((name) => [name, buffers.get(name) ?? toOrt(whole.get(name) ?? feeds[name])]));
     const results = await session.run(tensors);
     return Object.fromEntries(Object.entries(results).map(([name, tensor]) => [name, fromOrt(tensor)]));
   }
@@ -167,6 +191,8 @@ export class Trainer<O extends Outputs = Outputs> {
       const { learns, value } = this.parts.buffers.weight(parameter);
       if (learns || !options.trainableOnly) weights.set(parameter.name, value);
     }
+    for (const { info, learns, values } of this.parts.tables)
+      if (learns || !options.trainableOnly) weights.set(info.name, { ...values, data: values.data.slice() });
     return weights;
   }
 
@@ -182,11 +208,18 @@ export class Trainer<O extends Outputs = Outputs> {
 
   private state(): TrainingState {
     const { optimizer, seed } = this.options;
+    const { buffers, tables } = this.parts;
+    // Read once: half a gigabyte of frozen weights takes a second.
+    this.frozenHash ??= hashTensors([
+      ...buffers.frozenWeights(),
+      ...tables.flatMap(({ info, learns, values }): [string, HostTensor][] => (learns ? [] : [[info.name, values]])),
+    ]);
     return {
       step: this.completed,
       seed,
       optimizer: JSON.stringify({ name: optimizer.name, ...optimizer.settings }),
-      ...this.parts.buffers.state(),
+      frozen: this.frozenHash,
+      tensors: new Map([...buffers.state(), ...tables.flatMap((table) => table.state())]),
     };
   }
 
@@ -194,7 +227,7 @@ export class Trainer<O extends Outputs = Outputs> {
   async resume(file: string): Promise<void> {
     this.assertAlive();
     const { step, tensors } = await loadCheckpoint(file, this.state());
-    this.parts.buffers.restore(tensors);
+    for (const owner of [this.parts.buffers, ...this.parts.tables]) owner.restore(tensors);
     this.completed = step;
   }
 
@@ -208,6 +241,7 @@ export class Trainer<O extends Outputs = Outputs> {
     await this.parts.sessions.release();
     this.parts.masks.clear();
     this.parts.buffers.clear();
+    for (const table of this.parts.tables) table.clear();
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

@@ -1,5 +1,4 @@
 import { Tensor } from 'onnxruntime-node';
-import { hashTensors } from './checkpoint.js';
 import type { ParameterInfo } from './graph-builder.js';
 import { asFloat32, elementCount, toFloat32, type HostTensor } from './host-tensor.js';
 import type { Weights } from './initializers.js';
@@ -14,8 +13,7 @@ export class TrainingBuffers {
   private current = new Map<string, Tensor>();
   private spare = new Map<string, Tensor>();
   private readonly frozen = new Map<string, Tensor>();
-  private accumulators: [Map<string, Tensor>, Map<string, Tensor>] | undefined;
-  private frozenHash: string | undefined;
+  private sums: [string, Tensor, Tensor][] | undefined;
 
   /** @param weights first values of all parameters; those of frozen ones are kept, those of the others copied */
   constructor(
@@ -52,17 +50,11 @@ export class TrainingBuffers {
     [this.current, this.spare] = [this.spare, this.current];
   }
 
-  /** Sums of gradients, zero at first; `next` is written from `sums` by every batch, then `advance` swaps them. */
-  accumulation(): { sums: () => Record<string, Tensor>; next: () => Record<string, Tensor | null>; advance: () => void } {
-    const allocate = (): Map<string, Tensor> =>
-      new Map(this.learning.map(({ name, shape }) => [accumulatedName(name), zeros(shape)]));
-    const pair = (this.accumulators ??= [allocate(), allocate()]);
-    for (const tensor of pair[0].values()) (tensor.data as Float32Array).fill(0);
-    return {
-      sums: () => Object.fromEntries(pair[0]),
-      next: () => Object.fromEntries([...pair[1]].map(([name, tensor]) => [nextName(name), tensor])),
-      advance: () => void pair.reverse(),
-    };
+  /** Two zero tensors per weight that learns, for the sum of the gradients of several batches. */
+  accumulators(): [string, Tensor, Tensor][] {
+    this.sums ??= this.learning.map(({ name, shape }) => [accumulatedName(name), zeros(shape), zeros(shape)]);
+    for (const [, sum] of this.sums) (sum.data as Float32Array).fill(0);
+    return this.sums;
   }
 
   /** A copy of one weight. */
@@ -74,10 +66,12 @@ export class TrainingBuffers {
   }
 
   /** What a checkpoint holds, not copied. */
-  state(): { frozen: string; tensors: Map<string, HostTensor> } {
-    // Read once: half a gigabyte of frozen weights takes a second.
-    this.frozenHash ??= hashTensors([...this.frozen].map(([name, tensor]) => [name, fromOrt(tensor)] as const));
-    return { frozen: this.frozenHash, tensors: new Map([...this.current].map(([name, tensor]) => [name, fromOrt(tensor)])) };
+  state(): [string, HostTensor][] {
+    return [...this.current].map(([name, tensor]) => [name, fromOrt(tensor)]);
+  }
+
+  frozenWeights(): [string, HostTensor][] {
+    return [...this.frozen].map(([name, tensor]) => [name, fromOrt(tensor)]);
   }
 
   restore(tensors: ReadonlyMap<string, HostTensor>): void {
@@ -88,7 +82,7 @@ export class TrainingBuffers {
     this.current.clear();
     this.spare.clear();
     this.frozen.clear();
-    this.accumulators = undefined;
+    this.sums = undefined;
   }
 }
 
