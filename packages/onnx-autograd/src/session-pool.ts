@@ -1,6 +1,7 @@
 import type { InferenceSession } from 'onnxruntime-node';
 import type { Outputs } from './definition.js';
 import type { Bindings } from './dim.js';
+import type { Weights } from './initializers.js';
 import { toOnnx } from './onnx-model.js';
 import { bucketKey, openSession, type SessionOptions } from './session.js';
 
@@ -19,12 +20,13 @@ export class SessionPool {
   /**
    * @param graph tells graphs apart
    * @param bindings sizes to compile for; null is a session for all sizes
+   * @param packed weights to store inside
    */
-  async get(graph: string, outputs: Outputs, bindings: Bindings | null): Promise<OpenedSession> {
+  async get(graph: string, outputs: Outputs, bindings: Bindings | null, packed: Weights = new Map()): Promise<OpenedSession> {
     const key = `${graph}|${bucketKey(bindings ?? {})}`;
     let opened = this.opened.get(key);
     if (!opened) {
-      const model = toOnnx({ outputs, bindings: bindings ?? {} });
+      const model = toOnnx({ outputs, bindings: bindings ?? {}, weights: packed });
       opened = {
         session: await openSession(model.bytes, { ...this.options, memoryPattern: bindings !== null }),
         inputs: model.inputs,

@@ -3,6 +3,7 @@ import type { BuiltGraph, Outputs } from './definition.js';
 import type { Bindings } from './dim.js';
 import type { DropoutMasks } from './dropout-masks.js';
 import type { InputInfo } from './graph-builder.js';
+import type { Weights } from './initializers.js';
 import { matrixFlops, reachable } from './onnx-model.js';
 import { bindFeeds, toOrt, type Feeds } from './session.js';
 import type { SessionPool } from './session-pool.js';
@@ -31,7 +32,7 @@ export class StepRunner {
       tables: readonly TableMemory[];
       masks: DropoutMasks;
     },
-    private readonly shapes: 'fixed' | 'dynamic',
+    private readonly how: { readonly shapes: 'fixed' | 'dynamic'; /** Weights to store in sessions. */ readonly packed: Weights },
   ) {
     const { leaves } = reachable(Object.values(training.accumulate));
     // Ids are read by the trainer, which feeds the graph the positions of their rows instead.
@@ -84,7 +85,7 @@ export class StepRunner {
   }
 
   private gatherRows(batches: readonly Feeds[]): Bindings {
-    const exact = this.shapes === 'dynamic';
+    const exact = this.how.shapes === 'dynamic';
     return Object.assign({}, ...this.parts.tables.map((table) => table.gather(batches, exact))) as Bindings;
   }
 
@@ -108,7 +109,12 @@ export class StepRunner {
   ): Promise<Scalars> {
     const { sessions, buffers, tables, masks } = this.parts;
     const outputs = this.training[kind];
-    const { session, inputs } = await sessions.get(kind, outputs, this.shapes === 'dynamic' ? null : bindings);
+    const { session, inputs } = await sessions.get(
+      kind,
+      outputs,
+      this.how.shapes === 'dynamic' ? null : bindings,
+      this.how.packed,
+    );
     const given = Object.assign({}, ...tables.map((table) => table.positions(feeds)), extra) as Record<string, Tensor>;
     const tensors: Record<string, Tensor> = {};
     for (const name of inputs) {

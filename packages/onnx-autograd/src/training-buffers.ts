@@ -70,8 +70,9 @@ export class TrainingBuffers {
     return [...this.current].map(([name, tensor]) => [name, fromOrt(tensor)]);
   }
 
-  frozenWeights(): [string, HostTensor][] {
-    return [...this.frozen].map(([name, tensor]) => [name, fromOrt(tensor)]);
+  /** Weights that do not learn, not copied. */
+  get frozenWeights(): Weights {
+    return new Map([...this.frozen].map(([name, tensor]) => [name, fromOrt(tensor)]));
   }
 
   restore(tensors: ReadonlyMap<string, HostTensor>): void {
