@@ -67,7 +67,7 @@ describe('the README', () => {
 
   test('trains a few rows of a table', async () => {
     const { logged } = await run(blocks[4], {});
-    expect(logged).toEqual([[expect.closeTo(Math.log(3), 1)]]);
+    expect(logged).toEqual([[expect.closeTo(Math.log(3), 1)]]); // three candidates, nothing learned yet
   });
 
   test('rounds with a gradient of its own', async () => {
