@@ -21,6 +21,7 @@ export { nextEvent, type NextEventOptions } from './objectives/next-event.js';
 export type {
   BoundObjective,
   ItemHead,
+  ItemTable,
   Objective,
   ObjectiveRun,
   PretrainingGraph,
