@@ -29,6 +29,7 @@ export {
   type ParameterInfo,
 } from './graph-builder.js';
 export { Tensor } from './tensor.js';
+export { Table, type TableInfo } from './table.js';
 export { concat } from './ops/shaping.js';
 export { where } from './ops/elementwise.js';
 export { scatterAddRows } from './ops/indexing.js';

@@ -8,8 +8,9 @@ export interface UpdateContext {
   readonly gradient: Tensor;
   /** The optimizer's memory of this parameter, in the parameter's shape. */
   readonly slots: Readonly<Record<string, Tensor>>;
-  /** Scalars: the scheduled learning rate; the step counted from 1; a factor on the gradient (clipping). */
+  /** Scalars: the scheduled learning rate; a factor on the gradient (clipping). */
   readonly learningRate: Tensor;
+  /** The step counted from 1: a scalar. For rows of a table [rows, 1], the steps that touched each row. */
   readonly step: Tensor;
   readonly gradientScale: Tensor | null;
 }

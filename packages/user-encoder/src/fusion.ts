@@ -37,6 +37,23 @@ export function fieldTable(
 }
 
 /**
+ * Rows of a field's table by id, [...ids, width]. Pretraining may hold the item's as a table of which a step reads and changes only
+ * the rows that its inputs name; `ids` must then be an input.
+ */
+export function fieldRows(builder: GraphBuilder, field: Extract<InputField, { size: number }>, ids: Tensor): Tensor {
+  const { name, size, width } = field;
+  const apart = builder.tables.has(`encoder.fields.${name}`);
+  return apart
+    ? builder.table(`fields.${name}`, [size, width], normal(0.02)).gather(ids)
+    : fieldTable(builder, field).gather(ids);
+}
+
+/** Makes the item's table one of rows in this graph; before anything reads it. @param builder scope of the encoder */
+export function declareItemRows(builder: GraphBuilder, item: Extract<InputField, { size: number }>): void {
+  builder.table(`fields.${item.name}`, [item.size, item.width], normal(0.02));
+}
+
+/**
  * Early fusion (paper, section 3.1): embeddings of an event's fields, concatenated and projected, plus a learned
  * position where places are not told by the attention.
  *
@@ -66,7 +83,7 @@ export function embedField(builder: GraphBuilder, field: InputField, inputs: Eve
   switch (field.kind) {
     case 'categorical':
     case 'number':
-      return [fieldTable(builder, field).gather(inputs.get(field.name)!)];
+      return [fieldRows(builder, field, inputs.get(field.name)!)];
     case 'time':
       return timeParts.map((part) => fieldTable(builder, field, part).gather(inputs.get(`${field.name}.${part}`)!));
     case 'text':

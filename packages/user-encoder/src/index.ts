@@ -22,6 +22,7 @@ export { nextEvent, type NextEventOptions } from './objectives/next-event.js';
 export type {
   BoundObjective,
   ItemHead,
+  ItemTable,
   Objective,
   ObjectiveRun,
   PretrainingGraph,

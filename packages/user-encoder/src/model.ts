@@ -12,10 +12,11 @@ import {
 } from '@user-llm/onnx-autograd';
 import { declareBand, type AttentionForm } from './band.js';
 import { bandOf, type EncoderConfig } from './config.js';
-import { declareEvents, eventsAxis, fuseEvents, windowsAxis, type EventInputs } from './fusion.js';
+import { declareEvents, declareItemRows, eventsAxis, fuseEvents, windowsAxis, type EventInputs } from './fusion.js';
 import { itemScores, normalised } from './heads.js';
-import type { BoundObjective, ItemHead } from './objectives/objective.js';
-import { lastStates, resample, type Prefixes } from './resampler.js';
+import type { InputField } from './input-fields.js';
+import type { BoundObjective, ItemHead, ItemTable } from './objectives/objective.js';
+import { lastStates, resample, startState, type Prefixes } from './resampler.js';
 import { eventStates, type LayerCache } from './transformer.js';
 
 export const lengthsInput = 'lengths';
@@ -172,9 +173,11 @@ export const pretrainingDefinition = (
   config: EncoderConfig,
   objective: BoundObjective,
   head: ItemHead,
+  itemTable: ItemTable = 'whole',
 ): GraphDefinition<Record<string, Tensor>> =>
-  graph<Record<string, Tensor>>(({ builder }) => {
+  graph<Record<string, Tensor>>(({ builder, training }) => {
     const encoder = builder.scope('encoder');
+    if (itemTable === 'rows') declareItemRows(encoder, config.fields[0] as Extract<InputField, { size: number }>);
     const { states: found } = states(builder, config);
     const built = objective.build({
       builder,
@@ -187,6 +190,11 @@ export const pretrainingDefinition = (
     const losses = Object.fromEntries(Object.entries(built.parts).map(([name, loss]) => [lossName(name), loss]));
     const outputs = { loss: built.loss, ...losses, ...built.outputs };
     if (head === 'none') return outputs;
+    if (training && itemTable === 'rows') {
+      // Scores read every row, and training has no use for them; but for the start state, which they read too.
+      startState(encoder, config.width);
+      return outputs;
+    }
     const last = lastStates(encoder, found, wholeWindows(builder));
     return { ...outputs, scores: itemScores(builder, config.fields[0], last, head) };
   });

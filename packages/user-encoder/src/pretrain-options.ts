@@ -1,6 +1,6 @@
 import { EncoderOptionError } from './errors.js';
 import { checkSchedule, type LearningRateSchedule } from './learning-rate.js';
-import type { Objective } from './objectives/objective.js';
+import type { ItemTable, Objective } from './objectives/objective.js';
 import type { PretrainProgress } from './pretrain-run.js';
 import { checkAugmentation, type Augmentation } from './sequences.js';
 
@@ -25,6 +25,12 @@ export interface PretrainOptions {
    * run so far) and validate it too: whichever is better counts. Without validation the average is the result. Default `false`.
    */
   readonly averaging?: boolean | { readonly decay?: number };
+  /**
+   * `rows`: a training step gathers the rows of the item's table that its batch names (history, targets, negatives), and updates those
+   * alone. For catalogues of very many items, with `sampledSoftmax`, `gbce` or `dualEncoder`: time and memory of a step then do not
+   * depend on their number; the table itself takes 12 bytes per number and 8 per item (with `averaging` 16). Default `whole`.
+   */
+  readonly itemTable?: ItemTable;
   /** Changes to the histories that are read. Default none. */
   readonly augmentation?: Augmentation;
   /**
@@ -57,6 +63,7 @@ const known: readonly (keyof PretrainOptions)[] = [
   'schedule',
   'averaging',
   'augmentation',
+  'itemTable',
   'validation',
   'validateEvery',
   'validationUsers',
@@ -83,6 +90,9 @@ export function checkOptions(options: PretrainOptions): void {
   }
   if (options.schedule !== undefined) checkSchedule(options.schedule);
   if (options.augmentation !== undefined) checkAugmentation(options.augmentation);
+  const { itemTable = 'whole' } = options;
+  if (itemTable !== 'whole' && itemTable !== 'rows')
+    throw new EncoderOptionError('itemTable', `'${String(itemTable)}' is neither 'whole' nor 'rows'`);
   const decay = averageDecay(options);
   if (decay !== null && !(decay > 0 && decay < 1)) throw new EncoderOptionError('averaging.decay', `${decay} is outside (0, 1)`);
 }

@@ -30,7 +30,7 @@ export async function pretrain(
 ): Promise<{ weights: Weights; training: TrainingRecord }> {
   checkOptions(options);
   options.signal?.throwIfAborted();
-  const { objective = nextEvent(), batch = 24, checkpoint } = options;
+  const { objective = nextEvent(), batch = 24, checkpoint, itemTable = 'whole' } = options;
   checkObjective(objective, config.attention === 'bidirectional' ? 'bidirectional' : 'causal', options);
   const holdsOut = options.validation !== 'none' && objective.itemHead !== 'none';
   const validation = holdsOut ? new Validation(config, events, options.validationUsers ?? 4000) : null;
@@ -42,12 +42,12 @@ export async function pretrain(
       events.offsets[events.users.length],
       validation ? 'no user has three events or more (the last is kept for validation)' : 'no user has two events or more',
     );
-  const bound = objective.bind({ config, events, spans, bags: bagSizes(config.fields, events) });
+  const bound = objective.bind({ config, events, spans, bags: bagSizes(config.fields, events), itemTable });
   const timed = options.seconds !== undefined;
   const steps =
     options.steps ?? (timed && options.epochs === undefined ? null : Math.ceil((options.epochs ?? 20) * plan.stepsPerEpoch));
   const validateEvery = options.validateEvery ?? Math.max(plan.stepsPerEpoch, 4 * (validation?.batches ?? 0));
-  const definition = pretrainingDefinition(config, bound, objective.itemHead);
+  const definition = pretrainingDefinition(config, bound, objective.itemHead, itemTable);
   const parts = Object.keys(definition.build({ training: true }).outputs).filter((name) => name.startsWith(lossName('')));
   const rate = { factor: 1 };
   const trainer = await Trainer.create(definition, {
@@ -115,6 +115,7 @@ function decisive(options: PretrainOptions, objective: Objective, steps: number 
     learningRate,
     averaging: averageDecay(options),
     augmentation,
+    itemTable: options.itemTable ?? 'whole',
     // A schedule runs towards the end; without one a run may be made longer.
     schedule: schedule === 'constant' ? null : { schedule, steps, seconds },
   };

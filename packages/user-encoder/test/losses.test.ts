@@ -156,8 +156,12 @@ describe('losses equal their references, and so do their gradients', () => {
     return check(
       { query, table },
       { targets: int32(targets), ids: int32(ids) },
-      (p, builder) =>
-        calibratedBinary(p.query, p.table, builder.input('targets', [7], 'int32'), builder.input('ids', [4], 'int32'), beta),
+      (p, builder) => {
+        const target = builder.input('targets', [7], 'int32');
+        const candidates = builder.input('ids', [4], 'int32');
+        const others = { vectors: p.table.gather(candidates), ids: candidates };
+        return calibratedBinary(p.query, p.table.gather(target), others, target, beta);
+      },
       (w) =>
         mean(
           rows.map(({ row, target }) => {

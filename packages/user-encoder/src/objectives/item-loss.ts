@@ -75,10 +75,18 @@ function checkNegatives(negatives: number): void {
     throw new EncoderOptionError('negatives', `${negatives} is not a positive whole number`);
 }
 
+/** Vectors of items. */
+export interface ItemVectors {
+  /** Of all, [V, D]. */
+  all(): Tensor;
+  /** By ids that are an input, [...ids, D]. */
+  of(ids: Tensor): Tensor;
+}
+
 /** An item loss in a graph. */
 export interface BoundItemLoss {
-  /** Mean loss of rows with a target: query [N, D], table [V, D], target ids [N]. */
-  build(builder: GraphBuilder, query: Tensor, table: Tensor, target: Tensor): Tensor;
+  /** Mean loss of the rows of query [N, D] that have a target: an input of N ids. */
+  build(builder: GraphBuilder, query: Tensor, items: ItemVectors, target: Tensor): Tensor;
   feeds(random: Random): Record<string, HostTensor>;
 }
 
@@ -90,7 +98,15 @@ export function bindItemLoss(loss: ItemLoss, run: ObjectiveRun): BoundItemLoss {
   const items = (item as { size: number }).size - FIRST_VALUE_ID;
   switch (loss.kind) {
     case 'full':
-      return { feeds: () => ({}), build: (_, query, table, target) => smoothedSoftmax(query, table, target, loss.smoothing) };
+      if (run.itemTable === 'rows')
+        throw new EncoderOptionError(
+          'itemTable',
+          "the full softmax reads every row of the item's table; choose sampledSoftmax or gbce, or leave the option out",
+        );
+      return {
+        feeds: () => ({}),
+        build: (_, query, vectors, target) => smoothedSoftmax(query, vectors.all(), flat(target), loss.smoothing),
+      };
     case 'sampled': {
       const { draw, power } = loss;
       const count = draw === 'uniform' ? Math.min(loss.negatives, items) : loss.negatives;
@@ -108,14 +124,14 @@ export function bindItemLoss(loss: ItemLoss, run: ObjectiveRun): BoundItemLoss {
             },
           };
         },
-        build(builder, query, table, target) {
+        build(builder, query, vectors, target) {
           const negatives = builder.input(negativesInput, [count], 'int32');
           const correction = builder.input(correctionInput, [count]);
           return candidateSoftmax(
             query,
-            table.gather(target),
-            { vectors: table.gather(negatives), ids: negatives, correction },
-            target,
+            vectors.of(target).reshape(query.shape),
+            { vectors: vectors.of(negatives), ids: negatives, correction },
+            flat(target),
           );
         },
       };
@@ -132,9 +148,10 @@ export function bindItemLoss(loss: ItemLoss, run: ObjectiveRun): BoundItemLoss {
             data: drawDistinct(items, count, random).map((id) => id + FIRST_VALUE_ID),
           },
         }),
-        build(builder, query, table, target) {
+        build(builder, query, vectors, target) {
           const negatives = builder.input(negativesInput, [count], 'int32');
-          return calibratedBinary(query, table, target, negatives, beta);
+          const positive = vectors.of(target).reshape(query.shape);
+          return calibratedBinary(query, positive, { vectors: vectors.of(negatives), ids: negatives }, flat(target), beta);
         },
       };
     }
@@ -148,6 +165,8 @@ export function calibration(negatives: number, items: number, t: number): number
   const alpha = negatives / Math.max(1, items - 1);
   return alpha * (t * (1 - 1 / alpha) + 1 / alpha);
 }
+
+const flat = (ids: Tensor): Tensor => ids.reshape([-1]);
 
 const known = (target: Tensor): Tensor => target.greaterOrEqual(FIRST_VALUE_ID).cast('float32');
 
@@ -184,11 +203,17 @@ export function candidateSoftmax(query: Tensor, positive: Tensor, others: Candid
 }
 
 /** Mean of (beta softplus(-s+) + sum over the others but the target of softplus(s)) / (others + 1) over rows with a target. */
-export function calibratedBinary(query: Tensor, table: Tensor, target: Tensor, negatives: Tensor, beta: number): Tensor {
-  const count = Number(negatives.shape[0]);
-  const right = query.mul(table.gather(target)).sum(1); // [N]
-  const scores = query.matmul(table.gather(negatives), { transposeB: true }); // [N, C]
-  const wrong = scores.softplus().mul(isTarget(target, negatives).not().cast('float32')).sum(1);
+export function calibratedBinary(
+  query: Tensor,
+  positive: Tensor,
+  others: Omit<Candidates, 'correction'>,
+  target: Tensor,
+  beta: number,
+): Tensor {
+  const count = Number(others.ids.shape[0]);
+  const right = query.mul(positive).sum(1); // [N]
+  const scores = query.matmul(others.vectors, { transposeB: true }); // [N, C]
+  const wrong = scores.softplus().mul(isTarget(target, others.ids).not().cast('float32')).sum(1);
   const losses = right
     .neg()
     .softplus()

@@ -1,10 +1,10 @@
 import { concat, type Dim, type GraphBuilder, type Tensor } from '@user-llm/onnx-autograd';
 import type { EncoderConfig } from '../config.js';
-import { eventsAxis, windowsAxis, type EventInputs } from '../fusion.js';
+import { eventsAxis, fieldTable, fieldRows, windowsAxis, type EventInputs } from '../fusion.js';
 import { fieldHead, fieldLoss, targetName, type PredictedField } from '../heads.js';
 import { startState } from '../resampler.js';
 import { part, type Sequence } from '../sequences.js';
-import { bindItemLoss, fullSoftmax, type BoundItemLoss, type ItemLoss } from './item-loss.js';
+import { bindItemLoss, fullSoftmax, type BoundItemLoss, type ItemLoss, type ItemVectors } from './item-loss.js';
 import type { BoundObjective, Objective, PretrainingGraph } from './objective.js';
 import { checkedWeights, predictedFields, type FieldWeights } from './predicted-fields.js';
 import { readFeeds, targetFeeds } from './rows.js';
@@ -91,6 +91,13 @@ export function declareTargets(
   );
 }
 
+type ItemField = Extract<PredictedField, { size: number }>;
+
+const itemVectors = (encoder: GraphBuilder, item: ItemField): ItemVectors => ({
+  all: () => fieldTable(encoder, item),
+  of: (ids) => fieldRows(encoder, item, ids),
+});
+
 /** The weighted average of the fields' losses, and each of them. @param states [N, D] */
 export function fieldLosses(
   { builder, encoder, heads, config }: PretrainingGraph,
@@ -101,10 +108,12 @@ export function fieldLosses(
 ): { loss: Tensor; parts: Record<string, Tensor> } {
   const parts: Record<string, Tensor> = {};
   const weighted = predicted.map(({ field, weight }) => {
-    const head = fieldHead(heads, encoder, field, states);
     const target = targets.get(targetName(field))!;
     const ids = target.reshape(field.kind === 'categories' ? [states.shape[0], target.shape.at(-1)!] : [states.shape[0]]);
-    const loss = field === config.fields[0] ? itemLoss.build(builder, head.query, head.table, ids) : fieldLoss(field, head, ids);
+    const loss =
+      field === config.fields[0]
+        ? itemLoss.build(builder, states, itemVectors(encoder, field as ItemField), target)
+        : fieldLoss(field, fieldHead(heads, encoder, field, states), ids);
     parts[field.name] = loss;
     return loss.mul(weight);
   });

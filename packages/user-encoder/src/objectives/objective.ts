@@ -13,6 +13,9 @@ import type { Sequence } from '../sequences.js';
  */
 export type ItemHead = 'item' | 'labels' | 'none';
 
+/** Whether a training step reads and changes the item's whole table, or those rows that its batch names. */
+export type ItemTable = 'whole' | 'rows';
+
 /** What an encoder is pretrained for. Its enumerable properties name it in checkpoints: equal properties, equal training. */
 export interface Objective {
   readonly kind: string;
@@ -32,6 +35,7 @@ export interface ObjectiveRun {
   readonly spans: readonly Span[];
   /** Places that bags of categories have in a batch. */
   readonly bags: BagSizes;
+  readonly itemTable: ItemTable;
 }
 
 export interface BoundObjective {
