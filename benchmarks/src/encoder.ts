@@ -67,6 +67,21 @@ async function serve(log: Log, position: Band['position']): Promise<Record<strin
   return { training, update, usersPerSecond, state };
 }
 
+async function rates(encoder: UserEncoder, log: Log): Promise<{ at50: number; at200: number }> {
+  const found = { at50: await encodeFigures(encoder, log, 50), at200: await encodeFigures(encoder, log, 200) };
+  console.log(`  users encoded per second: ${found.at50.toFixed(0)} of 50 events, ${found.at200.toFixed(0)} of 200`);
+  return found;
+}
+
+/** Learned positions over the context, which keep no state. */
+async function causal(log: Log): Promise<Record<string, unknown>> {
+  console.log('learned positions');
+  const encoder = UserEncoder.create(log.tokenizer, { ...architecture, seed: Number(values.seed) }, { threads });
+  const usersPerSecond = await rates(encoder, log);
+  await encoder.dispose();
+  return { usersPerSecond };
+}
+
 async function main(): Promise<void> {
   if (values.only !== undefined && !['train', 'serve'].includes(values.only))
     throw new Error(`there is no part '${values.only}'; use train or serve`);
@@ -75,7 +90,7 @@ async function main(): Promise<void> {
   if (values.only !== 'train') {
     const log = await simulatedLog(Number(values.seed));
     const { update, ...rotary } = await serve(log, 'rotary');
-    served = { update, rotary, relativeTime: await serve(log, 'relative-time') };
+    served = { update, learned: await causal(log), rotary, relativeTime: await serve(log, 'relative-time') };
   }
   const machine = { ...machineDescription(), threads, spinning: !values.shared };
   const result = rounded({ train: trained, ...served, architecture: { ...architecture, window }, machine });

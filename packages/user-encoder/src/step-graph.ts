@@ -2,11 +2,11 @@ import { concat, graph, type GraphDefinition, type Tensor } from '@user-llm/onnx
 import { relativeBias, rotate } from './band.js';
 import type { Band, EncoderConfig } from './config.js';
 import { declareEvents, fuseEvents } from './fusion.js';
-import { transformerLayers, type Attend } from './transformer.js';
+import { transformerLayers, type Mix } from './transformer.js';
 
 /** Names of the step's inputs beside the event's fields, whose axes are all 1. */
 export const stepInputs = {
-  /** float32 [H, W, D / H] each: a layer's rings. */
+  /** float32 [1, H, W, D / H] each: a layer's rings. */
   keys: (layer: number): string => `past.${layer}.keys`,
   values: (layer: number): string => `past.${layer}.values`,
   /** float32 [W + 1]: 0 for a slot that is seen, far below for one that is not; the new event last. */
@@ -20,7 +20,8 @@ export const stepInputs = {
 } as const;
 
 /**
- * One new event over what was kept: its state [1, D], and what the rings take up of it, [2 L, D] (a layer's key, then its value). The
+ * One new event over what was kept: its state [1, D], and what the rings take up of it, [2 L, H, 1, D / H] (a
+ * layer's key, then its value). The
  * rings are read where they lie: nothing is moved, and the caller writes the event into its slot afterwards.
  */
 export const stepDefinition = (config: EncoderConfig, band: Band): GraphDefinition<{ state: Tensor; fresh: Tensor }> =>
@@ -40,22 +41,29 @@ export const stepDefinition = (config: EncoderConfig, band: Band): GraphDefiniti
         .reshape([heads, 1, window + 1]);
     }
 
-    const attend: Attend = (layer, q, k, v) => {
-      const [query, key, value] = [q, k, v].map((x) => x.reshape([heads, 1, head]));
-      const past = [stepInputs.keys, stepInputs.values].map((name) => builder.input(name(layer), [heads, window, head]));
-      const product = { transposeB: true, scale: 1 / Math.sqrt(head) };
-      const weights = concat([query.matmul(past[0], product), query.matmul(key, product)], 2)
-        .add(bias)
-        .softmax(); // [H, 1, W + 1]
-      const [ofPast, own] = weights.split(2, [window, 1]);
-      return ofPast.matmul(past[1]).add(own.mul(value)).reshape([1, width]);
-    };
-    const { states, cache } = transformerLayers(encoder, config, event, attend, position === 'rotary' ? places() : undefined);
+    const turn = position === 'rotary' ? places() : undefined;
     function places(): (x: Tensor) => Tensor {
       const [cosine, sine] = [stepInputs.cosine, stepInputs.sine].map((name) => builder.input(name, [1, head / 2]));
       const first = builder.constant(0, [1], 'int64');
-      return (x) => rotate(x.reshape([1, 1, 2 * width]), first, cosine, sine, sine.neg()).reshape([1, 2 * width]);
+      return (x) => rotate(x, first, cosine, sine, sine.neg());
     }
+    /** Heads of the one event: queries and keys turned by its place, and values, [1, H, 1, D / H] each. */
+    function parts(packed: Tensor): Tensor[] {
+      const all = packed.reshape([1, 3 * heads, 1, head]);
+      if (!turn) return all.split(1, [heads, heads, heads]);
+      const [queryAndKey, value] = all.split(1, [2 * heads, heads]);
+      return [...turn(queryAndKey).split(1, [heads, heads]), value];
+    }
+    const product = { transposeB: true, scale: 1 / Math.sqrt(head) };
+    const mix: Mix = (layer, packed) => {
+      const [query, keys, values] = parts(packed);
+      const past = [stepInputs.keys, stepInputs.values].map((name) => builder.input(name(layer), [1, heads, window, head]));
+      const scores = concat([query.matmul(past[0], product), query.matmul(keys, product)], 3); // [1, H, 1, W + 1]
+      const [ofPast, own] = scores.add(bias).softmax().split(3, [window, 1]);
+      const mixed = ofPast.matmul(past[1]).add(own.mul(values)).reshape([1, width]);
+      return { mixed, keys, values };
+    };
+    const { states, cache } = transformerLayers(encoder, config, event, mix);
     return {
       state: states,
       fresh: concat(

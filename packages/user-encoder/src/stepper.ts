@@ -85,7 +85,8 @@ export class Stepper {
     const { bytes, inputs } = toOnnx({ outputs, weights: this.weights });
     const session = await openSession(bytes, { threads: 1 });
     const { window } = band;
-    const half = config.width / config.heads / 2;
+    const { layers, heads, width } = config;
+    const half = width / heads / 2;
     const all: Record<string, Tensor> = {
       [stepInputs.mask]: new Tensor('float32', new Float32Array(window + 1), [window + 1]),
       [stepInputs.cosine]: new Tensor('float32', new Float32Array(half), [1, half]),
@@ -93,13 +94,12 @@ export class Stepper {
       [stepInputs.distances]: new Tensor('int32', new Int32Array(window + 1), [window + 1]),
       [stepInputs.gaps]: new Tensor('int32', new Int32Array(window + 1), [window + 1]),
     };
-    const rows = 2 * config.layers;
     return {
       session,
       feeds: Object.fromEntries(Object.entries(all).filter(([name]) => inputs.includes(name))),
       fetches: {
-        state: new Tensor('float32', new Float32Array(config.width), [1, config.width]),
-        fresh: new Tensor('float32', new Float32Array(rows * config.width), [rows, config.width]),
+        state: new Tensor('float32', new Float32Array(width), [1, width]),
+        fresh: new Tensor('float32', new Float32Array(2 * layers * width), [2 * layers, heads, 1, width / heads]),
       },
     };
   }
@@ -111,7 +111,7 @@ export class Stepper {
     const { layers, heads, width } = this.config;
     const { window } = this.band;
     const size = window * width;
-    const shape = [heads, window, width / heads];
+    const shape = [1, heads, window, width / heads];
     const ring = (i: number): Tensor => new Tensor('float32', state.cache.subarray(i * size, (i + 1) * size), shape);
     rings = {};
     for (let layer = 0; layer < layers; layer++) {

@@ -22,44 +22,37 @@ export function feedForward(builder: GraphBuilder, x: Tensor, dropout: number): 
   return x.add(dense(builder, 'down', hidden, width).dropout(dropout));
 }
 
-/** Keys (turned by their place) and values of every event in one layer, [..., D] each. */
+/** Keys (turned by their place) and values of every event in one layer. */
 export interface LayerCache {
   readonly keys: Tensor;
   readonly values: Tensor;
 }
 
-/** What the events of one layer, or a single new one, attend to. */
-export type Attend = (layer: number, q: Tensor, k: Tensor, v: Tensor) => Tensor;
+/** Lets the events of a layer attend: queries, keys and values of x [..., 3 D], to what is read, [..., D]. */
+export type Mix = (layer: number, packed: Tensor) => { mixed: Tensor } & LayerCache;
 
 /**
  * The layers of a pre-norm transformer over x [..., D].
  *
- * @param place turns queries and keys, [..., 2 D]
  * @returns normalised states [..., D]; what each layer offers to attend to
  */
 export function transformerLayers(
   builder: GraphBuilder,
   { layers, width, dropout }: EncoderConfig,
   x: Tensor,
-  attend: Attend,
-  place?: (queriesAndKeys: Tensor) => Tensor,
+  mix: Mix,
 ): { states: Tensor; cache: LayerCache[] } {
   const cache: LayerCache[] = [];
   let states = x;
   for (let i = 0; i < layers; i++) {
     const layer = builder.scope(`layers.${i}`);
-    const all = dense(layer, 'attention.qkv', norm(layer, 'attention_norm', states), 3 * width);
-    const [q, k, v] = place ? placed(all, width, place) : all.split(-1, [width, width, width]);
-    cache.push({ keys: k, values: v });
-    states = states.add(dense(layer, 'attention.output', attend(i, q, k, v), width).dropout(dropout));
+    const packed = dense(layer, 'attention.qkv', norm(layer, 'attention_norm', states), 3 * width);
+    const { mixed, ...offered } = mix(i, packed);
+    cache.push(offered);
+    states = states.add(dense(layer, 'attention.output', mixed, width).dropout(dropout));
     states = feedForward(layer, states, dropout);
   }
   return { states: norm(builder, 'norm', states), cache };
-}
-
-function placed(all: Tensor, width: number, place: (queriesAndKeys: Tensor) => Tensor): Tensor[] {
-  const [queriesAndKeys, values] = all.split(-1, [2 * width, width]);
-  return [...place(queriesAndKeys).split(-1, [width, width]), values];
 }
 
 /**
@@ -76,5 +69,15 @@ export function eventStates(
   sight: SightInputs,
 ): { states: Tensor; cache: LayerCache[] } {
   const { attend, place } = mixer(builder, config, x.shape, sight);
-  return transformerLayers(builder, config, x, (_, q, k, v) => attend(q, k, v), place);
+  return transformerLayers(builder, config, x, (_, packed) => {
+    const [queries, keys, values] = place ? placed(packed, config.width, place) : packed.split(-1, thrice(config.width));
+    return { mixed: attend(queries, keys, values), keys, values };
+  });
+}
+
+const thrice = (width: number): number[] => [width, width, width];
+
+function placed(packed: Tensor, width: number, place: (queriesAndKeys: Tensor) => Tensor): Tensor[] {
+  const [queriesAndKeys, values] = packed.split(-1, [2 * width, width]);
+  return [...place(queriesAndKeys).split(-1, [width, width]), values];
 }
