@@ -1,11 +1,11 @@
 import type { EventColumns } from '@user-llm/event-tokenizer';
-import { DisposedError, Program, type HostTensor, type Weights } from '@user-llm/onnx-autograd';
+import { DisposedError, Program, type Feeds, type HostTensor, type Weights } from '@user-llm/onnx-autograd';
 import type { AttentionForm } from './band.js';
 import { bucketOf, lengthBuckets, type Span } from './batches.js';
 import { bandOf, type Band, type EncoderConfig } from './config.js';
 import { bagSizes, eventFeeds, vector } from './event-feeds.js';
 import { labelDefinition, labelPrefix, towerFields, type LabelTower } from './label-tower.js';
-import { inferenceDefinition, lengthsInput, ringInput, statefulDefinition } from './model.js';
+import { inferenceDefinition, lengthsInput, momentsDefinition, ringInput, statefulDefinition } from './model.js';
 import type { ItemHead } from './objectives/objective.js';
 import { receptiveField } from './relative-position.js';
 import { scoringFeeds, scoringRoom } from './scoring-feeds.js';
@@ -86,6 +86,18 @@ export class Inference {
       vectors.set((await program.run(feeds)).labels.data as Float32Array, from * config.width);
     }
     return vectors;
+  }
+
+  /** Scores after each of the moments, in their order. */
+  async moments(feeds: Feeds): Promise<Float32Array[]> {
+    if (this.disposed) throw new DisposedError('encoder');
+    const { config, weights, threads, head } = this;
+    if (head === 'none') throw new Error('internal: scores without an item head');
+    let opened = this.programs.get('moments');
+    if (!opened) this.programs.set('moments', (opened = Program.create(momentsDefinition(config, head), { weights, threads })));
+    const { data, shape } = (await (await opened).run(feeds)).scores;
+    const [moments, size] = shape;
+    return Array.from({ length: moments }, (_, i) => (data as Float32Array).slice(i * size, (i + 1) * size));
   }
 
   private get band(): Band | undefined {

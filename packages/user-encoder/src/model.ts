@@ -98,6 +98,17 @@ export const inferenceDefinition = (
     return outputsOf(builder, config, tokensOf(builder, config, found, wholeWindows(builder)), head);
   });
 
+/** The item head's scores [B, V] after each of the prefixes that `rows` and `lengths` name, B = examples. */
+export const momentsDefinition = (config: EncoderConfig, head: Exclude<ItemHead, 'none'>): GraphDefinition<{ scores: Tensor }> =>
+  graph(({ builder }) => {
+    const { states: found } = states(builder, config);
+    const last = lastStates(builder.scope('encoder'), found, {
+      rows: builder.input(rowsInput, [examplesAxis], 'int32'),
+      lengths: builder.input(lengthsInput, [examplesAxis], 'int32'),
+    });
+    return { scores: itemScores(builder, config.fields[0], last, head) };
+  });
+
 /** int32 [U, W]: which row of all windows' states (U * T of them) stands in each place of a user's ring. */
 export const ringInput = 'ring';
 

@@ -20,7 +20,7 @@ import type { PretrainOptions } from './pretrain-options.js';
 import { PretrainRun } from './pretrain-run.js';
 import { receptiveField } from './relative-position.js';
 import { Stepper } from './stepper.js';
-import { trainableEncoder, type TrainableEncoder } from './trainable.js';
+import { trainableEncoder, type History, type TrainableEncoder } from './trainable.js';
 import type { TrainingRecord } from './training-record.js';
 import type { UserEmbedding } from './user-embedding.js';
 import { StateCodec, type StateDtype, type UserState } from './user-state.js';
@@ -232,6 +232,23 @@ export class UserEncoder {
     this.needItemHead();
     const { data } = await this.inference.user('scores', events, this.userOf(events, user));
     return data.fill(-Infinity, 0, FIRST_VALUE_ID);
+  }
+
+  /**
+   * The item head's scores at moments of the users' histories, [V] for each, in their order. Moments of one user share a pass, as they do
+   * in {@link trainable}. A teacher for a model that reads the embeddings, or a curve over the history's length.
+   *
+   * @throws UnknownUserError, TokenizerMismatchError, NoItemScoresError, EncoderOptionError for a bidirectional encoder, which sees what came later
+   */
+  async scoreMoments(events: EventColumns, moments: readonly History[]): Promise<Float32Array[]> {
+    this.needItemHead();
+    if (this.config.attention === 'bidirectional')
+      throw new EncoderOptionError(
+        'attention',
+        'a bidirectional encoder sees what came after a moment; cut the histories instead',
+      );
+    const scores = await this.inference.moments(this.trainable(events).feeds(moments));
+    return scores.map((row) => row.fill(-Infinity, 0, FIRST_VALUE_ID));
   }
 
   /**
