@@ -36,17 +36,16 @@ export class StepRunner {
   ) {
     const { leaves } = reachable(Object.values(training.accumulate));
     // Ids are read by the trainer, which feeds the graph the positions of their rows instead.
-    const ids = new Set(
-      parts.tables.flatMap(({ info }) => [...info.lookups].flatMap(([name, { tensor }]) => (leaves.has(tensor) ? [name] : []))),
-    );
+    const ids = new Set(parts.tables.flatMap(({ lookups }) => [...lookups.keys()]));
     const fed = modelInputs.filter(({ noise, table }) => !noise && table === undefined);
     this.dataInputs = fed.filter(({ name, tensor }) => leaves.has(tensor) || ids.has(name));
     this.known = new Set(fed.map(({ name }) => name));
   }
 
   flops(feeds: Feeds): number {
+    const bindings = this.bind(feeds);
     const rows = this.parts.tables.map((table) => table.binding([feeds]));
-    return matrixFlops(Object.values(this.training.step), Object.assign({}, this.bind(feeds), ...rows) as Bindings);
+    return matrixFlops(Object.values(this.training.step), Object.assign({}, bindings, ...rows) as Bindings);
   }
 
   /** One batch, one step: loss and metrics; what comes next is in the buffers, to be committed. */

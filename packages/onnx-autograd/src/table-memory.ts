@@ -24,9 +24,13 @@ export class TableMemory {
   private readonly next = new Map<string, Tensor>();
   private readonly buffers = new Map<string, Float32Array>();
 
-  /** @param first all values [rows x width]: kept, not copied */
+  /**
+   * @param lookups those of the table that the step reads
+   * @param first all values [rows x width]: kept, not copied
+   */
   constructor(
     readonly info: TableInfo,
+    readonly lookups: TableInfo['lookups'],
     readonly learns: boolean,
     slots: readonly string[],
     first: Float32Array,
@@ -41,7 +45,7 @@ export class TableMemory {
   /** Rows to make room for: as many as ids are fed, so that one set of feeds' sizes is one set of sizes for the graph too. */
   private room(batches: readonly Feeds[]): number {
     let ids = 0;
-    for (const feeds of batches) for (const input of this.info.lookups.keys()) ids += feeds[input]?.data.length ?? 0;
+    for (const feeds of batches) for (const input of this.lookups.keys()) ids += feeds[input].data.length;
     return Math.max(1, Math.min(ids, this.info.shape[0]));
   }
 
@@ -60,8 +64,7 @@ export class TableMemory {
     const most = this.room(batches);
     if (this.rows.length < most) this.rows = new Int32Array(most);
     this.count = 0;
-    for (const feeds of batches)
-      for (const name of this.info.lookups.keys()) if (feeds[name]) this.collect(name, feeds[name].data as Int32Array);
+    for (const feeds of batches) for (const name of this.lookups.keys()) this.collect(name, feeds[name].data as Int32Array);
     const size = exact ? Math.max(1, this.count) : most;
     const { name } = this.info;
     const width = this.info.shape[1];
@@ -114,7 +117,7 @@ export class TableMemory {
   /** Where the rows of a batch's ids are among those of the step. */
   positions(feeds: Feeds): Record<string, Tensor> {
     const result: Record<string, Tensor> = {};
-    for (const [input, { name }] of this.info.lookups)
+    for (const [input, { name }] of this.lookups)
       if (feeds[input])
         result[name] = new Tensor(
           'int32',

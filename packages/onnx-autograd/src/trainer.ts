@@ -6,6 +6,7 @@ import { AutogradError, DisposedError, NonFiniteLossError } from './errors.js';
 import type { ParameterInfo } from './graph-builder.js';
 import { asFloat32, toFloat32, type HostTensor } from './host-tensor.js';
 import { initialWeights, type Weights } from './initializers.js';
+import { reachable } from './onnx-model.js';
 import type { Optimizer } from './optimizers.js';
 import { checkWeights, pickOutputs } from './program.js';
 import { writeSafetensors } from './safetensors.js';
@@ -112,13 +113,15 @@ export class Trainer<O extends Outputs = Outputs> {
       options.seed,
     );
     const { slots } = options.optimizer;
+    const { leaves } = reachable(Object.values(training.accumulate));
     const parts = {
       sessions: new SessionPool(options),
       buffers: new TrainingBuffers(parameters, training.trainable, slots, new Map([...given, ...fresh])),
       tables: tables.map((info) => {
         const first = given.get(info.name);
         const values = first ? toFloat32(first).slice() : toFloat32(fresh.get(info.name)!);
-        return new TableMemory(info, training.trainableTables.includes(info), slots, values);
+        const lookups = new Map([...info.lookups].filter(([, { tensor }]) => leaves.has(tensor)));
+        return new TableMemory(info, lookups, training.trainableTables.includes(info), slots, values);
       }),
       masks: new DropoutMasks(options.seed),
     };

@@ -232,6 +232,27 @@ describe('a table of which a step touches some rows', () => {
     await trainer.dispose();
   });
 
+  test('ids that the loss does not read name no rows', async () => {
+    const model = graph(({ input, table }) => {
+      const items = table('rows', [rows, width], normal(1));
+      const read = (name: string): Tensor =>
+        items
+          .gather(input(name, [`of_${name}`], 'int32'))
+          .square()
+          .sum();
+      return { loss: read('ids'), other: read('elsewhere') };
+    });
+    const optimizer = sgd({ learningRate: 0.1, momentum: 0.9 });
+    const trainer = await Trainer.create(model, { minimize: 'loss', optimizer, seed: 1, threads: 1 });
+    await trainer.step({ ids: i32([1, 2]) });
+    const before = trainer.weights().get('rows')!;
+    await trainer.step({ ids: i32([1]), elsewhere: i32([2, 3]) });
+    const after = numbers(trainer.weights().get('rows')!);
+    const changed = after.flatMap((value, i) => (value === before.data[i] ? [] : [Math.floor(i / width)]));
+    expect(new Set(changed)).toEqual(new Set([1]));
+    await trainer.dispose();
+  });
+
   test('a step that fails changes no row', async () => {
     const trainer = await create(nextItem(rows, 'table'), { optimizer: sgd({ learningRate: 0.1, momentum: 0.5 }) });
     await trainer.step(feeds(1, rows));
