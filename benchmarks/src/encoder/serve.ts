@@ -1,5 +1,5 @@
 import { openStore } from '@user-llm/embedding-store';
-import { dropLast, takeLast, type EventColumns } from '@user-llm/event-tokenizer';
+import { dropLast, FIRST_VALUE_ID, takeLast, type EventColumns } from '@user-llm/event-tokenizer';
 import type { StateDtype, UserEncoder } from '@user-llm/user-encoder';
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
@@ -90,6 +90,8 @@ export interface StateFigures {
   /** Largest difference of an embedding's number from that of one pass over the whole history, over the embedding's root mean square. */
   readonly largestError: number;
   readonly meanError: number;
+  /** Largest difference of an item's score, over the standard deviation of the scores. */
+  readonly largestScoreError: number;
   /** Of the ten best items of one pass, how many are among the ten best of the state. */
   readonly sameTopTen: number;
 }
@@ -106,10 +108,12 @@ export async function stateFigures(encoder: UserEncoder, log: Log, histories: nu
     let sum = 0;
     let count = 0;
     let same = 0;
+    let largestOfScores = 0;
     for (let i = 0; i < histories; i++) {
       const history = part(all, i * length, (i + 1) * length);
       const exact = await encoder.encodeUser(history, 0);
-      const best = topTen(await encoder.scoreHistory(history, 0));
+      const scores = await encoder.scoreHistory(history, 0);
+      const best = topTen(scores);
       let { state } = await encoder.encodeUser(part(history, 0, known), 0, { state: dtype });
       let data = exact.data;
       for (let event = known; event < length; event++)
@@ -124,22 +128,32 @@ export async function stateFigures(encoder: UserEncoder, log: Log, histories: nu
         sum += error;
       });
       count += data.length;
-      same += topTen(await encoder.open(state).scores()).filter((item) => best.includes(item)).length / 10;
+      const found = await encoder.open(state).scores();
+      same += topTen(found).filter((item) => best.includes(item)).length / 10;
+      const spread = deviation(scores.subarray(FIRST_VALUE_ID));
+      for (let id = FIRST_VALUE_ID; id < scores.length; id++)
+        largestOfScores = Math.max(largestOfScores, Math.abs(found[id] - scores[id]) / spread);
     }
     figures[dtype] = {
       bytes: encoder.stateBytes(dtype),
       largestError: largest,
       meanError: sum / count,
+      largestScoreError: largestOfScores,
       sameTopTen: same / histories,
     };
   }
   return figures;
 }
 
+function deviation(values: Float32Array): number {
+  const mean = values.reduce((sum, x) => sum + x, 0) / values.length;
+  return Math.sqrt(values.reduce((sum, x) => sum + (x - mean) ** 2, 0) / values.length);
+}
+
 function topTen(scores: Float32Array): number[] {
   // The special ids come first and are nothing that a user does.
   return [...scores.keys()]
-    .slice(4)
+    .slice(FIRST_VALUE_ID)
     .sort((a, b) => scores[b] - scores[a])
     .slice(0, 10);
 }

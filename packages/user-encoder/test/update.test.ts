@@ -125,6 +125,19 @@ describe.each(['rotary', 'relative-time'] as const)('updates with %s positions',
     }
   });
 
+  test('events whose time is unknown', async () => {
+    const rows = cinemaRows({ users: 1, events: 30 }).map((row, i) => (i % 7 === 3 ? { ...row, at: null } : row));
+    const log = await tokenizer.encode(rows);
+    expect(log.times.some(Number.isNaN)).toBe(true);
+    const expected = await onePass(encoder, log);
+    for (const cuts of [
+      [0, 30],
+      [3, 4, 5, 11, 30],
+      [10, 24, 29, 30],
+    ])
+      expect(largestDifference((await inBatches(encoder, log, cuts)).data, expected)).toBeLessThan(1e-5);
+  });
+
   test('in fewer bits a state is smaller and near, and stays so over many updates', async () => {
     const errors: Record<string, number> = {};
     for (const dtype of ['float16', 'int8'] as const) {
