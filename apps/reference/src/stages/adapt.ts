@@ -69,7 +69,8 @@ async function adaptSystem(workspace: Workspace, spec: SystemSpec, seconds: numb
     const folder = systemFolder(workspace, spec.name);
     let record;
     if (spec.integration) {
-      const encoder = await loadEncoder(workspace);
+      // It teaches between the steps: more threads would keep busy the cores that the steps need.
+      const encoder = await loadEncoder(workspace, { threads: 1 });
       const reach = Math.floor(encoder.config.context / 2);
       const adaptable = model.withUserEmbeddings({
         encoder: encoder.trainable(corpus.known),
