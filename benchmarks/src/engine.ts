@@ -94,6 +94,7 @@ function decoderCase(B: number, S: number): Case & { shape: unknown } {
         threads,
         spinning,
         trainable: (name) => name.startsWith('adapter.'),
+        frozenWeights: 'packed',
       }) as unknown as Promise<Trainer>,
     feeds: () => ({
       ids: { dtype: 'int32', shape: [B, S], data: integers(B * S, vocabulary) },

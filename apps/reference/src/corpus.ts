@@ -29,11 +29,11 @@ export async function openSource(data: string | null, seed: number): Promise<Dat
 
 /** Fits the tokenizer: every item has its own id, since every item is ranked. */
 export async function fitTokenizer(dataset: Dataset): Promise<EventTokenizer> {
-  return EventTokenizer.fit(dataset.schema, () => dataset.eventBatches, { minCount: 1 });
+  return EventTokenizer.fit(dataset.schema, () => dataset.eventBlocks, { minCount: 1 });
 }
 
 export async function loadCorpus(dataset: Dataset, tokenizer: EventTokenizer): Promise<Corpus> {
-  const events = await tokenizer.encode(dataset.eventBatches);
+  const events = await tokenizer.encode(dataset.eventBlocks);
   const items: Item[] = [];
   if (dataset.items) for await (const item of dataset.items) items.push(item);
   const log = interactions(events, {

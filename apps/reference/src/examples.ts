@@ -1,4 +1,4 @@
-import { choiceWeights, type PrefixTrie } from '@user-llm/cross-attention';
+import { choiceWeights, type PrefixTrie, type TokenDistribution } from '@user-llm/cross-attention';
 import { Random } from '@user-llm/onnx-autograd';
 import type { Corpus } from './corpus.js';
 import { genreQuestion, nextQuestions, type Prompts } from './prompts.js';
@@ -11,10 +11,14 @@ export interface HistoryReference {
 
 export interface Example {
   readonly history?: HistoryReference;
+  /** The item whose title is the answer. */
+  readonly item?: number;
   readonly promptIds: number[];
   readonly answerIds: number[];
   /** Weight of each token of the answer: less where the title leaves no choice. */
   readonly answerWeights?: number[];
+  /** What the tokens should be where a teacher says it. */
+  readonly answerDistributions?: (TokenDistribution | undefined)[];
   /** Weight of the prompt's own tokens in the loss. */
   readonly promptWeight?: number;
 }
@@ -28,6 +32,10 @@ export interface Reading {
 
 /** The weight of a token that the titles leave no choice about, next to 1 where they do. */
 const certainWeight = 0.05;
+
+export const answerWeights = (titles: PrefixTrie, answerIds: readonly number[]): number[] =>
+  choiceWeights(titles, answerIds, certainWeight);
+
 const genreShare = 0.05;
 const withoutUserShare = 0.05;
 
@@ -114,7 +122,8 @@ export class ExampleSource {
   private nextItem(user: number, end: number, question: string, reading: Reading): Example {
     const { log, titles } = this.corpus;
     const item = log.items[log.offsets[user] + end];
-    return this.build(user, end, question, item < 0 ? '' : titles[item], reading);
+    if (item < 0) return this.build(user, end, question, '', reading);
+    return { ...this.build(user, end, question, titles[item], reading), item };
   }
 
   private build(user: number, end: number, question: string, answer: string, reading: Reading): Example {
@@ -129,7 +138,7 @@ export class ExampleSource {
       ...(reading.embedding ? { history: { user, end } } : {}),
       promptIds,
       answerIds,
-      answerWeights: choiceWeights(this.titles, answerIds, certainWeight),
+      answerWeights: answerWeights(this.titles, answerIds),
       // A text prompt is a list of titles that were chosen one after another: each is a target too, which makes the baseline stronger.
       ...(!reading.embedding && reading.titles > 0 ? { promptWeight: 1 } : {}),
     };

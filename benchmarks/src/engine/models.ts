@@ -1,6 +1,7 @@
 import {
   attention,
   causalBias,
+  concat,
   graph,
   linearCrossEntropy,
   mergeHeads,
@@ -102,15 +103,10 @@ export function decoderWithAdapters(tokens: number): GraphDefinition<Loss> {
     const table = parameter('embedding', [vocabulary, width], noise(0.02));
     const user = input('user', ['batch', userTokens, userWidth]);
     const { cosine, sine } = rotaryTables(builder, builder.range(tokens), headWidth, 100_000);
-    const bias = causalBias(builder, tokens);
-    /** Query heads beside the key head that they share: [B, key heads, shared, S, w] against [B, key heads, 1, S, w]. */
+    const bias = concat(Array<Tensor>(shared).fill(causalBias(builder, tokens)), 0);
+    /** Query heads that share keys are stacked along the positions: [B, key heads, shared * S, w] against [B, key heads, S, w]. */
     const grouped = (q: Tensor, k: Tensor, v: Tensor, mask?: Tensor): Tensor => {
-      const read = attention(
-        q.reshape(['batch', keyHeads, shared, tokens, headWidth]),
-        k.unsqueeze(2),
-        v.unsqueeze(2),
-        mask ? { bias: mask } : {},
-      );
+      const read = attention(q.reshape(['batch', keyHeads, shared * tokens, headWidth]), k, v, mask ? { bias: mask } : {});
       return mergeHeads(read.reshape(['batch', heads, tokens, headWidth]));
     };
     let x = table.gather(input('ids', ['batch', tokens], 'int32')); // [B, S, D]

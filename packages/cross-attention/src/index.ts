@@ -73,3 +73,5 @@ export {
 export { type ReadableEmbedding, type UserState } from './serving/user-state.js';
 export { type Generation, type Timings, type Usage } from './serving/generation.js';
 export { choiceWeights } from './ranking/choice-weights.js';
+export { titleDistributions } from './ranking/title-distributions.js';
+export type { TokenDistribution } from './ranking/title-distributions.js';

@@ -1,13 +1,14 @@
 import { readFile, stat } from 'node:fs/promises';
 import path from 'node:path';
-import { decodeSafetensors, encodeSafetensors } from '@user-llm/onnx-autograd';
+import { decodeSafetensors, encodeSafetensors, onnxWeights } from '@user-llm/onnx-autograd';
 import type { Weights } from '@user-llm/onnx-autograd';
 import { z } from 'zod';
-import { inferenceModel, inferenceModelBeside } from './decoder/inference-graph.js';
+import { branchingModel, inferenceModel, inferenceModelBeside } from './decoder/inference-graph.js';
 import type { InferenceAddition } from './decoder/inference-graph.js';
 import { isQuantized } from './decoder/quantized-matrices.js';
 import type { AccuracyLevel } from './decoder/quantized-matrices.js';
 import { ValueFile } from './decoder/value-store.js';
+import { decoderTensorShapes } from './folder/decoder-config.js';
 import type { DecoderConfig } from './folder/decoder-config.js';
 import { readContextualFile, readContextualFolder, writeContextualFolder } from './folder/contextual-folder.js';
 import { readDecoderWeights } from './folder/hugging-face.js';
@@ -58,9 +59,9 @@ const manifestSchema = z.looseObject({
     .nullable(),
 });
 
-/** Both ONNX files of a model, in memory. */
+/** Both ONNX files of a model, in memory, and the graph for rankings. */
 export function servedParts(contents: ModelContents): ServedParts {
-  return partsOf(contents, (weights, addition) => inferenceModel(contents.config, weights, addition));
+  return partsOf(contents, {}, (weights, addition) => inferenceModel(contents.config, weights, addition));
 }
 
 /**
@@ -76,7 +77,7 @@ export async function serveModel(
   try {
     const model = (weights: Weights, addition?: InferenceAddition) =>
       inferenceModelBeside(file, contents.config, weights, addition, options);
-    return await ServedModel.create({ ...partsOf(contents, model), valueFolder: file.folder }, options);
+    return await ServedModel.create({ ...partsOf(contents, options, model), valueFolder: file.folder }, options);
   } finally {
     file.remove();
   }
@@ -84,15 +85,19 @@ export async function serveModel(
 
 function partsOf(
   { config, weights, tokenizer, user }: ModelContents,
+  options: { readonly accuracyLevel?: AccuracyLevel },
   model: (weights: Weights, addition?: InferenceAddition) => Uint8Array,
 ): ServedParts {
-  if (user === undefined) return { config, tokenizer, model: model(weights) };
+  if (user === undefined)
+    return { config, tokenizer, model: model(weights), branching: () => branchingModel(config, weights, undefined, options) };
   const { integration, shape, encoder } = user;
   const all = new Map([...weights, ...user.weights]);
+  const addition = userAddition(integration, config, shape);
   return {
     config,
     tokenizer,
-    model: model(all, userAddition(integration, config, shape)),
+    model: model(all, addition),
+    branching: () => branchingModel(config, all, addition, options),
     user: { integration, shape, encoder, model: userModel(integration, config, shape, user.weights) },
   };
 }
@@ -162,10 +167,26 @@ export async function readServedParts(folder: string): Promise<ServedParts> {
   const { config, manifest, tokenizer, model, user } = await readContextualFolder(folder);
   const { reads } = parseManifest(folder, manifest);
   const generation: unknown = JSON.parse(await readFile(path.join(folder, 'generation_config.json'), 'utf8'));
-  const parts = { config, tokenizer, model, generation: generation as Record<string, unknown> };
+  const addition = reads && userAddition(reads.integration, config, reads.shape);
+  const branching = async () => branchingModel(config, await rankingWeights(folder, config, model), addition);
+  const parts = { config, tokenizer, model, branching, generation: generation as Record<string, unknown> };
   if (reads === undefined) return parts;
   if (user === undefined) throw damaged(folder, 'names an adapter, but onnx/user.onnx is not recorded');
   return { ...parts, user: { ...reads, model: user } };
+}
+
+/** The model's own weights, from its graph; a quantised graph holds them in another form. */
+async function rankingWeights(folder: string, config: DecoderConfig, model: Uint8Array): Promise<Weights> {
+  const weights = onnxWeights(model);
+  if ([...decoderTensorShapes(config).keys()].every((name) => weights.has(name))) return weights;
+  if ((await stat(path.join(folder, weightsFile)).catch(() => undefined)) === undefined)
+    throw new ModelFolderError(
+      'no-weights',
+      folder,
+      `${folder} holds a quantised model without ${weightsFile}, and a ranking needs them. Save it with the weights to train from.`,
+      { file: weightsFile },
+    );
+  return new Map([...weights, ...(await readDecoderWeights(folder, config))]);
 }
 
 function parseManifest(folder: string, manifest: unknown) {

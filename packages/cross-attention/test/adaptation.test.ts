@@ -4,7 +4,8 @@ import path from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from '@jest/globals';
 import type { Weights } from '@user-llm/onnx-autograd';
 import { adaptJointModel } from '../src/adaptation/adapt.js';
-import { ShuffledBatches, textRow, withPlaceholders } from '../src/adaptation/examples.js';
+import { ShuffledBatches } from '../src/adaptation/examples.js';
+import { textRow, withPlaceholders } from '../src/adaptation/text-rows.js';
 import type { AdaptationExample } from '../src/adaptation/examples.js';
 import type { JointModel, Strategy } from '../src/adaptation/joint-model.js';
 import { pretrainDecoder } from '../src/adaptation/pretrain.js';
@@ -53,6 +54,58 @@ async function watch<P>(run: AsyncIterable<P>): Promise<P[]> {
   for await (const progress of run) all.push(progress);
   return all;
 }
+
+describe('answers that are distributions', () => {
+  const model = joint(gatedCrossAttention({ every: 1, gate: 0.5 }));
+  const validation = (list: AdaptationExample<ToyHistory>[]) => ({ examples: list, everySteps: 100 });
+  const lossOf = async (list: AdaptationExample<ToyHistory>[]) => {
+    const { record } = await adaptJointModel(model, examples, {
+      ...options,
+      steps: 1,
+      learningRate: 1e-9,
+      validation: validation(list),
+    }).result;
+    return record.validation.at(-1)!.loss;
+  };
+  const one = (token: number) => ({ ids: Int32Array.of(token), probabilities: Float32Array.of(1) });
+
+  test('a certain one is the token itself', async () => {
+    const certain = examples.map((example) => ({ ...example, answerDistributions: [one(example.answerIds[0]), undefined] }));
+    expect(await lossOf(certain)).toBeCloseTo(await lossOf(examples), 5);
+  });
+
+  test('one over several tokens costs what they cost on average, with the weight of the place', async () => {
+    const example: AdaptationExample<ToyHistory> = { history: [1, 2], promptIds: [20, 21], answerIds: [3, 0] };
+    const [of3, of5] = [await lossOf([{ ...example, answerIds: [3] }]), await lossOf([{ ...example, answerIds: [5] }])];
+    const both = { ids: Int32Array.of(3, 5), probabilities: Float32Array.of(0.25, 0.75) };
+    const end = await lossOf([{ ...example, answerWeights: [0, 1] }]);
+    expect(await lossOf([{ ...example, answerIds: [3], answerDistributions: [both] }])).toBeCloseTo(0.25 * of3 + 0.75 * of5, 5);
+    const weighted = { ...example, answerWeights: [0.5, 1], answerDistributions: [both, undefined] };
+    expect(await lossOf([weighted])).toBeCloseTo((0.5 * (0.25 * of3 + 0.75 * of5) + end) / 1.5, 5);
+  });
+
+  test('are learned, and refused where they are none', async () => {
+    const half = examples.map((example) => ({
+      ...example,
+      answerIds: [example.answerIds[0]],
+      answerDistributions: [{ ids: Int32Array.of(example.answerIds[0], 19), probabilities: Float32Array.of(0.5, 0.5) }],
+    }));
+    const { record } = await adaptJointModel(model, half, { ...options, steps: 60, validation: validation(half) }).result;
+    // No model can be below the entropy of the distributions.
+    expect(record.validation.at(-1)!.loss).toBeGreaterThan(Math.log(2) - 1e-4);
+    expect(record.validation.at(-1)!.loss).toBeLessThan(Math.log(2) + 0.1);
+    const row = (answerDistributions: AdaptationExample['answerDistributions']) => () =>
+      textRow(
+        { promptIds: [1], answerIds: [2], answerDistributions },
+        { vocabularySize: 24, contextLength: 8, placeholders: { count: 0, firstId: 24 } },
+        'example 7',
+      );
+    expect(row([])).toThrow('example 7: has 0 distributions for the 1 tokens');
+    expect(row([{ ids: Int32Array.of(24), probabilities: Float32Array.of(1) }])).toThrow('id 24 is outside the vocabulary of 24');
+    expect(row([{ ids: Int32Array.of(2), probabilities: Float32Array.of(0.5) }])).toThrow('sums to 0.5, not 1');
+    expect(row([{ ids: Int32Array.of(2, 3), probabilities: Float32Array.of(1) }])).toThrow('2 ids and 1 probabilities');
+  });
+});
 
 describe('each strategy trains its set, and nothing else by a bit', () => {
   const model = joint(gatedCrossAttention({ every: 1, gate: 0.5 }));

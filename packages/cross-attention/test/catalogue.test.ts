@@ -1,6 +1,7 @@
 import { describe, expect, test } from '@jest/globals';
 import fc from 'fast-check';
-import { textRow } from '../src/adaptation/examples.js';
+import { titleDistributions } from '../src/ranking/title-distributions.js';
+import { textRow } from '../src/adaptation/text-rows.js';
 import { beamSearch, exactRanking } from '../src/ranking/beam-search.js';
 import { choiceWeights } from '../src/ranking/choice-weights.js';
 import { PrefixTrie } from '../src/ranking/prefix-trie.js';
@@ -77,5 +78,30 @@ describe('a title among the titles', () => {
     expect(() => textRow({ promptIds: [4], answerIds: [5], answerWeights: [] }, model, 'example 3')).toThrow(
       'example 3: has 0 weights for the 1 tokens',
     );
+  });
+
+  test('is a distribution at each choice of a title', () => {
+    const trie = PrefixTrie.build([[1, 2, 3], [1, 2, 4], [5, 6], [5]], end);
+    const probabilities = [0.1, 0.3, 0.4, 0.2];
+    const plain = (title: number[], of = probabilities) =>
+      titleDistributions(trie, title, of).map((found) => found && Array.from(found.ids, (id, i) => [id, found.probabilities[i]]));
+    const close = (value: number) => expect.closeTo(value, 6);
+    expect(plain([1, 2, 4, end])).toEqual([
+      [
+        [1, close(0.4)],
+        [5, close(0.6)],
+      ],
+      undefined,
+      [
+        [3, close(0.25)],
+        [4, close(0.75)],
+      ],
+      undefined,
+    ]);
+    // Shares count, not their sum; where nothing is probable there is nothing to learn, nor outside the trie.
+    expect(plain([5, 6, end], [1, 3, 4, 2])[0]).toEqual(plain([5, 6, end])[0]);
+    expect(plain([5, 6, end], [1, 0, 0, 0])[1]).toBeUndefined();
+    expect(plain([1, 3, 3]).slice(2)).toEqual([undefined]);
+    expect(() => plain([1], [1])).toThrow('1 probabilities for the 4 items');
   });
 });

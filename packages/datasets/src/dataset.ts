@@ -1,4 +1,4 @@
-import type { EventSchema } from '@user-llm/event-tokenizer';
+import type { EventSchema, RowColumns } from '@user-llm/event-tokenizer';
 
 /** One event, normalised: `user` and `item` are strings, `time` is seconds since 1970 or an order, `rating` a number. */
 export type Row = Record<string, unknown>;
@@ -61,6 +61,11 @@ export interface Dataset {
   events: AsyncIterable<Row>;
   /** The same events in lists of a few hundred to a few thousand: several times faster to read. */
   eventBatches: AsyncIterable<Row[]>;
+  /**
+   * The same events in the form that is fastest to read: column by column where the source has it, lists otherwise. Give it to
+   * `EventTokenizer.fit` and `encode` as it is.
+   */
+  eventBlocks: AsyncIterable<Row[] | RowColumns>;
   /** Absent where the source has no file or column of item titles. */
   items?: AsyncIterable<Item>;
   users?: AsyncIterable<Row>;

@@ -1,3 +1,4 @@
+import { RowColumns } from '@user-llm/event-tokenizer';
 import path from 'node:path';
 
 import { checkShards, openTable } from './tables.js';
@@ -7,8 +8,9 @@ import type { ColumnMapping, ItemColumnMapping } from './columns.js';
 import { malformed, sourceLine } from './dataset.js';
 import type { Item, Row, TimeUnit } from './dataset.js';
 import type { SourceReader } from './source-reader.js';
+import type { CellReader, DelimitedColumns } from './delimited-columns.js';
 import { stream } from './streams.js';
-import { guessTimeUnit, idOf, numberOrRaw, secondsOf, textOf, textsOf } from './values.js';
+import { guessTimeUnit, idOf, numberOrRaw, perSecond, secondsOf, textOf, textsOf } from './values.js';
 import type { SourceTimeUnit } from './values.js';
 
 export interface GenericOptions {
@@ -45,6 +47,39 @@ export async function readGeneric(
   const more = Object.keys(columns).filter((role) => !roles.has(role));
   const isNumber = (role: string) =>
     first.sample.every((row) => row[columns[role]] == null || typeof numeric(row[columns[role]]) === 'number');
+  const eventBlocks = stream(async function* (): AsyncGenerator<Row[] | RowColumns> {
+    const catalogue = new Map<string, Item>();
+    if (items)
+      for await (const item of items)
+        if (item.id !== '') catalogue.set(item.id, { ...item, categories: Object.freeze([...item.categories]) as string[] });
+    let order = 0;
+    for (const table of tables) {
+      if (table.readColumns) {
+        const readers = Object.entries(columns).map(([role, column]) =>
+          cellReader(role, table.columns.indexOf(column), unit, separator),
+        );
+        for await (const read of table.readColumns(readers)) {
+          yield blockOf(read, Object.keys(columns), catalogue, order);
+          order += read.length;
+        }
+        continue;
+      }
+      for await (const records of table.read(Object.values(columns))) {
+        yield records.map(({ value, line, problem }): Row => {
+          order++;
+          if (problem !== undefined) return { [sourceLine]: line, [malformed]: problem };
+          const row = eventRow(value, line, columns, unit, separator);
+          if (columns.time === undefined) row.time = order;
+          const known = typeof row.item === 'string' ? catalogue.get(row.item) : undefined;
+          if (known) {
+            row.title ??= known.title;
+            row.categories ??= known.categories;
+          }
+          return row;
+        });
+      }
+    }
+  });
   return {
     layout: first.format,
     contents: {
@@ -56,26 +91,9 @@ export async function readGeneric(
       numbers: more.filter(isNumber),
     },
     eventBatches: stream(async function* () {
-      const catalogue = new Map<string, Item>();
-      if (items) for await (const item of items) if (item.id !== '') catalogue.set(item.id, item);
-      let order = 0;
-      for (const table of tables) {
-        for await (const records of table.read(Object.values(columns))) {
-          yield records.map(({ value, line, problem }): Row => {
-            order++;
-            if (problem !== undefined) return { [sourceLine]: line, [malformed]: problem };
-            const row = eventRow(value, line, columns, unit, separator);
-            if (columns.time === undefined) row.time = order;
-            const known = typeof row.item === 'string' ? catalogue.get(row.item) : undefined;
-            if (known) {
-              row.title ??= known.title;
-              row.categories ??= known.categories;
-            }
-            return row;
-          });
-        }
-      }
+      for await (const block of eventBlocks) yield RowColumns.isInstance(block) ? [...block] : block;
     }),
+    eventBlocks,
     items,
     files: [...tables.map(({ file }) => file), ...itemFiles],
     source: tables.map(({ file }) => path.basename(file)).join(', '),
@@ -89,6 +107,51 @@ export async function readGeneric(
         : []),
     ],
   };
+}
+
+/** Most written bags of categories that are remembered: a log repeats few combinations. */
+const REMEMBERED = 65_536;
+
+/** How a cell of text becomes the value of a role; what {@link eventRow} does for cells of any kind. */
+function cellReader(role: string, field: number, unit: SourceTimeUnit, separator: string): CellReader {
+  if (role === 'time') {
+    const read = (cell: string) => secondsOf(cell, unit);
+    return unit === 'iso' ? { field, read } : { field, divisor: perSecond[unit], read };
+  }
+  if (role === 'rating') return { field, divisor: 1, read: numberOrRaw };
+  if (role !== 'categories') return { field, read: (cell) => cell };
+  const remembered = new Map<string, readonly string[]>();
+  return {
+    field,
+    read: (cell) => {
+      let found = remembered.get(cell);
+      if (found === undefined) {
+        // Rows share the list: a frozen one is read once by the event tokenizer.
+        found = Object.freeze(categoriesOf(cell, separator));
+        if (remembered.size < REMEMBERED) remembered.set(cell, found);
+      }
+      return found;
+    },
+  };
+}
+
+/** The events of some records, with what the catalogue knows of their items. */
+function blockOf(
+  { length, values, lines, problems }: DelimitedColumns,
+  roles: readonly string[],
+  catalogue: ReadonlyMap<unknown, Item>,
+  before: number,
+): RowColumns {
+  const columns: Record<string, readonly unknown[]> = Object.fromEntries(roles.map((role, at) => [role, values[at]]));
+  if (columns.time === undefined) columns.time = Array.from({ length }, (_, i) => before + i + 1);
+  if (catalogue.size > 0) {
+    const known = columns.item.map((id) => catalogue.get(id));
+    for (const role of ['title', 'categories'] as const) {
+      const given = columns[role];
+      columns[role] = known.map((item, i) => given?.[i] ?? item?.[role]);
+    }
+  }
+  return new RowColumns({ length, columns, lines, problems });
 }
 
 function eventRow(

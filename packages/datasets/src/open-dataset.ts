@@ -43,9 +43,12 @@ const options: readonly (keyof OpenOptions)[] = [
 export async function openDataset(location: string, given: OpenOptions = {}): Promise<Dataset> {
   checkOptions(given, options);
   given.signal?.throwIfAborted();
-  const { layout, contents, eventBatches, items, users, source, licence, notes, files: paths } = await detect(location, given);
-  const files = [];
-  for (const file of paths) files.push(await describeFile(file, given));
+  const { layout, contents, eventBatches, eventBlocks, items, users, source, licence, notes, files } = await detect(
+    location,
+    given,
+  );
+  const described = [];
+  for (const file of files) described.push(await describeFile(file, given));
   return {
     name: given.name ?? path.basename(path.resolve(location)),
     simulated: false,
@@ -53,9 +56,10 @@ export async function openDataset(location: string, given: OpenOptions = {}): Pr
     time: { unit: contents.time ?? 'order' },
     events: flatten(eventBatches),
     eventBatches,
+    eventBlocks: eventBlocks ?? eventBatches,
     items,
     users,
     schema: suggestSchema(contents),
-    provenance: { source, licence, files, notes },
+    provenance: { source, licence, files: described, notes },
   };
 }

@@ -31,7 +31,7 @@ export function textsOf(value: unknown): string[] {
 /** How times are written in a file; all become seconds. */
 export type SourceTimeUnit = 's' | 'ms' | 'us' | 'iso' | 'order';
 
-const perSecond = { s: 1, ms: 1e3, us: 1e6, order: 1 };
+export const perSecond = { s: 1, ms: 1e3, us: 1e6, order: 1 };
 
 /** Seconds since 1970 (or the order), `undefined` for nothing, and the value itself where it is no time. */
 export function secondsOf(value: unknown, unit: SourceTimeUnit): unknown {

@@ -12,9 +12,15 @@ export function bagElements(value: unknown, separator: string): readonly unknown
   return undefined;
 }
 
-/** Turns bags into lists of distinct numbers, one look-up for a written bag that was seen before. */
+/** True for a text, and for a list that can never hold anything else than it does now. */
+function isFixed(value: unknown): boolean {
+  if (typeof value === 'string') return true;
+  return Array.isArray(value) && Object.isFrozen(value) && value.every((element) => typeof element === 'string');
+}
+
+/** Turns bags into lists of distinct numbers, one look-up for a written bag, or a frozen list of texts, that was seen before. */
 export class BagReader {
-  private readonly remembered = new Map<string, readonly number[]>();
+  private readonly remembered = new Map<unknown, readonly number[]>();
 
   /**
    * @param separator between the elements of a written bag
@@ -27,11 +33,11 @@ export class BagReader {
 
   /** Distinct numbers in order of appearance; undefined when the value, or an element, is not a category. */
   numbers(value: unknown): readonly number[] | undefined {
-    if (typeof value !== 'string') return this.parse(value);
+    if (typeof value !== 'string' && typeof value !== 'object') return this.parse(value);
     const known = this.remembered.get(value);
     if (known !== undefined) return known;
     const parsed = this.parse(value);
-    if (parsed !== undefined && this.remembered.size < REMEMBERED) this.remembered.set(value, parsed);
+    if (parsed !== undefined && this.remembered.size < REMEMBERED && isFixed(value)) this.remembered.set(value, parsed);
     return parsed;
   }
 

@@ -14,17 +14,13 @@ export interface ColumnBuilder {
   /** Reads a batch and flags the rows that it cannot take; every row gets a place. */
   append(batch: RowBatch, checks: RowChecks): void;
   /** Takes the flagged rows of the last batch out again, where there are any. */
-  settle(batch: RowBatch, checks: RowChecks): void | Promise<void>;
-  /** The column in the given order (place in the result -> place in the file); undefined for file order. */
-  finish(order: Int32Array | undefined): Column;
-}
-
-export function gatherInt32(list: Int32List, order: Int32Array | undefined): Int32Array {
-  if (order === undefined) return list.data.slice(0, list.length);
-  const { data } = list;
-  const out = new Int32Array(order.length);
-  for (let i = 0; i < out.length; i++) out[i] = data[order[i]];
-  return out;
+  settle(batch: RowBatch, checks: RowChecks): void;
+  /** What has to be waited for, of the rows that stayed. */
+  embed?(batch: RowBatch, checks: RowChecks): Promise<void>;
+  /** The column so far, in file order and without a copy: valid until more is appended. */
+  view(): Column;
+  /** Empties the column and keeps its room. */
+  clear(): void;
 }
 
 /** 32-bit FNV-1a over UTF-16 code units, top bit cleared. */
@@ -35,8 +31,8 @@ function hash31(value: string): number {
 }
 
 export class CategoricalBuilder implements ColumnBuilder {
-  /** For the item, an unknown value holds `~hash` (negative) until `finish`, so that equal unknown items can be told from others. */
-  readonly ids = new Int32List();
+  /** For the item, an unknown value holds `~hash` (negative) until events are laid out, so that equal unknown items can be told from others. */
+  private readonly ids = new Int32List();
   private start = 0;
 
   constructor(
@@ -45,13 +41,15 @@ export class CategoricalBuilder implements ColumnBuilder {
     private readonly item: boolean,
   ) {}
 
-  append({ rows, count }: RowBatch, checks: RowChecks): void {
-    const { column, ids } = this;
+  append(batch: RowBatch, checks: RowChecks): void {
+    const { ids } = this;
     const { lookup } = this.vocabulary;
+    const { count } = batch;
+    const values = batch.values(this.column);
     this.start = ids.length;
     const data = ids.reserve(count);
     for (let i = 0, at = ids.length; i < count; i++, at++) {
-      const value = rows[i][column];
+      const value = values[i];
       const id = lookup.get(value);
       data[at] = id !== undefined && id >= FIRST_VALUE_ID ? id : this.unusual(value, i, checks);
     }
@@ -77,17 +75,20 @@ export class CategoricalBuilder implements ColumnBuilder {
     if (checks.flagged > 0) this.ids.dropFlagged(this.start, checks.flags);
   }
 
-  finish(order: Int32Array | undefined): Column {
-    const ids = gatherInt32(this.ids, order);
-    if (this.item) for (let i = 0; i < ids.length; i++) if (ids[i] < 0) ids[i] = UNKNOWN_ID;
-    return { kind: 'categorical', ids };
+  view(): Column {
+    return { kind: 'categorical', ids: this.ids.view() };
+  }
+
+  clear(): void {
+    this.ids.length = 0;
   }
 }
 
 const MISSING_BAG: readonly number[] = [MISSING_ID];
 
 export class CategoriesBuilder implements ColumnBuilder {
-  private readonly ends = new Int32List();
+  /** Begins with 0. */
+  private readonly offsets = new Int32List();
   private readonly ids = new Int32List();
   private readonly staged: (readonly number[])[] = [];
   private readonly reader: BagReader;
@@ -97,16 +98,18 @@ export class CategoriesBuilder implements ColumnBuilder {
     separator: string,
     vocabulary: Vocabulary,
   ) {
+    this.offsets.push(0);
     this.reader = new BagReader(separator, (element) => {
       const id = vocabulary.lookup.get(element) ?? vocabulary.find(element);
       return id === MISSING_ID ? -1 : id;
     });
   }
 
-  append({ rows, count }: RowBatch, checks: RowChecks): void {
+  append(batch: RowBatch, checks: RowChecks): void {
     const { column, staged, reader } = this;
-    for (let i = 0; i < count; i++) {
-      const value = rows[i][column];
+    const values = batch.values(column);
+    for (let i = 0; i < batch.count; i++) {
+      const value = values[i];
       const ids = reader.numbers(value);
       if (ids === undefined) checks.flag(i, column, 'malformed', `${show(value)} is not a list of categories`);
       staged[i] = ids === undefined || ids.length === 0 ? MISSING_BAG : ids;
@@ -114,37 +117,29 @@ export class CategoriesBuilder implements ColumnBuilder {
   }
 
   settle({ count }: RowBatch, checks: RowChecks): void {
-    const { ends, ids, staged } = this;
+    const { offsets, ids, staged } = this;
     const { flags } = checks;
+    const ends = offsets.reserve(count);
+    let event = offsets.length;
+    let at = ids.length;
     for (let i = 0; i < count; i++) {
       if (flags[i] !== 0) continue;
       const bag = staged[i];
       const data = ids.reserve(bag.length);
-      for (let k = 0; k < bag.length; k++) data[ids.length + k] = bag[k];
-      ids.length += bag.length;
-      ends.push(ids.length);
+      for (let k = 0; k < bag.length; k++) data[at++] = bag[k];
+      ids.length = at;
+      ends[event++] = at;
     }
+    offsets.length = event;
   }
 
-  finish(order: Int32Array | undefined): Column {
-    const ends = this.ends.data;
-    const source = this.ids.data;
-    const events = order ? order.length : this.ends.length;
-    const offsets = new Int32Array(events + 1);
-    if (order === undefined) {
-      offsets.set(ends.subarray(0, events), 1);
-      return { kind: 'categories', offsets, ids: source.slice(0, this.ids.length) };
-    }
-    for (let i = 0; i < events; i++) {
-      const e = order[i];
-      offsets[i + 1] = offsets[i] + ends[e] - (e === 0 ? 0 : ends[e - 1]);
-    }
-    const ids = new Int32Array(offsets[events]);
-    for (let i = 0, at = 0; i < events; i++) {
-      const e = order[i];
-      for (let k = e === 0 ? 0 : ends[e - 1]; k < ends[e]; k++) ids[at++] = source[k];
-    }
-    return { kind: 'categories', offsets, ids };
+  view(): Column {
+    return { kind: 'categories', offsets: this.offsets.view(), ids: this.ids.view() };
+  }
+
+  clear(): void {
+    this.offsets.length = 1;
+    this.ids.length = 0;
   }
 }
 
@@ -172,15 +167,17 @@ export class NumberBuilder implements ColumnBuilder {
     private readonly deviation: number,
   ) {}
 
-  append({ rows, count }: RowBatch, checks: RowChecks): void {
+  append(batch: RowBatch, checks: RowChecks): void {
     const { column, bounds, mean } = this;
     const scale = 1 / this.deviation;
+    const { count } = batch;
+    const raw = batch.values(column);
     this.start = this.ids.length;
     const ids = this.ids.reserve(count);
     const values = this.values.reserve(count);
     for (let i = 0, at = this.start; i < count; i++, at++) {
-      const value = readNumber(rows[i][column]);
-      if (value === UNREADABLE) checks.flag(i, column, 'malformed', numberReason(rows[i][column]));
+      const value = readNumber(raw[i]);
+      if (value === UNREADABLE) checks.flag(i, column, 'malformed', numberReason(raw[i]));
       const present = value === value;
       ids[at] = present ? FIRST_VALUE_ID + bucketOf(bounds, value) : MISSING_ID;
       const scalar = present ? (value - mean) * scale : 0;
@@ -197,13 +194,13 @@ export class NumberBuilder implements ColumnBuilder {
     this.values.dropFlagged(this.start, checks.flags);
   }
 
-  finish(order: Int32Array | undefined): Column {
-    const ids = gatherInt32(this.ids, order);
-    if (order === undefined) return { kind: 'number', ids, values: this.values.data.slice(0, this.values.length) };
-    const source = this.values.data;
-    const values = new Float32Array(order.length);
-    for (let i = 0; i < values.length; i++) values[i] = source[order[i]];
-    return { kind: 'number', ids, values };
+  view(): Column {
+    return { kind: 'number', ids: this.ids.view(), values: this.values.view() };
+  }
+
+  clear(): void {
+    this.ids.length = 0;
+    this.values.length = 0;
   }
 }
 
@@ -219,25 +216,30 @@ export class TextBuilder implements ColumnBuilder {
     private readonly embedder: TextEmbedder,
   ) {}
 
-  append({ rows, count }: RowBatch, checks: RowChecks): void {
-    for (let i = 0; i < count; i++) {
-      const value = rows[i][this.column];
+  append(batch: RowBatch, checks: RowChecks): void {
+    const values = batch.values(this.column);
+    for (let i = 0; i < batch.count; i++) {
+      const value = values[i];
       if (value === undefined || value === null || typeof value === 'string') continue;
       if (categoryText(value) === undefined && !Number.isNaN(value))
         checks.flag(i, this.column, 'malformed', `${show(value)} is not a text`);
     }
   }
 
+  settle(): void {}
+
   /** Embeds the texts of the rows that stayed; a row without a text keeps the zero vector. */
-  async settle({ rows, count }: RowBatch, { flags }: RowChecks): Promise<void> {
+  async embed(batch: RowBatch, { flags }: RowChecks): Promise<void> {
     const { vectors, embedder, column } = this;
+    const { count } = batch;
+    const values = batch.values(column);
     const { width } = embedder;
     const texts: string[] = [];
     const places: number[] = [];
     let at = vectors.length;
     for (let i = 0; i < count; i++) {
       if (flags[i] !== 0) continue;
-      const value = categoryText(rows[i][column]);
+      const value = categoryText(values[i]);
       if (value !== undefined && value !== '') {
         texts.push(value);
         places.push(at);
@@ -268,12 +270,11 @@ export class TextBuilder implements ColumnBuilder {
     }
   }
 
-  finish(order: Int32Array | undefined): Column {
-    const { width } = this.embedder;
-    const source = this.vectors.data;
-    if (order === undefined) return { kind: 'text', width, vectors: source.slice(0, this.vectors.length) };
-    const vectors = new Float32Array(order.length * width);
-    for (let i = 0; i < order.length; i++) vectors.set(source.subarray(order[i] * width, (order[i] + 1) * width), i * width);
-    return { kind: 'text', width, vectors };
+  view(): Column {
+    return { kind: 'text', width: this.embedder.width, vectors: this.vectors.view() };
+  }
+
+  clear(): void {
+    this.vectors.length = 0;
   }
 }

@@ -239,3 +239,22 @@ export class TextEmbedderError extends Error {
     return marked(error, EMBEDDER);
   }
 }
+
+const FOLDER = Symbol.for(`${PACKAGE}.ColumnFolderError`);
+/** A folder that holds no finished columns, or damaged ones. */
+export class ColumnFolderError extends Error {
+  override readonly name = 'ColumnFolderError';
+  readonly [FOLDER] = true;
+  readonly folder: string;
+  readonly problem: string;
+  constructor(folder: string, problem: string) {
+    super(
+      `${folder} cannot be read as event columns: ${problem}. Give a folder that ColumnFolder.write finished, or write it again.`,
+    );
+    this.folder = folder;
+    this.problem = problem;
+  }
+  static isInstance(error: unknown): error is ColumnFolderError {
+    return marked(error, FOLDER);
+  }
+}

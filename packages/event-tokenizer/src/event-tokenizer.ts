@@ -2,8 +2,10 @@ import { bucketOf, CategoricalBuilder, CategoriesBuilder, NumberBuilder, TextBui
 import type { ColumnBuilder } from './column-builders.js';
 import type { EncodedEvents, EventColumns, Row } from './columns.js';
 import { decodeRows } from './decode.js';
+import { EncodedChunks } from './encode-chunks.js';
+import type { EncodeChunksOptions } from './encode-chunks.js';
 import { encodeRows } from './encode.js';
-import type { EncodeOptions } from './encode.js';
+import type { EncodeOptions, Encoder } from './collect.js';
 import { SchemaError, TextEmbedderError, TokenizerMismatchError, UnknownFieldError } from './errors.js';
 import { fitFields } from './fit.js';
 import type { FitOptions, FittedField } from './fit.js';
@@ -110,11 +112,18 @@ export class EventTokenizer {
    * @throws RowError where a policy (or `strict`) says so; TextEmbedderError; SchemaError for an option that cannot work
    */
   async encode(rows: Rows, options: EncodeOptions = {}): Promise<EncodedEvents> {
-    return encodeRows(
-      { hash: this.hash, schema: this.schema, itemField: this.itemField, builders: () => this.builders() },
-      rows,
-      options,
-    );
+    return encodeRows(this.encoder(), rows, options);
+  }
+
+  /**
+   * The events that `encode` gives, in the same order, as chunks of consecutive users: for logs that do not fit in memory. Rows may come in
+   * any order. All of them are read and put on disk, in a scratch file, before the first chunk comes; memory is about
+   * eight times the bytes of `eventsPerChunk` events, the vocabularies, and 250 bytes per user. Iterate once; `summary` then has the counts.
+   *
+   * @throws as `encode` does, while iterating; a duplicate that the policy throws on is found only at the end
+   */
+  encodeChunks(rows: Rows, options: EncodeChunksOptions = {}): EncodedChunks {
+    return new EncodedChunks(this.encoder(), rows, options);
   }
 
   /**
@@ -213,6 +222,10 @@ export class EventTokenizer {
       }
     }
     return fields;
+  }
+
+  private encoder(): Encoder {
+    return { hash: this.hash, schema: this.schema, itemField: this.itemField, builders: () => this.builders() };
   }
 
   private builders(): Record<string, ColumnBuilder> {

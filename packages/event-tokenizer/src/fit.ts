@@ -1,5 +1,4 @@
 import { BagReader } from './bags.js';
-import type { Row } from './columns.js';
 import { EmptyLogError, EmptyVocabularyError, MissingColumnError, SchemaError } from './errors.js';
 import { QuantileSketch } from './quantile-sketch.js';
 import { resolvePolicies, RowChecks } from './row-checks.js';
@@ -52,11 +51,13 @@ class CategoricalFit implements FieldFit {
     private readonly item: boolean,
   ) {}
 
-  stage({ rows, count }: RowBatch, checks: RowChecks): void {
+  stage(batch: RowBatch, checks: RowChecks): void {
     const { column, places, counter } = this;
     const { lookup } = counter;
+    const { count } = batch;
+    const values = batch.values(column);
     for (let i = 0; i < count; i++) {
-      const value = rows[i][column];
+      const value = values[i];
       const known = lookup.get(value);
       const place = known !== undefined ? known : counter.add(value);
       places[i] = place;
@@ -100,9 +101,10 @@ class CategoriesFit implements FieldFit {
     });
   }
 
-  stage({ rows, count }: RowBatch, checks: RowChecks): void {
-    for (let i = 0; i < count; i++) {
-      const value = rows[i][this.column];
+  stage(batch: RowBatch, checks: RowChecks): void {
+    const values = batch.values(this.column);
+    for (let i = 0; i < batch.count; i++) {
+      const value = values[i];
       const places = this.reader.numbers(value);
       if (places === undefined) checks.flag(i, this.column, 'malformed', `${show(value)} is not a list of categories`);
       this.staged[i] = places ?? [];
@@ -136,10 +138,11 @@ class NumberFit implements FieldFit {
     private readonly buckets: number,
   ) {}
 
-  stage({ rows, count }: RowBatch, checks: RowChecks): void {
+  stage(batch: RowBatch, checks: RowChecks): void {
     const { column, staged } = this;
-    for (let i = 0; i < count; i++) {
-      const value = rows[i][column];
+    const values = batch.values(column);
+    for (let i = 0; i < batch.count; i++) {
+      const value = values[i];
       const read = readNumber(value);
       staged[i] = read;
       if (read === UNREADABLE) checks.flag(i, column, 'malformed', numberReason(value));
@@ -172,9 +175,10 @@ class TextFit implements FieldFit {
 
   constructor(private readonly column: string) {}
 
-  stage({ rows, count }: RowBatch, checks: RowChecks): void {
-    for (let i = 0; i < count; i++) {
-      const value = rows[i][this.column];
+  stage(batch: RowBatch, checks: RowChecks): void {
+    const values = batch.values(this.column);
+    for (let i = 0; i < batch.count; i++) {
+      const value = values[i];
       if (value === undefined || value === null) continue;
       if (categoryText(value) === undefined && !Number.isNaN(value))
         checks.flag(i, this.column, 'malformed', `${show(value)} is not a text`);
@@ -205,10 +209,11 @@ function fieldFit(name: string, spec: FieldSpec): FieldFit {
 }
 
 /** Refuses rows without a user; true where the column was seen. */
-export function checkUsers({ rows, count }: RowBatch, column: string, checks: RowChecks): boolean {
+function checkUsers(batch: RowBatch, column: string, checks: RowChecks): boolean {
   let seen = false;
-  for (let i = 0; i < count; i++) {
-    const user = rows[i][column];
+  const values = batch.values(column);
+  for (let i = 0; i < batch.count; i++) {
+    const user = values[i];
     if (typeof user === 'string' ? user !== '' : typeof user === 'number' ? Number.isFinite(user) : typeof user === 'bigint')
       seen = true;
     else checks.flag(i, column, 'malformed', userReason(user));
@@ -253,7 +258,7 @@ export async function fitFields(schema: EventSchema, source: Rows, options: FitO
   const fits = limits.map(({ name }) => fieldFit(name, schema.fields[name]));
   const checks = new RowChecks(resolvePolicies(strict ? { malformed: 'throw' } : {}), 1);
   const { time } = schema;
-  const columns = new Set<string>();
+  let columns = new Set<string>();
   let rows = 0;
   let userSeen = false;
   let timeSeen = false;
@@ -261,11 +266,12 @@ export async function fitFields(schema: EventSchema, source: Rows, options: FitO
     source,
     (batch) => {
       checks.begin(batch);
-      if (rows === 0) for (const row of batch.rows) for (const name of Object.keys(row)) columns.add(name);
+      if (rows === 0) columns = batch.names();
       userSeen = checkUsers(batch, schema.user, checks) || userSeen;
       if (time) {
+        const values = batch.values(time.column);
         for (let i = 0; i < batch.count; i++) {
-          const value = (batch.rows[i] as Row)[time.column];
+          const value = values[i];
           const read = readTime(value, time.unit);
           if (read === UNREADABLE) checks.flag(i, time.column, 'malformed', timeReason(value, time.unit));
           else if (read === read) timeSeen = true;

@@ -15,6 +15,11 @@ abstract class List<Values extends Int32Array | Float64Array | Float32Array> {
 
   protected abstract allocate(capacity: number): Values;
 
+  /** The values, without a copy: valid until more are added. */
+  view(): Values {
+    return this.data.subarray(0, this.length) as Values;
+  }
+
   reserve(more: number): Values {
     if (this.length + more > this.data.length) {
       const grown = this.allocate(room(this.length, more, this.data.length));

@@ -27,16 +27,20 @@ export type {
   TextColumn,
   TimeColumn,
 } from './columns.js';
-export { malformedRow, sourceLine } from './row-source.js';
-export type { Rows, RowSource } from './row-source.js';
-export type { EncodeOptions } from './encode.js';
+export { malformedRow, RowColumns, sourceLine } from './row-columns.js';
+export type { RowColumnsInit } from './row-columns.js';
+export type { RowEntry, Rows, RowSource } from './row-source.js';
+export type { EncodeOptions } from './collect.js';
 export type { FitOptions, FittedField, RowProgress } from './fit.js';
 export type { RowPolicies } from './row-checks.js';
 export { concatEvents, dropLast, sliceUsers, takeLast, takeUsers, userIndex } from './select.js';
 export { FIRST_VALUE_ID, MASK_ID, MISSING_ID, PADDING_ID, SPECIAL_NAMES, UNKNOWN_ID } from './special-ids.js';
 export { FORMAT_VERSION } from './tokenizer-file.js';
 export type { TokenizerJson } from './tokenizer-file.js';
+export { ColumnFolder } from './column-folder.js';
+export type { EncodedChunks, EncodeChunksOptions, EncodeSummary } from './encode-chunks.js';
 export {
+  ColumnFolderError,
   EmptyLogError,
   EmptyVocabularyError,
   MissingColumnError,

@@ -1,6 +1,6 @@
-import type { Rejection, RejectionKind, Row } from './columns.js';
+import type { Rejection, RejectionKind } from './columns.js';
 import { RowError, SchemaError } from './errors.js';
-import { BATCH_ROWS, lineOf, malformedRow } from './row-source.js';
+import { BATCH_ROWS } from './row-source.js';
 import type { RowBatch } from './row-source.js';
 
 /** What happens to a row that is not as it should be. `reject` quarantines it: no event, listed and counted; `throw` raises a `RowError`. */
@@ -38,8 +38,6 @@ export function resolvePolicies(policies: Partial<RowPolicies> = {}, strict = fa
   return resolved;
 }
 
-const NO_ROW: Row = Object.freeze({});
-
 /** Marks the rows of one batch that are refused, with the first reason of each, and keeps the list of a whole run. */
 export class RowChecks {
   /** Rejected rows of the whole run, in file order, up to `most`. */
@@ -58,21 +56,13 @@ export class RowChecks {
   ) {}
 
   begin(batch: RowBatch): void {
-    if (this.flagged > 0) this.flags.fill(0);
-    this.flagged = 0;
-    this.reasons = [];
-    this.batch = batch;
-    const { rows, count } = batch;
-    for (let i = 0; i < count; i++) {
-      const row: unknown = rows[i];
-      if (typeof row !== 'object' || row === null) {
-        this.flag(i, '', 'malformed', 'the row is not an object');
-        rows[i] = NO_ROW;
-        continue;
-      }
-      const problem = (row as Record<symbol, unknown>)[malformedRow];
-      if (problem !== undefined) this.flag(i, '', 'malformed', String(problem));
+    if (this.flagged > 0) {
+      this.flags.fill(0);
+      this.flagged = 0;
+      this.reasons = [];
     }
+    this.batch = batch;
+    batch.problems((i, problem) => this.flag(i, '', 'malformed', problem));
   }
 
   /** Refuses row `i` of the batch; later reasons for the same row are not kept. */
@@ -88,7 +78,7 @@ export class RowChecks {
     if (this.flagged === 0) return;
     this.reasons.sort((a, b) => a.at - b.at);
     for (const { at, field, kind, reason } of this.reasons) {
-      this.reject({ line: lineOf(this.batch, at), field, kind, reason });
+      this.reject({ line: this.batch.line(at), field, kind, reason });
     }
   }
 

@@ -1,36 +1,104 @@
 import type { Row } from './columns.js';
+import { malformedRow, RowColumns, sourceLine } from './row-columns.js';
 
-/** Rows, one at a time or in lists (faster for an asynchronous source). */
-export type RowSource = Iterable<Row | readonly Row[]> | AsyncIterable<Row | readonly Row[]>;
+/** What a source gives: a row, a list of rows (faster for an asynchronous source), or rows column by column (the fastest). */
+export type RowEntry = Row | readonly Row[] | RowColumns;
+
+/** Rows, one at a time, in lists, or column by column. */
+export type RowSource = Iterable<RowEntry> | AsyncIterable<RowEntry>;
 
 /** A source, or a function that opens one at its first row. */
 export type Rows = RowSource | (() => RowSource);
 
-/** A reader may leave a row's 1-based line in its file under this key; without it a row's number counts. */
-export const sourceLine: unique symbol = Symbol.for('@user-llm/source-line') as never;
-
-/** A reader may pass on a row that it could not take apart, with the reason under this key: the row is rejected with that reason. */
-export const malformedRow: unique symbol = Symbol.for('@user-llm/malformed') as never;
-
 /** Rows per batch: long enough for tight loops over one column, short enough to stay in the cache. */
 export const BATCH_ROWS = 1024;
 
-/** Up to {@link BATCH_ROWS} rows; `rows` is reused for the next batch. */
-export interface RowBatch {
-  readonly rows: Row[];
-  count: number;
+/** Up to {@link BATCH_ROWS} rows, read column by column; the object is reused for the next batch. */
+export class RowBatch {
+  count = 0;
   /** Rows read before this batch. */
-  before: number;
+  before = 0;
+  private readonly rows: Row[] = [];
+  /** Instead of `rows`: the batch is the rows from `start` on. */
+  private block: RowColumns | undefined;
+  private start = 0;
+  private readonly transposed = new Map<string, unknown[]>();
+
+  /** Adds a row; true when the batch is full. */
+  push(row: Row): boolean {
+    this.rows[this.count++] = row;
+    return this.count === BATCH_ROWS;
+  }
+
+  view(block: RowColumns, start: number, count: number): void {
+    this.block = block;
+    this.start = start;
+    this.count = count;
+  }
+
+  next(): void {
+    this.before += this.count;
+    this.count = 0;
+    this.block = undefined;
+  }
+
+  /** The values of one column by row, at least `count` of them; reused at the next call for the same column. */
+  values(column: string): readonly unknown[] {
+    const { block, rows, count } = this;
+    let values = this.transposed.get(column);
+    if (values === undefined) {
+      values = new Array<unknown>(BATCH_ROWS).fill(undefined);
+      this.transposed.set(column, values);
+    }
+    if (block === undefined) for (let i = 0; i < count; i++) values[i] = rows[i][column];
+    else {
+      const source = block.column(column);
+      if (source !== undefined) return source.slice(this.start, this.start + count);
+      values.fill(undefined);
+    }
+    return values;
+  }
+
+  /** The line of row `i`. */
+  line(i: number): number {
+    const { block } = this;
+    const line: unknown =
+      block === undefined ? (this.rows[i] as Record<symbol, unknown>)[sourceLine] : block.lines?.[this.start + i];
+    return typeof line === 'number' ? line : this.before + i + 1;
+  }
+
+  /** Calls `visit` with the rows that no field can be read of. */
+  problems(visit: (i: number, problem: string) => void): void {
+    const { block, rows, count, start } = this;
+    if (block !== undefined) {
+      if (block.problems === undefined) return;
+      for (const [i, problem] of block.problems) if (i >= start && i < start + count) visit(i - start, problem);
+      return;
+    }
+    for (let i = 0; i < count; i++) {
+      const row: unknown = rows[i];
+      if (typeof row !== 'object' || row === null) {
+        visit(i, 'the row is not an object');
+        rows[i] = NO_ROW;
+        continue;
+      }
+      const problem = (row as Record<symbol, unknown>)[malformedRow];
+      if (problem !== undefined) visit(i, String(problem));
+    }
+  }
+
+  /** Names of all columns that a row has. */
+  names(): Set<string> {
+    if (this.block !== undefined) return new Set(this.block.names);
+    const names = new Set<string>();
+    for (let i = 0; i < this.count; i++) for (const name of Object.keys(this.rows[i])) names.add(name);
+    return names;
+  }
 }
 
-/** The line of row `i` of a batch. */
-export function lineOf(batch: RowBatch, i: number): number {
-  const row: unknown = batch.rows[i];
-  const line = typeof row === 'object' && row !== null ? (row as Record<symbol, unknown>)[sourceLine] : undefined;
-  return typeof line === 'number' ? line : batch.before + i + 1;
-}
+const NO_ROW: Row = Object.freeze({});
 
-const isList = (entry: Row | readonly Row[]): entry is readonly Row[] => Array.isArray(entry);
+const isList = (entry: RowEntry): entry is readonly Row[] => Array.isArray(entry);
 
 /** Hands the rows of a source to `consume`, batch by batch. A failure or an abort closes the source. */
 export async function forEachBatch(
@@ -39,33 +107,43 @@ export async function forEachBatch(
   signal?: AbortSignal,
 ): Promise<void> {
   const opened = typeof source === 'function' ? source() : source;
-  const batch: RowBatch = { rows: [], count: 0, before: 0 };
-  const flush = async () => {
+  const batch = new RowBatch();
+  /** A promise only where there is something to wait for. */
+  const flush = (): void | Promise<void> => {
     signal?.throwIfAborted();
     if (batch.count === 0) return;
-    await consume(batch);
-    batch.before += batch.count;
-    batch.count = 0;
-  };
-  /** Whether the batch is full. */
-  const take = (row: Row): boolean => {
-    batch.rows[batch.count++] = row;
-    return batch.count === BATCH_ROWS;
+    const consumed = consume(batch);
+    if (consumed !== undefined) return consumed.then(() => batch.next());
+    batch.next();
   };
   const takeAll = async (rows: readonly Row[]) => {
-    for (const row of rows) if (take(row)) await flush();
+    for (let i = 0; i < rows.length; i++) {
+      if (!batch.push(rows[i])) continue;
+      const flushed = flush();
+      if (flushed !== undefined) await flushed;
+    }
+  };
+  const takeColumns = async (block: RowColumns) => {
+    await flush();
+    for (let start = 0; start < block.length; start += BATCH_ROWS) {
+      batch.view(block, start, Math.min(BATCH_ROWS, block.length - start));
+      const flushed = flush();
+      if (flushed !== undefined) await flushed;
+    }
   };
   await flush();
   // Two loops: `for await` would wait after every row of a synchronous source too.
   if (Symbol.asyncIterator in opened) {
     for await (const entry of opened) {
       if (isList(entry)) await takeAll(entry);
-      else if (take(entry)) await flush();
+      else if (RowColumns.isInstance(entry)) await takeColumns(entry);
+      else if (batch.push(entry)) await flush();
     }
   } else {
     for (const entry of opened) {
       if (isList(entry)) await takeAll(entry);
-      else if (take(entry)) await flush();
+      else if (RowColumns.isInstance(entry)) await takeColumns(entry);
+      else if (batch.push(entry)) await flush();
     }
   }
   await flush();

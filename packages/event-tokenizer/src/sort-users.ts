@@ -2,18 +2,12 @@
 const SHORT = 24;
 
 /**
- * The order that groups events by user and sorts each user's events by time; equal times keep file order. An event of unknown time
- * stays behind the event of its user that stood before it in the file.
+ * The order that groups events by user and keeps file order within each.
  *
  * @param userOf [N] user index of each event, in file order
- * @param times [N] NaN unknown
  * @returns `order` [N] (place in the result -> place in the file) and `offsets` [U + 1]
  */
-export function sortByUserAndTime(
-  userOf: Int32Array,
-  times: Float64Array,
-  users: number,
-): { order: Int32Array; offsets: Int32Array } {
+export function groupByUser(userOf: Int32Array, users: number): { order: Int32Array; offsets: Int32Array } {
   const events = userOf.length;
   const offsets = new Int32Array(users + 1);
   for (let e = 0; e < events; e++) offsets[userOf[e] + 1]++;
@@ -21,30 +15,55 @@ export function sortByUserAndTime(
   const next = offsets.slice(0, users);
   const order = new Int32Array(events);
   for (let e = 0; e < events; e++) order[next[userOf[e]]++] = e;
+  return { order, offsets };
+}
 
+/**
+ * The order that groups events by user and sorts each user's events by time; equal times keep file order. An event of unknown time
+ * stays behind the event of its user that stood before it in the file.
+ *
+ * @param userOf [N] user index of each event, in file order
+ * @param times [N] NaN unknown
+ * @returns `order` [N] (place in the result -> place in the file), `offsets` [U + 1], and `times` [N] in that order
+ */
+export function sortByUserAndTime(
+  userOf: Int32Array,
+  times: Float64Array,
+  users: number,
+): { order: Int32Array; offsets: Int32Array; times: Float64Array } {
+  const { order, offsets } = groupByUser(userOf, users);
+  const sortedTimes = new Float64Array(order.length);
   let keys = new Float64Array(256);
   let spareKeys = new Float64Array(256);
   let spareOrder = new Int32Array(256);
   for (let u = 0; u < users; u++) {
     const start = offsets[u];
-    const length = offsets[u + 1] - start;
+    const end = offsets[u + 1];
+    let sorted = true;
+    let last = -Infinity;
+    for (let i = start; i < end; i++) {
+      const time = times[order[i]];
+      sortedTimes[i] = time;
+      if (time < last) sorted = false;
+      else if (time === time) last = time;
+    }
+    if (sorted) continue;
+    const length = end - start;
     if (keys.length < length) {
       keys = new Float64Array(length * 2);
       spareKeys = new Float64Array(length * 2);
       spareOrder = new Int32Array(length * 2);
     }
-    let sorted = true;
-    let last = -Infinity;
+    last = -Infinity;
     for (let i = 0; i < length; i++) {
-      const time = times[order[start + i]];
-      const key = time === time ? time : last;
-      if (key < last) sorted = false;
-      keys[i] = key;
-      last = key;
+      const time = sortedTimes[start + i];
+      if (time === time) last = time;
+      keys[i] = last;
     }
-    if (!sorted) stableSort(keys, order.subarray(start, start + length), length, spareKeys, spareOrder);
+    stableSort(keys, order.subarray(start, end), length, spareKeys, spareOrder);
+    for (let i = start; i < end; i++) sortedTimes[i] = times[order[i]];
   }
-  return { order, offsets };
+  return { order, offsets, times: sortedTimes };
 }
 
 /** Sorts the first `length` keys, and the values with them; a bottom-up merge sort, so that equal keys keep their order. */

@@ -21,10 +21,13 @@ export function gapBucket(seconds: number, buckets: number): number {
  */
 export function timeFeatures(times: Float64Array, offsets: Int32Array, previous: Float64Array, spec: TimeSpec): TimeColumn {
   const events = times.length;
-  const gap = new Int32Array(events).fill(MISSING_ID);
-  const hour = new Int32Array(events).fill(MISSING_ID);
-  const weekday = new Int32Array(events).fill(MISSING_ID);
-  if (spec.unit === 'order') return { kind: 'time', gap, hour, weekday };
+  const gap = new Int32Array(events);
+  const hour = new Int32Array(events);
+  const weekday = new Int32Array(events);
+  if (spec.unit === 'order') {
+    for (const ids of [gap, hour, weekday]) ids.fill(MISSING_ID);
+    return { kind: 'time', gap, hour, weekday };
+  }
   const shift = spec.utcOffsetMinutes * 60;
   const { gapBuckets } = spec;
   for (let user = 0; user + 1 < offsets.length; user++) {
@@ -34,15 +37,23 @@ export function timeFeatures(times: Float64Array, offsets: Int32Array, previous:
       const now = times[e];
       const seconds = now - before;
       // NaN, a gap to or from an unknown time, passes neither test.
-      if (seconds >= 0) gap[e] = FIRST_VALUE_ID + gapBucket(seconds, gapBuckets);
-      else if (seconds < 0) gap[e] = FIRST_VALUE_ID;
+      gap[e] = seconds >= 0 ? FIRST_VALUE_ID + gapBucket(seconds, gapBuckets) : seconds < 0 ? FIRST_VALUE_ID : MISSING_ID;
       before = now;
-      if (now !== now) continue;
       const local = now + shift;
-      const day = Math.floor(local / 86400);
-      hour[e] = FIRST_VALUE_ID + Math.floor((local - day * 86400) / 3600);
-      // 1970-01-01 was a Thursday; Monday is 0.
-      weekday[e] = FIRST_VALUE_ID + ((((day + 3) % 7) + 7) % 7);
+      if (local >= 0 && local < 0x7fffffff) {
+        // Whole numbers of 32 bits, as nearly all times are: 1970-01-01 was a Thursday; Monday is 0.
+        const hours = ((local | 0) / 3600) | 0;
+        const day = (hours / 24) | 0;
+        hour[e] = FIRST_VALUE_ID + hours - day * 24;
+        weekday[e] = FIRST_VALUE_ID + ((day + 3) % 7);
+      } else if (now === now) {
+        const day = Math.floor(local / 86400);
+        hour[e] = FIRST_VALUE_ID + Math.floor((local - day * 86400) / 3600);
+        weekday[e] = FIRST_VALUE_ID + ((((day + 3) % 7) + 7) % 7);
+      } else {
+        hour[e] = MISSING_ID;
+        weekday[e] = MISSING_ID;
+      }
     }
   }
   return { kind: 'time', gap, hour, weekday };

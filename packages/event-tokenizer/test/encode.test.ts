@@ -301,3 +301,24 @@ describe('previousTime', () => {
     });
   });
 });
+
+describe('bags given as lists', () => {
+  test('a list that changed since it was last read is read again; a frozen one that rows share is read alike', async () => {
+    const tokenizer = await fitted;
+    const bag = ['x'];
+    const changing = await tokenizer.encode(
+      (function* () {
+        for (let i = 0; i < 1024; i++) yield row('u', i, 'a', { genres: bag });
+        // The rows so far are read together, before the next one is asked for.
+        bag[0] = 'y';
+        for (let i = 0; i < 1024; i++) yield row('u', 1024 + i, 'a', { genres: bag });
+      })(),
+    );
+    const [x, y] = [tokenizer.id('genres', 'x'), tokenizer.id('genres', 'y')];
+    expect(new Set(ids(changing, 'genres').slice(0, 1024))).toEqual(new Set([x]));
+    expect(new Set(ids(changing, 'genres').slice(1024))).toEqual(new Set([y]));
+    const [one, other] = [Object.freeze(['x']), Object.freeze(['y', 'x'])];
+    const shared = await tokenizer.encode([one, other, one].map((genres, i) => row('u', i, 'a', { genres })));
+    expect(ids(shared, 'genres')).toEqual([x, y, x, x]);
+  });
+});

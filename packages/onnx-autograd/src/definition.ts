@@ -8,6 +8,7 @@ export interface ModelScope {
   readonly builder: GraphBuilder;
   readonly input: GraphBuilder['input'];
   readonly parameter: GraphBuilder['parameter'];
+  readonly table: GraphBuilder['table'];
   readonly constant: GraphBuilder['constant'];
   readonly scope: GraphBuilder['scope'];
   readonly training: boolean;
@@ -43,6 +44,7 @@ export class GraphDefinition<O extends Outputs = Outputs> {
       builder,
       input: builder.input.bind(builder),
       parameter: builder.parameter.bind(builder),
+      table: builder.table.bind(builder),
       constant: builder.constant.bind(builder),
       scope: builder.scope.bind(builder),
       training,

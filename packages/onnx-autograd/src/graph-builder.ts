@@ -2,6 +2,7 @@ import { addDims, bind, canonical, multiplyDims, namesOf, sizeOf, type Dim } fro
 import { AutogradError, ShapeError } from './errors.js';
 import { elementCount, type DType, type TypedArray } from './host-tensor.js';
 import type { Initializer } from './initializers.js';
+import { checkIds, Table, type TableInfo } from './table.js';
 import { Tensor } from './tensor.js';
 
 /** ONNX attributes. Plain numbers are written as integers; wrap a float with `float(x)`. */
@@ -54,6 +55,8 @@ export interface InputInfo {
   readonly tensor: Tensor;
   /** `noise` inputs are dropout masks, which the trainer makes itself. */
   readonly noise?: { readonly rate: number } | undefined;
+  /** The table whose rows, or whose positions of rows, the trainer feeds here. */
+  readonly table?: string | undefined;
 }
 
 export interface ParameterInfo {
@@ -73,6 +76,7 @@ interface Shared {
   nextId: number;
   readonly inputs: Map<string, InputInfo>;
   readonly parameters: Map<string, ParameterInfo>;
+  readonly tables: Map<string, TableInfo & { readonly made: Table }>;
   readonly nodesByKey: Map<string, Node>;
 }
 
@@ -90,7 +94,7 @@ export class GraphBuilder {
 
   static create(options: { training?: boolean } = {}): GraphBuilder {
     return new GraphBuilder(
-      { nextId: 0, inputs: new Map(), parameters: new Map(), nodesByKey: new Map() },
+      { nextId: 0, inputs: new Map(), parameters: new Map(), tables: new Map(), nodesByKey: new Map() },
       '',
       options.training ?? false,
     );
@@ -104,6 +108,11 @@ export class GraphBuilder {
     return this.shared.parameters;
   }
 
+  /** Tables of a training graph; in others they are parameters. */
+  get tables(): ReadonlyMap<string, TableInfo> {
+    return this.shared.tables;
+  }
+
   /** The same graph, with `name.` before the names of parameters and inputs made through it. */
   scope(name: string): GraphBuilder {
     return new GraphBuilder(this.shared, `${this.path}${name}.`, this.training);
@@ -114,24 +123,31 @@ export class GraphBuilder {
     return this.declareInput(this.path + name, shape, dtype).tensor;
   }
 
-  private declareInput(name: string, shape: readonly Dim[], dtype: DType, noise?: { rate: number }): InputInfo {
+  private declareInput(
+    name: string,
+    shape: readonly Dim[],
+    dtype: DType,
+    origin: { noise?: { rate: number }; table?: string } = {},
+  ): InputInfo {
     if (this.shared.inputs.has(name))
       throw new AutogradError(`the graph has an input '${name}' already; give the second one another name or a scope`);
     const tensor = new Tensor(this, this.shared.nextId++, shape.map(canonical), dtype, null, 0, name);
-    const info = { name, shape: tensor.shape, dtype, tensor, noise };
+    const info = { name, shape: tensor.shape, dtype, tensor, ...origin };
     this.shared.inputs.set(name, info);
     return info;
   }
 
   /** A dropout mask that the trainer feeds: 0 with probability `rate`, otherwise 1 / (1 - rate). */
   noise(shape: readonly Dim[], rate: number): Tensor {
-    return this.declareInput(`noise.${this.shared.inputs.size}`, shape, 'float32', { rate }).tensor;
+    return this.declareInput(`noise.${this.shared.inputs.size}`, shape, 'float32', { noise: { rate } }).tensor;
   }
 
   /** A weight. The same name twice is the same weight (tied), provided the shapes agree. */
   parameter(name: string, shape: readonly number[], initializer: Initializer): Tensor {
     const full = this.path + name;
     const known = this.shared.parameters.get(full);
+    if (this.shared.tables.has(full))
+      throw new AutogradError(`the graph has a table '${full}' already; give the parameter another name or a scope`);
     if (known) {
       if (elementCount(known.shape) !== elementCount(shape) || known.shape.some((size, i) => size !== shape[i]))
         throw new ShapeError('parameter', [known.tensor, shape], 'one name, two shapes');
@@ -140,6 +156,39 @@ export class GraphBuilder {
     const tensor = new Tensor(this, this.shared.nextId++, [...shape], 'float32', null, 0, full);
     this.shared.parameters.set(full, { name: full, shape: [...shape], dtype: 'float32', initializer, tensor });
     return tensor;
+  }
+
+  /**
+   * A weight [rows, width] of which a training step touches only the rows that its feeds name: it costs time and activations for
+   * those alone, whatever the number of rows, and the optimizer changes no other row. Trainer documents what that means for Adam.
+   * The same name twice is the same table.
+   */
+  table(name: string, shape: readonly [number, number], initializer: Initializer): Table {
+    const full = this.path + name;
+    if (!this.training) return new Table(this.parameter(name, shape, initializer), (ids) => ids);
+    const known = this.shared.tables.get(full);
+    if (known) {
+      if (known.shape[0] !== shape[0] || known.shape[1] !== shape[1])
+        throw new ShapeError('table', [known.shape, shape], `one name, '${full}', two shapes`);
+      return known.made;
+    }
+    if (this.shared.parameters.has(full))
+      throw new AutogradError(`the graph has a parameter '${full}' already; give the table another name or a scope`);
+    const { tables } = this.shared;
+    const axis = `rows_of_${full.replaceAll(/\W/g, '_')}${tables.size === 0 ? '' : `_${tables.size}`}`;
+    const { tensor } = this.declareInput(full, [axis, shape[1]], 'float32', { table: full });
+    const lookups = new Map<string, InputInfo>();
+    const made = new Table(tensor, (ids) => {
+      const input = checkIds(full, ids, this.shared.inputs.get(ids.name ?? ''));
+      let lookup = lookups.get(input);
+      if (!lookup) {
+        lookup = this.declareInput(`${full} by ${input}`, ids.shape, 'int32', { table: full });
+        lookups.set(input, lookup);
+      }
+      return lookup.tensor;
+    });
+    tables.set(full, { name: full, shape: [...shape], dtype: 'float32', initializer, tensor, axis, lookups, made });
+    return made;
   }
 
   /** A constant of the graph: numbers (float32 unless the dtype says otherwise) or a typed array. */

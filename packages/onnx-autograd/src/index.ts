@@ -29,6 +29,7 @@ export {
   type ParameterInfo,
 } from './graph-builder.js';
 export { Tensor } from './tensor.js';
+export { Table, type TableInfo } from './table.js';
 export { concat } from './ops/shaping.js';
 export { where } from './ops/elementwise.js';
 export { scatterAddRows } from './ops/indexing.js';
@@ -47,9 +48,10 @@ export { crossEntropy, linearCrossEntropy, weightedMean } from './ops/cross-entr
 export { differentiableOperations, gradients } from './gradients.js';
 export { graph, GraphDefinition, type BuiltGraph, type ModelScope, type Outputs } from './definition.js';
 export { matrixFlops, toOnnx, type ExternalValue, type OnnxModel, type OnnxOptions } from './onnx-model.js';
-export { adam, adamW, sgd, type AdamWOptions, type Optimizer, type UpdateContext } from './optimizers.js';
+export { onnxWeights } from './onnx-weights.js';
+export { adam, adamW, averaged, averageSlot, sgd, type AdamWOptions, type Optimizer, type UpdateContext } from './optimizers.js';
 export { constantRate, warmupConstant, warmupCosine, type Schedule } from './schedules.js';
 export { Program, type ProgramOptions } from './program.js';
-export { type Feeds, type SessionOptions } from './session.js';
+export { openSession, type Feeds, type SessionOptions } from './session.js';
 export { type BatchSource, type StepFeeds } from './batch-source.js';
 export { Trainer, type StepResult, type TrainerOptions } from './trainer.js';

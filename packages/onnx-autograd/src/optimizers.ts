@@ -1,3 +1,4 @@
+import { AutogradError } from './errors.js';
 import type { Tensor } from './tensor.js';
 
 /** What an optimizer sees of one parameter in one step; everything is symbolic. */
@@ -7,8 +8,9 @@ export interface UpdateContext {
   readonly gradient: Tensor;
   /** The optimizer's memory of this parameter, in the parameter's shape. */
   readonly slots: Readonly<Record<string, Tensor>>;
-  /** Scalars: the scheduled learning rate; the step counted from 1; a factor on the gradient (clipping). */
+  /** Scalars: the scheduled learning rate; a factor on the gradient (clipping). */
   readonly learningRate: Tensor;
+  /** The step counted from 1: a scalar. For rows of a table [rows, 1], the steps that touched each row. */
   readonly step: Tensor;
   readonly gradientScale: Tensor | null;
 }
@@ -90,3 +92,28 @@ export function adamW({
 
 /** Adam (Kingma and Ba 2015): AdamW without weight decay. */
 export const adam = (options: Omit<AdamWOptions, 'weightDecay' | 'decays'>): Optimizer => adamW(options);
+
+/** Where `averaged` keeps the average of the weights. */
+export const averageSlot = 'average';
+
+/**
+ * An optimizer that also keeps an exponential moving average of the weights: `trainer.weights({ slot: 'average' })`. The average
+ * after step t moves by 1 - min(decay, (t - 1) / (t + 9)): it is the weights themselves after the first step, and reaches back
+ * over the last tenth of a young run and over about 1 / (1 - decay) steps later. It is part of the checkpoint.
+ */
+export function averaged(optimizer: Optimizer, { decay = 0.999 }: { decay?: number } = {}): Optimizer {
+  if (!(decay > 0 && decay < 1)) throw new AutogradError(`a decay of ${decay} is outside (0, 1)`);
+  return {
+    name: `${optimizer.name} averaged`,
+    learningRate: optimizer.learningRate,
+    settings: { ...optimizer.settings, averageDecay: decay },
+    slots: [...optimizer.slots, averageSlot],
+    update(context) {
+      const next = optimizer.update(context);
+      const average = context.slots[averageSlot];
+      const kept = context.step.sub(1).div(context.step.add(9)).minimum(decay);
+      const moved = average.add(next.parameter.sub(average).mul(kept.neg().add(1)));
+      return { parameter: next.parameter, slots: { ...next.slots, [averageSlot]: moved } };
+    },
+  };
+}

@@ -1,3 +1,5 @@
+import { AutogradError } from './errors.js';
+
 /** Writes protocol-buffer messages, as far as ONNX needs them: varints, floats, strings, bytes, nested messages. */
 export class MessageWriter {
   private readonly chunks: Uint8Array[] = [];
@@ -99,5 +101,47 @@ export class MessageWriter {
       at += chunk.length;
     }
     return result;
+  }
+}
+
+/** One field of a message: its value where it is a varint, its bytes where it has a length. */
+export interface Field {
+  readonly field: number;
+  readonly integer: number;
+  readonly bytes: Uint8Array;
+}
+
+const nothing: Uint8Array = new Uint8Array(0);
+
+/** Reads the fields of a message one after the other; bytes are views. */
+export class MessageReader implements Iterable<Field> {
+  constructor(private readonly message: Uint8Array) {}
+
+  *[Symbol.iterator](): Generator<Field> {
+    const { message } = this;
+    let at = 0;
+    const varint = (): number => {
+      let value = 0;
+      for (let factor = 1; ; factor *= 128) {
+        const byte = message[at++];
+        if (byte === undefined) throw new AutogradError('the bytes are cut off, or no ONNX model; read the file anew');
+        value += (byte & 0x7f) * factor;
+        if (byte < 0x80) return value;
+      }
+    };
+    while (at < message.length) {
+      const tag = varint();
+      const wireType = tag % 8;
+      const field = (tag - wireType) / 8;
+      let integer = 0;
+      let bytes = nothing;
+      if (wireType === 0) integer = varint();
+      else {
+        const length = wireType === 2 ? varint() : wireType === 5 ? 4 : wireType === 1 ? 8 : Infinity;
+        if (at + length > message.length) throw new AutogradError('the bytes are cut off, or no ONNX model; read the file anew');
+        bytes = message.subarray(at, (at += length));
+      }
+      yield { field, integer, bytes };
+    }
   }
 }

@@ -1,9 +1,11 @@
 import type { BuiltGraph, Outputs } from './definition.js';
+import type { Dim } from './dim.js';
 import { AutogradError } from './errors.js';
 import { gradients } from './gradients.js';
 import type { ParameterInfo } from './graph-builder.js';
 import type { Optimizer } from './optimizers.js';
 import { pickOutputs } from './program.js';
+import type { TableInfo } from './table.js';
 import type { Tensor } from './tensor.js';
 
 /** The names of what a training step reads and writes beside the model's own inputs. */
@@ -14,6 +16,8 @@ export const averageInput = 'optimizer.average';
 export const gradientNorm = 'gradientNorm';
 export const slotName = (slot: string, parameter: string): string => `${slot}/${parameter}`;
 export const nextName = (name: string): string => `next/${name}`;
+/** How often each row of a table has been touched, this step included: [rows, 1]. */
+export const touchesName = (table: string): string => `touches/${table}`;
 export const accumulatedName = (parameter: string): string => `accumulated/${parameter}`;
 
 export interface TrainingGraph {
@@ -24,6 +28,7 @@ export interface TrainingGraph {
   /** The end of an accumulated step: accumulated gradients to next weights and slots. */
   readonly apply: Outputs;
   readonly trainable: readonly ParameterInfo[];
+  readonly trainableTables: readonly TableInfo[];
 }
 
 /** Adds gradients, clipping and the optimizer to a model's graph. */
@@ -43,7 +48,9 @@ export function trainingGraph(
       `the model has no output '${options.minimize}' to minimize; it has ${Object.keys(outputs).join(', ')}`,
     );
   const trainable = [...builder.parameters.values()].filter(({ name }) => options.trainable(name));
-  if (trainable.length === 0)
+  const trainableTables = [...builder.tables.values()].filter(({ name }) => options.trainable(name));
+  const learning = [...trainable, ...trainableTables];
+  if (learning.length === 0)
     throw new AutogradError('no parameter is trainable; look at the `trainable` option and the names of the parameters');
   const metrics = pickOutputs(outputs, options.metrics);
   for (const [name, { shape }] of Object.entries({ [options.minimize]: loss, ...metrics }))
@@ -53,17 +60,18 @@ export function trainingGraph(
       );
   const direct = gradients(
     loss,
-    trainable.map(({ tensor }) => tensor),
+    learning.map(({ tensor }) => tensor),
   );
-  const accumulated = trainable.map(({ name, shape }) => builder.input(accumulatedName(name), shape));
+  const accumulated = learning.map(({ name, tensor }) => builder.input(accumulatedName(name), tensor.shape));
   const average = builder.input(averageInput, []);
   return {
     trainable,
+    trainableTables,
     step: { loss, ...metrics, ...update(direct, null) },
     accumulate: {
       loss,
       ...metrics,
-      ...Object.fromEntries(trainable.map(({ name }, i) => [nextName(accumulatedName(name)), accumulated[i].add(direct[i])])),
+      ...Object.fromEntries(learning.map(({ name }, i) => [nextName(accumulatedName(name)), accumulated[i].add(direct[i])])),
     },
     apply: update(accumulated, average),
   };
@@ -81,15 +89,15 @@ export function trainingGraph(
       scale = factor ? clip.mul(factor) : clip;
       result[gradientNorm] = norm;
     }
-    trainable.forEach(({ name, tensor, shape }, i) => {
-      const slots = Object.fromEntries(options.optimizer.slots.map((slot) => [slot, input(slotName(slot, name), shape)]));
+    learning.forEach(({ name, tensor }, i) => {
+      const slots = Object.fromEntries(options.optimizer.slots.map((slot) => [slot, input(slotName(slot, name), tensor.shape)]));
       const next = options.optimizer.update({
         name,
         parameter: tensor,
         gradient: gradient[i],
         slots,
         learningRate,
-        step,
+        step: builder.tables.has(name) ? input(touchesName(name), [tensor.shape[0], 1]) : step,
         gradientScale: scale,
       });
       result[nextName(name)] = next.parameter;
@@ -98,7 +106,7 @@ export function trainingGraph(
     return result;
   }
 
-  function input(name: string, shape: readonly number[] = []): Tensor {
+  function input(name: string, shape: readonly Dim[] = []): Tensor {
     return builder.inputs.get(name)?.tensor ?? builder.input(name, shape);
   }
 }

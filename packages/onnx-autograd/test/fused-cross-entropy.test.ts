@@ -1,5 +1,6 @@
 import { describe, expect, test } from '@jest/globals';
 import {
+  crossEntropy,
   graph,
   gradients,
   linearCrossEntropy,
@@ -163,4 +164,23 @@ describe('the fused mean of a cross-entropy', () => {
       await trainer.dispose();
     }
   });
+});
+
+test('a target of probability zero costs 87 at most, and nothing where its row has no weight', async () => {
+  const model = graph(({ input, parameter }) => {
+    const logits = parameter('logits', [2, 3], normal(1));
+    return { loss: weightedMean(crossEntropy(logits, input('targets', [2], 'int32')), input('weights', [2])) };
+  });
+  const weights = new Map([['logits', f32([0, 0, -1e9, 1, 2, 3], [2, 3])]]);
+  const trainer = await Trainer.create(model, {
+    minimize: 'loss',
+    optimizer: sgd({ learningRate: 1 }),
+    seed: 1,
+    threads: 1,
+    weights,
+  });
+  const targets = i32([2, 1]);
+  expect((await trainer.step({ targets, weights: f32([0, 1]) })).loss).toBeCloseTo(Math.log(1 + Math.exp(1) + Math.exp(-1)), 5);
+  expect((await trainer.step({ targets, weights: f32([1, 0]) })).loss).toBeCloseTo(87.3, 1);
+  await trainer.dispose();
 });

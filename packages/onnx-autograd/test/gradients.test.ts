@@ -327,6 +327,13 @@ const table: Record<string, Case[]> = {
         return rotary(x, cosine, sine);
       },
     },
+    {
+      shapes: [['a', 2, 'b', 6]],
+      build: ([x]) => {
+        const { cosine, sine } = rotaryTables(x.graph, x.graph.range('b'), 6);
+        return rotary(x.square(), cosine, sine);
+      },
+    },
     { shapes: [['a', 3]], build: ([x]) => x.graph.custom([x], [x.square()], (_, [g]) => [g!.mul(x).mul(2)])[0] },
   ],
 };

@@ -1,6 +1,7 @@
 import { describe, expect, test } from '@jest/globals';
 import { InferenceSession, Tensor as OrtTensor } from 'onnxruntime-node';
 import {
+  AutogradError,
   FeedError,
   float,
   gradients,
@@ -8,6 +9,7 @@ import {
   initialWeights,
   normal,
   ones,
+  onnxWeights,
   Program,
   toOnnx,
   WeightError,
@@ -45,6 +47,16 @@ describe('an ONNX model', () => {
       expect(y.dims).toEqual([batch, 2]);
     }
     await session.release();
+  });
+
+  test('gives its weights back, and says when it is no model', () => {
+    // From a file, the bytes lie anywhere in a larger buffer.
+    for (const file of [bytes, Buffer.concat([Buffer.of(1), bytes]).subarray(1)]) expect(onnxWeights(file)).toEqual(weights);
+    expect(() => onnxWeights(bytes.subarray(0, bytes.length / 2))).toThrow(AutogradError);
+    expect(() => onnxWeights(Uint8Array.of(7, 7, 7))).toThrow('no ONNX model');
+    const half = { dtype: 'float16', data: new Uint16Array(8), shape: [4, 2] } as const;
+    const foreign = toOnnx({ outputs: built.outputs, weights: new Map([...weights, ['weight', half]]) });
+    expect(() => onnxWeights(foreign.bytes)).toThrow("the weight 'weight' is not in the form");
   });
 
   test('holds its metadata', () => {

@@ -46,7 +46,7 @@ describe('the README', () => {
   });
 
   test('has the blocks that are run here', () => {
-    expect(blocks).toHaveLength(5);
+    expect(blocks).toHaveLength(6);
   });
 
   test('trains, then serves', async () => {
@@ -65,8 +65,13 @@ describe('the README', () => {
     expect(logged.at(-1)).toEqual([{ loss: expect.objectContaining({ shape: [] }) }]);
   });
 
+  test('trains a few rows of a table', async () => {
+    const { logged } = await run(blocks[4], {});
+    expect(logged).toEqual([[expect.closeTo(Math.log(3), 1)]]); // three candidates, nothing learned yet
+  });
+
   test('rounds with a gradient of its own', async () => {
-    const { value } = await run(blocks[4], {}, 'definition');
+    const { value } = await run(blocks[5], {}, 'definition');
     const program = await autograd.Program.create(value as autograd.GraphDefinition, { weights: new Map() });
     const { y, slope } = await program.run({ x: { dtype: 'float32', shape: [3], data: Float32Array.of(0.2, 1.7, -2.6) } });
     expect(Array.from(y.data as Float32Array)).toEqual([0, 4, 9]);

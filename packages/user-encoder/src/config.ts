@@ -2,6 +2,19 @@ import type { EventTokenizer } from '@user-llm/event-tokenizer';
 import { EncoderOptionError } from './errors.js';
 import { inputFields, type InputField } from './input-fields.js';
 
+/**
+ * Attention over the last events by relative position: only how far apart two events are counts, so that a state never changes
+ * afterwards, and an update goes on from what was kept.
+ *
+ * `rotary` turns queries and keys by their place (Su et al. 2021). `relative-time` adds a learned number per head and distance and one
+ * per head and time between the two events, both on logarithmic scales (the relative bias of HSTU, Zhai et al. 2024, section 3.2).
+ */
+export interface Band {
+  readonly position: 'rotary' | 'relative-time';
+  /** W: events that each layer sees, the event itself included. */
+  readonly window: number;
+}
+
 export interface EncoderOptions {
   /** D: width of states and user tokens. Default 64. */
   readonly width?: number;
@@ -9,8 +22,14 @@ export interface EncoderOptions {
   readonly layers?: number;
   /** Attention heads; they divide the width. Default 2. */
   readonly heads?: number;
-  /** The most events of a user that are read, the latest ones. Default 200. */
+  /** The most events of a training window; unless attention is a band also the most that are ever read, the latest ones. Default 200. */
   readonly context?: number;
+  /**
+   * Which events a state sees. `causal` (default): its own and those before it in the context, each place with a learned vector.
+   * `bidirectional`: all of them, for `maskedEvents`; the next item is then scored at a masked event after the last. A {@link Band}:
+   * in every layer the last `window` events, its own included; for encoders that are updated one event at a time.
+   */
+  readonly attention?: 'causal' | 'bidirectional' | Band;
   /** K: tokens that the resampler makes of a user. Default 16. */
   readonly userTokens?: number;
   /** Perceiver layers. Default 1. */
@@ -35,13 +54,19 @@ export interface EncoderConfig {
   readonly seed: number;
   /** The item first. */
   readonly fields: readonly InputField[];
+  /** Absent for causal attention. */
+  readonly attention?: 'bidirectional' | Band | undefined;
 }
+
+/** The band that attention is, where it is one. */
+export const bandOf = ({ attention }: Pick<EncoderConfig, 'attention'>): Band | undefined =>
+  typeof attention === 'object' ? attention : undefined;
 
 const sizes = { width: 64, layers: 2, heads: 2, context: 200, userTokens: 16, resamplerLayers: 1 } as const;
 
 /** Fills in the defaults and checks. */
 export function encoderConfig(tokenizer: EventTokenizer, options: EncoderOptions): EncoderConfig {
-  const known = new Set([...Object.keys(sizes), 'dropout', 'seed', 'fields']);
+  const known = new Set([...Object.keys(sizes), 'dropout', 'seed', 'fields', 'attention']);
   for (const name of Object.keys(options))
     if (!known.has(name)) throw new EncoderOptionError(name, `there is no such option; there are ${[...known].join(', ')}`);
   const whole = (name: keyof typeof sizes): number => {
@@ -56,15 +81,44 @@ export function encoderConfig(tokenizer: EventTokenizer, options: EncoderOptions
   const heads = whole('heads');
   if (width % heads !== 0)
     throw new EncoderOptionError('heads', `${heads} heads do not divide a width of ${width}; choose a divisor`);
+  const context = whole('context');
+  const attention = checkedAttention(tokenizer, options.attention, { width, heads, context });
   return {
     width,
     layers: whole('layers'),
     heads,
-    context: whole('context'),
+    context,
     userTokens: whole('userTokens'),
     resamplerLayers: whole('resamplerLayers'),
     dropout,
     seed,
     fields: inputFields(tokenizer, width, options.fields),
+    ...(attention ? { attention } : {}),
   };
+}
+
+function checkedAttention(
+  tokenizer: EventTokenizer,
+  attention: EncoderOptions['attention'],
+  { width, heads, context }: { width: number; heads: number; context: number },
+): EncoderConfig['attention'] {
+  const fail = (problem: string): never => {
+    throw new EncoderOptionError('attention', problem);
+  };
+  if (attention === undefined || attention === 'causal') return undefined;
+  if (typeof attention !== 'object')
+    return attention === 'bidirectional' ? attention : fail(`'${String(attention)}' is neither 'causal' nor 'bidirectional'`);
+  const { position, window } = attention;
+  if (position !== 'rotary' && position !== 'relative-time')
+    fail(`there is no position '${String(position)}'; there are rotary and relative-time`);
+  if (!Number.isInteger(window) || window < 2) fail(`a window of ${window} events; give a whole number of 2 or more`);
+  if (window > context) fail(`a window of ${window} events is never filled in a context of ${context}; make one of them fit`);
+  if (position === 'rotary' && (width / heads) % 2 !== 0)
+    fail(`rotation turns pairs of numbers, and a head is ${width / heads} wide; choose another number of heads`);
+  if (position === 'relative-time') {
+    const { time } = tokenizer.fields;
+    if (time?.kind !== 'time' || time.unit === 'order')
+      fail('the tokenizer has no time of events (an order is none), so there are no times between them; choose rotary');
+  }
+  return { position, window };
 }

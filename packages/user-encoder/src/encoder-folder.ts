@@ -40,6 +40,9 @@ const configShape = z.strictObject({
       ]),
     )
     .min(1),
+  attention: z
+    .union([z.literal('bidirectional'), z.strictObject({ position: z.enum(['rotary', 'relative-time']), window: size.min(2) })])
+    .optional(),
 });
 const trainingShape = z.object({
   steps: z.number(),
@@ -47,6 +50,8 @@ const trainingShape = z.object({
   seconds: z.number(),
   eventsPerSecond: z.number(),
   stopped: z.enum(['steps', 'seconds', 'patience']),
+  itemHead: z.enum(['item', 'labels', 'none']).default('item'),
+  labelTower: z.object({ fields: z.array(z.string()), temperature: z.number().positive() }).optional(),
   losses: lossesShape,
   validation: z.array(validationPointShape),
   best: validationPointShape.nullable(),

@@ -44,6 +44,28 @@ export class TrainingDataError extends UserEncoderError {
   }
 }
 
+/** The encoder was pretrained for something that does not score items. */
+export class NoItemScoresError extends UserEncoderError {
+  protected static override marker = marker('NoItemScoresError');
+  constructor(readonly encoder: string) {
+    super(
+      `encoder ${encoder.slice(0, 12)} has no item head: contrastive pretraining alone learns embeddings, not what comes next. ` +
+        'Pretrain with nextEvent, maskedEvents or dualEncoder, alone or combined with it.',
+    );
+  }
+}
+
+/** The encoder makes no vectors of items. */
+export class NoLabelTowerError extends UserEncoderError {
+  protected static override marker = marker('NoLabelTowerError');
+  constructor(readonly encoder: string) {
+    super(
+      `encoder ${encoder.slice(0, 12)} has no label tower, so items can be scored by their id alone (scoreHistory). ` +
+        'Pretrain with dualEncoder to score items by their fields.',
+    );
+  }
+}
+
 /** A folder does not hold a saved encoder. */
 export class EncoderFormatError extends UserEncoderError {
   protected static override marker = marker('EncoderFormatError');
@@ -80,5 +102,46 @@ export class PretrainCheckpointError extends UserEncoderError {
     options?: ErrorOptions,
   ) {
     super(`checkpoint ${file}: ${problem}`, options);
+  }
+}
+
+/** Bytes are not the state of a user, or were damaged. */
+export class StateFormatError extends UserEncoderError {
+  protected static override marker = marker('StateFormatError');
+  constructor(readonly problem: string) {
+    super(`this is no state of a user: ${problem}. Encode the user's whole history again with { state: true }.`);
+  }
+}
+
+/** A state that another encoder or tokenizer made. */
+export class StateMismatchError extends UserEncoderError {
+  protected static override marker = marker('StateMismatchError');
+  constructor(
+    readonly what: 'encoder' | 'tokenizer',
+    readonly expected: string,
+    readonly found: string,
+  ) {
+    super(
+      `this state is of ${what} ${found.slice(0, 12)}, and goes on with ${expected.slice(0, 12)}: ` +
+        `load that ${what}, or encode the user's whole history again with { state: true }.`,
+    );
+  }
+}
+
+/** New events that lie before the last one that a state has read. */
+export class EventOrderError extends UserEncoderError {
+  protected static override marker = marker('EventOrderError');
+  constructor(
+    /** Of the event that comes too late, Unix seconds. */
+    readonly time: number,
+    /** Of the event before it. */
+    readonly last: number,
+    /** Its place among the new events. */
+    readonly index: number,
+  ) {
+    super(
+      `new event ${index} is of ${time} and the one before it of ${last}: a state only goes forward. ` +
+        `Encode the user's whole history again with { state: true }, the late event in its place.`,
+    );
   }
 }

@@ -5,11 +5,13 @@ import { inputNames, predictedTimeParts, timeParts, type InputField } from './in
 /** Events `start` to `end` of some columns: one row of a batch. `null` is a row without events. */
 export type Window = { readonly start: number; readonly end: number } | null;
 
+/** Events one after another in a row of a batch, by their index in the columns; -1 is a place without an event. */
+export type EventList = Int32Array;
+
 /** How many places a bag of categories has in a batch, by field name. */
 export type BagSizes = Readonly<Record<string, number>>;
 
 export const eventPrefix = 'events.';
-export const targetPrefix = 'targets.';
 
 /** The largest bag of each field of categories over the windows, or over all events. */
 export function bagSizes(fields: readonly InputField[], events: EventColumns, windows?: readonly Window[]): BagSizes {
@@ -29,7 +31,7 @@ export function bagSizes(fields: readonly InputField[], events: EventColumns, wi
 }
 
 /**
- * The inputs of the graph for windows of events, each on the left of its row and padded on the right.
+ * The inputs of the graph for rows of events, each on the left of its row and padded on the right.
  *
  * @param length T, at least as long as the longest window
  * @returns ids int32 [windows, T] (of bags [windows, T, bag]), text vectors float32 [windows, T, width]
@@ -37,16 +39,22 @@ export function bagSizes(fields: readonly InputField[], events: EventColumns, wi
 export function eventFeeds(
   fields: readonly InputField[],
   events: EventColumns,
-  windows: readonly Window[],
+  windows: readonly (Window | EventList)[],
   length: number,
   bags: BagSizes,
-  prefix: typeof eventPrefix | typeof targetPrefix = eventPrefix,
+  { prefix = eventPrefix, targets = false }: { prefix?: string; targets?: boolean } = {},
 ): Record<string, HostTensor> {
   const feeds: Record<string, HostTensor> = {};
   const rows = windows.length;
+  const place = (visit: (at: number, event: number) => void): void =>
+    windows.forEach((row, i) => {
+      if (!row) return;
+      if (ArrayBuffer.isView(row)) row.forEach((event, at) => event >= 0 && visit(i * length + at, event));
+      else for (let event = row.start, at = i * length; event < row.end; event++, at++) visit(at, event);
+    });
   const ids = (source: Int32Array): HostTensor => {
     const data = new Int32Array(rows * length);
-    windows.forEach((window, row) => window && data.set(source.subarray(window.start, window.end), row * length));
+    place((at, event) => (data[at] = source[event]));
     return { dtype: 'int32', shape: [rows, length], data };
   };
   for (const field of fields) {
@@ -58,19 +66,16 @@ export function eventFeeds(
         break;
       case 'time': {
         const column = columnOf(events, field.name, 'time');
-        for (const part of prefix === targetPrefix ? predictedTimeParts : timeParts)
-          feeds[`${prefix}${field.name}.${part}`] = ids(column[part]);
+        for (const part of targets ? predictedTimeParts : timeParts) feeds[`${prefix}${field.name}.${part}`] = ids(column[part]);
         break;
       }
       case 'categories':
-        feeds[prefix + name] = bagFeed(columnOf(events, field.name, 'categories'), windows, length, bags[field.name]);
+        feeds[prefix + name] = bagFeed(columnOf(events, field.name, 'categories'), place, [rows, length, bags[field.name]]);
         break;
       case 'text': {
         const { width, vectors } = columnOf(events, field.name, 'text');
         const data = new Float32Array(rows * length * width);
-        windows.forEach(
-          (window, row) => window && data.set(vectors.subarray(window.start * width, window.end * width), row * length * width),
-        );
+        place((at, event) => data.set(vectors.subarray(event * width, (event + 1) * width), at * width));
         feeds[prefix + name] = { dtype: 'float32', shape: [rows, length, width], data };
         break;
       }
@@ -83,20 +88,20 @@ export function eventFeeds(
 
 function bagFeed(
   column: Extract<Column, { kind: 'categories' }>,
-  windows: readonly Window[],
-  length: number,
-  bag: number,
+  place: (visit: (at: number, event: number) => void) => void,
+  shape: readonly [number, number, number],
 ): HostTensor {
-  const data = new Int32Array(windows.length * length * bag);
-  windows.forEach((window, row) => {
-    if (!window) return;
-    for (let e = window.start, at = row * length * bag; e < window.end; e++, at += bag)
-      for (let i = column.offsets[e], place = at; i < column.offsets[e + 1]; i++, place++) data[place] = column.ids[i];
-  });
-  return { dtype: 'int32', shape: [windows.length, length, bag], data };
+  const [rows, length, bag] = shape;
+  const data = new Int32Array(rows * length * bag);
+  place((at, event) => data.set(column.ids.subarray(column.offsets[event], column.offsets[event + 1]), at * bag));
+  return { dtype: 'int32', shape, data };
 }
 
-function columnOf<Kind extends Column['kind']>(events: EventColumns, name: string, kind: Kind): Extract<Column, { kind: Kind }> {
+export function columnOf<Kind extends Column['kind']>(
+  events: EventColumns,
+  name: string,
+  kind: Kind,
+): Extract<Column, { kind: Kind }> {
   const column = events.fields[name];
   if (column?.kind !== kind)
     throw new Error(`internal: field '${name}' is a ${column?.kind} column where one tokenizer gives ${kind}`);

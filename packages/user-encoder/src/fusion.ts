@@ -1,4 +1,4 @@
-import { concat, normal, type GraphBuilder, type Initializer, type Tensor, zeros } from '@user-llm/onnx-autograd';
+import { concat, normal, type Dim, type GraphBuilder, type Initializer, type Tensor, zeros } from '@user-llm/onnx-autograd';
 import type { EncoderConfig } from './config.js';
 import { fusedWidth, timeParts, type InputField } from './input-fields.js';
 
@@ -9,10 +9,13 @@ export type EventInputs = ReadonlyMap<string, Tensor>;
 export const windowsAxis = 'windows';
 export const eventsAxis = 'events';
 
-/** Declares the inputs of the fields under the builder's scope. */
-export function declareEvents(builder: GraphBuilder, fields: readonly InputField[]): EventInputs {
+/** Declares the inputs of the fields under the builder's scope; ids [rows, events] by the names of the axes. */
+export function declareEvents(
+  builder: GraphBuilder,
+  fields: readonly InputField[],
+  shape: readonly Dim[] = [windowsAxis, eventsAxis],
+): EventInputs {
   const inputs = new Map<string, Tensor>();
-  const shape = [windowsAxis, eventsAxis];
   fields.forEach((field, i) => {
     if (field.kind === 'time')
       for (const part of timeParts) inputs.set(`${field.name}.${part}`, builder.input(`${field.name}.${part}`, shape, 'int32'));
@@ -34,16 +37,34 @@ export function fieldTable(
 }
 
 /**
- * Early fusion (paper, section 3.1): embeddings of an event's fields, concatenated and projected, plus a learned position.
+ * Rows of a field's table by id, [...ids, width]. Pretraining may hold the item's as a table of which a step reads and changes only
+ * the rows that its inputs name; `ids` must then be an input.
+ */
+export function fieldRows(builder: GraphBuilder, field: Extract<InputField, { size: number }>, ids: Tensor): Tensor {
+  const { name, size, width } = field;
+  const apart = builder.tables.has(`encoder.fields.${name}`);
+  return apart
+    ? builder.table(`fields.${name}`, [size, width], normal(0.02)).gather(ids)
+    : fieldTable(builder, field).gather(ids);
+}
+
+/** Makes the item's table one of rows in this graph; before anything reads it. @param builder scope of the encoder */
+export function declareItemRows(builder: GraphBuilder, item: Extract<InputField, { size: number }>): void {
+  builder.table(`fields.${item.name}`, [item.size, item.width], normal(0.02));
+}
+
+/**
+ * Early fusion (paper, section 3.1): embeddings of an event's fields, concatenated and projected, plus a learned
+ * position where places are not told by the attention.
  *
  * @returns [U, T, D]
  */
 export function fuseEvents(
   builder: GraphBuilder,
-  { fields, width, context, dropout }: EncoderConfig,
+  { fields, width, context, dropout, attention }: EncoderConfig,
   inputs: EventInputs,
 ): Tensor {
-  const parts = fields.flatMap((field) => embed(builder, field, inputs)); // each [U, T, width of the field]
+  const parts = fields.flatMap((field) => embedField(builder, field, inputs)); // each [U, T, width of the field]
   const total = fields.reduce((sum, field) => sum + fusedWidth(field), 0);
   const fused =
     parts.length === 1
@@ -52,15 +73,17 @@ export function fuseEvents(
           builder.parameter('fusion.weight', [total, width], itemPassesThrough(width)),
           builder.parameter('fusion.bias', [width], zeros()),
         ); // [U, T, D]
-  const positions = builder.parameter('positions', [context, width], normal(0.02)).slice(0, 0, eventsAxis); // [T, D]
+  if (typeof attention === 'object') return fused.dropout(dropout);
+  const positions = builder.parameter('positions', [context, width], normal(0.02)).slice(0, 0, fused.shape[1]); // [T, D]
   return fused.add(positions).dropout(dropout);
 }
 
-function embed(builder: GraphBuilder, field: InputField, inputs: EventInputs): Tensor[] {
+/** The embeddings of one field of every event, each [U, T, width]. */
+export function embedField(builder: GraphBuilder, field: InputField, inputs: EventInputs): Tensor[] {
   switch (field.kind) {
     case 'categorical':
     case 'number':
-      return [fieldTable(builder, field).gather(inputs.get(field.name)!)];
+      return [fieldRows(builder, field, inputs.get(field.name)!)];
     case 'time':
       return timeParts.map((part) => fieldTable(builder, field, part).gather(inputs.get(`${field.name}.${part}`)!));
     case 'text':
@@ -77,7 +100,7 @@ function embed(builder: GraphBuilder, field: InputField, inputs: EventInputs): T
 }
 
 /** At first the item's embedding passes unchanged and the other fields add a little: training starts where an item-only model would. */
-const itemPassesThrough =
+export const itemPassesThrough =
   (width: number): Initializer =>
   (shape, random) => {
     const weight = normal(0.02)(shape, random);

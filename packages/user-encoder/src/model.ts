@@ -1,10 +1,23 @@
-import { graph, type GraphBuilder, type GraphDefinition, type Tensor } from '@user-llm/onnx-autograd';
-import type { EncoderConfig } from './config.js';
-import { declareEvents, eventsAxis, fuseEvents, windowsAxis, type EventInputs } from './fusion.js';
-import { fieldLoss, itemScores, targetName } from './heads.js';
-import { fieldWeights, type Objective } from './objective.js';
-import { lastStates, resample, type Prefixes } from './resampler.js';
-import { causalStates } from './transformer.js';
+import { PADDING_ID } from '@user-llm/event-tokenizer';
+import {
+  concat,
+  crossEntropy,
+  gradients,
+  graph,
+  splitHeads,
+  type Dim,
+  type GraphBuilder,
+  type GraphDefinition,
+  type Tensor,
+} from '@user-llm/onnx-autograd';
+import { declareBand, type AttentionForm } from './band.js';
+import { bandOf, type EncoderConfig } from './config.js';
+import { declareEvents, declareItemRows, eventsAxis, fuseEvents, windowsAxis, type EventInputs } from './fusion.js';
+import { itemScores, normalised } from './heads.js';
+import type { InputField } from './input-fields.js';
+import type { BoundObjective, ItemHead, ItemTable } from './objectives/objective.js';
+import { lastStates, resample, startState, type Prefixes } from './resampler.js';
+import { eventStates, type LayerCache } from './transformer.js';
 
 export const lengthsInput = 'lengths';
 export const rowsInput = 'rows';
@@ -18,30 +31,39 @@ export function groupOf(name: string): ParameterGroup | undefined {
   return undefined;
 }
 
-/** States of every event of every window, [U, T, D]. Declares the events' inputs. */
-function states(builder: GraphBuilder, config: EncoderConfig): Tensor {
+/** States of every event of every row, [U, T, D], and what each layer offers to attend to. Declares the events' inputs. */
+function states(
+  builder: GraphBuilder,
+  config: EncoderConfig,
+  { prefix = 'events', axes = [windowsAxis, eventsAxis], form = 'mask', presence }: StatesOptions = {},
+): { states: Tensor; cache: LayerCache[]; inputs: EventInputs } {
   const encoder = builder.scope('encoder');
-  const inputs = declareEvents(builder.scope('events'), config.fields);
-  return causalStates(encoder, config, fuseEvents(encoder, config, inputs));
+  const inputs = declareEvents(builder.scope(prefix), config.fields, axes);
+  // Every event has an item id, and padding has none.
+  const visible = config.attention === 'bidirectional' ? inputs.get(config.fields[0].name)!.greater(PADDING_ID) : undefined;
+  const sight = { ...declareBand(builder, config, prefix, axes, form), visible, presence };
+  return { ...eventStates(encoder, config, fuseEvents(encoder, config, inputs), sight), inputs };
+}
+
+interface StatesOptions {
+  readonly prefix?: string;
+  readonly axes?: readonly [Dim, Dim];
+  readonly form?: AttentionForm;
+  readonly presence?: Tensor;
 }
 
 /** User tokens of prefixes of the windows: [B, K, D], B = examples. */
 export function exampleTokens(builder: GraphBuilder, config: EncoderConfig): Tensor {
-  const found = states(builder, config);
+  const { states: found } = states(builder, config);
   return tokensOf(builder, config, found, {
     rows: builder.input(rowsInput, [examplesAxis], 'int32'),
     lengths: builder.input(lengthsInput, [examplesAxis], 'int32'),
   }).tokens;
 }
 
-function tokensOf(
-  builder: GraphBuilder,
-  config: EncoderConfig,
-  found: Tensor,
-  prefixes: Prefixes,
-): { tokens: Tensor; last: Tensor } {
+function tokensOf(builder: GraphBuilder, config: EncoderConfig, found: Tensor, prefixes: Prefixes, presence?: Tensor): Found {
   const last = lastStates(builder.scope('encoder'), found, prefixes);
-  return { tokens: resample(builder.scope('resampler'), config, found, last, prefixes), last };
+  return { tokens: resample(builder.scope('resampler'), config, found, last, prefixes, presence), last };
 }
 
 const wholeWindows = (builder: GraphBuilder): Prefixes => ({
@@ -49,51 +71,141 @@ const wholeWindows = (builder: GraphBuilder): Prefixes => ({
   lengths: builder.input(lengthsInput, [windowsAxis], 'int32'),
 });
 
-/** A window per user: tokens [U, K, D], and the item head's scores after the last event [U, V]. */
-export const inferenceDefinition = (config: EncoderConfig): GraphDefinition<{ tokens: Tensor; scores: Tensor }> =>
-  graph(({ builder }) => {
-    const { tokens, last } = tokensOf(builder, config, states(builder, config), wholeWindows(builder));
-    return { tokens, scores: itemScores(builder.scope('encoder'), config.fields[0], last) };
-  });
+type Found = { tokens: Tensor; last: Tensor };
 
-/** Names of the losses that pretraining reports, by field. */
-export const lossName = (field: string): string => `loss.${field}`;
-
-/** The weighted average of the fields' cross-entropies, each of them, and the item head's scores for validation. */
-export const pretrainingDefinition = (config: EncoderConfig, objective: Objective): GraphDefinition =>
-  graph(({ builder }) => {
-    const encoder = builder.scope('encoder');
-    const found = states(builder, config);
-    const last = lastStates(encoder, found, wholeWindows(builder));
-    const predicted = fieldWeights(objective, config.fields);
-    const targets = declareTargets(
-      builder,
-      config,
-      predicted.map(({ field }) => field),
-    );
-    const losses: Record<string, Tensor> = {};
-    let total: Tensor | undefined;
-    for (const { field, weight } of predicted) {
-      const loss = fieldLoss(builder.scope('heads'), encoder, field, found, targets);
-      losses[lossName(field.name)] = loss;
-      total = total ? total.add(loss.mul(weight)) : loss.mul(weight);
-    }
-    return { loss: total!, ...losses, scores: itemScores(encoder, config.fields[0], last) };
-  });
-
-function declareTargets(
+/** Tokens, scores where something makes them, and the direction [U, D] whose products with items' vectors they are where they are that. */
+function outputsOf(
   builder: GraphBuilder,
   config: EncoderConfig,
-  predicted: Parameters<typeof targetName>[0][],
-): EventInputs {
-  const targets = builder.scope('targets');
-  return new Map(
-    predicted.map((field) => {
-      const name = targetName(field);
-      const shape = [windowsAxis, eventsAxis];
-      // A bag has the same number of places as in the inputs.
-      if (field.kind === 'categories') shape.push(`bag${config.fields.indexOf(field)}`);
-      return [name, targets.input(name, shape, 'int32')] as const;
-    }),
-  );
+  { tokens, last }: Found,
+  head: ItemHead,
+): Record<string, Tensor> {
+  return {
+    tokens,
+    ...(head !== 'none' && { scores: itemScores(builder, config.fields[0], last, head) }),
+    ...(head === 'labels' && { direction: normalised(last) }),
+  };
 }
+
+/** A window per user: tokens [U, K, D], and the item head's scores after the last event [U, V] where there is one. */
+export const inferenceDefinition = (
+  config: EncoderConfig,
+  head: ItemHead = 'item',
+  form: AttentionForm = 'mask',
+): GraphDefinition<Record<string, Tensor>> =>
+  graph<Record<string, Tensor>>(({ builder }) => {
+    const { states: found } = states(builder, config, { form });
+    return outputsOf(builder, config, tokensOf(builder, config, found, wholeWindows(builder)), head);
+  });
+
+/** The item head's scores [B, V] after each of the prefixes that `rows` and `lengths` name, B = examples. */
+export const momentsDefinition = (config: EncoderConfig, head: Exclude<ItemHead, 'none'>): GraphDefinition<{ scores: Tensor }> =>
+  graph(({ builder }) => {
+    const { states: found } = states(builder, config);
+    const last = lastStates(builder.scope('encoder'), found, {
+      rows: builder.input(rowsInput, [examplesAxis], 'int32'),
+      lengths: builder.input(lengthsInput, [examplesAxis], 'int32'),
+    });
+    return { scores: itemScores(builder, config.fields[0], last, head) };
+  });
+
+/** int32 [U, W]: which row of all windows' states (U * T of them) stands in each place of a user's ring. */
+export const ringInput = 'ring';
+
+/**
+ * Tokens with what an update goes on from: keys and values of the last W events in every layer, cache [2 L, U, H, W, D / H] (a layer's
+ * keys, then its values), and the last states, recent [U, W, D].
+ */
+export const statefulDefinition = (config: EncoderConfig, form: AttentionForm): GraphDefinition<Record<string, Tensor>> =>
+  graph<Record<string, Tensor>>(({ builder }) => {
+    const { width, heads } = config;
+    const { states: found, cache } = states(builder, config, { form });
+    const ring = builder.input(ringInput, [windowsAxis, bandOf(config)!.window], 'int32');
+    const recent = (x: Tensor): Tensor => x.reshape([-1, width]).gather(ring); // [U, W, D]
+    const { tokens } = tokensOf(builder, config, found, wholeWindows(builder));
+    const rings = cache.flatMap(({ keys, values }) => [keys, values]);
+    return {
+      tokens,
+      cache: concat(
+        rings.map((x) => splitHeads(recent(x), heads).unsqueeze(0)),
+        0,
+      ),
+      recent: recent(found),
+    };
+  });
+
+/** What `inferenceDefinition` gives, from the states of the last events alone: [U, T, D], `lengths` of them. */
+export const fromStatesDefinition = (config: EncoderConfig, head: ItemHead): GraphDefinition<Record<string, Tensor>> =>
+  graph<Record<string, Tensor>>(({ builder }) => {
+    const found = builder.input('states', [windowsAxis, eventsAxis, config.width]);
+    return outputsOf(builder, config, tokensOf(builder, config, found, wholeWindows(builder)), head);
+  });
+
+/** What an attribution reads beside the events. */
+export const attributionInputs = {
+  /** float32 [U, T]: the logarithm of how much of each event is there; 0 is all of it. */
+  presence: 'presence',
+  /** The item asked for, int32 [U], or the tokens of a user without events, float32 [1, K, D]. */
+  target: 'target',
+} as const;
+
+/**
+ * What is asked of each window, value [U]: the item's log-probability as the next one, or how far the user's tokens are from those of a
+ * user without events (mean square). And its gradient by the presence of each event, contributions [U, T]: every key that attention
+ * reads of an event is multiplied by it, in every layer and in the resampler.
+ */
+export const attributionDefinition = (
+  config: EncoderConfig,
+  head: ItemHead | null,
+  form: AttentionForm,
+): GraphDefinition<{ value: Tensor; contributions: Tensor }> =>
+  graph(({ builder }) => {
+    const presence = builder.input(attributionInputs.presence, [windowsAxis, eventsAxis]);
+    const { states: found } = states(builder, config, { form, presence });
+    const { tokens, last } = tokensOf(builder, config, found, wholeWindows(builder), presence);
+    const value =
+      head === null || head === 'none'
+        ? tokens
+            .sub(builder.input(attributionInputs.target, [1, config.userTokens, config.width]))
+            .square()
+            .mean([1, 2])
+        : crossEntropy(
+            itemScores(builder, config.fields[0], last, head),
+            builder.input(attributionInputs.target, [windowsAxis], 'int32'),
+          ).neg();
+    return { value, contributions: gradients(value.sum(), [presence])[0] };
+  });
+
+/** Names of the losses that pretraining reports. */
+export const lossName = (name: string): string => `loss.${name}`;
+
+/** What is minimised, its parts, what objectives give beside them, and the item head's scores for validation. */
+export const pretrainingDefinition = (
+  config: EncoderConfig,
+  objective: BoundObjective,
+  head: ItemHead,
+  itemTable: ItemTable = 'whole',
+): GraphDefinition<Record<string, Tensor>> =>
+  graph<Record<string, Tensor>>(({ builder, training }) => {
+    const encoder = builder.scope('encoder');
+    if (itemTable === 'rows') declareItemRows(encoder, config.fields[0] as Extract<InputField, { size: number }>);
+    const { states: found } = states(builder, config);
+    const built = objective.build({
+      builder,
+      encoder,
+      heads: builder.scope('heads'),
+      config,
+      states: found,
+      encode: (prefix, axes) => states(builder, config, { prefix, axes }),
+    });
+    const losses = Object.fromEntries(Object.entries(built.parts).map(([name, loss]) => [lossName(name), loss]));
+    const outputs = { loss: built.loss, ...losses, ...built.outputs };
+    if (head === 'none') return outputs;
+    if (training && itemTable === 'rows') {
+      // Scores read every row, and training has no use for them; but for the start state, which they read too.
+      startState(encoder, config.width);
+      return outputs;
+    }
+    const last = lastStates(encoder, found, wholeWindows(builder));
+    return { ...outputs, scores: itemScores(builder, config.fields[0], last, head) };
+  });

@@ -9,9 +9,11 @@ export interface PretrainStep {
   readonly steps: number | null;
   /** Epochs done, with a fraction. */
   readonly epoch: number;
-  /** The weighted average, and the cross-entropy of each field. */
+  /** What is minimised, and its parts without their weights: `nextEvent` has one per field. */
   readonly loss: number;
   readonly losses: Readonly<Record<string, number>>;
+  /** As the schedule has it. */
+  readonly learningRate: number;
   /** Trained positions per second of late. */
   readonly eventsPerSecond: number;
   /** An estimate; null before there is one. */

@@ -1,108 +1,63 @@
 import type { EventColumns } from '@user-llm/event-tokenizer';
-import { adam, Trainer, type HostTensor, type Weights } from '@user-llm/onnx-autograd';
+import { adam, averaged, averageSlot, Random, Trainer, type Weights } from '@user-llm/onnx-autograd';
 import { BatchPlan, type Span, type WindowBatch } from './batches.js';
 import type { EncoderConfig } from './config.js';
-import { EncoderOptionError, TrainingDataError } from './errors.js';
-import { bagSizes, eventFeeds, targetPrefix, type BagSizes } from './event-feeds.js';
+import { TrainingDataError } from './errors.js';
+import { bagSizes } from './event-feeds.js';
+import { labelTable } from './heads.js';
+import { rateFactor } from './learning-rate.js';
 import { lossName, pretrainingDefinition } from './model.js';
-import { fieldWeights, nextEvent, type Objective } from './objective.js';
+import { nextEvent } from './objectives/next-event.js';
+import type { BoundObjective, ItemHead, Objective, TrainingBatch } from './objectives/objective.js';
 import { fingerprint, resumeRun, saveRun, type RunState } from './pretrain-checkpoint.js';
+import { averageDecay, checkObjective, checkOptions, type PretrainOptions } from './pretrain-options.js';
 import type { PretrainProgress } from './pretrain-run.js';
+import { Sequences } from './sequences.js';
 import { bestOf, endsImproving, isBetter, thinned, type StopReason, type TrainingRecord } from './training-record.js';
-import { Validation } from './validation.js';
-
-export interface PretrainOptions {
-  /** Default `nextEvent()`. */
-  readonly objective?: Objective;
-  /** The run ends at the first of these that is reached; 20 epochs when none is given. */
-  readonly epochs?: number;
-  readonly steps?: number;
-  readonly seconds?: number;
-  /** Windows in a batch. Small batches learn better. Default 24. */
-  readonly batch?: number;
-  /** Of Adam. Default 1e-3. */
-  readonly learningRate?: number;
-  /**
-   * `last` (default): each user's last event is held out of training and predicted now and then; the weights that predict it best are
-   * kept. Leave the events of a test out before you give the events. `none`: all events are trained on, the last weights are kept.
-   */
-  readonly validation?: 'last' | 'none';
-  /** Steps between validations. Default: an epoch, or more where validating would take a large share of the time. */
-  readonly validateEvery?: number;
-  /** At most so many users are validated. Default 4,000. */
-  readonly validationUsers?: number;
-  /** Stop after so many validations without a better one. Default: never. */
-  readonly patience?: number;
-  readonly signal?: AbortSignal;
-  /** A run that finds its own checkpoint goes on from it. Written every so many steps (default 500), at the end, and when the signal aborts. */
-  readonly checkpoint?: { readonly file: string; readonly everySteps?: number };
-  readonly onProgress?: (progress: PretrainProgress) => void;
-  /** Threads of the computation; the machine's cores by default. */
-  readonly threads?: number;
-}
-
-const known: readonly (keyof PretrainOptions)[] = [
-  'objective',
-  'epochs',
-  'steps',
-  'seconds',
-  'batch',
-  'learningRate',
-  'validation',
-  'validateEvery',
-  'validationUsers',
-  'patience',
-  'signal',
-  'checkpoint',
-  'onProgress',
-  'threads',
-];
-
-function checkOptions(options: PretrainOptions): void {
-  for (const name of Object.keys(options))
-    if (!(known as readonly string[]).includes(name))
-      throw new EncoderOptionError(name, `there is no such option; there are ${known.join(', ')}`);
-  const whole = ['steps', 'batch', 'validateEvery', 'validationUsers', 'patience'] as const;
-  for (const name of whole) {
-    const value = options[name];
-    if (value !== undefined && (!Number.isInteger(value) || value < 1))
-      throw new EncoderOptionError(name, `${value} is not a positive whole number`);
-  }
-  for (const name of ['epochs', 'seconds', 'learningRate'] as const) {
-    const value = options[name];
-    if (value !== undefined && !(value > 0)) throw new EncoderOptionError(name, `${value} is not a positive number`);
-  }
-}
+import { Validation, type ValidationResult } from './validation.js';
 
 /** Trains; returns the weights to keep and the record. */
 export async function pretrain(
-  { config, weights, hash }: { config: EncoderConfig; weights: Weights; hash: string },
+  {
+    config,
+    weights,
+    hash,
+    training: before,
+  }: { config: EncoderConfig; weights: Weights; hash: string; training: TrainingRecord | null },
   events: EventColumns,
   options: PretrainOptions,
   report: (progress: PretrainProgress) => void,
 ): Promise<{ weights: Weights; training: TrainingRecord }> {
   checkOptions(options);
   options.signal?.throwIfAborted();
-  const { objective = nextEvent(), batch = 24, learningRate = 1e-3, checkpoint } = options;
-  const validation = options.validation === 'none' ? null : new Validation(config, events, options.validationUsers ?? 4000);
-  const plan = new BatchPlan(trainingSpans(events, validation !== null), config.context, batch, config.seed);
+  const { objective = nextEvent(), batch = 24, checkpoint, itemTable = 'whole' } = options;
+  checkObjective(objective, config.attention === 'bidirectional' ? 'bidirectional' : 'causal', options);
+  const holdsOut = options.validation !== 'none' && objective.itemHead !== 'none';
+  const validation = holdsOut ? new Validation(config, events, options.validationUsers ?? 4000) : null;
+  const spans = trainingSpans(events, holdsOut);
+  const plan = new BatchPlan(spans, config.context, batch, config.seed);
   if (plan.stepsPerEpoch === 0)
     throw new TrainingDataError(
       events.users.length,
       events.offsets[events.users.length],
       validation ? 'no user has three events or more (the last is kept for validation)' : 'no user has two events or more',
     );
+  const bound = objective.bind({ config, events, spans, bags: bagSizes(config.fields, events), itemTable });
   const timed = options.seconds !== undefined;
   const steps =
     options.steps ?? (timed && options.epochs === undefined ? null : Math.ceil((options.epochs ?? 20) * plan.stepsPerEpoch));
   const validateEvery = options.validateEvery ?? Math.max(plan.stepsPerEpoch, 4 * (validation?.batches ?? 0));
-  const predicted = fieldWeights(objective, config.fields).map(({ field }) => field);
-  const trainer = await Trainer.create(pretrainingDefinition(config, objective), {
+  const definition = pretrainingDefinition(config, bound, objective.itemHead, itemTable);
+  const parts = Object.keys(definition.build({ training: true }).outputs).filter((name) => name.startsWith(lossName('')));
+  const rate = { factor: 1 };
+  const trainer = await Trainer.create(definition, {
     minimize: 'loss',
-    optimizer: adam({ learningRate, beta2: 0.98 }),
+    optimizer: optimizer(options),
+    schedule: () => rate.factor,
     seed: config.seed,
     weights,
-    metrics: predicted.map(({ name }) => lossName(name)),
+    trainable: (name) => name !== `heads.${labelTable}`,
+    metrics: parts,
     threads: options.threads,
   });
   try {
@@ -110,48 +65,100 @@ export async function pretrain(
       file: checkpoint.file,
       fingerprint: fingerprint(events, {
         hash,
-        objective,
-        learningRate,
+        ...decisive(options, objective, steps),
         batch,
         validation: validation?.users ?? null,
         validateEvery,
       }),
     };
     const state = (run && (await resumeRun(run.file, trainer, run.fingerprint))) ?? freshState();
-    const tell = (progress: PretrainProgress): void => {
-      options.onProgress?.(progress);
-      report(progress);
+    const context: RunContext = {
+      options,
+      plan,
+      steps,
+      validateEvery,
+      validation,
+      trainer,
+      state,
+      bound,
+      rate,
+      itemHead: objective.itemHead,
+      batchAt: batches(plan, new Sequences(events, spans, options.augmentation ?? {}), config.seed),
+      tell(progress) {
+        options.onProgress?.(progress);
+        report(progress);
+      },
     };
-    const context = { config, events, options, plan, steps, validateEvery, predicted, validation, trainer, state, tell };
     const stopped = await loop({ ...context, save: async () => run && saveRun(run.file, trainer, state, run.fingerprint) });
-    return { weights: (validation && state.best) || trainer.weights(), training: record(context, stopped) };
+    // Embeddings alone were trained: an item head of an earlier run stays.
+    const head =
+      objective.itemHead === 'none'
+        ? { itemHead: before?.itemHead ?? 'none', labelTower: before?.labelTower }
+        : { itemHead: objective.itemHead, labelTower: objective.itemHead === 'labels' ? bound.labelTower : undefined };
+    return { weights: (validation && state.best) || (await finalWeights(context)), training: record(context, stopped, head) };
   } finally {
     await trainer.dispose();
   }
 }
 
+function optimizer(options: PretrainOptions): Parameters<typeof averaged>[0] {
+  const inner = adam({ learningRate: options.learningRate ?? 1e-3, beta2: 0.98 });
+  const decay = averageDecay(options);
+  return decay === null ? inner : averaged(inner, { decay });
+}
+
+/** The options that decide a run's numbers: a checkpoint belongs to them. */
+function decisive(options: PretrainOptions, objective: Objective, steps: number | null): Record<string, unknown> {
+  const { learningRate = 1e-3, schedule = 'constant', augmentation = {}, seconds } = options;
+  return {
+    objective,
+    learningRate,
+    averaging: averageDecay(options),
+    augmentation,
+    itemTable: options.itemTable ?? 'whole',
+    // A schedule runs towards the end; without one a run may be made longer.
+    schedule: schedule === 'constant' ? null : { schedule, steps, seconds },
+  };
+}
+
 const freshState = (): RunState => ({ seconds: 0, losses: [], validation: [], best: null });
 
 interface RunContext {
-  readonly config: EncoderConfig;
-  readonly events: EventColumns;
   readonly options: PretrainOptions;
   readonly plan: BatchPlan;
   /** Where the run ends; null when only a time ends it. */
   readonly steps: number | null;
   readonly validateEvery: number;
-  readonly predicted: EncoderConfig['fields'];
   readonly validation: Validation | null;
   readonly trainer: Trainer;
   readonly state: RunState;
+  readonly bound: BoundObjective;
+  /** What the trainer multiplies the learning rate with. */
+  readonly rate: { factor: number };
+  readonly itemHead: ItemHead;
+  readonly batchAt: (step: number) => TrainingBatch & { readonly targets: number };
   readonly tell: (progress: PretrainProgress) => void;
 }
 
+/** The batch of every step. */
+const batches =
+  (plan: BatchPlan, sequences: Sequences, seed: number): RunContext['batchAt'] =>
+  (step) => {
+    const drawn = plan.at(step);
+    const changes = Random.of(seed, 'augmentation', step);
+    return {
+      step,
+      length: drawn.length,
+      targets: targetsOf(drawn),
+      sequences: drawn.windows.map((window) => window && sequences.of(window, changes)),
+      random: (purpose) => Random.of(seed, purpose, step),
+    };
+  };
+
 /** Steps, validations and checkpoints until the run ends; an abort leaves a checkpoint. */
 async function loop({ save, ...run }: RunContext & { save: () => Promise<void> }): Promise<StopReason> {
-  const { config, events, options, plan, steps, predicted, trainer, state, tell } = run;
+  const { options, plan, steps, trainer, state, tell } = run;
   const clock = stopwatch(state.seconds);
-  const bags = bagSizes(config.fields, events);
   let rate = 0;
   try {
     while (true) {
@@ -167,16 +174,30 @@ async function loop({ save, ...run }: RunContext & { save: () => Promise<void> }
       }
       options.signal?.throwIfAborted();
       const before = performance.now();
-      const drawn = plan.at(trainer.steps + 1);
-      const { step, loss, metrics } = await trainer.step(trainingFeeds(config, predicted, events, drawn, bags));
+      const batch = run.batchAt(trainer.steps + 1);
+      run.rate.factor = rateFactor(options.schedule ?? 'constant', shareDone(run, clock()));
+      const { step, loss, metrics, learningRate } = await trainer.step(run.bound.feeds(batch));
       state.losses.push({ step, loss });
       state.seconds = clock();
-      const perSecond = (1000 * targetsOf(drawn)) / (performance.now() - before);
+      const perSecond = (1000 * batch.targets) / (performance.now() - before);
       // The first steps compile the graphs.
       rate = rate === 0 ? perSecond : 0.9 * rate + 0.1 * perSecond;
-      const losses = Object.fromEntries(predicted.map(({ name }) => [name, metrics[lossName(name)]]));
-      const secondsLeft = timeLeft(run, state.seconds);
-      tell({ kind: 'step', step, steps, epoch: step / plan.stepsPerEpoch, loss, losses, eventsPerSecond: rate, secondsLeft });
+      const losses = Object.fromEntries(
+        Object.entries(metrics).flatMap(([name, value]) =>
+          name.startsWith(lossName('')) ? [[name.slice(lossName('').length), value]] : [],
+        ),
+      );
+      tell({
+        kind: 'step',
+        step,
+        steps,
+        epoch: step / plan.stepsPerEpoch,
+        loss,
+        losses,
+        learningRate,
+        eventsPerSecond: rate,
+        secondsLeft: timeLeft(run, state.seconds),
+      });
       if (step % (options.checkpoint?.everySteps ?? 500) === 0) await save();
     }
   } catch (error) {
@@ -185,17 +206,61 @@ async function loop({ save, ...run }: RunContext & { save: () => Promise<void> }
   }
 }
 
-async function validate({ validation, state, trainer, options, tell }: RunContext, clock: () => number): Promise<void> {
+/** How much of the run will be done after the next step, 0 to 1. */
+function shareDone({ steps, options, trainer }: RunContext, seconds: number): number {
+  const bySteps = steps === null ? 0 : (trainer.steps + 1) / steps;
+  const byTime = options.seconds === undefined ? 0 : seconds / options.seconds;
+  return Math.min(1, Math.max(bySteps, byTime));
+}
+
+async function validate(run: RunContext, clock: () => number): Promise<void> {
+  const { validation, state, trainer, tell } = run;
   if (!validation || validation.users === 0 || state.validation.at(-1)?.step === trainer.steps) return;
-  const found = await validation.run(async (feeds) => {
-    options.signal?.throwIfAborted();
-    return (await trainer.evaluate(feeds, ['scores'])).scores;
-  });
-  const best = isBetter(found, bestOf(state.validation));
-  const point = { step: trainer.steps, seconds: clock(), ...found };
+  const own = await validated(run, validation, undefined);
+  const average = averageOf(run);
+  const ofAverage = average && (await validated(run, validation, average));
+  const averageWins = ofAverage !== undefined && isBetter(ofAverage.result, own.result);
+  const better = averageWins ? ofAverage : own;
+  const best = isBetter(better.result, bestOf(state.validation));
+  const point = {
+    step: trainer.steps,
+    seconds: clock(),
+    ...better.result,
+    ...(average ? { averaged: averageWins } : {}),
+  };
   state.validation.push(point);
-  if (best) state.best = trainer.weights();
+  if (best) state.best = new Map([...(averageWins ? average! : trainer.weights()), ...better.derived]);
   tell({ kind: 'validation', ...point, best });
+}
+
+/** Validates the trainer's weights, or others in their place. */
+async function validated(
+  run: RunContext,
+  validation: Validation,
+  weights: Weights | undefined,
+): Promise<{ result: ValidationResult; derived: Weights }> {
+  const derived = await derivedWeights(run, weights);
+  const used = new Map([...(weights ?? []), ...derived]);
+  const result = await validation.run(async (feeds) => {
+    run.options.signal?.throwIfAborted();
+    return (await run.trainer.evaluate(feeds, ['scores'], { weights: used })).scores;
+  });
+  return { result, derived };
+}
+
+async function derivedWeights({ bound, trainer, itemHead }: RunContext, weights: Weights | undefined): Promise<Weights> {
+  if (!bound.derived || itemHead !== 'labels') return new Map();
+  return bound.derived(async (feeds, output) => (await trainer.evaluate(feeds, [output], { weights }))[output]);
+}
+
+/** The moving average of the weights, where one is kept. */
+const averageOf = ({ options, trainer }: RunContext): Weights | undefined =>
+  averageDecay(options) === null || trainer.steps === 0 ? undefined : trainer.weights({ slot: averageSlot });
+
+/** What a run without validation keeps. */
+async function finalWeights(run: RunContext): Promise<Weights> {
+  const weights = averageOf(run);
+  return new Map([...(weights ?? run.trainer.weights()), ...(await derivedWeights(run, weights))]);
 }
 
 function stopReason({ steps, options, trainer, state }: RunContext, seconds: number): StopReason | undefined {
@@ -213,7 +278,11 @@ function timeLeft({ steps, options, trainer }: RunContext, seconds: number): num
   return bySteps === null ? byTime : byTime === null ? bySteps : Math.min(bySteps, byTime);
 }
 
-function record({ plan, trainer, state }: RunContext, stopped: StopReason): TrainingRecord {
+function record(
+  { plan, trainer, state }: RunContext,
+  stopped: StopReason,
+  head: Pick<TrainingRecord, 'itemHead' | 'labelTower'>,
+): TrainingRecord {
   const epochs = trainer.steps / plan.stepsPerEpoch;
   return {
     steps: trainer.steps,
@@ -221,6 +290,8 @@ function record({ plan, trainer, state }: RunContext, stopped: StopReason): Trai
     seconds: state.seconds,
     eventsPerSecond: (epochs * plan.targetsPerEpoch) / state.seconds,
     stopped,
+    itemHead: head.itemHead,
+    ...(head.labelTower ? { labelTower: head.labelTower } : {}),
     losses: thinned(state.losses),
     validation: state.validation,
     best: bestOf(state.validation),
@@ -243,30 +314,3 @@ function trainingSpans(events: EventColumns, holdOut: boolean): Span[] {
 
 const targetsOf = ({ windows }: WindowBatch): number =>
   windows.reduce((sum, window) => sum + (window ? window.end - window.start - 1 : 0), 0);
-
-/** Inputs are a window's events but the last, targets the same but the first. */
-function trainingFeeds(
-  config: EncoderConfig,
-  predicted: EncoderConfig['fields'],
-  events: EventColumns,
-  { windows, length }: WindowBatch,
-  bags: BagSizes,
-): Record<string, HostTensor> {
-  return {
-    ...eventFeeds(
-      config.fields,
-      events,
-      windows.map((window) => window && { start: window.start, end: window.end - 1 }),
-      length,
-      bags,
-    ),
-    ...eventFeeds(
-      predicted,
-      events,
-      windows.map((window) => window && { start: window.start + 1, end: window.end }),
-      length,
-      bags,
-      targetPrefix,
-    ),
-  };
-}

@@ -12,8 +12,8 @@ import {
   type Initializer,
   type Tensor,
 } from '@user-llm/onnx-autograd';
-import type { EncoderConfig } from './config.js';
-import { eventsAxis, windowsAxis } from './fusion.js';
+import { bandOf, type EncoderConfig } from './config.js';
+import { eventsAxis } from './fusion.js';
 import { dense, feedForward, norm } from './transformer.js';
 
 /** Which prefix of which window each example is: the first `lengths[i]` events of window `rows[i]` (of window i without `rows`). */
@@ -33,22 +33,26 @@ export interface Prefixes {
 export function lastStates(builder: GraphBuilder, states: Tensor, { rows, lengths }: Prefixes): Tensor {
   const width = Number(states.shape[2]);
   const [examples] = lengths.shape;
-  const stride = builder.dims([eventsAxis]).cast('int32').reshape([]);
-  const row = rows ?? builder.range(windowsAxis);
+  const stride = builder.dims([states.shape[1]]).cast('int32').reshape([]);
+  const row = rows ?? builder.range(states.shape[0]);
   const place = row.mul(stride).add(lengths.sub(1).maximum(0)); // [B]
   const found = states.reshape([-1, width]).gather(place); // [B, D]
   const known = lengths.greater(0).cast('float32').reshape([examples, 1]);
-  const empty = builder.parameter('no_events', [1, width], normal(0.02));
-  return found.mul(known).add(empty.mul(known.neg().add(1)));
+  return found.mul(known).add(startState(builder, width).mul(known.neg().add(1)));
 }
+
+/** The state before a user's first event, learned: [1, D]. */
+export const startState = (builder: GraphBuilder, width: number): Tensor =>
+  builder.parameter('no_events', [1, width], normal(0.02));
 
 /**
  * Perceiver resampler (Alayrac et al. 2022, section 3.1; paper, section 3.2): K latents attend to the states of a history and to
- * themselves. They start from the last event's state plus a learned vector each. Keys and values are projected once per window
+ * themselves. In a band those are the states of the last W events. They start from the last event's state plus a learned vector each. Keys and values are projected once per window
  * and shared by all of its prefixes.
  *
  * @param states [U, T, D]
  * @param last [B, D]
+ * @param presence [U, T], added to the scores of each state: the logarithm of how much of it is there
  * @returns user tokens [B, K, D], all of them valid
  */
 export function resample(
@@ -57,17 +61,18 @@ export function resample(
   states: Tensor,
   last: Tensor,
   { rows, lengths }: Prefixes,
+  presence?: Tensor,
 ): Tensor {
   const { width, heads, userTokens, resamplerLayers, dropout } = config;
   const [examples] = lengths.shape;
   const ofExample = (x: Tensor): Tensor => (rows ? x.gather(rows) : x);
 
-  const visible = maskBias(
-    builder
-      .range(eventsAxis)
-      .reshape([1, eventsAxis])
-      .less(lengths.reshape([examples, 1])),
-  ); // [B, T]
+  const place = builder.range(eventsAxis).reshape([1, eventsAxis]);
+  const ends = lengths.reshape([examples, 1]);
+  let read = place.less(ends);
+  const band = bandOf(config);
+  if (band) read = read.and(place.greaterOrEqual(ends.sub(band.window)));
+  const visible = presence ? maskBias(read).add(ofExample(presence)) : maskBias(read); // [B, T]
   const keys: Dim = `${eventsAxis}+${userTokens}`;
   const bias = concat([visible, builder.filled([examples, userTokens])], 1).reshape([examples, 1, 1, keys]);
 

@@ -3,8 +3,9 @@ import type { Feeds, GraphBuilder, Tensor, Weights } from '@user-llm/onnx-autogr
 import { bucketOf, lengthBuckets } from './batches.js';
 import type { EncoderConfig } from './config.js';
 import { EncoderOptionError } from './errors.js';
-import { bagSizes, eventFeeds, vector, type Window } from './event-feeds.js';
+import { bagSizes, vector, type Window } from './event-feeds.js';
 import { exampleTokens, groupOf, lengthsInput, rowsInput } from './model.js';
+import { windowFeeds } from './window-feeds.js';
 
 /** What a user had done at some moment: the first `end` events of the user (by name, or by index in the columns). */
 export interface History {
@@ -86,7 +87,7 @@ export function trainableEncoder<E>(
       resampler: names.filter((name) => groupOf(name) === 'resampler'),
     },
     feeds(histories, sizes = {}) {
-      const { windows, rows, lengths } = layOut(histories, events, config.context);
+      const { windows, rows, lengths } = layOut(histories, events, config);
       const count = sizes.windows ?? 2 ** Math.ceil(Math.log2(windows.length));
       if (count < windows.length)
         throw new EncoderOptionError(
@@ -102,7 +103,7 @@ export function trainableEncoder<E>(
         );
       const padded: Window[] = [...windows, ...new Array<null>(count - windows.length).fill(null)];
       return {
-        ...eventFeeds(config.fields, events, padded, length, bags),
+        ...windowFeeds(config, events, padded, length, bags),
         [rowsInput]: vector(rows),
         [lengthsInput]: vector(lengths),
       };
@@ -113,8 +114,12 @@ export function trainableEncoder<E>(
   };
 }
 
-/** Groups histories into windows. */
-export function layOut(histories: readonly History[], events: EventColumns, context: number): Layout {
+/** Groups histories into windows. A bidirectional state sees the whole window, which then ends where its histories do. */
+export function layOut(
+  histories: readonly History[],
+  events: EventColumns,
+  { context, attention }: Pick<EncoderConfig, 'context' | 'attention'>,
+): Layout {
   if (histories.length === 0) throw new EncoderOptionError('histories', 'a batch has one history or more');
   const byUser = new Map<number, number[]>();
   histories.forEach(({ user, end }, example) => {
@@ -136,7 +141,8 @@ export function layOut(histories: readonly History[], events: EventColumns, cont
     let start = Infinity;
     for (const example of examples.sort((a, b) => histories[b].end - histories[a].end)) {
       const { end } = histories[example];
-      if (end - start < Math.min(end, context / 2) || start === Infinity) {
+      const apart = attention === 'bidirectional' && offset + end !== windows.at(-1)?.end;
+      if (end - start < Math.min(end, context / 2) || start === Infinity || apart) {
         start = Math.max(0, end - context);
         windows.push({ start: offset + start, end: offset + end });
       }

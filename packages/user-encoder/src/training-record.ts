@@ -1,9 +1,13 @@
+import type { LabelTower } from './label-tower.js';
+import type { ItemHead } from './objectives/objective.js';
 import type { ValidationResult } from './validation.js';
 
 export interface ValidationPoint extends ValidationResult {
   readonly step: number;
   /** Training time so far, validations included. */
   readonly seconds: number;
+  /** Whether the average of the weights did better than the weights; absent where none is kept. */
+  readonly averaged?: boolean | undefined;
 }
 
 /** Why a run ended. */
@@ -16,6 +20,10 @@ export interface TrainingRecord {
   readonly seconds: number;
   readonly eventsPerSecond: number;
   readonly stopped: StopReason;
+  /** Where the scores of items come from. */
+  readonly itemHead: ItemHead;
+  /** How items become vectors, where the item head compares with those. */
+  readonly labelTower?: LabelTower | undefined;
   /** Mean training loss over a few steps each, at most a few hundred points. */
   readonly losses: readonly { readonly step: number; readonly loss: number }[];
   readonly validation: readonly ValidationPoint[];

@@ -7,6 +7,7 @@ export const lossesShape = z.array(z.object({ step: z.number(), loss: z.number()
 export const validationPointShape = z.object({
   step: z.number(),
   seconds: z.number(),
+  averaged: z.boolean().optional(),
   loss: z.number(),
   hitAt10: z.number(),
   ndcgAt10: z.number(),

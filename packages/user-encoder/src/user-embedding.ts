@@ -17,4 +17,6 @@ export interface UserEmbedding {
   /** [K, D]; all K tokens are valid, also those of a user without events. */
   readonly shape: [number, number];
   readonly data: Float32Array;
+  /** What `UserEncoder.update` goes on from, where it was asked for. */
+  readonly state?: Uint8Array;
 }

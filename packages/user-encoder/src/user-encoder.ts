@@ -6,16 +6,24 @@ import {
   type EventColumns,
   type EventTokenizer,
 } from '@user-llm/event-tokenizer';
-import { initialWeights, matrixFlops, toOnnx, WeightError, type HostTensor, type Weights } from '@user-llm/onnx-autograd';
-import { encoderConfig, type EncoderConfig, type EncoderOptions } from './config.js';
+import { initialWeights, matrixFlops, toOnnx, WeightError, type Weights } from '@user-llm/onnx-autograd';
+import { Attributor, type Attribution, type AttributionOptions } from './attribution.js';
+import { bandOf, encoderConfig, type EncoderConfig, type EncoderOptions } from './config.js';
 import { encoderHash, readEncoderFolder, writeEncoderFolder } from './encoder-folder.js';
+import { EncoderOptionError, NoItemScoresError, NoLabelTowerError } from './errors.js';
 import { Inference, type InferenceOutput } from './inference.js';
+import { checkNewEvents, LiveUser } from './live-user.js';
 import { inferenceDefinition } from './model.js';
-import { pretrain, type PretrainOptions } from './pretrain.js';
+import type { ItemHead } from './objectives/objective.js';
+import { pretrain } from './pretrain.js';
+import type { PretrainOptions } from './pretrain-options.js';
 import { PretrainRun } from './pretrain-run.js';
-import { trainableEncoder, type TrainableEncoder } from './trainable.js';
+import { receptiveField } from './relative-position.js';
+import { Stepper } from './stepper.js';
+import { trainableEncoder, type History, type TrainableEncoder } from './trainable.js';
 import type { TrainingRecord } from './training-record.js';
 import type { UserEmbedding } from './user-embedding.js';
+import { StateCodec, type StateDtype, type UserState } from './user-state.js';
 
 export interface EncodeOptions {
   /** Users in one forward pass. Default 32. */
@@ -24,6 +32,11 @@ export interface EncodeOptions {
   readonly tenant?: string;
   /** Stands in the embeddings as `writtenAt`, Unix seconds. Default: now. */
   readonly writtenAt?: number;
+  /**
+   * Adds to each embedding the state that `update` goes on from, in float32 or smaller. For encoders whose attention is a band; see
+   * {@link UserEncoder.stateBytes} for its size. Default: none.
+   */
+  readonly state?: boolean | StateDtype;
   readonly signal?: AbortSignal;
 }
 
@@ -63,6 +76,9 @@ export class UserEncoder {
   readonly training: TrainingRecord | null;
   private readonly threads: number | undefined;
   private readonly inference: Inference;
+  private readonly attributor: Attributor;
+  /** Where attention is a band. */
+  private readonly updating: { readonly codec: StateCodec; readonly stepper: Stepper } | null;
 
   private constructor(parts: Parts) {
     this.config = parts.config;
@@ -72,7 +88,15 @@ export class UserEncoder {
     this.training = parts.training;
     this.threads = parts.threads;
     this.hash = parts.hash ?? encoderHash({ tokenizer: parts.tokenizerHash, config: parts.config, weights: parts.weights });
-    this.inference = new Inference(this.config, this.weights, this.threads);
+    this.inference = new Inference(this.config, this.weights, this.threads, this.itemHead);
+    this.attributor = new Attributor(this.config, this.weights, this.threads, this.itemHead);
+    const band = bandOf(this.config);
+    this.updating = band
+      ? {
+          codec: new StateCodec(this.config, band, this.hash, this.tokenizerHash),
+          stepper: new Stepper(this.config, band, this.weights, this.itemHead),
+        }
+      : null;
   }
 
   /**
@@ -100,6 +124,11 @@ export class UserEncoder {
     return new UserEncoder({ config, weights, tokenizerHash: saved.tokenizer, tokenizer, training, threads, hash });
   }
 
+  /** What scores items: the item head before any pretraining, then what the objectives trained. */
+  private get itemHead(): ItemHead {
+    return this.training?.itemHead ?? 'item';
+  }
+
   /** Hashes and sizes: what others need to know to take this encoder's embeddings. */
   get manifest(): TrainableEncoder<unknown>['manifest'] {
     const { userTokens, width, context } = this.config;
@@ -122,13 +151,16 @@ export class UserEncoder {
   }
 
   /**
-   * Embeddings of all users, in the order of the columns. The last `context` events of a user count. A user without events gets an
-   * embedding too, the same for all of them.
+   * Embeddings of all users, in the order of the columns. The last `context` events of a user count; in a band the whole
+   * history does, as far as the layers see (each the last W events, and the resampler the last W states). A user without events gets an embedding too, the same for all of them.
+   *
+   * @throws EncoderOptionError for a state of an encoder without a band
    */
   async *encode(events: EventColumns, options: EncodeOptions = {}): AsyncGenerator<UserEmbedding, void, undefined> {
     this.check(events);
-    for await (const { user, data } of this.inference.users('tokens', events, options))
-      yield this.embedding(events, user, data, options);
+    const making = this.making(options.state);
+    for await (const { user, data, state } of this.inference.users('tokens', events, { ...options, state: making?.empty }))
+      yield this.embedding(watermarkOf(events, user), data, options, state && making!.bytes(state));
   }
 
   /** The embedding of one user (by name, or by index in the columns). */
@@ -138,22 +170,118 @@ export class UserEncoder {
     options: Omit<EncodeOptions, 'batch'> = {},
   ): Promise<UserEmbedding> {
     const index = this.userOf(events, user);
-    return this.embedding(events, index, await this.one('tokens', events, index), options);
+    const making = this.making(options.state);
+    const { data, state } = await this.inference.user('tokens', events, index, making?.empty);
+    return this.embedding(watermarkOf(events, index), data, options, state && making!.bytes(state));
   }
 
-  /** The item head's scores of what every user does next, in the order of the columns. */
+  /**
+   * The embedding, with its state, of a user who did something more: one step per new event, whatever the history's length. Equal to
+   * encoding the whole history again (within 1e-5 in float32; a state in fewer bits is an approximation). The state stays as it is;
+   * the new one is of the same dtype.
+   *
+   * @param state that came with the last embedding
+   * @param newEvents of the one user, in the order of time; the gap before the first is taken from the state
+   * @throws StateFormatError, StateMismatchError, TokenizerMismatchError, EventOrderError, EncoderOptionError (several users, or an
+   *   encoder without a band)
+   */
+  async update(
+    state: Uint8Array | undefined,
+    newEvents: EventColumns,
+    options: Pick<EncodeOptions, 'tenant' | 'writtenAt'> = {},
+  ): Promise<UserEmbedding & { readonly state: Uint8Array }> {
+    const { codec, stepper } = this.banded();
+    const opened = codec.open(state);
+    checkNewEvents(newEvents, this.tokenizerHash, opened.state.time);
+    const [start, end] = newEvents.offsets;
+    await stepper.read(opened.state, newEvents, start, end);
+    const data = await stepper.output('tokens', opened.state);
+    codec.patch(opened, end - start);
+    const { count, time } = opened.state;
+    return { ...this.embedding({ user: newEvents.users[0], count, time }, data, options), state: opened.bytes };
+  }
+
+  /** A user's state in memory, for events that come one by one; without a state, a user without events. Throws as `update` does. */
+  open(state?: Uint8Array): LiveUser {
+    const { codec, stepper } = this.banded();
+    return new LiveUser(stepper, codec, this.tokenizerHash, state === undefined ? codec.empty() : codec.open(state).state);
+  }
+
+  /** Bytes that a user's state takes. */
+  stateBytes(dtype: StateDtype = 'float32'): number {
+    return this.banded().codec.bytes(dtype);
+  }
+
+  /**
+   * The item head's scores of what every user does next, in the order of the columns.
+   *
+   * @throws NoItemScoresError for an encoder that contrastive pretraining alone made
+   */
   async *nextItemScores(
     events: EventColumns,
     options: Pick<EncodeOptions, 'batch' | 'signal'> = {},
   ): AsyncGenerator<UserScores, void, undefined> {
     this.check(events);
+    this.needItemHead();
     for await (const { user, data } of this.inference.users('scores', events, options))
       yield { user: events.users[user], scores: data.fill(-Infinity, 0, FIRST_VALUE_ID) };
   }
 
-  /** The item head's scores for one user (by name, or by index in the columns): [V]. */
+  /** The item head's scores for one user (by name, or by index in the columns): [V]. @throws NoItemScoresError */
   async scoreHistory(events: EventColumns, user: string | number): Promise<Float32Array> {
-    return (await this.one('scores', events, this.userOf(events, user))).fill(-Infinity, 0, FIRST_VALUE_ID);
+    this.needItemHead();
+    const { data } = await this.inference.user('scores', events, this.userOf(events, user));
+    return data.fill(-Infinity, 0, FIRST_VALUE_ID);
+  }
+
+  /**
+   * The item head's scores at moments of the users' histories, [V] for each, in their order. Moments of one user share a pass, as they do
+   * in {@link trainable}. A teacher for a model that reads the embeddings, or a curve over the history's length.
+   *
+   * @throws UnknownUserError, TokenizerMismatchError, NoItemScoresError, EncoderOptionError for a bidirectional encoder, which sees what came later
+   */
+  async scoreMoments(events: EventColumns, moments: readonly History[]): Promise<Float32Array[]> {
+    this.needItemHead();
+    if (this.config.attention === 'bidirectional')
+      throw new EncoderOptionError(
+        'attention',
+        'a bidirectional encoder sees what came after a moment; cut the histories instead',
+      );
+    const scores = await this.inference.moments(this.trainable(events).feeds(moments));
+    return scores.map((row) => row.fill(-Infinity, 0, FIRST_VALUE_ID));
+  }
+
+  /**
+   * Which of a user's events (by name, or by index in the columns) moved the embedding, or the place of an item in the ranking.
+   *
+   * @throws UnknownUserError, TokenizerMismatchError, EncoderOptionError, NoItemScoresError
+   */
+  async attribute(events: EventColumns, user: string | number, options: AttributionOptions = {}): Promise<Attribution> {
+    const index = this.userOf(events, user);
+    if (typeof options.of === 'object') this.needItemHead();
+    const nobody = { ...events, users: [''], offsets: new Int32Array(2) };
+    const { data } = await this.inference.user('tokens', nobody, 0);
+    const [start, end] = events.offsets.subarray(index, index + 2);
+    return this.attributor.attribute(events, { start, end }, data, options);
+  }
+
+  /**
+   * Scores of items by their fields for one user, items that are not in the vocabulary among them: every event of `items` is taken as
+   * an item. Those of known items are what `scoreHistory` gives, where their fields are the same.
+   *
+   * @returns [events of items]
+   * @throws NoLabelTowerError unless `dualEncoder` trained the encoder
+   */
+  async scoreItems(events: EventColumns, user: string | number, items: EventColumns): Promise<Float32Array> {
+    const tower = this.training?.labelTower;
+    if (!tower) throw new NoLabelTowerError(this.hash);
+    this.check(items);
+    const { data: direction } = await this.inference.user('direction', events, this.userOf(events, user));
+    const vectors = await this.inference.labels(items, tower);
+    const { width } = this.config;
+    return Float32Array.from({ length: vectors.length / width }, (_, item) =>
+      direction.reduce((sum, value, i) => sum + value * vectors[item * width + i], 0),
+    );
   }
 
   /** This encoder as a part of a bigger model that trains it on histories of these users. */
@@ -183,17 +311,28 @@ export class UserEncoder {
 
   /** Floating-point operations of the matrix products (2 m n k) that one user with so many events costs. */
   flops({ events, output = 'tokens' }: { events: number; output?: InferenceOutput }): number {
-    const { outputs } = inferenceDefinition(this.config).build({ training: false });
-    return matrixFlops([outputs[output]], { windows: 1, events: Math.max(1, Math.min(events, this.config.context)) });
+    if (output === 'scores') this.needItemHead();
+    if (output === 'direction' && this.itemHead !== 'labels') throw new NoLabelTowerError(this.hash);
+    const band = bandOf(this.config);
+    const read = Math.max(1, Math.min(events, band ? receptiveField(this.config, band) : this.config.context));
+    const inBlocks = band !== undefined && read > 2 * band.window;
+    const blocks = inBlocks ? Math.ceil(read / band.window) : 1;
+    const definition = inferenceDefinition(this.config, this.itemHead, inBlocks ? 'blocks' : 'mask');
+    const { outputs } = definition.build({ training: false });
+    return matrixFlops([outputs[output]], { windows: 1, blocks, events: inBlocks ? blocks * band.window : read });
   }
 
   /**
    * The encoder as one ONNX model, weights inside. Inputs: `events.FIELD` (ids int32 [windows, events], bags [windows, events,
-   * bag], vectors float32), events first and padding (0) after them, and `lengths` int32 [windows], how many are events.
-   * Outputs: `tokens` [windows, K, D] and `scores` [windows, V].
+   * bag], vectors float32), events first and padding (0) after them, and `lengths` int32 [windows], how many are events;
+   * with relative times also `gaps.events` int32 [windows, events, events]: for event i and an earlier event j of the band, 0 where the
+   * time between them is unknown, 1 below a second, and 2 + floor(log2(seconds)) above. At most `context` events, or in a band as many
+   * as count.
+   * Outputs: `tokens` [windows, K, D] and, where there is an item head, `scores` [windows, V]; those of a bidirectional encoder are for a
+   * masked event (every id 1), which stands after the last and counts in `lengths`.
    */
   toOnnx(): Uint8Array {
-    const { outputs } = inferenceDefinition(this.config).build({ training: false });
+    const { outputs } = inferenceDefinition(this.config, this.itemHead).build({ training: false });
     return toOnnx({ outputs, weights: this.weights, metadata: { encoder: this.hash, tokenizer: this.tokenizerHash } }).bytes;
   }
 
@@ -211,6 +350,8 @@ export class UserEncoder {
   /** Releases the sessions. The encoder cannot encode afterwards; what it is (weights, hash) stays readable. */
   async dispose(): Promise<void> {
     await this.inference.dispose();
+    await this.attributor.dispose();
+    await this.updating?.stepper.dispose();
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -227,6 +368,10 @@ export class UserEncoder {
     if (events.tokenizer !== this.tokenizerHash) throw new TokenizerMismatchError(this.tokenizerHash, events.tokenizer);
   }
 
+  private needItemHead(): void {
+    if (this.itemHead === 'none') throw new NoItemScoresError(this.hash);
+  }
+
   private userOf(events: EventColumns, user: string | number): number {
     this.check(events);
     const index = typeof user === 'number' ? user : userIndex(events).get(user);
@@ -235,25 +380,37 @@ export class UserEncoder {
     return index;
   }
 
-  private async one(output: InferenceOutput, events: EventColumns, user: number): Promise<Float32Array> {
-    const found: HostTensor = await this.inference.run(output, events, [
-      { start: events.offsets[user], end: events.offsets[user + 1] },
-    ]);
-    return found.data as Float32Array;
+  private banded(): { readonly codec: StateCodec; readonly stepper: Stepper } {
+    if (!this.updating)
+      throw new EncoderOptionError(
+        'state',
+        "without a band every event moves the places of all, so no state can be kept; create the encoder with attention: { position: 'rotary', window: 200 }",
+      );
+    return this.updating;
+  }
+
+  /** How states are made while encoding. */
+  private making(
+    state: EncodeOptions['state'],
+  ): { readonly empty: () => UserState; readonly bytes: (state: UserState) => Uint8Array } | undefined {
+    if (state === undefined || state === false) return undefined;
+    const { codec } = this.banded();
+    const dtype = state === true ? 'float32' : state;
+    if (!['float32', 'float16', 'int8'].includes(dtype))
+      throw new EncoderOptionError('state', `there is no dtype '${String(dtype)}'; there are float32, float16 and int8`);
+    return { empty: () => codec.empty(), bytes: (made) => codec.encode(made, dtype) };
   }
 
   private embedding(
-    events: EventColumns,
-    user: number,
+    { user, count, time }: { user: string; count: number; time: number },
     data: Float32Array,
     { tenant = '', writtenAt = Date.now() / 1000 }: EncodeOptions,
+    state?: Uint8Array | null,
   ): UserEmbedding {
     const { userTokens, width } = this.config;
-    const count = events.offsets[user + 1] - events.offsets[user];
-    const time = count === 0 ? NaN : events.times[events.offsets[user + 1] - 1];
     return {
       tenant,
-      user: events.users[user],
+      user,
       encoder: this.hash,
       tokenizer: this.tokenizerHash,
       sequence: count,
@@ -262,6 +419,13 @@ export class UserEncoder {
       dtype: 'float32',
       shape: [userTokens, width],
       data,
+      ...(state ? { state } : {}),
     };
   }
+}
+
+function watermarkOf(events: EventColumns, user: number): { user: string; count: number; time: number } {
+  const end = events.offsets[user + 1];
+  const count = end - events.offsets[user];
+  return { user: events.users[user], count, time: count === 0 ? NaN : events.times[end - 1] };
 }

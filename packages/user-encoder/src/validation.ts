@@ -2,8 +2,8 @@ import { FIRST_VALUE_ID, type EventColumns } from '@user-llm/event-tokenizer';
 import { Random, type HostTensor } from '@user-llm/onnx-autograd';
 import { bucketOf, lengthBuckets, type Span } from './batches.js';
 import type { EncoderConfig } from './config.js';
-import { bagSizes, eventFeeds, vector, type Window } from './event-feeds.js';
-import { lengthsInput } from './model.js';
+import type { Window } from './event-feeds.js';
+import { scoringFeeds, scoringRoom } from './scoring-feeds.js';
 
 /** How well the held-out item of each user is predicted: every item ranked, those already in the history removed. */
 export interface ValidationResult {
@@ -57,17 +57,15 @@ export class Validation {
   async run(scores: (feeds: Record<string, HostTensor>) => Promise<HostTensor>): Promise<ValidationResult> {
     const { config, events } = this;
     const buckets = lengthBuckets(config.context);
+    const room = scoringRoom(config);
     let loss = 0;
     let hits = 0;
     let gain = 0;
     for (let from = 0; from < this.cases.length; from += batchSize) {
       const cases = this.cases.slice(from, from + batchSize);
-      const windows = cases.map(({ history }): NonNullable<Window> => latest(history, config.context));
-      const length = bucketOf(Math.max(...windows.map(({ start, end }) => end - start)), buckets);
-      const found = await scores({
-        ...eventFeeds(config.fields, events, windows, length, bagSizes(config.fields, events, windows)),
-        [lengthsInput]: vector(windows.map(({ start, end }) => end - start)),
-      });
+      const windows = cases.map(({ history }): NonNullable<Window> => latest(history, config.context - room));
+      const length = bucketOf(Math.max(...windows.map(({ start, end }) => end - start)) + room, buckets);
+      const found = await scores(scoringFeeds(config, events, windows, length));
       const size = found.shape[1];
       cases.forEach(({ history, target }, i) => {
         const row = (found.data as Float32Array).subarray(i * size, (i + 1) * size);

@@ -42,8 +42,8 @@ async function run(code: string, scope: Scope): Promise<Scope> {
 test('the code of the README runs, block after block', async () => {
   const readme = await readFile(path.join(path.dirname(fileURLToPath(import.meta.url)), '../README.md'), 'utf8');
   const blocks = [...readme.matchAll(/```ts\n([\s\S]*?)```/g)].map(([, code]) => code);
-  expect(blocks).toHaveLength(5);
-  const [opening, fitting, pretraining, using, training] = blocks;
+  expect(blocks).toHaveLength(8);
+  const [opening, fitting, pretraining, objectives, using, updating, asking, training] = blocks;
 
   const rows = Array.from({ length: 30 * 12 }, (_, i) => ({
     userId: `user-${i % 30}`,
@@ -61,7 +61,10 @@ test('the code of the README runs, block after block', async () => {
     checkpointFile: path.join(folder, 'checkpoint.safetensors'),
     signal: new AbortController().signal,
     show: (...what: unknown[]) => shown.push(...what),
-    store: { put: async (embedding: encoderPackage.UserEmbedding) => stored.push(embedding) },
+    store: {
+      put: async (embedding: encoderPackage.UserEmbedding) => stored.push(embedding),
+      get: async (user: string) => ({ embedding: stored.filter((embedding) => embedding.user === user).at(-1) }),
+    },
     console: { log: (...what: unknown[]) => logged.push(what) },
     ...encoderPackage,
   };
@@ -76,10 +79,31 @@ test('the code of the README runs, block after block', async () => {
   Object.assign(scope, await run(pretraining.replace('seconds: 20,', 'steps: 6,'), scope));
   expect(logged.at(-1)![0]).toMatchObject({ step: expect.any(Number) });
 
+  const { both, scoresOfUnseen } = (await run(objectives.replaceAll('seconds: 20,', 'steps: 3,'), scope)) as {
+    both: encoderPackage.UserEncoder;
+    scoresOfUnseen: Float32Array;
+  };
+  expect(both.training!.steps).toBe(3);
+  expect(scoresOfUnseen).toHaveLength(1);
+
   const { one, scores } = (await run(using, scope)) as { one: encoderPackage.UserEmbedding; scores: Float32Array };
   expect(one.data).toHaveLength(16 * 64);
   expect(scores).toHaveLength(4 + 20);
   expect(logged.at(-1)![0]).toBe(true);
+
+  const { next, tokens, user } = (await run(updating, scope)) as {
+    next: encoderPackage.UserEmbedding;
+    tokens: Float32Array;
+    user: encoderPackage.LiveUser;
+  };
+  expect(next).toMatchObject({ user: 'user-7', watermark: { time: 1_800_000_000, count: 13 } });
+  expect(stored.at(-1)).toBe(next);
+  expect(user.count).toBe(14);
+  expect(tokens).toHaveLength(16 * 64);
+
+  const { why, ranking } = (await run(asking, scope)) as Record<string, encoderPackage.Attribution>;
+  expect(why.contributions).toHaveLength(12);
+  expect(ranking.value).toBeLessThan(0);
 
   const { adapted } = (await run(training, scope)) as { adapted: encoderPackage.UserEncoder };
   const before = scope.encoder as encoderPackage.UserEncoder;

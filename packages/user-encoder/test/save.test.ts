@@ -1,11 +1,13 @@
 import { copyFile, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
-import { TokenizerMismatchError } from '@user-llm/event-tokenizer';
+import { dropLast, takeLast, takeUsers, TokenizerMismatchError } from '@user-llm/event-tokenizer';
 import { readSafetensors, writeSafetensors } from '@user-llm/onnx-autograd';
 import { afterAll, describe, expect, test } from '@jest/globals';
 import * as ort from 'onnxruntime-node';
+import { bagSizes, vector } from '../src/event-feeds.js';
 import { EncoderFormatError, EncoderHashError, UserEncoder } from '../src/index.js';
+import { windowFeeds } from '../src/window-feeds.js';
 import { cinema, collect, largestDifference, small } from './support.js';
 
 const { tokenizer, events } = await cinema();
@@ -29,6 +31,31 @@ describe('a saved encoder', () => {
     // And goes on training as the one that was saved would.
     const more = { steps: 2, batch: 8, threads: 1, validation: 'none' } as const;
     expect((await loaded.pretrain(events, more).result).hash).toBe((await encoder.pretrain(events, more).result).hash);
+  });
+
+  test.each(['rotary', 'relative-time'] as const)('goes on from states that were made before: %s', async (position) => {
+    const band = UserEncoder.create(tokenizer, { ...small, attention: { position, window: 8 } }, { threads: 1 });
+    const place = path.join(root, position);
+    await band.save(place);
+    const loaded = await UserEncoder.load(place, { threads: 1 });
+    expect(loaded.config).toEqual(band.config);
+    expect(loaded.hash).toBe(band.hash);
+    const { state } = await band.encodeUser(dropLast(events, 2), 'user-0', { state: true });
+    const next = await loaded.update(state, takeLast(takeUsers(events, ['user-0']), 2));
+    expect(largestDifference(next.data, (await band.encodeUser(events, 'user-0')).data)).toBeLessThan(1e-5);
+  });
+
+  test('the ONNX file of a band reads histories longer than the context', async () => {
+    const band = UserEncoder.create(tokenizer, { ...small, attention: { position: 'rotary', window: 8 } }, { threads: 1 });
+    const session = await ort.InferenceSession.create(band.toOnnx(), { intraOpNumThreads: 1 });
+    const one = takeUsers(events, ['user-0']);
+    const feeds = windowFeeds(band.config, one, [{ start: 0, end: 20 }], 20, bagSizes(band.config.fields, one));
+    const tensors = Object.entries({ ...feeds, lengths: vector([20]) }).map(
+      ([name, { dtype, data, shape }]) => [name, new ort.Tensor(dtype as 'int32', data as Int32Array, shape)] as const,
+    );
+    const { tokens } = await session.run(Object.fromEntries(tensors));
+    expect(largestDifference(tokens.data as Float32Array, (await band.encodeUser(one, 0)).data)).toBeLessThan(1e-5);
+    await session.release();
   });
 
   test('its ONNX file gives the same tokens and scores in plain onnxruntime', async () => {
@@ -101,6 +128,8 @@ describe('a saved encoder', () => {
         .hash,
       UserEncoder.create(tokenizer, small).hash,
       UserEncoder.create(tokenizer, { ...small, context: 12 }).hash,
+      UserEncoder.create(tokenizer, { ...small, attention: { position: 'rotary', window: 8 } }).hash,
+      UserEncoder.create(tokenizer, { ...small, attention: { position: 'rotary', window: 9 } }).hash,
       UserEncoder.create(other, small).hash,
     ];
     expect(new Set(hashes).size).toBe(hashes.length);

@@ -1,3 +1,6 @@
+import { existsSync, readFileSync } from 'node:fs';
+import path from 'node:path';
+import { fileURLToPath } from 'node:url';
 import {
   categories,
   EventTokenizer,
@@ -9,6 +12,8 @@ import {
   type EventColumns,
   type Row,
 } from '@user-llm/event-tokenizer';
+import { Random } from '@user-llm/onnx-autograd';
+import type { UserEncoder } from '../src/index.js';
 
 /** A little cinema: eight films of four genres; users walk through a film cycle, some faster than others. */
 export const schema = eventSchema({
@@ -82,3 +87,42 @@ export const largestDifference = (a: ArrayLike<number>, b: ArrayLike<number>): n
   }
   return most;
 };
+
+/** The encoder with every weight moved at random: what begins at zero then counts too. */
+export function unsettled(encoder: UserEncoder): UserEncoder {
+  const random = Random.of('unsettled');
+  return encoder.withWeights(
+    new Map(
+      [...encoder.weights].map(([name, weight]) => [
+        name,
+        { ...weight, data: (weight.data as Float32Array).map((x) => x + 0.2 * random.normal()) },
+      ]),
+    ),
+  );
+}
+
+const shared = process.env.USER_LLM_SHARED ?? path.join(path.dirname(fileURLToPath(import.meta.url)), '../../../../shared');
+
+/** The ratings of ml-latest-small, or null (with a word on the console) where the reference data is not beside the repository. */
+export async function ratings(): Promise<{ tokenizer: EventTokenizer; events: EventColumns } | null> {
+  const file = path.join(shared, 'data/ml-latest-small/ratings.csv');
+  if (!existsSync(file)) {
+    console.warn(`skipped: there is no ${path.basename(file)}; put ml-latest-small into ../shared/data or set USER_LLM_SHARED`);
+    return null;
+  }
+  const rows: Row[] = readFileSync(file, 'utf8')
+    .trim()
+    .split('\n')
+    .slice(1)
+    .map((line) => {
+      const [user, film, rating, at] = line.split(',');
+      return { user, film, rating: Number(rating), at: Number(at) };
+    });
+  const rated = eventSchema({
+    user: 'user',
+    time: time('at'),
+    fields: { film: item('film'), rating: number('rating', { buckets: 5 }) },
+  });
+  const tokenizer = await EventTokenizer.fit(rated, () => rows);
+  return { tokenizer, events: await tokenizer.encode(rows) };
+}

@@ -135,6 +135,20 @@ describe('the trainable form', () => {
     expect(encoder.hash).toBe(UserEncoder.create(tokenizer, small).hash);
   });
 
+  test('scores moments of a history as the histories that end there', async () => {
+    const moments = [
+      { user: 'user-8', end: 7 },
+      { user: 'user-11', end: 9 },
+      { user: 'user-8', end: 12 },
+      { user: 'user-5', end: 0 },
+    ];
+    const found = await encoder.scoreMoments(events, moments);
+    for (const [i, { user, end }] of moments.entries())
+      expect(largestDifference(found[i], await encoder.scoreHistory(cut(user, end), user))).toBeLessThan(1e-5);
+    const bidirectional = UserEncoder.create(tokenizer, { ...small, attention: 'bidirectional' }, { threads: 1 });
+    await expect(bidirectional.scoreMoments(events, moments)).rejects.toThrow('sees what came after');
+  });
+
   test('stands in a scope of a bigger graph', () => {
     const { builder } = graph(({ builder: root }) => ({ tokens: trainable.build(root.scope('encoder')).tokens })).build({
       training: true,

@@ -6,6 +6,7 @@ import { Prompts } from '../prompts.js';
 import type { StageRecord } from '../run/run-folder.js';
 import { watchTraining } from '../run/training-progress.js';
 import { folderName, mainSystem, strategyOf, textSystems, userSystems, type SystemSpec } from '../system-specs.js';
+import { Teacher } from '../teacher.js';
 import type { Workspace } from '../workspace.js';
 import { baseKind, prepareLanguageModel, removeCheckpoint } from './language.js';
 import { loadEncoder } from './pretrain.js';
@@ -51,13 +52,9 @@ async function adaptSystem(workspace: Workspace, spec: SystemSpec, seconds: numb
     const progress = workspace.output.progress(stageOf(spec), `training ${spec.title}`);
     await mkdir(run.path('systems'), { recursive: true });
     const model = await LanguageModel.load(run.path('language'));
-    const source = new ExampleSource(
-      corpus,
-      new Prompts(model.tokenizer, corpus.titles),
-      spec.reading,
-      seed,
-      model.trie(corpus.titles),
-    );
+    const prompts = new Prompts(model.tokenizer, corpus.titles);
+    const trie = model.trie(corpus.titles);
+    const source = new ExampleSource(corpus, prompts, spec.reading, seed, trie);
     const file = run.path('checkpoints', `${folderName(spec.name)}.safetensors`);
     const options = {
       strategy: strategyOf(kind),
@@ -72,14 +69,16 @@ async function adaptSystem(workspace: Workspace, spec: SystemSpec, seconds: numb
     const folder = systemFolder(workspace, spec.name);
     let record;
     if (spec.integration) {
-      const encoder = await loadEncoder(workspace);
+      // It teaches between the steps: more threads would keep busy the cores that the steps need.
+      const encoder = await loadEncoder(workspace, { threads: 1 });
       const reach = Math.floor(encoder.config.context / 2);
       const adaptable = model.withUserEmbeddings({
         encoder: encoder.trainable(corpus.known),
         integration: spec.integration(kind),
         seed,
       });
-      const training = adaptable.adapt((step) => source.batch(step, { ...spec.batch, reach }), options);
+      const teacher = new Teacher(encoder, corpus.known, prompts, corpus.titles, trie, seed);
+      const training = adaptable.adapt((step) => teacher.teach(source.batch(step, { ...spec.batch, reach }), step), options);
       await watchTraining(training, progress, seconds);
       const result = await training.result;
       record = result.record;

@@ -33,7 +33,7 @@ export async function prepareLanguageModel(workspace: Workspace): Promise<StageR
       return { base: 'pretrained', trainingSeconds: 0 };
     }
     const texts = domainTexts(corpus);
-    const tokenizer = trainByteLevelBpe([...texts, ...nextQuestions, genreQuestion], {
+    const tokenizer = trainByteLevelBpe([...texts, ...asked(texts.length)], {
       vocabularySize: corpus.titles.length >= vocabulary.largeFrom ? vocabulary.large : vocabulary.small,
       maximumLength: shape.context,
     });
@@ -60,6 +60,12 @@ export async function prepareLanguageModel(workspace: Workspace): Promise<StageR
 /** What the domain has in words: titles and what kind they are. */
 function domainTexts({ titles, categories }: Corpus): string[] {
   return titles.map((title, i) => (categories[i].length > 0 ? `${title}: ${categories[i].join(', ')}` : title));
+}
+
+/** The questions, often enough that their words are tokens: every request reads one. */
+function asked(texts: number): string[] {
+  const questions = [...nextQuestions, genreQuestion];
+  return Array.from({ length: Math.max(questions.length, texts) }, (_, i) => questions[i % questions.length]);
 }
 
 /** Titles with their genres, and the question with what people chose, as often as they chose it. */

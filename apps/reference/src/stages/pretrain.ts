@@ -1,5 +1,5 @@
 import { mkdir, rm } from 'node:fs/promises';
-import { nextEvent, UserEncoder } from '@user-llm/user-encoder';
+import { nextEvent, UserEncoder, type RuntimeOptions } from '@user-llm/user-encoder';
 import type { StageRecord } from '../run/run-folder.js';
 import type { Workspace } from '../workspace.js';
 
@@ -20,6 +20,8 @@ export async function pretrain(workspace: Workspace): Promise<StageRecord> {
     const training = UserEncoder.create(tokenizer, { ...shape, seed }).pretrain(known, {
       objective: nextEvent(),
       seconds,
+      learningRate: 4e-3,
+      schedule: 'cosine',
       validation: 'last',
       checkpoint: { file },
       signal,
@@ -46,8 +48,8 @@ export async function pretrain(workspace: Workspace): Promise<StageRecord> {
 }
 
 /** The pretrained encoder. */
-export async function loadEncoder(workspace: Workspace): Promise<UserEncoder> {
+export async function loadEncoder(workspace: Workspace, runtime: RuntimeOptions = {}): Promise<UserEncoder> {
   workspace.run.need('pretrain', 'pretrain');
   const { tokenizer } = await workspace.corpus();
-  return UserEncoder.load(workspace.run.path('encoder'), { tokenizer });
+  return UserEncoder.load(workspace.run.path('encoder'), { tokenizer, ...runtime });
 }

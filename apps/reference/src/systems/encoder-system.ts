@@ -11,7 +11,7 @@ export function encoderSystem(encoder: UserEncoder, corpus: Corpus): System {
     notes: [`pretrained for ${steps} steps; a request encodes the history`],
     rank: async ({ userIndex, history }) => {
       const scores = await encoder.scoreHistory(corpus.known, userIndex);
-      const events = Math.min(history.to - history.from, encoder.config.context);
+      const events = history.to - history.from;
       return { scores: scores.subarray(FIRST_VALUE_ID), cost: { tokens: 0, flops: encoder.flops({ events, output: 'scores' }) } };
     },
   };

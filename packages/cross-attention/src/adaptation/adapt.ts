@@ -2,14 +2,16 @@ import type { Feeds, Weights } from '@user-llm/onnx-autograd';
 import type { Decoder } from '../decoder/decoder.js';
 import { AdaptationError } from '../errors.js';
 import { Run } from '../run.js';
-import { ShuffledBatches, placeholdersOf, textFeeds, textRow } from './examples.js';
-import type { AdaptationExample, ExampleSource, TextRow } from './examples.js';
+import { ShuffledBatches } from './examples.js';
+import type { AdaptationExample, ExampleSource } from './examples.js';
 import { jointDefinition, jointWeights, strategies, trainedBy } from './joint-model.js';
 import type { JointModel, Strategy } from './joint-model.js';
 import { isLoraParameter, mergeLora } from './lora.js';
 import type { LoraOptions } from './lora.js';
 import { train } from './train.js';
 import type { Batch, TrainingTask } from './train.js';
+import { placeholdersOf, textFeeds, textRow } from './text-rows.js';
+import type { TextRow } from './text-rows.js';
 import { isEncoderParameter, isResamplerParameter, withScope, withoutScope } from './trainable-encoder.js';
 import type { TrainableEncoder } from './trainable-encoder.js';
 import type { TrainingOptions, TrainingProgress, TrainingRecord } from './training-options.js';
@@ -166,7 +168,7 @@ class Feeder<History> {
     const text = textFeeds(
       rows.map(({ row }) => row),
       rows.map(({ history }) => history !== undefined),
-      normalizer,
+      { normalizer, vocabularySize: this.model.decoder.config.vocabularySize },
     );
     if (user === undefined) {
       const { user_present: _, ...rest } = text;

@@ -1,8 +1,5 @@
 import { Random } from '@user-llm/onnx-autograd';
-import type { Feeds, HostTensor } from '@user-llm/onnx-autograd';
-import { AdaptationError, DoesNotFitError } from '../errors.js';
-import type { DecoderConfig } from '../folder/decoder-config.js';
-import type { Integration, UserShape } from '../integration/integration.js';
+import type { TokenDistribution } from '../ranking/title-distributions.js';
 
 /** One example: what the model reads, and what it should say. */
 export interface AdaptationExample<History = unknown> {
@@ -16,6 +13,11 @@ export interface AdaptationExample<History = unknown> {
   readonly promptWeight?: number;
   /** A weight for each token of the answer. Default 1 for all. See `choiceWeights`. */
   readonly answerWeights?: readonly number[];
+  /**
+   * What each token of the answer should be where more than one is right: the loss there is the cross-entropy to the distribution, and
+   * the answer's own token is only what the next one follows. Default: the answer's tokens alone. See `titleDistributions`.
+   */
+  readonly answerDistributions?: readonly (TokenDistribution | undefined)[];
 }
 
 /**
@@ -26,114 +28,10 @@ export type ExampleSource<History> =
   | readonly AdaptationExample<History>[]
   | ((step: number) => readonly AdaptationExample<History>[] | Promise<readonly AdaptationExample<History>[] | null> | null);
 
-/** An example as a row of the graph. */
-export interface TextRow {
-  /** Ids that go in, `[length]`; the last token of the answer only comes out. */
-  readonly input: Int32Array;
-  /** Positions whose next token carries loss, that token, and its weight. */
-  readonly positions: Int32Array;
-  readonly targets: Int32Array;
-  readonly weights: Float32Array;
-}
-
-/** The placeholders of a soft prompt: `count` ids from `firstId`, after a begin token. */
-export interface Placeholders {
-  readonly count: number;
-  readonly firstId: number;
-  readonly beginToken?: number;
-}
-
-/** The placeholders that a user takes in a prompt. */
-export function placeholdersOf(
-  config: DecoderConfig,
-  user: { readonly integration: Integration; readonly shape: UserShape } | undefined,
-): Placeholders {
-  return {
-    count: user === undefined ? 0 : user.integration.placeholders(user.shape),
-    firstId: config.vocabularySize,
-    ...(config.beginToken === undefined ? {} : { beginToken: config.beginToken }),
-  };
-}
-
-/** Puts a user's placeholders into a prompt: before it, but after its begin token. */
-export function withPlaceholders(promptIds: readonly number[], { count, firstId, beginToken }: Placeholders): number[] {
-  const start = beginToken !== undefined && promptIds[0] === beginToken ? 1 : 0;
-  const ids = Array.from({ length: count }, (_, i) => firstId + i);
-  return [...promptIds.slice(0, start), ...ids, ...promptIds.slice(start)];
-}
-
-/** An example as a row; `where` names it in errors. */
-export function textRow(
-  example: AdaptationExample,
-  model: { readonly vocabularySize: number; readonly contextLength: number; readonly placeholders: Placeholders },
-  where: string,
-): TextRow {
-  const { answerIds, promptWeight = 0, answerWeights } = example;
-  const placeholders = example.history === undefined ? { ...model.placeholders, count: 0 } : model.placeholders;
-  const prompt = withPlaceholders(example.promptIds, placeholders);
-  const all = [...prompt, ...answerIds];
-  const bad = [...example.promptIds, ...answerIds].find((id) => !(Number.isInteger(id) && id >= 0 && id < model.vocabularySize));
-  if (bad !== undefined) throw new AdaptationError(where, `token id ${bad} is outside the vocabulary of ${model.vocabularySize}`);
-  if (answerIds.length === 0) throw new AdaptationError(where, 'the answer is empty; give at least the end token');
-  if (answerWeights !== undefined && answerWeights.length !== answerIds.length)
-    throw new AdaptationError(where, `has ${answerWeights.length} weights for the ${answerIds.length} tokens of its answer`);
-  if (all.length < 2) throw new AdaptationError(where, 'one token alone has nothing to be predicted from; give a prompt');
-  if (all.length > model.contextLength) throw new DoesNotFitError(all.length, model.contextLength, where);
-  const positions: number[] = [];
-  const weights: number[] = [];
-  for (let at = 1; at < all.length; at++) {
-    const weight = at < prompt.length ? promptWeight : (answerWeights?.[at - prompt.length] ?? 1);
-    if (weight === 0 || all[at] >= model.vocabularySize) continue;
-    positions.push(at - 1);
-    weights.push(weight);
-  }
-  return {
-    input: Int32Array.from(all.slice(0, -1)),
-    positions: Int32Array.from(positions),
-    targets: Int32Array.from(positions, (at) => all[at + 1]),
-    weights: Float32Array.from(weights),
-  };
-}
-
 /** Rounds a length up to one of a row of steps: texts of one step are about equally long. */
 export function bucketOf(length: number): number {
   const unit = length <= 64 ? 8 : length <= 128 ? 16 : length <= 512 ? 64 : 256;
   return Math.ceil(length / unit) * unit;
-}
-
-const int32 = (data: Int32Array, shape: readonly number[]): HostTensor => ({ dtype: 'int32', data, shape });
-const float = (data: Float32Array, shape: readonly number[]): HostTensor => ({ dtype: 'float32', data, shape });
-
-/** The text inputs of the training graph for some rows, padded to the longest. */
-export function textFeeds(rows: readonly TextRow[], present: readonly boolean[], normalizer: number): Feeds {
-  const length = Math.max(...rows.map(({ input }) => input.length));
-
-  const ids = new Int32Array(rows.length * length);
-  // At least one, of no weight, so that no input is empty.
-  const size = Math.max(
-    1,
-    rows.reduce((sum, row) => sum + row.positions.length, 0),
-  );
-  const at = new Int32Array(size);
-  const targets = new Int32Array(size);
-  const weights = new Float32Array(size);
-  let next = 0;
-  rows.forEach((row, i) => {
-    ids.set(row.input, i * length);
-    for (let j = 0; j < row.positions.length; j++, next++) {
-      at[next] = i * length + row.positions[j];
-      targets[next] = row.targets[j];
-      weights[next] = row.weights[j];
-    }
-  });
-  return {
-    input_ids: int32(ids, [rows.length, length]),
-    user_present: float(Float32Array.from(present, Number), [rows.length]),
-    target_rows: int32(at, [size]),
-    targets: int32(targets, [size]),
-    target_weights: float(weights, [size]),
-    normalizer: float(Float32Array.of(normalizer), []),
-  };
 }
 
 /**

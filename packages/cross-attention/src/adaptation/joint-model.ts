@@ -28,7 +28,8 @@ export interface JointModel<History> {
 
 /**
  * One training graph: the encoder's own, the integration and the decoder. Inputs are the encoder's (in the scope `encoder`) and the text's:
- * `input_ids` [B, text], `user_present` [B], and the positions that carry loss, `target_rows`, `targets`, `target_weights` [targets].
+ * `input_ids` [B, text], `user_present` [B], and the positions that carry loss: `target_rows`, `targets`, `target_weights` [targets], and
+ * `distribution_rows` [distributed] with the weighted `distributions` [distributed, V] that the token there should have.
  */
 export function jointDefinition<History>(
   { decoder: { config }, user }: JointModel<History>,
@@ -65,9 +66,13 @@ export function jointDefinition<History>(
     const decoder = new DecoderGraph(builder, config, hooks.length === 0 ? {} : combineHooks(hooks));
     const hidden = decoder.hidden(decoder.embed(ids), trainingAttention(builder, config));
     // Logits cost most of a small model: only the rows that carry loss become some.
-    const read = hidden.reshape([-1, config.hiddenSize]).gather(at);
-    const losses = linearCrossEntropy(read, decoder.head, targets);
-    return { loss: losses.mul(weights).sum().div(normalizer) };
+    const states = hidden.reshape([-1, config.hiddenSize]);
+    const read = states.gather(at);
+    const losses = linearCrossEntropy(read, decoder.head, targets).mul(weights);
+    const distributedAt = builder.input('distribution_rows', ['distributed'], 'int32');
+    const distributions = builder.input('distributions', ['distributed', config.vocabularySize]);
+    const logProbabilities = states.gather(distributedAt).matmul(decoder.head, { transposeB: true }).logSoftmax();
+    return { loss: losses.sum().sub(logProbabilities.mul(distributions).sum()).div(normalizer) };
   });
 }
 

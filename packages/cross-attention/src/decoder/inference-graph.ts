@@ -1,5 +1,5 @@
 import { GraphBuilder, toOnnx } from '@user-llm/onnx-autograd';
-import type { Tensor, Weights } from '@user-llm/onnx-autograd';
+import type { Dim, Tensor, Weights } from '@user-llm/onnx-autograd';
 import type { DecoderConfig } from '../folder/decoder-config.js';
 import { DecoderGraph } from './decoder-graph.js';
 import type { DecoderHooks, SelfAttention } from './decoder-graph.js';
@@ -51,24 +51,58 @@ function inferenceGraph(
   store: ValueStore,
 ): Uint8Array {
   const builder = GraphBuilder.create();
-  const outputs: Record<string, Tensor> = {};
   const ids = builder.input('input_ids', ['batch_size', 'sequence_length'], 'int64');
   const mask = builder.input('attention_mask', ['batch_size', 'total_sequence_length'], 'int64');
   const keep = builder.input('num_logits_to_keep', [], 'int64');
-  const graph = new DecoderGraph(
-    builder,
-    config,
-    addition?.(builder),
-    new QuantizedMatrices(builder, weights, accuracyLevel, store),
-  );
-  const hidden = graph.hidden(graph.embed(ids), cachedAttention(builder, config, mask, outputs));
-  const logits = graph.logits(lastPositions(builder, hidden, keep));
-  const [normalizers] = builder.operator('ReduceLogSumExp', [logits, builder.constant([-1], [1], 'int64')], {
-    attributes: { keepdims: 0 },
-    outputs: [{ dtype: 'float32', shape: logits.shape.slice(0, -1) }],
-  });
+  const lengths = mask.sum(1).sub(1).cast('int32');
+  const cache = new CachedAttention(builder, config, 'batch_size', lengths);
+  const matrices = new QuantizedMatrices(builder, weights, accuracyLevel, store);
+  const graph = new DecoderGraph(builder, config, addition?.(builder), matrices);
+  const hidden = graph.hidden(graph.embed(ids), cache.attend);
+  return withLogits(graph, lastPositions(builder, hidden, keep), cache, weights, store);
+}
+
+/**
+ * The same decoder for texts that branch behind one prompt: a batch of one, whose tokens are the ends of the branches and read one cache,
+ * that of the prompt and of all branches so far. Inputs: `input_ids` [1, sequence_length] int64, `position_ids` [1, sequence_length]
+ * int64, `visible` [1, 1, sequence_length, total_sequence_length] (0 where a token reads a position, far below 0 elsewhere),
+ * `visible_window` alike for layers with a sliding window, where there are some, `past_key_values.I.key|value` and those of the addition.
+ * Outputs as those of `inferenceModel`, logits of all tokens.
+ */
+export function branchingModel(
+  config: DecoderConfig,
+  weights: Weights,
+  addition?: InferenceAddition,
+  { accuracyLevel = 4 }: { readonly accuracyLevel?: AccuracyLevel } = {},
+): Uint8Array {
+  const builder = GraphBuilder.create();
+  const ids = builder.input('input_ids', [1, 'sequence_length'], 'int64');
+  const positions = builder.input('position_ids', [1, 'sequence_length'], 'int64');
+  const biasShape = [1, 1, 'sequence_length', 'total_sequence_length'];
+  const bias = builder.input('visible', biasShape);
+  const window = hasWindow(config) ? builder.input('visible_window', biasShape) : undefined;
+  const lengths = builder.dims(['total_sequence_length']).cast('int32').sub(1);
+  const cache = new CachedAttention(builder, config, 1, lengths, { positions, bias, window });
+  const matrices = new QuantizedMatrices(builder, weights, accuracyLevel, valuesInside);
+  const graph = new DecoderGraph(builder, config, addition?.(builder), matrices);
+  return withLogits(graph, graph.hidden(graph.embed(ids), cache.attend), cache, weights, valuesInside);
+}
+
+/** Whether some layers read no further back than a window. */
+export const hasWindow = ({ slidingWindow }: DecoderConfig): boolean => slidingWindow?.layers.includes(true) ?? false;
+
+function withLogits(
+  graph: DecoderGraph,
+  hidden: Tensor,
+  cache: CachedAttention,
+  weights: Weights,
+  store: ValueStore,
+): Uint8Array {
+  const logits = graph.logits(hidden);
+  // log(sum(exp(x))) = max(x) - log(max(softmax(x))): the softmax is a fast kernel, ReduceLogSumExp is not.
+  const normalizers = logits.max(-1).sub(logits.softmax().max(-1).log());
   return toOnnx({
-    outputs: { logits, log_normalizers: normalizers, ...outputs },
+    outputs: { logits, log_normalizers: normalizers, ...cache.outputs },
     weights,
     ...(store instanceof ValueFile ? { external: store.values } : {}),
   }).bytes;
@@ -85,41 +119,78 @@ function lastPositions(builder: GraphBuilder, hidden: Tensor, keep: Tensor): Ten
   })[0];
 }
 
-/** onnxruntime's fused attention with its key/value cache; the cache's outputs are added to `outputs`. */
-function cachedAttention(
-  builder: GraphBuilder,
-  config: DecoderConfig,
-  mask: Tensor,
-  outputs: Record<string, Tensor>,
-): SelfAttention {
-  const { heads, keyValueHeads, headSize, contextLength, slidingWindow } = config;
-  const tables = rotaryCaches(config);
-  const cosine = builder.constant(tables.cosine, [contextLength, headSize / 2]);
-  const sine = builder.constant(tables.sine, [contextLength, headSize / 2]);
-  const lengths = mask.sum(1).sub(1).cast('int32');
-  const total = builder.dims(['total_sequence_length']).cast('int32').reshape([]);
-  return (layer, queries, keys, values) => {
-    const past = ['batch_size', keyValueHeads, 'past_sequence_length', headSize];
+/** What branches need beyond plain causality: their tokens' positions, and which of the cache each reads. */
+interface Branches {
+  readonly positions: Tensor;
+  readonly bias: Tensor;
+  readonly window: Tensor | undefined;
+}
+
+/** onnxruntime's fused attention with its key/value cache. */
+class CachedAttention {
+  /** The grown cache, by the names of the model's outputs. */
+  readonly outputs: Record<string, Tensor> = {};
+  readonly #total: Tensor;
+  readonly #tables: readonly [cosine: Tensor, sine: Tensor];
+
+  constructor(
+    private readonly builder: GraphBuilder,
+    private readonly config: DecoderConfig,
+    private readonly rows: Dim,
+    /** Positions of each row, the new ones included, less one. `[rows]` int32 */
+    private readonly lengths: Tensor,
+    private readonly branches?: Branches,
+  ) {
+    const { contextLength, headSize } = config;
+    const { cosine, sine } = rotaryCaches(config);
+    const shape = [contextLength, headSize / 2];
+    this.#tables = [builder.constant(cosine, shape), builder.constant(sine, shape)];
+    this.#total = builder.dims(['total_sequence_length']).cast('int32').reshape([]);
+  }
+
+  readonly attend: SelfAttention = (layer, queries, keys, values) => {
+    const { builder, branches, outputs } = this;
+    const { heads, keyValueHeads, headSize, slidingWindow } = this.config;
+    const past = [this.rows, keyValueHeads, 'past_sequence_length', headSize];
     const pastKey = builder.input(`past_key_values.${layer}.key`, past);
     const pastValue = builder.input(`past_key_values.${layer}.value`, past);
-    const present = { dtype: 'float32', shape: ['batch_size', keyValueHeads, 'total_sequence_length', headSize] } as const;
-    const [attended, key, value] = builder.operator(
-      'GroupQueryAttention',
-      [queries, keys, values, pastKey, pastValue, lengths, total, cosine, sine],
-      {
-        domain: 'com.microsoft',
-        attributes: {
-          num_heads: heads,
-          kv_num_heads: keyValueHeads,
-          do_rotary: 1,
-          rotary_interleaved: 0,
-          ...(slidingWindow?.layers[layer] ? { local_window_size: slidingWindow.size } : {}),
-        },
-        outputs: [{ dtype: 'float32', shape: queries.shape }, present, present],
+    const present = { dtype: 'float32', shape: [this.rows, keyValueHeads, 'total_sequence_length', headSize] } as const;
+    const isWindow = slidingWindow?.layers[layer] ?? false;
+    const cache = [pastKey, pastValue, this.lengths, this.#total];
+    const inputs =
+      branches === undefined
+        ? [queries, keys, values, ...cache, ...this.#tables]
+        : [
+            this.#rotated(queries, heads, branches),
+            this.#rotated(keys, keyValueHeads, branches),
+            values,
+            ...cache,
+            ...[null, null, null],
+            isWindow ? branches.window! : branches.bias,
+          ];
+    const [attended, key, value] = builder.operator('GroupQueryAttention', inputs, {
+      domain: 'com.microsoft',
+      attributes: {
+        num_heads: heads,
+        kv_num_heads: keyValueHeads,
+        do_rotary: Number(branches === undefined),
+        rotary_interleaved: 0,
+        // Among branches the order of the cache is not that of the text.
+        ...(isWindow && branches === undefined ? { local_window_size: slidingWindow!.size } : {}),
       },
-    );
+      outputs: [{ dtype: 'float32', shape: queries.shape }, present, present],
+    });
     outputs[`present.${layer}.key`] = key;
     outputs[`present.${layer}.value`] = value;
     return attended;
   };
+
+  /** The fused attention rotates too, but refuses more tokens than the context has positions, though branches share those. */
+  #rotated(x: Tensor, heads: number, { positions }: Branches): Tensor {
+    return this.builder.operator('RotaryEmbedding', [x, positions, ...this.#tables], {
+      domain: 'com.microsoft',
+      attributes: { num_heads: heads },
+      outputs: [{ dtype: 'float32', shape: x.shape }],
+    })[0];
+  }
 }

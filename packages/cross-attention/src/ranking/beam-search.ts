@@ -8,7 +8,8 @@ export interface RankOptions {
   readonly top: number;
   /**
    * What a title's probability is among. `vocabulary` (the default): all texts there are. `catalogue`: the titles of the trie; at every
-   * token the model's choice is limited to what continues a title, so that where only one token can follow, it costs nothing.
+   * token the model's choice is limited to what continues a title, so that where only one token can follow, it costs nothing, and the
+   * model is not asked about the rest of a title that can be no other.
    */
   readonly among?: 'vocabulary' | 'catalogue';
   /** Items that are not to be returned. They take no place in the beam. */
@@ -62,32 +63,37 @@ export async function beamSearch<State>(
   let state = await scorer.start();
   let nodes: number[] = [0];
   let scores: number[] = [0];
+  // The row of the state that each prefix has; those about which the model is not asked have none.
+  let rowOfNode = new Map([[0, 0]]);
   try {
     for (;;) {
-      const logits = checkRows(scorer.logits(state), nodes.length, trie);
+      const logits = checkRows(scorer.logits(state), rowOfNode.size, trie);
       const open = new BestList(width);
-      for (let row = 0; row < nodes.length; row++) {
-        expand(trie, remaining, logits, among, row, nodes[row], scores[row], found, (child, score) => {
+      nodes.forEach((node, i) => {
+        expand(trie, remaining, logits, among, rowOfNode.get(node), node, scores[i], found, (child, score) => {
           if (score >= found.threshold) open.add(score, trie.itemsOf(child)[0], child);
         });
-      }
+      });
       // The threshold may have risen since a prefix was taken in.
       const kept = open.sorted().filter(({ score }) => score >= found.threshold);
       if (kept.length === 0) return ranked(found, tokens, steps);
-      const rowOfNode = new Map(nodes.map((node, row) => [node, row]));
-      const parents = Int32Array.from(kept, ({ payload }) => rowOfNode.get(trie.parent[payload]) as number);
-      signal?.throwIfAborted();
-      const next = await scorer.step(
-        state,
-        parents,
-        Int32Array.from(kept, ({ payload }) => trie.token[payload]),
-      );
-      scorer.release?.(state);
-      state = next;
       nodes = kept.map(({ payload }) => payload);
       scores = kept.map(({ score }) => score);
-      tokens += nodes.length;
-      steps++;
+      const asked = nodes.filter((node) => !isSettled(trie, among, node));
+      if (asked.length > 0) {
+        const parents = Int32Array.from(asked, (node) => rowOfNode.get(trie.parent[node]) as number);
+        signal?.throwIfAborted();
+        const next = await scorer.step(
+          state,
+          parents,
+          Int32Array.from(asked, (node) => trie.token[node]),
+        );
+        scorer.release?.(state);
+        state = next;
+        tokens += asked.length;
+        steps++;
+        rowOfNode = new Map(asked.map((node, row) => [node, row]));
+      }
     }
   } finally {
     scorer.release?.(state);
@@ -119,9 +125,10 @@ export async function exactRanking<State>(
       const logits = checkRows(scorer.logits(state), nodes.length, trie);
       const children: { node: number; score: number; row: number }[] = [];
       for (let row = 0; row < nodes.length; row++) {
-        expand(trie, remaining, logits, among, row, nodes[row], scores[row], found, (node, score) =>
-          children.push({ node, score, row }),
-        );
+        expand(trie, remaining, logits, among, row, nodes[row], scores[row], found, (node, score) => {
+          if (!isSettled(trie, among, node)) children.push({ node, score, row });
+          else for (const item of trie.itemsOf(node)) if (!remaining.isExcluded(item)) found.add(score, item, item);
+        });
       }
       // The likely ones first: the sooner good titles are found, the more prefixes can be skipped.
       children.sort((a, b) => b.score - a.score || a.node - b.node);
@@ -151,28 +158,36 @@ export async function exactRanking<State>(
   return ranked(found, tokens, steps);
 }
 
-/** Scores the children of one row's node: items of leaves are found, other children are handed on. */
+/** Whether a prefix's title has its whole score already: among the catalogue, a certain token costs nothing. */
+const isSettled = (trie: PrefixTrie, among: 'vocabulary' | 'catalogue', node: number): boolean =>
+  among === 'catalogue' && trie.isCertain(node);
+
+/** Scores the children of a node, from its row of the logits where it is not settled: items of leaves are found, other children are handed on. */
 function expand(
   trie: PrefixTrie,
   remaining: RemainingItems,
   logits: Logits,
   among: 'vocabulary' | 'catalogue',
-  row: number,
+  row: number | undefined,
   node: number,
   score: number,
   found: BestList,
   handOn: (child: number, score: number) => void,
 ): void {
   const { firstChild, token } = trie;
+  const take = (child: number, childScore: number) => {
+    if (remaining.below(child) === 0) return;
+    if (!trie.isLeaf(child)) handOn(child, childScore);
+    else for (const item of trie.itemsOf(child)) if (!remaining.isExcluded(item)) found.add(childScore, item, item);
+  };
+  if (isSettled(trie, among, node)) return take(firstChild[node], score);
+  if (row === undefined) throw new Error(`internal: the model was not asked about node ${node}`);
   const start = row * logits.vocabulary;
   const base = score - (among === 'vocabulary' ? logNormalizer(logits, row) : childNormalizer(trie, logits, start, node));
   if (Number.isNaN(base)) throw new Error('internal: the language model gave logits that are not numbers.');
   for (let child = firstChild[node]; child < firstChild[node + 1]; child++) {
-    if (remaining.below(child) === 0) continue;
     // Rounding must not make a title more probable than its prefix.
-    const childScore = Math.min(score, base + logits.data[start + token[child]]);
-    if (!trie.isLeaf(child)) handOn(child, childScore);
-    else for (const item of trie.itemsOf(child)) if (!remaining.isExcluded(item)) found.add(childScore, item, item);
+    take(child, Math.min(score, base + logits.data[start + token[child]]));
   }
 }
 

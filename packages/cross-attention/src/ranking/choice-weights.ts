@@ -1,4 +1,4 @@
-import type { PrefixTrie } from './prefix-trie.js';
+import { childOf, type PrefixTrie } from './prefix-trie.js';
 
 /**
  * Weights for the tokens of a title (its end token included): 1 where the trie leaves a choice, `certain` where only one token can follow.
@@ -12,16 +12,4 @@ export function choiceWeights(trie: PrefixTrie, title: readonly number[], certai
     node = childOf(trie, node, token);
     return choices > 1 || node === undefined ? 1 : certain;
   });
-}
-
-/** Children are sorted by token. */
-function childOf({ firstChild, token }: PrefixTrie, node: number, wanted: number): number | undefined {
-  let low = firstChild[node];
-  let high = firstChild[node + 1];
-  while (low < high) {
-    const middle = (low + high) >> 1;
-    if (token[middle] < wanted) low = middle + 1;
-    else high = middle;
-  }
-  return low < firstChild[node + 1] && token[low] === wanted ? low : undefined;
 }

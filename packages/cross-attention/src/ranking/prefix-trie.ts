@@ -21,6 +21,7 @@ export class PrefixTrie {
   readonly itemsBelow: Int32Array;
   /** The leaf of each item. `[items]` */
   readonly leafOfItem: Int32Array;
+  readonly #isCertain: Uint8Array;
   // Items in order of their titles' tokens, then of the file; those below one node are consecutive.
   readonly #order: Int32Array;
   readonly #firstInOrder: Int32Array;
@@ -66,6 +67,11 @@ export class PrefixTrie {
     this.firstChild = Int32Array.from(firstChild);
     this.itemsBelow = Int32Array.from(to, (end, node) => end - from[node]);
     this.leafOfItem = leafOfItem;
+    this.#isCertain = new Uint8Array(this.nodes);
+    for (let node = this.nodes - 1; node >= 0; node--) {
+      const children = this.firstChild[node + 1] - this.firstChild[node];
+      this.#isCertain[node] = Number(children === 0 || (children === 1 && this.#isCertain[this.firstChild[node]] === 1));
+    }
     this.#order = order;
     this.#firstInOrder = Int32Array.from(from);
   }
@@ -87,6 +93,11 @@ export class PrefixTrie {
     return this.firstChild[node] === this.firstChild[node + 1];
   }
 
+  /** Whether no choice is left at the node: one title is all that it can become, or has become. */
+  isCertain(node: number): boolean {
+    return this.#isCertain[node] === 1;
+  }
+
   /** The items at or below a node; in file order for a leaf. */
   itemsOf(node: number): Int32Array {
     return this.#order.subarray(this.#firstInOrder[node], this.#firstInOrder[node] + this.itemsBelow[node]);
@@ -97,4 +108,17 @@ function compareTitles(a: readonly number[], b: readonly number[], endToken: num
   const length = Math.min(a.length, b.length);
   for (let i = 0; i < length; i++) if (a[i] !== b[i]) return a[i] - b[i];
   return (a[length] ?? endToken) - (b[length] ?? endToken);
+}
+
+/** The child of a node that a token leads to. */
+export function childOf({ firstChild, token }: PrefixTrie, node: number, wanted: number): number | undefined {
+  // Children are sorted by token.
+  let low = firstChild[node];
+  let high = firstChild[node + 1];
+  while (low < high) {
+    const middle = (low + high) >> 1;
+    if (token[middle] < wanted) low = middle + 1;
+    else high = middle;
+  }
+  return low < firstChild[node + 1] && token[low] === wanted ? low : undefined;
 }

@@ -1,7 +1,7 @@
 import { availableParallelism } from 'node:os';
 import type { PreTrainedModel } from '@huggingface/transformers';
 import * as ort from 'onnxruntime-node';
-import { placeholdersOf, withPlaceholders } from '../adaptation/examples.js';
+import { placeholdersOf, withPlaceholders } from '../adaptation/text-rows.js';
 import { decoderFlops } from '../decoder/flops.js';
 import { DoesNotFitError, EncoderMismatchError } from '../errors.js';
 import type { DecoderConfig } from '../folder/decoder-config.js';
@@ -11,7 +11,7 @@ import type { RankedItems } from '../ranking/beam-search.js';
 import type { PrefixTrie } from '../ranking/prefix-trie.js';
 import { Run } from '../run.js';
 import type { ChatMessage, TextTokenizer } from '../text/text-tokenizer.js';
-import { CachedScorer } from './cached-scorer.js';
+import { BranchingScorer } from './branching-scorer.js';
 import { generateOnce, transformersModel } from './generation.js';
 import type { Generation, Timings, Usage } from './generation.js';
 import { UserReader, isUserState } from './user-state.js';
@@ -70,6 +70,8 @@ export interface ServedParts {
   readonly model: Uint8Array;
   /** Where the values lie that the model leaves out; needed while it is opened. */
   readonly valueFolder?: string;
+  /** Makes the graph for rankings (`branchingModel`), when the first one is asked for. */
+  readonly branching: () => Uint8Array | Promise<Uint8Array>;
   /** How it reads users, where it does, with `user.onnx`. */
   readonly user?: {
     readonly integration: Integration;
@@ -87,18 +89,25 @@ export interface ServeOptions {
 }
 
 /**
- * A model that answers: text by transformers.js's `generate`, rankings by beam search over a trie of titles, both on one onnxruntime
- * session. Runs block the event loop; a server puts it into a worker.
+ * A model that answers: text by transformers.js's `generate`, rankings by beam search over a trie of titles. The first ranking opens a second
+ * onnxruntime session, whose graph lets titles branch behind one prompt. Runs block the event loop; a server puts it into a worker.
  */
 export class ServedModel {
   #disposed = false;
+  #branching: Promise<ort.InferenceSession> | undefined;
+  // The files' bytes are held no longer than they are needed.
+  #makeBranching: ServedParts['branching'] | undefined;
 
   private constructor(
-    private readonly parts: ServedParts,
+    private readonly parts: Pick<ServedParts, 'config' | 'tokenizer' | 'user'>,
     private readonly session: ort.InferenceSession,
+    private readonly options: ort.InferenceSession.SessionOptions,
     private readonly model: PreTrainedModel,
     private readonly reader: UserReader | undefined,
-  ) {}
+    branching: ServedParts['branching'],
+  ) {
+    this.#makeBranching = branching;
+  }
 
   static async create(parts: ServedParts, { threads = availableParallelism() }: ServeOptions = {}): Promise<ServedModel> {
     const options: ort.InferenceSession.SessionOptions = {
@@ -106,7 +115,7 @@ export class ServedModel {
       interOpNumThreads: 1,
       executionMode: 'sequential',
     };
-    const { config, user } = parts;
+    const { config, tokenizer, user } = parts;
     const values = { session: { model_external_initializers_file_folder_path: parts.valueFolder } };
     const session = await ort.InferenceSession.create(
       parts.model,
@@ -122,9 +131,11 @@ export class ServedModel {
           packedShape: user.integration.packedShape(config, user.shape),
           flops: 2 * user.shape.userWidth * user.integration.packedShape(config, user.shape).reduce((a, b) => a * b, 1),
         },
-        options,
+        // So little work that waking a second thread would take longer.
+        { ...options, intraOpNumThreads: 1 },
       ));
-    return new ServedModel(parts, session, transformersModel(config, session, parts.generation ?? {}), reader);
+    const model = transformersModel(config, session, parts.generation ?? {});
+    return new ServedModel({ config, tokenizer, user }, session, options, model, reader, parts.branching);
   }
 
   get config(): DecoderConfig {
@@ -222,7 +233,8 @@ export class ServedModel {
     const user = await this.#user(request.user);
     const userMs = performance.now() - begun;
     const packed = user && new ort.Tensor('float32', user.state.packed, [...user.state.shape]);
-    const scorer = new CachedScorer(this.session, this.config, promptIds, packed, trie.depth);
+    const sessions = { prompt: this.session, branching: await this.#rankingSession() };
+    const scorer = new BranchingScorer(sessions, this.config, promptIds, packed);
     const options = { top, exclude, among: request.among ?? 'catalogue', ...(signal === undefined ? {} : { signal }) };
     const ranked = exact
       ? await exactRanking(trie, scorer, options)
@@ -234,6 +246,15 @@ export class ServedModel {
       firstTokenMs: userMs + scorer.promptMilliseconds,
       totalMs: performance.now() - begun,
     };
+  }
+
+  #rankingSession(): Promise<ort.InferenceSession> {
+    if (this.#branching === undefined) {
+      const make = this.#makeBranching!;
+      this.#makeBranching = undefined;
+      this.#branching = (async () => ort.InferenceSession.create(await make(), this.options))();
+    }
+    return this.#branching;
   }
 
   /** What the session is fed for a user, or for none; undefined where the model reads none at all. */
@@ -272,6 +293,7 @@ export class ServedModel {
     if (this.#disposed) return;
     this.#disposed = true;
     await this.session.release();
+    await (await this.#branching)?.release();
     await this.reader?.dispose();
   }
 

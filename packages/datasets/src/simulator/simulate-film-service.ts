@@ -94,6 +94,7 @@ export function simulateFilmService(options: SimulationOptions = {}): SimulatedD
     time: { unit: 's' },
     events: flatten(eventBatches),
     eventBatches,
+    eventBlocks: eventBatches,
     items: stream(async function* () {
       for (let film = 0; film < items; film++) yield itemRow(world, film);
     }),

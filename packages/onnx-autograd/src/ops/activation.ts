@@ -31,9 +31,9 @@ export const activationRules: Record<string, GradientRule> = {
   Softmax: ({ outputs: [y] }, [g]) => [y.mul(g!.sub(g!.mul(y).sum(-1, true)))],
   LogSoftmax: ({ outputs: [y] }, [g]) => [g!.sub(y.exp().mul(g!.sum(-1, true)))],
   QuickGelu: ({ inputs: [x], outputs: [y] }, [g]) => {
-    // d/dx x s(x) = s + x s (1 - s) = s + y - y s
+    // d/dx x s(x) = s + x s (1 - s) = s (1 + x - y)
     const s = unary('Sigmoid', x!);
-    return [g!.mul(s.add(y.sub(y.mul(s))))];
+    return [x!.sub(y).add(1).mul(s).mul(g!)];
   },
   Gelu: ({ inputs: [x], attributes }, [g]) => {
     if ((attributes.approximate ?? 'none') === 'none') {

@@ -81,6 +81,8 @@ export function mergeHeads(x: Tensor): Tensor {
  * @param cosine, sine [..., positions, width], each half repeated
  */
 export function rotary(x: Tensor, cosine: Tensor, sine: Tensor): Tensor {
+  const halves = tables.get(cosine);
+  if (halves?.sine === sine && x.rank === 4) return fusedRotary(x, halves);
   const width = Number(x.shape.at(-1));
   const half = width / 2;
   // rotateHalf is a product with a signed permutation, whose gradient is the transposed product.
@@ -90,6 +92,26 @@ export function rotary(x: Tensor, cosine: Tensor, sine: Tensor): Tensor {
     permutation[i * width + i + half] = 1;
   }
   return x.mul(cosine).add(matmul(x, x.graph.constant(permutation, [width, width])).mul(sine));
+}
+
+/** By cosines of positions that all rows share: the sines, and the angles that both are of, [positions, width / 2]. */
+const tables = new WeakMap<Tensor, { sine: Tensor; angles: Tensor }>();
+
+/** One kernel of onnxruntime, where the general form is a product and three passes. */
+function fusedRotary(x: Tensor, { angles }: { angles: Tensor }): Tensor {
+  const cosine = angles.cos();
+  // One number stands for the position of the first token, in place of positions for all.
+  const first = x.graph.constant([0], [1], 'int64');
+  const turn = (value: Tensor, sine: Tensor): Tensor => {
+    const turned = value.graph.operator('RotaryEmbedding', [value, first, cosine, sine], {
+      domain: 'com.microsoft',
+      attributes: { interleaved: 0 },
+      outputs: [{ dtype: value.dtype, shape: value.shape }],
+    });
+    // A rotation is orthogonal: its gradient turns back.
+    return value.graph.custom([value], turned, (_, [g]) => [turn(g!, sine.neg())])[0];
+  };
+  return turn(x, angles.sin());
 }
 
 /** cos and sin of position times frequency for rotary(): each [positions, width]. */
@@ -106,9 +128,9 @@ export function rotaryTables(
   const both = new Float32Array(width);
   both.set(inverse);
   both.set(inverse, width / 2);
-  const angles = positions
-    .cast('float32')
-    .unsqueeze(positions.rank)
-    .mul(graph.constant(both, [width]));
-  return { cosine: angles.cos(), sine: angles.sin() };
+  const column = positions.cast('float32').unsqueeze(positions.rank);
+  const angles = column.mul(graph.constant(both, [width]));
+  const [cosine, sine] = [angles.cos(), angles.sin()];
+  if (positions.rank === 1) tables.set(cosine, { sine, angles: column.mul(graph.constant(inverse, [width / 2])) });
+  return { cosine, sine };
 }

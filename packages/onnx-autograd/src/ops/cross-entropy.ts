@@ -5,8 +5,11 @@ import { fusedCrossEntropy, fuses } from './fused-cross-entropy.js';
 import { scatterAddRows } from './indexing.js';
 import { matmul } from './matmul.js';
 
-/** Below this a probability is not told from zero; the loss of one target is at most 87. */
-const smallest = 1e-38;
+/**
+ * Below this a probability is not told from zero; the loss of one target is at most 87. A normal number: sessions take anything
+ * smaller for zero, whose logarithm is not finite.
+ */
+const smallest = 1.2e-38;
 
 /**
  * Per-target cross-entropy of a linear classifier, -log softmax(x table^T + bias)[target], without a pass over the logits beyond

@@ -1,0 +1,32 @@
+import { EncoderOptionError } from './errors.js';
+
+/** How the learning rate goes over a run: `constant`, or up for a while and then down half a cosine. */
+export type LearningRateSchedule = 'constant' | 'cosine' | CosineSchedule;
+
+export interface CosineSchedule {
+  /** Share of the run in which the rate rises from 0. Default 0.05. */
+  readonly warmup?: number;
+  /** Share of the rate that is left at the end. Default 0.05. */
+  readonly floor?: number;
+}
+
+export function checkSchedule(schedule: LearningRateSchedule): void {
+  if (schedule === 'constant' || schedule === 'cosine') return;
+  if (typeof schedule !== 'object')
+    throw new EncoderOptionError('schedule', `'${String(schedule)}' is neither 'constant' nor 'cosine' nor { warmup, floor }`);
+  for (const [name, value] of Object.entries(schedule)) {
+    if (name !== 'warmup' && name !== 'floor')
+      throw new EncoderOptionError(`schedule.${name}`, 'there is no such setting; there are warmup, floor');
+    if (value !== undefined && !(value >= 0 && value < 1))
+      throw new EncoderOptionError(`schedule.${name}`, `${value} is outside [0, 1)`);
+  }
+}
+
+/** The factor on the learning rate where so much of the run (0 to 1) is done. */
+export function rateFactor(schedule: LearningRateSchedule, done: number): number {
+  if (schedule === 'constant') return 1;
+  const { warmup = 0.05, floor = 0.05 } = schedule === 'cosine' ? {} : schedule;
+  if (done < warmup) return done / warmup;
+  const progress = Math.min(1, (done - warmup) / (1 - warmup));
+  return floor + (1 - floor) * 0.5 * (1 + Math.cos(Math.PI * progress));
+}

@@ -1,0 +1,76 @@
+import { TokenizerMismatchError, type EventColumns } from '@user-llm/event-tokenizer';
+import { EncoderOptionError, EventOrderError } from './errors.js';
+import type { InferenceOutput } from './inference.js';
+import type { Stepper } from './stepper.js';
+import type { StateCodec, StateDtype, UserState } from './user-state.js';
+
+/**
+ * A user whose state is held in memory: events come in one by one, and the embedding is made when it is asked for. Not for two calls of
+ * `add` at a time.
+ */
+export class LiveUser {
+  /** For the encoder alone. */
+  constructor(
+    private readonly stepper: Stepper,
+    private readonly codec: StateCodec,
+    private readonly tokenizer: string,
+    private readonly current: UserState,
+  ) {}
+
+  /** Events read so far. */
+  get count(): number {
+    return this.current.count;
+  }
+
+  /** Of the last event, Unix seconds; NaN where unknown or there is none. */
+  get time(): number {
+    return this.current.time;
+  }
+
+  /**
+   * Reads the events of the one user in the columns: one step each, whatever lies behind.
+   *
+   * @throws TokenizerMismatchError, EventOrderError (nothing is read then), EncoderOptionError for several users
+   */
+  async add(events: EventColumns): Promise<void> {
+    checkNewEvents(events, this.tokenizer, this.current.time);
+    await this.stepper.read(this.current, events, events.offsets[0], events.offsets[1]);
+  }
+
+  /** User tokens, [K, D]. */
+  tokens(): Promise<Float32Array> {
+    return this.output('tokens');
+  }
+
+  /** The item head's scores of what comes next, [V]. */
+  scores(): Promise<Float32Array> {
+    return this.output('scores');
+  }
+
+  /** The state as bytes, to go on from elsewhere. */
+  state(dtype: StateDtype = 'float32'): Uint8Array {
+    return this.codec.encode(this.current, dtype);
+  }
+
+  private output(output: InferenceOutput): Promise<Float32Array> {
+    return this.stepper.output(output, this.current);
+  }
+}
+
+/** New events are of one user and go forward from the last time. */
+export function checkNewEvents(events: EventColumns, tokenizer: string, last: number): void {
+  if (events.tokenizer !== tokenizer) throw new TokenizerMismatchError(tokenizer, events.tokenizer);
+  if (events.users.length !== 1)
+    throw new EncoderOptionError(
+      'newEvents',
+      `a state is of one user, and these events are of ${events.users.length}; take one with takeUsers`,
+    );
+  const [start, end] = events.offsets;
+  let before = last;
+  for (let event = start; event < end; event++) {
+    const time = events.times[event];
+    if (time < before) throw new EventOrderError(time, before, event - start);
+    // An unknown time says nothing of the order.
+    if (time === time) before = time;
+  }
+}

@@ -1,0 +1,82 @@
+import type { Random } from '@user-llm/onnx-autograd';
+import { EncoderOptionError } from '../errors.js';
+import { part, type Sequence } from '../sequences.js';
+import { bindItemLoss, fullSoftmax, type ItemLoss } from './item-loss.js';
+import { declareTargets, fieldLosses } from './next-event.js';
+import type { BoundObjective, Objective } from './objective.js';
+import { checkedWeights, predictedFields, type FieldWeights } from './predicted-fields.js';
+import { maskEvent, readFeeds, targetFeeds } from './rows.js';
+
+export interface MaskedEventsOptions extends FieldWeights {
+  /** Share of a row's events that are hidden, one at least. Default 0.2. */
+  readonly share?: number;
+  /** Share of the rows where the last event is the only one hidden, which is what scoring asks for. Default 0.1. */
+  readonly last?: number;
+  /** Of the item. Default `fullSoftmax()`. */
+  readonly loss?: ItemLoss;
+}
+
+const masksAxis = 'masks';
+
+/**
+ * Predict the fields of hidden events from those before and after (Sun et al. 2019, BERT4Rec). The encoder has bidirectional
+ * attention (`UserEncoder.create(tokenizer, { attention: 'bidirectional' })`); every field of a hidden event has the mask id. Heads
+ * and weights are those of `nextEvent`. Only hidden events cost a softmax.
+ */
+export function maskedEvents({ share = 0.2, last = 0.1, loss = fullSoftmax(), ...options }: MaskedEventsOptions = {}): Objective {
+  if (!(share > 0 && share < 1)) throw new EncoderOptionError('share', `${share} is outside (0, 1)`);
+  if (!(last >= 0 && last <= 1)) throw new EncoderOptionError('last', `${last} is outside [0, 1]`);
+  const settings = checkedWeights(options);
+  return {
+    kind: 'masked-events',
+    attention: 'bidirectional',
+    itemHead: 'item',
+    ...{ ...settings, share, last, loss },
+    bind(run): BoundObjective {
+      const { config } = run;
+      const predicted = predictedFields(settings, config.fields);
+      const itemLoss = bindItemLoss(loss, run);
+      const fields = predicted.map(({ field }) => field);
+      return {
+        build(graph) {
+          const { builder, states } = graph;
+          const places = builder.scope('masked').input('places', [masksAxis], 'int32');
+          const targets = declareTargets(builder, config, fields, [1, masksAxis]);
+          const hidden = states.reshape([-1, states.shape[2]]).gather(places); // [masks, D]
+          return fieldLosses(graph, predicted, itemLoss, hidden, targets);
+        },
+        feeds({ sequences, length, random }) {
+          // A row holds one event less than a window has.
+          const rows = sequences.map((row) => row && part(row, Math.max(0, row.events.length - length), row.events.length));
+          const feeds = readFeeds(run, rows, length);
+          const size = rows.length * Math.ceil(share * length);
+          const places = new Int32Array(size);
+          const events = new Int32Array(size).fill(-1);
+          const stream = random('masks');
+          let count = 0;
+          rows.forEach((row, at) => {
+            if (!row) return;
+            for (const i of hiddenEvents(row, share, last, stream)) {
+              places[count] = at * length + i;
+              events[count++] = row.events[i];
+              maskEvent(feeds, config.fields, at * length + i);
+            }
+          });
+          return {
+            ...feeds,
+            ...targetFeeds(run, fields, [events], size),
+            'masked.places': { dtype: 'int32', shape: [size], data: places },
+            ...itemLoss.feeds(random('negatives')),
+          };
+        },
+      };
+    },
+  };
+}
+
+/** Which events of a row are hidden. */
+function hiddenEvents({ events }: Sequence, share: number, last: number, random: Random): number[] {
+  if (random.next() < last) return [events.length - 1];
+  const order = random.shuffle(Array.from(events, (_, i) => i));
+  return order.slice(0, Math.max(1, Math.floor(share * events.length)));
+}
