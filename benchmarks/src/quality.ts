@@ -1,5 +1,6 @@
 /**
- * `npm run bench -- quality --data NAME [--only encoder] [--minutes N] [--seed N] [--dropout X] [--width N] [--llm NAME]`
+ * `npm run bench -- quality --data NAME [--only encoder] [--minutes N] [--seed N] [--dropout X] [--width N]
+ * [--rate X] [--llm NAME]`
  *
  * How good the systems are on a real data set, found by its name under the folder in USER_LLM_DATA (models under USER_LLM_MODELS). With
  * `--only encoder` the encoder alone is pretrained for `--minutes` and stands beside the counting baselines, alone and blended with
@@ -33,6 +34,7 @@ const { values } = parseArgs({
     seed: { type: 'string', default: '1' },
     dropout: { type: 'string', default: '0.3' },
     width: { type: 'string', default: '64' },
+    rate: { type: 'string', default: '4e-3' },
     out: { type: 'string' },
   },
 });
@@ -53,6 +55,8 @@ async function encoderAlone(name: string, minutes: number, seed: number): Promis
   const run = UserEncoder.create(corpus.tokenizer, shape).pretrain(corpus.known, {
     objective: nextEvent(),
     seconds: minutes * 60,
+    learningRate: Number(values.rate),
+    schedule: 'cosine',
   });
   for await (const news of run)
     if (news.kind === 'validation')
