@@ -11,7 +11,7 @@ export interface Budget {
 const trainingShare = 0.7;
 /** One pretraining, one language model, three user-reading models, two text prompts of pretraining and adaptation together. */
 const pretrainWeight = 1;
-const languageWeight = 0.9;
+const languageWeight = 1.2;
 const parts = pretrainWeight + languageWeight + 3 + 2 * (pretrainWeight + 1);
 
 export function budgetOf(minutes: number): Budget {
