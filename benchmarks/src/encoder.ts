@@ -1,9 +1,9 @@
 /**
- * `npm run bench -- encoder [--rounds N] [--updates N] [--steps N] [--seed N] [--only train|serve] [--shared]`
+ * `npm run bench -- encoder [--rounds N] [--updates N] [--steps N] [--seed N] [--only train|serve|tokenizer] [--shared]`
  *
  * The user encoder at D 128, 6 layers, 8 heads and W 200: training beside the machine's matrix-product peak and PyTorch, users encoded
- * per second, one new event (alone, with the resampler, from bytes, through an LMDB store), and what a state costs in bytes and error
- * per dtype. The states are of an encoder that was trained for `--steps` on a simulated log. The last line is one JSON object; it is
+ * per second, one new event (alone, with the resampler, from bytes, through an LMDB store), what a state costs in bytes and error
+ * per dtype, and the event tokenizer's speed, from memory and from CSV. The states are of an encoder that was trained for `--steps` on a simulated log. The last line is one JSON object; it is
  * also written to benchmarks/results/encoder.json.
  *
  * `--shared` is for a machine on which others work too: waiting threads then do not spin.
@@ -19,6 +19,7 @@ import { simulatedLog, type Log } from './encoder/log.js';
 import { encodeFigures, stateFigures, updateFigures } from './encoder/serve.js';
 import { rounded } from './encoder/statistics.js';
 import { trainFigures } from './encoder/train.js';
+import { tokenizerFigures } from './tokenizer-figures.js';
 
 const { values } = parseArgs({
   options: {
@@ -57,10 +58,7 @@ async function serve(log: Log, position: Band['position']): Promise<Record<strin
   const training = { steps: Number(values.steps), eventsPerSecond: encoder.training!.eventsPerSecond };
   const update = await updateFigures(encoder, log, Math.max(100, Number(values.updates)));
   console.log(`  one event: p50 ${update.p50Ms.toFixed(3)} ms, p99 ${update.p99Ms.toFixed(3)} ms`);
-  const usersPerSecond = { at50: await encodeFigures(encoder, log, 50), at200: await encodeFigures(encoder, log, 200) };
-  console.log(
-    `  users encoded per second: ${usersPerSecond.at50.toFixed(0)} of 50 events, ${usersPerSecond.at200.toFixed(0)} of 200`,
-  );
+  const usersPerSecond = await rates(encoder, log);
   const state = await stateFigures(encoder, log, 5);
   console.table(state);
   await encoder.dispose();
@@ -83,17 +81,19 @@ async function causal(log: Log): Promise<Record<string, unknown>> {
 }
 
 async function main(): Promise<void> {
-  if (values.only !== undefined && !['train', 'serve'].includes(values.only))
-    throw new Error(`there is no part '${values.only}'; use train or serve`);
-  const trained = values.only === 'serve' ? null : await train();
+  if (values.only !== undefined && !['train', 'serve', 'tokenizer'].includes(values.only))
+    throw new Error(`there is no part '${values.only}'; use train, serve or tokenizer`);
+  const asked = (part: string): boolean => values.only === undefined || values.only === part;
+  const trained = asked('train') ? await train() : null;
   let served: Record<string, unknown> = { update: null };
-  if (values.only !== 'train') {
+  if (asked('serve')) {
     const log = await simulatedLog(Number(values.seed));
     const { update, ...rotary } = await serve(log, 'rotary');
     served = { update, learned: await causal(log), rotary, relativeTime: await serve(log, 'relative-time') };
   }
+  const { tokenizer, csv } = asked('tokenizer') ? await tokenizerFigures() : { tokenizer: null, csv: null };
   const machine = { ...machineDescription(), threads, spinning: !values.shared };
-  const result = rounded({ train: trained, ...served, architecture: { ...architecture, window }, machine });
+  const result = rounded({ train: trained, ...served, tokenizer, csv, architecture: { ...architecture, window }, machine });
   if (values.only === undefined) {
     const file = path.join(path.dirname(path.dirname(fileURLToPath(import.meta.url))), 'results', 'encoder.json');
     await mkdir(path.dirname(file), { recursive: true });

@@ -1,5 +1,6 @@
 /**
- * `npm run bench -- quality --data NAME [--only encoder] [--minutes N] [--seed N] [--dropout X] [--width N] [--llm NAME]`
+ * `npm run bench -- quality --data NAME [--only encoder] [--minutes N] [--seed N] [--dropout X] [--width N]
+ * [--rate X] [--window W] [--llm NAME]`
  *
  * How good the systems are on a real data set, found by its name under the folder in USER_LLM_DATA (models under USER_LLM_MODELS). With
  * `--only encoder` the encoder alone is pretrained for `--minutes` and stands beside the counting baselines, alone and blended with
@@ -33,6 +34,8 @@ const { values } = parseArgs({
     seed: { type: 'string', default: '1' },
     dropout: { type: 'string', default: '0.3' },
     width: { type: 'string', default: '64' },
+    rate: { type: 'string', default: '4e-3' },
+    window: { type: 'string', default: '100' },
     out: { type: 'string' },
   },
 });
@@ -49,10 +52,20 @@ const named = (variable: string, name: string): string => {
 async function encoderAlone(name: string, minutes: number, seed: number): Promise<Record<string, unknown>> {
   const dataset = await openSource(named('USER_LLM_DATA', name), seed);
   const corpus = await loadCorpus(dataset, await fitTokenizer(dataset));
-  const shape = { width: Number(values.width), layers: 2, heads: 2, context: 200, dropout: Number(values.dropout), seed };
+  const shape = {
+    width: Number(values.width),
+    layers: 2,
+    heads: 2,
+    context: 200,
+    dropout: Number(values.dropout),
+    attention: { position: 'relative-time', window: Number(values.window) },
+    seed,
+  } as const;
   const run = UserEncoder.create(corpus.tokenizer, shape).pretrain(corpus.known, {
     objective: nextEvent(),
     seconds: minutes * 60,
+    learningRate: Number(values.rate),
+    schedule: 'cosine',
   });
   for await (const news of run)
     if (news.kind === 'validation')

@@ -8,10 +8,10 @@ export interface Budget {
 }
 
 /** The share of a run that goes into training; the rest reads, encodes, evaluates and writes. */
-const trainingShare = 0.63;
+const trainingShare = 0.7;
 /** One pretraining, one language model, three user-reading models, two text prompts of pretraining and adaptation together. */
 const pretrainWeight = 1;
-const languageWeight = 0.7;
+const languageWeight = 1.2;
 const parts = pretrainWeight + languageWeight + 3 + 2 * (pretrainWeight + 1);
 
 export function budgetOf(minutes: number): Budget {

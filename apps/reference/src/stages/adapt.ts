@@ -12,7 +12,7 @@ import { baseKind, prepareLanguageModel, removeCheckpoint } from './language.js'
 import { loadEncoder } from './pretrain.js';
 
 const validationExamples = 96;
-const learningRate = { scratch: 3e-3, pretrained: 5e-4 };
+const learningRate = { scratch: 5e-3, pretrained: 5e-4 };
 /** The encoder is pretrained: at the full rate its first steps would undo that. */
 const encoderRate = 0.1;
 

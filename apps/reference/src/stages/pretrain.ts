@@ -4,7 +4,15 @@ import type { StageRecord } from '../run/run-folder.js';
 import type { Workspace } from '../workspace.js';
 
 /** Shape of the encoder. */
-const shape = { width: 64, layers: 2, heads: 2, context: 200, userTokens: 16, dropout: 0.2 };
+const shape = {
+  width: 64,
+  layers: 2,
+  heads: 2,
+  context: 200,
+  userTokens: 16,
+  dropout: 0.2,
+  attention: { position: 'relative-time', window: 200 },
+} as const;
 
 /** Pretrains the user encoder on everything but the test items, watching the validation items. */
 export async function pretrain(workspace: Workspace): Promise<StageRecord> {
