@@ -47,7 +47,9 @@ export {
 export { crossEntropy, linearCrossEntropy, weightedMean } from './ops/cross-entropy.js';
 export { differentiableOperations, gradients } from './gradients.js';
 export { graph, GraphDefinition, type BuiltGraph, type ModelScope, type Outputs } from './definition.js';
-export { matrixFlops, toOnnx, type ExternalValue, type OnnxModel, type OnnxOptions } from './onnx-model.js';
+export { matrixFlops } from './matrix-flops.js';
+export { toOnnx, type OnnxModel, type OnnxOptions } from './onnx-model.js';
+export { type ExternalValue } from './onnx-parts.js';
 export { onnxWeights } from './onnx-weights.js';
 export { adam, adamW, averaged, averageSlot, sgd, type AdamWOptions, type Optimizer, type UpdateContext } from './optimizers.js';
 export { constantRate, warmupConstant, warmupCosine, type Schedule } from './schedules.js';

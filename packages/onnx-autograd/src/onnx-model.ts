@@ -1,10 +1,12 @@
 import { bind, namesOf, termsOf, type Bindings, type Dim } from './dim.js';
 import { AutogradError } from './errors.js';
-import type { AttributeValue, InputInfo, Node } from './graph-builder.js';
-import { elementCount, onnxTypes, type DType, type HostTensor, type TypedArray } from './host-tensor.js';
-import { macroDomain, type Macro } from './macro.js';
-import { linearCrossEntropyMacro } from './ops/fused-cross-entropy.js';
+import type { AttributeValue, Node } from './graph-builder.js';
+import { onnxTypes, type DType, type HostTensor, type TypedArray } from './host-tensor.js';
+import { macroDomain } from './macro.js';
+import { macros } from './macros.js';
+import { writeAttribute, writeExternal, type ExternalValue } from './onnx-parts.js';
 import { MessageWriter } from './protobuf.js';
+import { forwardInputs, reachable } from './reachable.js';
 import type { Tensor } from './tensor.js';
 
 const opset = 21;
@@ -23,48 +25,16 @@ export interface OnnxOptions {
   readonly external?: ReadonlyMap<string, ExternalValue>;
 }
 
-/** Where the values of an input lie. */
-export interface ExternalValue {
-  /** Name of the file. */
-  readonly file: string;
-  /** Bytes before the values, best a multiple of 4,096, which can be mapped into memory. */
-  readonly offset: number;
-  readonly bytes: number;
-}
-
 export interface OnnxModel {
   readonly bytes: Uint8Array;
   /** Names of the inputs that the model reads, parameters included. */
   readonly inputs: readonly string[];
 }
 
-/** The part of a graph that the outputs depend on, inputs before users; includes the inside of `custom` nodes. */
-export function reachable(outputs: Iterable<Tensor>): { nodes: Node[]; leaves: Set<Tensor> } {
-  const nodes = new Set<Node>();
-  const leaves = new Set<Tensor>();
-  const stack = [...outputs];
-  while (stack.length > 0) {
-    const tensor = stack.pop()!;
-    const node = tensor.producer;
-    if (!node) leaves.add(tensor);
-    else if (!nodes.has(node)) {
-      nodes.add(node);
-      for (const input of forwardInputs(node)) if (input) stack.push(input);
-    }
-  }
-  return { nodes: [...nodes].sort((a, b) => a.id - b.id), leaves };
-}
-
-/** What must be computed for the node: a custom node is its forward values. */
-const forwardInputs = (node: Node): readonly (Tensor | null)[] =>
-  node.operation === 'custom' ? node.inputs.slice(node.inputs.length - node.outputs.length) : node.inputs;
-
 /** Writes the part of a graph that leads to the outputs as an ONNX model. */
 export function toOnnx(options: OnnxOptions): OnnxModel {
   return new Emitter(options).emit();
 }
-
-const macros: Readonly<Record<string, Macro>> = { LinearCrossEntropy: linearCrossEntropyMacro };
 
 /** Operations whose outputs after the first may be left out. */
 const optionalOutputs = new Set([
@@ -349,66 +319,4 @@ class Emitter {
   }
 }
 
-/** An initializer whose values lie in a file. */
-function writeExternal(writer: MessageWriter, { name, shape, dtype }: InputInfo, { file, offset, bytes }: ExternalValue): void {
-  for (const size of shape) {
-    if (typeof size !== 'number')
-      throw new AutogradError(`'${name}' has values in a file, so its axes must be numbers, not '${size}'`);
-    writer.integer(1, size);
-  }
-  writer.integer(2, onnxTypes[dtype]);
-  writer.string(8, name);
-  for (const [key, value] of Object.entries({ location: file, offset: String(offset), length: String(bytes) }))
-    writer.message(13, (entry) => {
-      entry.string(1, key);
-      entry.string(2, value);
-    });
-  writer.integer(14, 1);
-}
-
 const bytesOf = (data: TypedArray): Uint8Array => new Uint8Array(data.buffer, data.byteOffset, data.byteLength);
-
-function writeAttribute(writer: MessageWriter, name: string, value: AttributeValue): void {
-  writer.string(1, name);
-  if (typeof value === 'number') {
-    writer.integer(3, value);
-    writer.integer(20, 2);
-  } else if (typeof value === 'string') {
-    writer.string(4, value);
-    writer.integer(20, 3);
-  } else if ('float' in value) {
-    writer.float(2, value.float);
-    writer.integer(20, 1);
-  } else if ('floats' in value) {
-    for (const item of value.floats) writer.float(7, item);
-    writer.integer(20, 6);
-  } else {
-    for (const item of value) writer.integer(8, item);
-    writer.integer(20, 7);
-  }
-}
-
-/**
- * Floating-point operations of the matrix products that run for the outputs, counted as 2 m n k.
- *
- * @param bindings sizes of every named axis
- */
-export function matrixFlops(outputs: Iterable<Tensor>, bindings: Bindings): number {
-  let total = 0;
-  for (const node of reachable(outputs).nodes) {
-    const [a, b] = node.inputs;
-    let size: Dim[];
-    let products = 1;
-    if (node.domain === macroDomain) {
-      ({ products } = macros[node.operation]);
-      size = [...a!.shape, b!.shape[0]];
-    } else if (['MatMul', 'Gemm', 'FusedMatMul', 'MatMulNBits'].includes(node.operation)) {
-      size = [...node.outputs[0].shape, node.attributes.transA === 1 ? a!.shape.at(-2)! : a!.shape.at(-1)!];
-    } else continue;
-    const bound = size.map((dim) => bind(dim, bindings));
-    if (bound.some((dim) => typeof dim !== 'number'))
-      throw new AutogradError(`${node.name}: give a size for every named axis; [${bound}] is left`);
-    total += 2 * products * elementCount(bound as number[]);
-  }
-  return total;
-}

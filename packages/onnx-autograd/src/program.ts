@@ -4,7 +4,8 @@ import { AutogradError, DisposedError, WeightError } from './errors.js';
 import type { InputInfo } from './graph-builder.js';
 import { asFloat32, type HostTensor } from './host-tensor.js';
 import type { Weights } from './initializers.js';
-import { reachable, toOnnx } from './onnx-model.js';
+import { toOnnx } from './onnx-model.js';
+import { reachable } from './reachable.js';
 import { bindFeeds, fromOrt, openSession, toOrt, type Feeds, type SessionOptions } from './session.js';
 
 export interface ProgramOptions extends SessionOptions {

@@ -6,7 +6,7 @@ import { AutogradError, DisposedError, NonFiniteLossError } from './errors.js';
 import type { ParameterInfo } from './graph-builder.js';
 import { asFloat32, toFloat32, type HostTensor } from './host-tensor.js';
 import { initialWeights, type Weights } from './initializers.js';
-import { reachable } from './onnx-model.js';
+import { reachable } from './reachable.js';
 import type { Optimizer } from './optimizers.js';
 import { checkWeights, pickOutputs } from './program.js';
 import { writeSafetensors } from './safetensors.js';

@@ -1,10 +1,11 @@
 import type { EventColumns } from '@user-llm/event-tokenizer';
-import { DisposedError, Program, type HostTensor, type Weights } from '@user-llm/onnx-autograd';
+import { Program, type HostTensor, type Weights } from '@user-llm/onnx-autograd';
 import type { AttentionForm } from './band.js';
 import { bandOf, type EncoderConfig } from './config.js';
 import { EncoderOptionError } from './errors.js';
 import { bagSizes, vector, type EventList } from './event-feeds.js';
 import { attributionDefinition, attributionInputs, lengthsInput } from './model.js';
+import { Programs } from './programs.js';
 import type { ItemHead } from './objectives/objective.js';
 import { maskEvent } from './objectives/rows.js';
 import { receptiveField } from './relative-position.js';
@@ -41,8 +42,7 @@ const batch = 32;
 
 /** Asks an encoder which events count. Sessions are opened when they are first needed. */
 export class Attributor {
-  private readonly programs = new Map<string, Promise<Program>>();
-  private disposed = false;
+  private readonly programs = new Programs();
 
   constructor(
     private readonly config: EncoderConfig,
@@ -91,11 +91,8 @@ export class Attributor {
     return { first, value, contributions };
   }
 
-  async dispose(): Promise<void> {
-    this.disposed = true;
-    for (const program of await Promise.allSettled(this.programs.values()))
-      if (program.status === 'fulfilled') await program.value.dispose();
-    this.programs.clear();
+  dispose(): Promise<void> {
+    return this.programs.dispose();
   }
 
   /** The events that are read when one of them never happened: an earlier one, where there is any, moves up. */
@@ -143,14 +140,9 @@ export class Attributor {
   }
 
   private program(ofItem: boolean, form: AttentionForm, outputs: readonly string[]): Promise<Program> {
-    if (this.disposed) throw new DisposedError('encoder');
-    const key = `${ofItem}|${form}|${outputs.join()}`;
-    let program = this.programs.get(key);
-    if (!program) {
-      const { config, weights, threads, head } = this;
-      program = Program.create(attributionDefinition(config, ofItem ? head : null, form), { weights, threads, outputs });
-      this.programs.set(key, program);
-    }
-    return program;
+    const { config, weights, threads, head } = this;
+    return this.programs.get(`${ofItem}|${form}|${outputs.join()}`, () =>
+      Program.create(attributionDefinition(config, ofItem ? head : null, form), { weights, threads, outputs }),
+    );
   }
 }

@@ -1,11 +1,12 @@
 import type { EventColumns } from '@user-llm/event-tokenizer';
-import { DisposedError, Program, type Feeds, type HostTensor, type Weights } from '@user-llm/onnx-autograd';
+import { Program, type Feeds, type HostTensor, type Weights } from '@user-llm/onnx-autograd';
 import type { AttentionForm } from './band.js';
 import { bucketOf, lengthBuckets, type Span } from './batches.js';
 import { bandOf, type Band, type EncoderConfig } from './config.js';
 import { bagSizes, eventFeeds, vector } from './event-feeds.js';
 import { labelDefinition, labelPrefix, towerFields, type LabelTower } from './label-tower.js';
 import { inferenceDefinition, lengthsInput, momentsDefinition, ringInput, statefulDefinition } from './model.js';
+import { Programs } from './programs.js';
 import type { ItemHead } from './objectives/objective.js';
 import { receptiveField } from './relative-position.js';
 import { scoringFeeds, scoringRoom } from './scoring-feeds.js';
@@ -43,8 +44,7 @@ const mostPairs = 2 ** 24;
 
 /** The encoder's sessions, each opened when it is first needed. */
 export class Inference {
-  private readonly programs = new Map<string, Promise<Program>>();
-  private disposed = false;
+  private readonly programs = new Programs();
 
   constructor(
     private readonly config: EncoderConfig,
@@ -54,17 +54,12 @@ export class Inference {
   ) {}
 
   private program(output: InferenceOutput, form: AttentionForm, stateful: boolean): Promise<Program> {
-    if (this.disposed) throw new DisposedError('encoder');
-    const key = `${output}|${form}|${stateful}`;
-    let program = this.programs.get(key);
-    if (!program) {
-      const { config, weights, threads } = this;
-      program = stateful
+    const { config, weights, threads } = this;
+    return this.programs.get(`${output}|${form}|${stateful}`, () =>
+      stateful
         ? Program.create(statefulDefinition(config, form), { weights, threads })
-        : Program.create(inferenceDefinition(config, this.head, form), { weights, threads, outputs: [output] });
-      this.programs.set(key, program);
-    }
-    return program;
+        : Program.create(inferenceDefinition(config, this.head, form), { weights, threads, outputs: [output] }),
+    );
   }
 
   /** The label tower's vectors of events, taken as items: [events, D]. */
@@ -73,13 +68,7 @@ export class Inference {
     const fields = towerFields(config, tower);
     const total = items.offsets[items.users.length];
     const vectors = new Float32Array(total * config.width);
-    if (this.disposed) throw new DisposedError('encoder');
-    let opened = this.programs.get('labels');
-    if (!opened) {
-      opened = Program.create(labelDefinition(config, tower), { weights, threads });
-      this.programs.set('labels', opened);
-    }
-    const program = await opened;
+    const program = await this.programs.get('labels', () => Program.create(labelDefinition(config, tower), { weights, threads }));
     for (let from = 0; from < total; from += 512) {
       const rows = Array.from({ length: Math.min(512, total - from) }, (_, i) => ({ start: from + i, end: from + i + 1 }));
       const feeds = eventFeeds(fields, items, rows, 1, bagSizes(fields, items, rows), { prefix: labelPrefix });
@@ -90,12 +79,12 @@ export class Inference {
 
   /** Scores after each of the moments, in their order. */
   async moments(feeds: Feeds): Promise<Float32Array[]> {
-    if (this.disposed) throw new DisposedError('encoder');
     const { config, weights, threads, head } = this;
     if (head === 'none') throw new Error('internal: scores without an item head');
-    let opened = this.programs.get('moments');
-    if (!opened) this.programs.set('moments', (opened = Program.create(momentsDefinition(config, head), { weights, threads })));
-    const { data, shape } = (await (await opened).run(feeds)).scores;
+    const program = await this.programs.get('moments', () =>
+      Program.create(momentsDefinition(config, head), { weights, threads }),
+    );
+    const { data, shape } = (await program.run(feeds)).scores;
     const [moments, size] = shape;
     return Array.from({ length: moments }, (_, i) => (data as Float32Array).slice(i * size, (i + 1) * size));
   }
@@ -253,11 +242,7 @@ export class Inference {
     }
   }
 
-  async dispose(): Promise<void> {
-    this.disposed = true;
-    const programs = [...this.programs.values()];
-    this.programs.clear();
-    // One that failed to open has nothing to release.
-    for (const program of await Promise.allSettled(programs)) if (program.status === 'fulfilled') await program.value.dispose();
+  dispose(): Promise<void> {
+    return this.programs.dispose();
   }
 }

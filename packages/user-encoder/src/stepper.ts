@@ -1,10 +1,11 @@
 import { FIRST_VALUE_ID, MISSING_ID, type EventColumns } from '@user-llm/event-tokenizer';
-import { DisposedError, openSession, Program, toOnnx, type HostTensor, type Weights } from '@user-llm/onnx-autograd';
+import { openSession, Program, toOnnx, type HostTensor, type Weights } from '@user-llm/onnx-autograd';
 import { Tensor, type InferenceSession } from 'onnxruntime-node';
 import type { Band, EncoderConfig } from './config.js';
 import { bagSizes, eventFeeds, eventPrefix, vector } from './event-feeds.js';
 import type { InferenceOutput } from './inference.js';
 import { fromStatesDefinition, lengthsInput } from './model.js';
+import { Programs } from './programs.js';
 import type { ItemHead } from './objectives/objective.js';
 import { distanceBucket, gapBucket, writeRotaryAngles } from './relative-position.js';
 import { stepDefinition, stepInputs } from './step-graph.js';
@@ -25,11 +26,10 @@ interface Step {
  */
 export class Stepper {
   private step: Promise<Step> | undefined;
-  private readonly programs = new Map<InferenceOutput, Promise<Program>>();
+  private readonly programs = new Programs();
   private readonly rings = new WeakMap<UserState, Record<string, Tensor>>();
   /** The buffers serve one event at a time. */
   private turn: Promise<unknown> = Promise.resolve();
-  private disposed = false;
 
   constructor(
     private readonly config: EncoderConfig,
@@ -41,7 +41,7 @@ export class Stepper {
   /** Reads events `start` to `end` of the columns into the state. */
   read(state: UserState, events: EventColumns, start: number, end: number): Promise<void> {
     const reading = this.turn.then(async () => {
-      if (this.disposed) throw new DisposedError('encoder');
+      this.programs.check();
       const step = await (this.step ??= this.open());
       for (let event = start; event < end; event++) {
         this.write(step, state, events, event, event === start);
@@ -57,26 +57,21 @@ export class Stepper {
 
   /** User tokens [K, D] or item scores [V] of a state. */
   async output(output: InferenceOutput, state: UserState): Promise<Float32Array> {
-    if (this.disposed) throw new DisposedError('encoder');
-    let program = this.programs.get(output);
-    if (!program) {
-      const { weights } = this;
-      program = Program.create(fromStatesDefinition(this.config, this.head), { weights, outputs: [output], threads: 1 });
-      this.programs.set(output, program);
-    }
+    const { weights } = this;
+    const program = await this.programs.get(output, () =>
+      Program.create(fromStatesDefinition(this.config, this.head), { weights, outputs: [output], threads: 1 }),
+    );
     const known = Math.min(state.count, this.band.window);
-    const results = await (await program).run({ states: this.inOrder(state, known), [lengthsInput]: vector([known]) });
+    const results = await program.run({ states: this.inOrder(state, known), [lengthsInput]: vector([known]) });
     return results[output].data as Float32Array;
   }
 
   async dispose(): Promise<void> {
-    this.disposed = true;
+    const closed = this.programs.dispose();
     await this.turn;
     // One that failed to open has nothing to release.
     await this.step?.then(({ session }) => session.release()).catch(() => undefined);
-    for (const program of await Promise.allSettled(this.programs.values()))
-      if (program.status === 'fulfilled') await program.value.dispose();
-    this.programs.clear();
+    await closed;
   }
 
   private async open(): Promise<Step> {
