@@ -23,6 +23,13 @@ test('the factor rises in a line and falls half a cosine to its floor', () => {
   expect(rateFactor('constant', 0.9)).toBe(1);
 });
 
+test('the factor may stay at its height before it falls', () => {
+  const schedule = { warmup: 0.2, hold: 0.4, floor: 0 };
+  expect([0.1, 0.2, 0.4, 0.6].map((done) => rateFactor(schedule, done))).toEqual([0.5, 1, 1, 1]);
+  expect(rateFactor(schedule, 0.8)).toBeCloseTo(0.5, 12);
+  expect(rateFactor(schedule, 1)).toBeCloseTo(0, 12);
+});
+
 test('a run by steps or epochs ends at the floor', async () => {
   const rates = async (options: PretrainOptions): Promise<number[]> =>
     steps(await collect(encoder.pretrain(events, { ...settings, ...options }))).map(({ learningRate }) => learningRate / 5e-3);
@@ -101,5 +108,6 @@ test('augmentation trains, differently, and what it cannot be is said', async ()
   expect(await failing({ schedule: 'linear' })).toContain("'linear' is neither");
   expect(await failing({ schedule: { warmup: 2 } })).toContain("option 'schedule.warmup'");
   expect(await failing({ schedule: { warm: 0.2 } })).toContain('there is no such setting');
+  expect(await failing({ schedule: { warmup: 0.5, hold: 0.5 } })).toContain('leave no time for the fall');
   expect(await failing({ averaging: { decay: 1 } })).toContain("option 'averaging.decay': 1 is outside (0, 1)");
 });
