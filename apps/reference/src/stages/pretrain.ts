@@ -1,23 +1,14 @@
 import { mkdir, rm } from 'node:fs/promises';
 import { nextEvent, UserEncoder, type RuntimeOptions } from '@user-llm/user-encoder';
+import { encoderShape } from '../encoder-shape.js';
 import type { StageRecord } from '../run/run-folder.js';
 import type { Workspace } from '../workspace.js';
-
-/** Shape of the encoder. */
-const shape = {
-  width: 64,
-  layers: 2,
-  heads: 2,
-  context: 200,
-  userTokens: 16,
-  dropout: 0.2,
-  attention: { position: 'relative-time', window: 200 },
-} as const;
 
 /** Pretrains the user encoder on everything but the test items, watching the validation items. */
 export async function pretrain(workspace: Workspace): Promise<StageRecord> {
   const { run, budget, seed, signal } = workspace;
   const { tokenizer, known } = await workspace.corpus();
+  const shape = encoderShape(tokenizer);
   const done = run.finished('pretrain');
   const seconds = budget.pretrain;
   return run.stage('pretrain', { tokenizer: tokenizer.hash, seed, seconds, shape }, async () => {
