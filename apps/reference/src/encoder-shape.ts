@@ -3,6 +3,12 @@ import type { EncoderOptions } from '@user-llm/user-encoder';
 
 const window = 200;
 
+/** An encoder of another size than the app's own: what `user-llm sweep` varies. */
+export interface EncoderSize {
+  readonly width: number;
+  readonly userTokens: number;
+}
+
 /** The shape of the user encoder: with relative times where the log has times, by the order of events alone where it has not. */
 export function encoderShape(tokenizer: EventTokenizer) {
   const { time } = tokenizer.fields;
