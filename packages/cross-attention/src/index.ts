@@ -66,7 +66,7 @@ export { type UserReading } from './saved-model.js';
 export { ServedModel, type ServeOptions } from './serving/served-model.js';
 export { type GenerateRequest, type Prompt, type Ranking, type RankRequest } from './serving/request.js';
 export { type Prefix } from './serving/prefix.js';
-export { type ReadableEmbedding, type UserState } from './serving/user-state.js';
+export { type ReadableEmbedding, type StoredUserState, type UserState } from './serving/user-state.js';
 export { type Generation, type Timings, type Usage } from './serving/generation.js';
 export { choiceWeights } from './ranking/choice-weights.js';
 export { titleDistributions } from './ranking/title-distributions.js';

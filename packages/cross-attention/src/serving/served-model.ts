@@ -20,7 +20,7 @@ import { readPrompt, tokensOf } from './prompt-reader.js';
 import type { PromptModel } from './prompt-reader.js';
 import type { GenerateRequest, Prompt, RankRequest, Ranking } from './request.js';
 import { UserReader, isUserState, tensorOf } from './user-state.js';
-import type { ReadableEmbedding, UserState } from './user-state.js';
+import type { ReadableEmbedding, StoredUserState, UserState } from './user-state.js';
 
 /** What a served model is made of. */
 export interface ServedParts {
@@ -114,15 +114,29 @@ export class ServedModel {
     return this.reader?.encoder;
   }
 
-  /** A user as the model reads them, once for many requests. Refuses another encoder's embedding with an `EncoderMismatchError`. */
+  /** Under which `encoder` a store keeps what `storedUserState` gives; undefined where the model reads no users. */
+  get userStateEncoder(): string | undefined {
+    return this.reader?.identity;
+  }
+
+  /**
+   * A user as a store of embeddings keeps them ready to be read: the keys and values of every cross-attention layer, as the matrix of an
+   * encoder called `userStateEncoder`. What the store gives back goes into requests as an embedding does, and is computed no more.
+   */
+  async storedUserState(user: ReadableEmbedding | UserState): Promise<StoredUserState> {
+    const state = isUserState(user) ? user : await this.userState(user);
+    this.#assertAlive();
+    if (this.reader === undefined) throw noReader(state.encoder);
+    return this.reader.stored(state);
+  }
+
+  /**
+   * A user as the model reads them, once for many requests. Refuses with an `EncoderMismatchError` what another encoder, or a model with
+   * other weights, has made.
+   */
   async userState(embedding: ReadableEmbedding): Promise<UserState> {
     this.#assertAlive();
-    if (this.reader === undefined)
-      throw new EncoderMismatchError(
-        'none',
-        embedding.encoder,
-        'This model reads no user embeddings; adapt it to an encoder first.',
-      );
+    if (this.reader === undefined) throw noReader(embedding.encoder);
     return this.reader.read(embedding);
   }
 
@@ -244,7 +258,8 @@ export class ServedModel {
       const state = await this.userState(user);
       return { state, milliseconds: state.milliseconds, flops: state.flops };
     }
-    if (user.encoder !== this.encoder) throw new EncoderMismatchError(this.encoder ?? 'none', user.encoder);
+    if (this.reader === undefined) throw noReader(user.encoder);
+    this.reader.assertOwn(user);
     return { state: user, milliseconds: 0, flops: 0 };
   }
 
@@ -279,3 +294,6 @@ export class ServedModel {
     await this.dispose();
   }
 }
+
+const noReader = (encoder: string) =>
+  new EncoderMismatchError('none', encoder, 'This model reads no user embeddings; adapt it to an encoder first.');
