@@ -1,7 +1,7 @@
 import type { DecoderConfig } from '../folder/decoder-config.js';
 import type { CacheBuffers } from './token-run.js';
 
-/** Positions are added so many at a time, so that rows are not laid anew for every token. */
+/** Positions are added so many at a time at least, and a quarter of what is there, so that rows are seldom laid anew. */
 const step = 64;
 
 /**
@@ -29,8 +29,9 @@ export class RowCache implements CacheBuffers {
 
   /** Takes in the first `length` positions of a row that was run by itself, as the last row. */
   add(row: CacheBuffers, length: number): void {
-    const place = this.lengths.push(length) - 1;
-    this.#reserve(this.lengths.length, length + 1);
+    const place = this.lengths.length;
+    this.#reserve(place + 1, length + 1);
+    this.lengths.push(length);
     for (const name of this.names) this.#copyRow(row.buffers.get(name)!, row.capacity, 0, this.buffers.get(name)!, place);
   }
 
@@ -58,7 +59,8 @@ export class RowCache implements CacheBuffers {
 
   #reserve(rows: number, positions: number): void {
     if (rows <= this.#places && positions <= this.#capacity) return;
-    const capacity = Math.max(this.#capacity, Math.ceil(positions / step) * step);
+    const wanted = positions <= this.#capacity ? this.#capacity : Math.max(positions, 1.25 * this.#capacity);
+    const capacity = Math.ceil(wanted / step) * step;
     this.#shape(rows > this.#places ? Math.max(rows, 2 * this.#places) : this.#places, capacity);
   }
 

@@ -18,7 +18,8 @@ export function checkSampling({ seed, temperature = 1, topK = 1, topP = 1 }: Sam
   if (!Number.isFinite(seed)) throw new RangeError(`sampling.seed must be a number, not ${seed}.`);
   if (!(temperature > 0 && Number.isFinite(temperature)))
     throw new RangeError(`sampling.temperature must be above 0, not ${temperature}; leave sampling out to be greedy.`);
-  if (!Number.isInteger(topK) || topK < 1) throw new RangeError(`sampling.topK must be a whole number of at least 1, not ${topK}.`);
+  if (!Number.isInteger(topK) || topK < 1)
+    throw new RangeError(`sampling.topK must be a whole number of at least 1, not ${topK}.`);
   if (!(topP > 0 && topP <= 1)) throw new RangeError(`sampling.topP must lie in (0, 1], not ${topP}.`);
 }
 
