@@ -20,6 +20,11 @@ export {
 export { GgufError, type GgufProblem } from './gguf/gguf-error.js';
 export { blockFormatNames, type BlockFormat, type BlockFormatName } from './gguf/block-formats.js';
 export { GgufTensor, type Blocks } from './gguf/gguf-tensors.js';
+export { fetchModel, type FetchedModel } from './hub/hub-model.js';
+export { hubNameOf, type HubName } from './hub/hub-name.js';
+export { type HubOptions, type HubProgress } from './hub/hub-options.js';
+export { HubError, type HubProblem } from './hub/hub-error.js';
+export { type LoadOptions } from './hub/local-place.js';
 export { createDecoder, decoderConfig, decoderParameterCount, type Decoder, type DecoderSizes } from './decoder/decoder.js';
 export { decoderFlops, type DecoderWork } from './decoder/flops.js';
 export { inferenceModel } from './decoder/inference-graph.js';

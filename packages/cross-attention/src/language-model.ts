@@ -13,6 +13,8 @@ import type { DecoderConfig } from './folder/decoder-config.js';
 import { readHuggingFaceFolder } from './folder/hugging-face.js';
 import type { DecoderWeights } from './folder/hugging-face.js';
 import { ggufFileOf, readGguf } from './gguf/gguf-model.js';
+import { localPlace } from './hub/local-place.js';
+import type { LoadOptions } from './hub/local-place.js';
 import { problemOfBlindPrefix } from './integration/blind-prefix.js';
 import type { BlindPrefix } from './integration/blind-prefix.js';
 import { initialIntegrationWeights } from './integration/integration.js';
@@ -89,21 +91,21 @@ export class LanguageModel {
   }
 
   /**
-   * Loads a local model: a folder in Hugging Face layout, one that `save` wrote, or a GGUF file (or a folder that holds one and no
-   * safetensors). The weights of a GGUF file stay in it until they are used. Errors are `ModelFolderError`, `GgufError` and
-   * `TokenizerError`.
+   * Loads a model: a folder in Hugging Face layout, one that `save` wrote, a GGUF file (or a folder that holds one and no safetensors),
+   * or `owner/model` of a Hugging Face hub, which is fetched into the cache once. What is there on the disk comes before a hub's name.
+   * The weights of a GGUF file stay in it until they are used. Errors are `ModelFolderError`, `GgufError`, `TokenizerError` and `HubError`.
    */
-  static async load(place: string): Promise<LanguageModel> {
-    if (await isSavedModel(place)) return new LanguageModel(await readSavedModel(place));
-    const gguf = await ggufFileOf(place);
-    const { config, weights, tokenizer } = gguf === undefined ? await readHuggingFaceFolder(place) : await readGguf(gguf);
-    const name = place.split(/[\\/]/).filter(Boolean).at(-1) ?? place;
+  static async load(place: string, options: LoadOptions = {}): Promise<LanguageModel> {
+    const { local, name } = await localPlace(place, options);
+    if (await isSavedModel(local)) return new LanguageModel(await readSavedModel(local));
+    const gguf = await ggufFileOf(local);
+    const { config, weights, tokenizer } = gguf === undefined ? await readHuggingFaceFolder(local) : await readGguf(gguf);
     return new LanguageModel({ config, weights, tokenizer, base: name });
   }
 
-  /** Opens a folder that `save` wrote for inference alone, without its weights as tensors. */
-  static async open(folder: string, options: ServeOptions = {}): Promise<ServedModel> {
-    return ServedModel.create(await readServedParts(folder), options);
+  /** Opens a model that `save` wrote, in a folder or on a hub, for inference alone, without its weights as tensors. */
+  static async open(place: string, options: ServeOptions & LoadOptions = {}): Promise<ServedModel> {
+    return ServedModel.create(await readServedParts((await localPlace(place, options)).local), options);
   }
 
   get config(): DecoderConfig {
