@@ -10,6 +10,7 @@
 import { blend, evaluate, itemKnn, machineDescription, markov, mix, nextItem, popularity } from '@user-llm/evaluation';
 import {
   ConsoleOutput,
+  encoderShape,
   encoderSystem,
   fitTokenizer,
   loadCorpus,
@@ -18,7 +19,6 @@ import {
   UsageError,
   Workspace,
 } from '@user-llm/reference';
-import type { EventTokenizer } from '@user-llm/event-tokenizer';
 import { nextEvent, UserEncoder, type Band } from '@user-llm/user-encoder';
 import { mkdir, readFile, writeFile } from 'node:fs/promises';
 import os from 'node:os';
@@ -54,24 +54,19 @@ const named = (variable: string, name: string): string => {
   return path.resolve(folder, name);
 };
 
-/** Times between events where the log has them. */
-function positionFor({ fields: { time } }: EventTokenizer): Band['position'] {
-  if (values.position !== undefined) return values.position as Band['position'];
-  return time?.kind === 'time' && time.unit !== 'order' ? 'relative-time' : 'rotary';
-}
-
 async function encoderAlone(name: string, minutes: number, seed: number): Promise<Record<string, unknown>> {
   const dataset = await openSource(named('USER_LLM_DATA', name), seed);
   const corpus = await loadCorpus(dataset, await fitTokenizer(dataset));
+  const usual = encoderShape(corpus.tokenizer);
+  const { position } = usual.attention as Band;
   const shape = {
+    ...usual,
     width: Number(values.width),
     layers: Number(values.layers),
-    heads: 2,
-    context: 200,
     dropout: Number(values.dropout),
-    attention: { position: positionFor(corpus.tokenizer), window: Number(values.window) },
+    attention: { position: (values.position ?? position) as Band['position'], window: Number(values.window) },
     seed,
-  } as const;
+  };
   const run = UserEncoder.create(corpus.tokenizer, shape).pretrain(corpus.known, {
     objective: nextEvent(),
     ...(values.steps === undefined ? { seconds: minutes * 60 } : { steps: Number(values.steps) }),
