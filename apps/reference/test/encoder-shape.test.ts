@@ -14,7 +14,7 @@ const fitted = (unit?: 's' | 'order'): Promise<EventTokenizer> =>
 
 describe('the shape of the encoder', () => {
   it.each([
-    ['relative times where the log has times', 's', 'relative-time'],
+    ['times where the log has times', 's', 'rotary-time'],
     ['the order of events where times are only that', 'order', 'rotary'],
     ['the order of events where there are no times', undefined, 'rotary'],
   ] as const)('%s', async (_, unit, position) => {

@@ -1,5 +1,5 @@
 import type { EventColumns, EventTokenizer } from '@user-llm/event-tokenizer';
-import { encoderShape } from '@user-llm/reference';
+import { encoderShape, pretrainingRate } from '@user-llm/reference';
 import { UserEncoder, type EncoderOptions, type PretrainOptions } from '@user-llm/user-encoder';
 import type { StudyOptions } from './options.js';
 
@@ -36,8 +36,7 @@ export async function trained(
   const encoder = await untrained(tokenizer, variant, seed, options).pretrain(events, {
     ...variant.training,
     ...budget,
-    learningRate: 4e-3,
-    schedule: 'cosine',
+    ...pretrainingRate,
     threads,
   }).result;
   const { steps, seconds, best, stillImproving } = encoder.training!;

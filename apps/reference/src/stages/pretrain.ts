@@ -1,7 +1,7 @@
 import { mkdir, rm } from 'node:fs/promises';
 import path from 'node:path';
 import { nextEvent, UserEncoder, type RuntimeOptions } from '@user-llm/user-encoder';
-import { encoderShape, type EncoderSize } from '../encoder-shape.js';
+import { encoderShape, pretrainingRate, type EncoderSize } from '../encoder-shape.js';
 import type { StageRecord } from '../run/run-folder.js';
 import type { Workspace } from '../workspace.js';
 
@@ -22,7 +22,7 @@ export async function pretrain(workspace: Workspace, size?: EncoderSize): Promis
   const shape = { ...encoderShape(tokenizer), ...(size && { width: size.width }) };
   const done = run.finished(stage);
   const seconds = budget.pretrain;
-  return run.stage(stage, { tokenizer: tokenizer.hash, seed, seconds, shape }, async () => {
+  return run.stage(stage, { tokenizer: tokenizer.hash, seed, seconds, shape, schedule: pretrainingRate.schedule }, async () => {
     const progress = workspace.output.progress(
       stage,
       size ? `pretraining an encoder of width ${size.width}` : 'pretraining the user encoder',
@@ -33,8 +33,7 @@ export async function pretrain(workspace: Workspace, size?: EncoderSize): Promis
     const training = UserEncoder.create(tokenizer, { ...shape, seed }).pretrain(known, {
       objective: nextEvent(),
       seconds,
-      learningRate: 4e-3,
-      schedule: 'cosine',
+      ...pretrainingRate,
       validation: 'last',
       checkpoint: { file },
       signal,
