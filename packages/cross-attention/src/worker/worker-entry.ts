@@ -1,5 +1,5 @@
 import { parentPort, workerData } from 'node:worker_threads';
-import { PrefixTrie } from '../ranking/prefix-trie.js';
+import type { PrefixTrie } from '../ranking/prefix-trie.js';
 import { readServedParts } from '../saved-model.js';
 import type { Generation } from '../serving/generation.js';
 import type { Prefix } from '../serving/prefix.js';
