@@ -17,6 +17,7 @@ import {
   type Task,
   type TrainingRecord,
 } from '@user-llm/evaluation';
+import type { RankingWay } from '@user-llm/cross-attention';
 import type { EmbeddingStore } from '@user-llm/embedding-store';
 import { writeFileAtomically } from '@user-llm/onnx-autograd';
 import type { UserEncoder } from '@user-llm/user-encoder';
@@ -33,6 +34,16 @@ import { scalingCurve } from './scaling.js';
 
 /** Test users that the language models rank for: fewer where the whole run is short. */
 const sampleUsers = (minutes: number): number => (minutes < 10 ? 80 : 200);
+
+/** How the language models rank, for the report. */
+const rankingMethods: Record<RankingWay, { method: string; among: string }> = {
+  title: { method: `beam search over the titles' prefix trie, width ${beamWidth}`, among: 'the whole vocabulary' },
+  'item-tokens': { method: 'one token per item: one pass over the prompt scores the catalogue', among: 'all items' },
+  retrieve: {
+    method: 'the encoder retrieves (a text prompt: Mix), the model ranks anew by item tokens, and both are mixed',
+    among: 'all items',
+  },
+};
 
 interface Adapted {
   readonly training: {
@@ -109,7 +120,7 @@ export async function evaluateAll(workspace: Workspace): Promise<Report> {
       durationSeconds: Math.round((stageSeconds(workspace) + (performance.now() - began) / 1000) * 10) / 10,
       peakRssBytes: process.resourceUsage().maxRSS * 1024,
       sampleUsers: sample.users,
-      ranking: { method: `beam search over the titles' prefix trie, width ${beamWidth}`, among: 'the whole vocabulary' },
+      ranking: { way: run.settings.ranking, ...rankingMethods[run.settings.ranking] },
       ...extra,
       ...trainingRecords(workspace, encoder),
     });

@@ -1,4 +1,13 @@
-import { DoesNotFitError, LanguageModel, PrefixTrie, type Ranking, type ServedModel } from '@user-llm/cross-attention';
+import {
+  byItemTokens,
+  byTitle,
+  DoesNotFitError,
+  LanguageModel,
+  PrefixTrie,
+  type CatalogueRanker,
+  type Ranking,
+  type ServedModel,
+} from '@user-llm/cross-attention';
 import type { EmbeddingStore } from '@user-llm/embedding-store';
 import { UNKNOWN_ITEM, type DoesNotFit, type System } from '@user-llm/evaluation';
 import type { UserEmbedding, UserEncoder } from '@user-llm/user-encoder';
@@ -55,20 +64,27 @@ export class LanguageSystem {
     return this.prompts.withHistory(history.subarray(Math.max(0, history.length - titles)), question);
   }
 
-  /** Ranks the whole catalogue after the user's history. */
+  /** Ranks the whole catalogue after the user's history: in the run's way, or by title. */
   async rank(
     userIndex: number,
     history: Int32Array,
-    options: { exclude: Iterable<number>; top: number; exact?: boolean; signal?: AbortSignal },
+    { byTitle, ...options }: { exclude: Iterable<number>; top: number; byTitle?: 'beam' | 'exact'; signal?: AbortSignal },
   ): Promise<Ranking> {
     return this.served.rank({
       promptIds: this.promptIds(history, nextQuestions[0]),
       user: await this.embedding(userIndex),
-      trie: this.titles,
-      among: 'vocabulary',
-      width: Math.max(beamWidth, options.top),
+      by: byTitle === undefined ? this.ranker() : this.titleRanker(options.top, byTitle === 'exact'),
       ...options,
     });
+  }
+
+  private ranker(): CatalogueRanker {
+    const { items } = this.served;
+    return items.length > 0 ? byItemTokens(items.length) : this.titleRanker(beamWidth, false);
+  }
+
+  private titleRanker(top: number, exact: boolean): CatalogueRanker {
+    return byTitle(this.titles, { among: 'vocabulary', width: Math.max(beamWidth, top), exact });
   }
 
   async classify(userIndex: number, history: Int32Array, labels: readonly string[], signal?: AbortSignal): Promise<Ranking> {

@@ -17,7 +17,8 @@ export interface BranchingTexts {
 /** The sessions of one model: `inferenceModel` for the prompt, `branchingModel` for what follows it. */
 export interface ScorerSessions {
   readonly prompt: ort.InferenceSession;
-  readonly branching: ort.InferenceSession;
+  /** Opened when a text first goes on behind the prompt. */
+  readonly branching: () => Promise<ort.InferenceSession>;
 }
 
 /**
@@ -38,6 +39,7 @@ export class BranchingScorer implements TokenScorer<BranchingTexts> {
   promptMilliseconds = 0;
   readonly #cacheNames: readonly string[];
   #cache: BranchCache | undefined;
+  #promptState: Float32Array | undefined;
 
   constructor(
     private readonly sessions: ScorerSessions,
@@ -46,6 +48,12 @@ export class BranchingScorer implements TokenScorer<BranchingTexts> {
     private readonly user: ort.Tensor | undefined,
   ) {
     this.#cacheNames = sessions.prompt.inputNames.filter((name) => name.startsWith('past_key_values.'));
+  }
+
+  /** The last layer's normalised output for the prompt's last token, `[hidden]`; there after `start`. */
+  get promptState(): Float32Array {
+    if (this.#promptState === undefined) throw new Error('internal: the state of a prompt that has not run');
+    return this.#promptState;
   }
 
   async start(): Promise<BranchingTexts> {
@@ -65,6 +73,7 @@ export class BranchingScorer implements TokenScorer<BranchingTexts> {
       });
     } while (end < length);
     this.calls.push({ rows: 1, tokens: length, past: 0 });
+    this.#promptState = outputs.last_hidden_state.data as Float32Array;
     this.promptMilliseconds = performance.now() - begun;
     return { last: undefined, length: 0, logits: this.#logits(outputs) };
   }
@@ -77,7 +86,7 @@ export class BranchingScorer implements TokenScorer<BranchingTexts> {
     const total = prompt + cache.place(last, parents, rows) + rows;
     const visible = (window?: number) =>
       new ort.Tensor('float32', visibility(last, parents, { prompt, total, window }), [1, 1, rows, total]);
-    const outputs = await this.#run(this.sessions.branching, cache, {
+    const outputs = await this.#run(await this.sessions.branching(), cache, {
       ...this.#tokens(tokens),
       position_ids: int64(new Array<number>(rows).fill(prompt + length), [1, rows]),
       visible: visible(),
@@ -98,6 +107,7 @@ export class BranchingScorer implements TokenScorer<BranchingTexts> {
     const { keyValueHeads, headSize } = this.config;
     const feeds = { ...inputs };
     const fetches: Record<string, ort.Tensor | null> = { logits: null, log_normalizers: null };
+    if (session === this.sessions.prompt) fetches.last_hidden_state = null;
     for (const [name, buffer] of cache.buffers) {
       const tensor = new ort.Tensor('float32', buffer, [1, keyValueHeads, cache.capacity, headSize]);
       feeds[name] = tensor;

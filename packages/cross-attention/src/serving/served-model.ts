@@ -6,14 +6,19 @@ import { decoderFlops } from '../decoder/flops.js';
 import { DoesNotFitError, EncoderMismatchError } from '../errors.js';
 import type { DecoderConfig } from '../folder/decoder-config.js';
 import type { Integration, UserShape } from '../integration/integration.js';
-import { beamSearch, exactRanking } from '../ranking/beam-search.js';
+import type { Candidate } from '../items/item-tokens.js';
 import type { RankedItems } from '../ranking/beam-search.js';
+import { byTitle } from '../ranking/by-title.js';
+import type { ByTitleOptions } from '../ranking/by-title.js';
+import type { CatalogueRanker, RankingWay } from '../ranking/catalogue-ranker.js';
 import type { PrefixTrie } from '../ranking/prefix-trie.js';
 import { Run } from '../run.js';
 import type { ChatMessage, TextTokenizer } from '../text/text-tokenizer.js';
+import { AskedPrompt } from './asked-prompt.js';
 import { BranchingScorer } from './branching-scorer.js';
 import { generateOnce, transformersModel } from './generation.js';
 import type { Generation, Timings, Usage } from './generation.js';
+import { ItemScorer } from './item-scorer.js';
 import { UserReader, isUserState } from './user-state.js';
 import type { ReadableEmbedding, UserState } from './user-state.js';
 
@@ -39,21 +44,24 @@ export type GenerateRequest = Prompt &
 
 export type RankRequest = Prompt &
   RequestOptions & {
-    /** The titles, encoded by this model's tokenizer. */
-    readonly trie: PrefixTrie;
     readonly top: number;
-    /** Items, by their place in the trie, that are not to be returned. */
+    /** Items, by their place in the catalogue, that are not to be returned. */
     readonly exclude?: Iterable<number>;
-    /** Beam width; see `beamSearch`. */
-    readonly width?: number;
-    /** What probabilities are among: the titles of the trie (the default), or all texts. */
-    readonly among?: 'vocabulary' | 'catalogue';
-    /** Every title scored as far as needed: the true order, at many times the cost. */
-    readonly exact?: boolean;
-  };
+  } & (
+    | {
+        /** How the catalogue is ranked. */
+        readonly by: CatalogueRanker;
+      }
+    | ({
+        readonly by?: undefined;
+        /** By title: the titles, encoded by this model's tokenizer. */
+        readonly trie: PrefixTrie;
+      } & ByTitleOptions)
+  );
 
 /** A ranking and what it cost. */
 export interface Ranking extends RankedItems {
+  readonly way: RankingWay;
   readonly promptTokens: number;
   /** Floating-point operations of all matrix products, the user's included. */
   readonly flops: number;
@@ -72,6 +80,8 @@ export interface ServedParts {
   readonly valueFolder?: string;
   /** Makes the graph for rankings (`branchingModel`), when the first one is asked for. */
   readonly branching: () => Uint8Array | Promise<Uint8Array>;
+  /** Its item tokens, where it has some, with `items.onnx`. */
+  readonly items?: { readonly items: readonly Candidate[]; readonly model: Uint8Array };
   /** How it reads users, where it does, with `user.onnx`. */
   readonly user?: {
     readonly integration: Integration;
@@ -89,7 +99,7 @@ export interface ServeOptions {
 }
 
 /**
- * A model that answers: text by transformers.js's `generate`, rankings by beam search over a trie of titles. The first ranking opens a second
+ * A model that answers: text by transformers.js's `generate`, rankings by a `CatalogueRanker`. The first ranking by title opens a second
  * onnxruntime session, whose graph lets titles branch behind one prompt. Runs block the event loop; a server puts it into a worker.
  */
 export class ServedModel {
@@ -97,6 +107,7 @@ export class ServedModel {
   #branching: Promise<ort.InferenceSession> | undefined;
   // The files' bytes are held no longer than they are needed.
   #makeBranching: ServedParts['branching'] | undefined;
+  readonly #items: ItemScorer | undefined;
 
   private constructor(
     private readonly parts: Pick<ServedParts, 'config' | 'tokenizer' | 'user'>,
@@ -105,8 +116,11 @@ export class ServedModel {
     private readonly model: PreTrainedModel,
     private readonly reader: UserReader | undefined,
     branching: ServedParts['branching'],
+    items: ServedParts['items'],
   ) {
     this.#makeBranching = branching;
+    // One row of states: waking a second thread would take longer.
+    this.#items = items && new ItemScorer(items.items, items.model, { ...options, intraOpNumThreads: 1 });
   }
 
   static async create(parts: ServedParts, { threads = availableParallelism() }: ServeOptions = {}): Promise<ServedModel> {
@@ -135,7 +149,7 @@ export class ServedModel {
         { ...options, intraOpNumThreads: 1 },
       ));
     const model = transformersModel(config, session, parts.generation ?? {});
-    return new ServedModel({ config, tokenizer, user }, session, options, model, reader, parts.branching);
+    return new ServedModel({ config, tokenizer, user }, session, options, model, reader, parts.branching, parts.items);
   }
 
   get config(): DecoderConfig {
@@ -144,6 +158,11 @@ export class ServedModel {
 
   get tokenizer(): TextTokenizer {
     return this.parts.tokenizer;
+  }
+
+  /** The items that have a token of their own, by their places in a ranking by item tokens. */
+  get items(): readonly Candidate[] {
+    return this.#items?.items ?? [];
   }
 
   /** Hash of the encoder whose embeddings the model reads; undefined where it reads none. */
@@ -223,26 +242,27 @@ export class ServedModel {
     };
   }
 
-  /** Ranks the titles of a trie after a prompt, by beam search or exactly. Throws a `DoesNotFitError` like `generate`. */
+  /** Ranks a catalogue after a prompt; by the titles of a trie where no other way is given. Throws a `DoesNotFitError` like `generate`. */
   async rank(request: RankRequest): Promise<Ranking> {
     this.#assertAlive();
     const begun = performance.now();
-    const { trie, top, exclude = [], width, exact = false, signal } = request;
+    const { top, exclude = [], signal } = request;
+    const ranker = request.by ?? byTitle(request.trie, request);
     const promptIds = this.promptIds(request, request.user !== undefined);
-    this.#assertFits(promptIds.length + trie.depth);
+    this.#assertFits(promptIds.length + ranker.depth);
     const user = await this.#user(request.user);
     const userMs = performance.now() - begun;
     const packed = user && new ort.Tensor('float32', user.state.packed, [...user.state.shape]);
-    const sessions = { prompt: this.session, branching: await this.#rankingSession() };
+    const sessions = { prompt: this.session, branching: () => this.#rankingSession() };
     const scorer = new BranchingScorer(sessions, this.config, promptIds, packed);
-    const options = { top, exclude, among: request.among ?? 'catalogue', ...(signal === undefined ? {} : { signal }) };
-    const ranked = exact
-      ? await exactRanking(trie, scorer, options)
-      : await beamSearch(trie, scorer, width === undefined ? options : { ...options, width });
+    const asked = new AskedPrompt(scorer, this.#items);
+    const ranked = await ranker.rank(asked, { top, exclude, ...(signal === undefined ? {} : { signal }) });
+    const itemFlops = asked.hasScoredItems ? 2 * this.config.hiddenSize * this.items.length : 0;
     return {
       ...ranked,
+      way: ranker.way,
       promptTokens: promptIds.length,
-      flops: this.#flops(scorer.calls) + (user?.flops ?? 0),
+      flops: this.#flops(scorer.calls) + (user?.flops ?? 0) + itemFlops,
       firstTokenMs: userMs + scorer.promptMilliseconds,
       totalMs: performance.now() - begun,
     };
@@ -294,6 +314,7 @@ export class ServedModel {
     this.#disposed = true;
     await this.session.release();
     await (await this.#branching)?.release();
+    await this.#items?.dispose();
     await this.reader?.dispose();
   }
 
