@@ -54,7 +54,7 @@ export {
 export { logNormalizer, type Logits, type TokenScorer } from './ranking/token-scorer.js';
 export { type Candidate, type ItemTokens } from './items/item-tokens.js';
 export { byTitle, type ByTitleOptions } from './ranking/by-title.js';
-export { byItemTokens } from './ranking/by-item-tokens.js';
+export { byItemTokens, logSoftmax } from './ranking/by-item-tokens.js';
 export { byRetrieval, type ByRetrievalOptions } from './ranking/by-retrieval.js';
 export { type AskedModel, type CatalogueRanker, type ItemScores, type RankingWay } from './ranking/catalogue-ranker.js';
 export { type CandidateRanking } from './ranking/rank-candidates.js';

@@ -30,6 +30,7 @@ import { stageOf, systemFolder } from './adapt.js';
 import { beamLoss } from './beam-loss.js';
 import { loadAdaptedEncoder, openUsers } from './encode.js';
 import { loadEncoder } from './pretrain.js';
+import { chooseRetrieverShare, openRetriever, retrieverShareOf, retrieverShares } from './retrieval.js';
 import { scalingCurve } from './scaling.js';
 
 /** Test users that the language models rank for: fewer where the whole run is short. */
@@ -63,6 +64,7 @@ export async function evaluateAll(workspace: Workspace): Promise<Report> {
   const corpus = await workspace.corpus();
   const encoded = run.need('encode', 'encode');
   const began = performance.now();
+  if (run.settings.ranking === 'retrieve') for (const spec of languageSystems) await chooseRetrieverShare(workspace, spec);
   const store = await openUsers(workspace);
   const encoder = await loadEncoder(workspace);
   try {
@@ -120,7 +122,7 @@ export async function evaluateAll(workspace: Workspace): Promise<Report> {
       durationSeconds: Math.round((stageSeconds(workspace) + (performance.now() - began) / 1000) * 10) / 10,
       peakRssBytes: process.resourceUsage().maxRSS * 1024,
       sampleUsers: sample.users,
-      ranking: { way: run.settings.ranking, ...rankingMethods[run.settings.ranking] },
+      ranking: { way: run.settings.ranking, ...rankingMethods[run.settings.ranking], ...retrieverShares(workspace) },
       ...extra,
       ...trainingRecords(workspace, encoder),
     });
@@ -140,8 +142,11 @@ async function openSystem(
   corpus: Corpus,
   store: EmbeddingStore,
 ): Promise<LanguageSystem> {
-  const users = spec.reading.embedding ? { store, encoder: await loadAdaptedEncoder(workspace, spec.name) } : undefined;
-  return LanguageSystem.open(spec, systemFolder(workspace, spec.name), corpus, users);
+  const share = retrieverShareOf(workspace, spec);
+  return LanguageSystem.open(spec, systemFolder(workspace, spec.name), corpus, {
+    ...(spec.reading.embedding ? { users: { store, encoder: await loadAdaptedEncoder(workspace, spec.name) } } : {}),
+    ...(share === undefined ? {} : { retrieval: { retriever: await openRetriever(workspace, spec), share } }),
+  });
 }
 
 const adaptedRecord = ({ run }: Workspace, spec: SystemSpec): Adapted['training'] =>
