@@ -13,6 +13,10 @@ import type { DecoderConfig } from './folder/decoder-config.js';
 import { readHuggingFaceFolder } from './folder/hugging-face.js';
 import type { DecoderWeights } from './folder/hugging-face.js';
 import { ggufFileOf, readGguf } from './gguf/gguf-model.js';
+import { localPlace } from './hub/local-place.js';
+import type { LoadOptions } from './hub/local-place.js';
+import { problemOfBlindPrefix } from './integration/blind-prefix.js';
+import type { BlindPrefix } from './integration/blind-prefix.js';
 import { withItems } from './items/item-tokens.js';
 import type { Candidate, ItemTokens } from './items/item-tokens.js';
 import { initialIntegrationWeights } from './integration/integration.js';
@@ -24,7 +28,8 @@ import { Run } from './run.js';
 import { isSavedModel, readSavedModel, readServedParts, saveModel, serveModel } from './saved-model.js';
 import type { ModelContents, UserReading } from './saved-model.js';
 import { ServedModel } from './serving/served-model.js';
-import type { GenerateRequest, Prompt, Ranking, ServeOptions } from './serving/served-model.js';
+import type { GenerateRequest, Prompt, Ranking } from './serving/request.js';
+import type { ServeOptions } from './serving/served-model.js';
 import type { Generation } from './serving/generation.js';
 import { TextTokenizer } from './text/text-tokenizer.js';
 import type { ChatMessage } from './text/text-tokenizer.js';
@@ -47,6 +52,7 @@ export type WordedExample<History> = ({ readonly messages: readonly ChatMessage[
   ({ readonly answer: string; readonly item?: string } | { readonly answer?: undefined; readonly item: string }) & {
     readonly history?: History;
     readonly promptWeight?: number;
+    readonly blindTokens?: number;
   };
 
 /**
@@ -81,21 +87,21 @@ export class LanguageModel {
   }
 
   /**
-   * Loads a local model: a folder in Hugging Face layout, one that `save` wrote, or a GGUF file (or a folder that holds one and no
-   * safetensors). The weights of a GGUF file stay in it until they are used. Errors are `ModelFolderError`, `GgufError` and
-   * `TokenizerError`.
+   * Loads a model: a folder in Hugging Face layout, one that `save` wrote, a GGUF file (or a folder that holds one and no safetensors),
+   * or `owner/model` of a Hugging Face hub, which is fetched into the cache once. What is there on the disk comes before a hub's name.
+   * The weights of a GGUF file stay in it until they are used. Errors are `ModelFolderError`, `GgufError`, `TokenizerError` and `HubError`.
    */
-  static async load(place: string): Promise<LanguageModel> {
-    if (await isSavedModel(place)) return new LanguageModel(await readSavedModel(place));
-    const gguf = await ggufFileOf(place);
-    const { config, weights, tokenizer } = gguf === undefined ? await readHuggingFaceFolder(place) : await readGguf(gguf);
-    const name = place.split(/[\\/]/).filter(Boolean).at(-1) ?? place;
+  static async load(place: string, options: LoadOptions = {}): Promise<LanguageModel> {
+    const { local, name } = await localPlace(place, options);
+    if (await isSavedModel(local)) return new LanguageModel(await readSavedModel(local));
+    const gguf = await ggufFileOf(local);
+    const { config, weights, tokenizer } = gguf === undefined ? await readHuggingFaceFolder(local) : await readGguf(gguf);
     return new LanguageModel({ config, weights, tokenizer, base: name });
   }
 
-  /** Opens a folder that `save` wrote for inference alone, without its weights as tensors. */
-  static async open(folder: string, options: ServeOptions = {}): Promise<ServedModel> {
-    return ServedModel.create(await readServedParts(folder), options);
+  /** Opens a model that `save` wrote, in a folder or on a hub, for inference alone, without its weights as tensors. */
+  static async open(place: string, options: ServeOptions & LoadOptions = {}): Promise<ServedModel> {
+    return ServedModel.create(await readServedParts((await localPlace(place, options)).local), options);
   }
 
   get config(): DecoderConfig {
@@ -161,10 +167,13 @@ export class LanguageModel {
   withUserEmbeddings<E extends AnyEncoder>({
     encoder,
     integration,
+    blindPrefix,
     seed = 1,
   }: {
     readonly encoder: E;
     readonly integration: Integration;
+    /** Lets prompts begin without the user, so that their beginning is computed once for all. */
+    readonly blindPrefix?: BlindPrefix;
     readonly seed?: number;
   }): AdaptableModel<E> {
     const { userTokens, width: userWidth, hash } = encoder.manifest;
@@ -174,7 +183,10 @@ export class LanguageModel {
       known?.integration.kind === integration.kind &&
       JSON.stringify([known.integration.settings, known.shape]) === JSON.stringify([integration.settings, shape]);
     const weights = same ? known.weights : initialIntegrationWeights(integration, this.contents, shape, seed);
-    return new AdaptableModel(encoder, this.#with({ user: { integration, shape, encoder: hash, weights } }));
+    const problem = blindPrefix && problemOfBlindPrefix(blindPrefix);
+    if (problem !== undefined) throw new AdaptationError('blindPrefix', problem);
+    const blind = blindPrefix === undefined ? {} : { blindPrefix };
+    return new AdaptableModel(encoder, this.#with({ user: { integration, shape, encoder: hash, weights, ...blind } }));
   }
 
   /** An example in words as token ids; the answer ends with the end token. Throws a `RangeError` for an item without a token. */
@@ -187,6 +199,7 @@ export class LanguageModel {
       ...(worded.item === undefined ? {} : { items: [{ item: this.#itemPlace(worded.item) }] }),
       ...(worded.history === undefined ? {} : { history: worded.history }),
       ...(worded.promptWeight === undefined ? {} : { promptWeight: worded.promptWeight }),
+      ...(worded.blindTokens === undefined ? {} : { blindTokens: worded.blindTokens }),
     };
   }
 
@@ -315,7 +328,7 @@ export class AdaptableModel<E extends AnyEncoder> {
       const encoder = this.encoder as unknown as TrainableEncoder<HistoryOf<E>>;
       const joint = {
         decoder: model,
-        user: { encoder, integration: user.integration, shape: user.shape, weights: user.weights },
+        user: { ...user, encoder },
         itemRows: model.itemTokens?.rows,
       };
       const run = adaptJointModel(joint, examples, options);

@@ -14,12 +14,12 @@ export interface PlacedItem {
 /**
  * The items of an example at their positions in its row.
  *
- * @param placeholders tokens that stand before the prompt's own in the row
+ * @param placeholders how many tokens the row has besides the prompt's own, and before which of those they stand
  * @param count number of the model's item tokens
  */
 export function placedItems(
   { items = [], promptIds }: Pick<AdaptationExample, 'items' | 'promptIds'>,
-  placeholders: number,
+  placeholders: { readonly start: number; readonly count: number },
   count: number,
   where: string,
 ): PlacedItem[] {
@@ -32,7 +32,8 @@ export function placedItems(
       throw new AdaptationError(where, `an item comes after token ${after} of a prompt of ${promptIds.length}`);
     if (!(weight >= 0)) throw new AdaptationError(where, `an item has the weight ${weight}`);
     checkProbabilities(probabilities, count, where);
-    return { position: placeholders + after, item, weight, probabilities };
+    const position = after < placeholders.start ? after : after + placeholders.count;
+    return { position, item, weight, probabilities };
   });
 }
 

@@ -5,6 +5,8 @@ import { DecoderGraph, combineHooks } from '../decoder/decoder-graph.js';
 import type { DecoderHooks } from '../decoder/decoder-graph.js';
 import { trainingAttention } from '../decoder/training-graph.js';
 import { AdaptationError } from '../errors.js';
+import type { BlindPrefix } from '../integration/blind-prefix.js';
+import { readsFrom, takesBlindLength } from '../integration/integration.js';
 import type { Integration, UserShape } from '../integration/integration.js';
 import { itemRows, itemRowsName } from '../items/item-tokens.js';
 import { isLoraParameter, loraHooks } from './lora.js';
@@ -24,6 +26,8 @@ export interface JointModel<History> {
     readonly integration: Integration;
     readonly shape: UserShape;
     readonly weights: Weights;
+    /** Where prompts may begin without the user. */
+    readonly blindPrefix?: BlindPrefix;
   };
   /** Rows of its item tokens, where it has some: `[items, hidden]`. They learn by every strategy. */
   readonly itemRows?: HostTensor;
@@ -31,9 +35,9 @@ export interface JointModel<History> {
 
 /**
  * One training graph: the encoder's own, the integration and the decoder. Inputs are the encoder's (in the scope `encoder`) and the text's:
- * `input_ids` [B, text], `user_present` [B], and the positions that carry loss: `target_rows`, `targets`, `target_weights` [targets], and
- * `distribution_rows` [distributed] with the weighted `distributions` [distributed, V] that the token there should have. With item tokens
- * also those of `itemFeeds`.
+ * `input_ids` [B, text], `user_present` [B], where prompts may begin blindly `blind_lengths` [B], and the positions that carry loss:
+ * `target_rows`, `targets`, `target_weights` [targets], and `distribution_rows` [distributed] with the weighted `distributions`
+ * [distributed, V] that the token there should have. With item tokens also those of `itemFeeds`.
  */
 export function jointDefinition<History>(
   { decoder: { config }, user, itemRows: rowsOfItems }: JointModel<History>,
@@ -59,7 +63,10 @@ export function jointDefinition<History>(
       rows = tokens.shape[0];
       present = builder.input('user_present', [rows]);
       const built = user.integration.build({ builder, config, user: user.shape });
-      hooks.push(built.hooks(built.read(tokens, present)));
+      const reads = takesBlindLength(user.integration, user.blindPrefix)
+        ? readsFrom(builder.range('text').unsqueeze(0), builder.input('blind_lengths', [rows], 'int32').unsqueeze(1))
+        : undefined;
+      hooks.push(built.hooks(built.read(tokens, present), reads));
     }
     if (lora !== undefined) hooks.push(loraHooks(builder, config, lora));
     const ids = builder.input('input_ids', [rows, 'text'], 'int32');

@@ -1,5 +1,6 @@
 import {
   BaseStreamer,
+  DynamicCache,
   InterruptableStoppingCriteria,
   LlamaForCausalLM,
   MistralForCausalLM,
@@ -13,6 +14,8 @@ import type * as ort from 'onnxruntime-node';
 import { toHuggingFaceConfig } from '../folder/decoder-config.js';
 import type { DecoderConfig } from '../folder/decoder-config.js';
 import type { TextTokenizer } from '../text/text-tokenizer.js';
+import type { Prefix } from './prefix.js';
+import type { ReadPrompt } from './prompt-reader.js';
 
 /** What a request cost, in tokens and in floating-point operations of its matrix products. */
 export interface Usage {
@@ -57,12 +60,13 @@ export function transformersModel(config: DecoderConfig, session: ort.InferenceS
     { generation_config: { ...defaults, ...generation } },
   );
   // Otherwise the library drops the input silently.
-  if (session.inputNames.includes('user_embeddings')) model.forward_params.push('user_embeddings');
+  for (const name of ['user_embeddings', 'blind_length']) if (session.inputNames.includes(name)) model.forward_params.push(name);
   return model;
 }
 
 export interface GenerateOnceOptions {
-  readonly promptIds: readonly number[];
+  readonly prompt: ReadPrompt;
+  readonly config: DecoderConfig;
   readonly user: { readonly packed: Float32Array; readonly shape: readonly number[] } | undefined;
   readonly maxNewTokens: number;
   /** More of transformers.js's generation settings: `do_sample`, `temperature`, `top_k`, ... */
@@ -78,9 +82,10 @@ export async function generateOnce(
   tokenizer: TextTokenizer,
   options: GenerateOnceOptions,
 ): Promise<number[]> {
-  const { promptIds, user, signal } = options;
+  const { user, signal, config } = options;
+  const { ids, blindTokens, prefix } = options.prompt;
   signal?.throwIfAborted();
-  const length = promptIds.length;
+  const { length } = ids;
   const streamer = new PieceStreamer(tokenizer, options.onToken, options.onText);
   const stopping = new InterruptableStoppingCriteria();
   const stop = () => stopping.interrupt();
@@ -88,8 +93,10 @@ export async function generateOnce(
   try {
     await model.generate({
       ...options.settings,
-      input_ids: new Tensor('int64', BigInt64Array.from(promptIds, BigInt), [1, length]),
+      input_ids: new Tensor('int64', BigInt64Array.from(ids, BigInt), [1, length]),
       attention_mask: new Tensor('int64', new BigInt64Array(length).fill(1n), [1, length]),
+      blind_length: new Tensor('int64', BigInt64Array.of(BigInt(blindTokens)), []),
+      ...(prefix === undefined ? {} : { past_key_values: cacheOf(prefix, config) }),
       ...(user === undefined ? {} : { user_embeddings: new Tensor('float32', user.packed, [...user.shape]) }),
       max_new_tokens: options.maxNewTokens,
       streamer,
@@ -100,6 +107,14 @@ export async function generateOnce(
   }
   signal?.throwIfAborted();
   return streamer.ids;
+}
+
+/** A prefix as transformers.js's cache; the runtime copies it, and leaves it as it is. */
+function cacheOf({ ids, keysAndValues }: Prefix, { keyValueHeads, headSize }: DecoderConfig): DynamicCache {
+  const shape = [1, keyValueHeads, ids.length, headSize];
+  return new DynamicCache(
+    Object.fromEntries(Array.from(keysAndValues, ([name, values]) => [name, new Tensor('float32', values, shape)])),
+  );
 }
 
 /** Turns tokens into text as soon as it is certain: a character whose bytes are not all there yet waits. */

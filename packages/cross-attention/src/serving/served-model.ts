@@ -1,74 +1,29 @@
+import { randomUUID } from 'node:crypto';
 import { availableParallelism } from 'node:os';
 import type { PreTrainedModel } from '@huggingface/transformers';
 import * as ort from 'onnxruntime-node';
-import { placeholdersOf, withPlaceholders } from '../adaptation/text-rows.js';
 import { decoderFlops } from '../decoder/flops.js';
-import { DoesNotFitError, EncoderMismatchError } from '../errors.js';
+import { DoesNotFitError, EncoderMismatchError, PrefixError } from '../errors.js';
 import type { DecoderConfig } from '../folder/decoder-config.js';
+import { blindTokensOf, problemOfBlindTokens } from '../integration/blind-prefix.js';
+import type { BlindPrefix } from '../integration/blind-prefix.js';
 import type { Integration, UserShape } from '../integration/integration.js';
 import type { Candidate } from '../items/item-tokens.js';
-import type { RankedItems } from '../ranking/beam-search.js';
 import { byTitle } from '../ranking/by-title.js';
-import type { ByTitleOptions } from '../ranking/by-title.js';
-import type { CatalogueRanker, RankingWay } from '../ranking/catalogue-ranker.js';
-import type { PrefixTrie } from '../ranking/prefix-trie.js';
 import { Run } from '../run.js';
-import type { ChatMessage, TextTokenizer } from '../text/text-tokenizer.js';
+import type { TextTokenizer } from '../text/text-tokenizer.js';
 import { AskedPrompt } from './asked-prompt.js';
 import { BranchingScorer } from './branching-scorer.js';
 import { generateOnce, transformersModel } from './generation.js';
 import type { Generation, Timings, Usage } from './generation.js';
 import { ItemScorer } from './item-scorer.js';
-import { UserReader, isUserState } from './user-state.js';
+import { computePrefix } from './prefix.js';
+import type { Prefix } from './prefix.js';
+import { readPrompt, tokensOf } from './prompt-reader.js';
+import type { PromptModel } from './prompt-reader.js';
+import type { GenerateRequest, Prompt, RankRequest, Ranking } from './request.js';
+import { UserReader, isUserState, tensorOf } from './user-state.js';
 import type { ReadableEmbedding, UserState } from './user-state.js';
-
-/** What is asked: messages for the chat template, a text as it is, or token ids. */
-export type Prompt =
-  | { readonly messages: readonly ChatMessage[]; readonly prompt?: undefined; readonly promptIds?: undefined }
-  | { readonly prompt: string; readonly messages?: undefined; readonly promptIds?: undefined }
-  | { readonly promptIds: readonly number[]; readonly messages?: undefined; readonly prompt?: undefined };
-
-interface RequestOptions {
-  /** Whose embedding is read; without one the answer is the base model's. */
-  readonly user?: ReadableEmbedding | UserState | undefined;
-  readonly signal?: AbortSignal | undefined;
-}
-
-export type GenerateRequest = Prompt &
-  RequestOptions & {
-    /** Default 128, or what is left of the context. */
-    readonly maxNewTokens?: number;
-    /** More of transformers.js's generation settings: `do_sample`, `temperature`, `top_k`, ... Default: greedy. */
-    readonly settings?: Readonly<Record<string, unknown>>;
-  };
-
-export type RankRequest = Prompt &
-  RequestOptions & {
-    readonly top: number;
-    /** Items, by their place in the catalogue, that are not to be returned. */
-    readonly exclude?: Iterable<number>;
-  } & (
-    | {
-        /** How the catalogue is ranked. */
-        readonly by: CatalogueRanker;
-      }
-    | ({
-        readonly by?: undefined;
-        /** By title: the titles, encoded by this model's tokenizer. */
-        readonly trie: PrefixTrie;
-      } & ByTitleOptions)
-  );
-
-/** A ranking and what it cost. */
-export interface Ranking extends RankedItems {
-  readonly way: RankingWay;
-  readonly promptTokens: number;
-  /** Floating-point operations of all matrix products, the user's included. */
-  readonly flops: number;
-  /** To the end of the prompt (the first token's scores), the user included. */
-  readonly firstTokenMs: number;
-  readonly totalMs: number;
-}
 
 /** What a served model is made of. */
 export interface ServedParts {
@@ -87,8 +42,11 @@ export interface ServedParts {
     readonly integration: Integration;
     readonly shape: UserShape;
     readonly encoder: string;
+    readonly blindPrefix?: BlindPrefix;
     readonly model: Uint8Array;
   };
+  /** Names the weights, so that prefixes are not taken from another model. Default: a name of its own each time it is opened. */
+  readonly identity?: string;
   /** Defaults of `generate`. */
   readonly generation?: Readonly<Record<string, unknown>>;
 }
@@ -110,7 +68,7 @@ export class ServedModel {
   readonly #items: ItemScorer | undefined;
 
   private constructor(
-    private readonly parts: Pick<ServedParts, 'config' | 'tokenizer' | 'user'>,
+    private readonly parts: PromptModel,
     private readonly session: ort.InferenceSession,
     private readonly options: ort.InferenceSession.SessionOptions,
     private readonly model: PreTrainedModel,
@@ -129,7 +87,7 @@ export class ServedModel {
       interOpNumThreads: 1,
       executionMode: 'sequential',
     };
-    const { config, tokenizer, user } = parts;
+    const { config, tokenizer, user, identity = randomUUID() } = parts;
     const values = { session: { model_external_initializers_file_folder_path: parts.valueFolder } };
     const session = await ort.InferenceSession.create(
       parts.model,
@@ -149,7 +107,7 @@ export class ServedModel {
         { ...options, intraOpNumThreads: 1 },
       ));
     const model = transformersModel(config, session, parts.generation ?? {});
-    return new ServedModel({ config, tokenizer, user }, session, options, model, reader, parts.branching, parts.items);
+    return new ServedModel({ identity, config, tokenizer, user }, session, options, model, reader, parts.branching, parts.items);
   }
 
   get config(): DecoderConfig {
@@ -183,16 +141,29 @@ export class ServedModel {
   }
 
   /** The token ids of a prompt as the model gets them, a soft prompt's placeholders included. */
-  promptIds(prompt: Prompt, withUser: boolean): number[] {
-    const ids =
-      prompt.promptIds ??
-      (prompt.messages === undefined
-        ? this.tokenizer.encode(prompt.prompt, { specialTokens: 'parse' })
-        : this.tokenizer.chat(prompt.messages));
-    if (ids.length === 0) throw new RangeError('The prompt has no tokens; give at least one.');
-    const { user } = this.parts;
-    if (!withUser || user === undefined) return [...ids];
-    return withPlaceholders(ids, placeholdersOf(this.config, user));
+  promptIds(prompt: Prompt, withUser: boolean): readonly number[] {
+    return readPrompt(prompt, withUser, this.parts).ids;
+  }
+
+  /**
+   * The beginning of a prompt that does not read the user, computed once for all requests whose prompts begin alike: give it to them as
+   * `prefix`. Its length is what the model's `blindPrefix` says of this prompt, or `blindTokens`. A `PrefixError` says that nothing
+   * of the prompt is blind. A model that reads no users takes any `blindTokens`, so that a long prompt can be kept.
+   */
+  async prefix({ blindTokens, ...prompt }: Prompt & { readonly blindTokens?: number }): Promise<Prefix> {
+    this.#assertAlive();
+    const { config, tokenizer, user, identity } = this.parts;
+    const ids = tokensOf(prompt as Prompt, tokenizer);
+    const problem = problemOfBlindTokens(user === undefined ? {} : user.blindPrefix, ids.length, blindTokens);
+    if (problem !== undefined) throw new PrefixError(`cannot be computed: the prompt ${problem}.`);
+    const length = blindTokensOf(user?.blindPrefix, ids.length, blindTokens);
+    if (length === 0)
+      throw new PrefixError(
+        `of this prompt would be empty: none of its ${ids.length} tokens is blind. Say how many are with blindTokens, or adapt with a blindPrefix.`,
+      );
+    this.#assertFits(length);
+    const nobody = this.reader && tensorOf(this.reader.none());
+    return computePrefix(this.session, config, { model: identity, ids: ids.slice(0, length), nobody });
   }
 
   /** Answers a prompt. Throws a `DoesNotFitError` before anything runs when prompt and answer are longer than the model's context. */
@@ -200,15 +171,18 @@ export class ServedModel {
     this.#assertAlive();
     const begun = performance.now();
     const { signal } = request;
-    const promptIds = this.promptIds(request, request.user !== undefined);
-    const maxNewTokens = request.maxNewTokens ?? Math.max(1, Math.min(128, this.config.contextLength - promptIds.length));
-    this.#assertFits(promptIds.length + maxNewTokens);
+    const prompt = readPrompt(request, request.user !== undefined, this.parts);
+    const promptTokens = prompt.ids.length;
+    const past = prompt.prefix?.ids.length ?? 0;
+    const maxNewTokens = request.maxNewTokens ?? Math.max(1, Math.min(128, this.config.contextLength - promptTokens));
+    this.#assertFits(promptTokens + maxNewTokens);
     const run = new Run<string, { ids: readonly number[]; text: string; usage: Usage; timings: Timings }>(async (emit) => {
       const user = await this.#user(request.user);
       let firstTokenMs = 0;
       let text = '';
       const ids = await generateOnce(this.model, this.tokenizer, {
-        promptIds,
+        prompt,
+        config: this.config,
         user: user?.state,
         maxNewTokens,
         settings: request.settings ?? {},
@@ -219,12 +193,12 @@ export class ServedModel {
           emit(piece);
         },
       });
-      const calls = [{ rows: 1, tokens: promptIds.length, past: 0 }];
-      for (let i = 1; i < ids.length; i++) calls.push({ rows: 1, tokens: 1, past: promptIds.length + i - 1 });
+      const calls = [{ rows: 1, tokens: promptTokens - past, past }];
+      for (let i = 1; i < ids.length; i++) calls.push({ rows: 1, tokens: 1, past: promptTokens + i - 1 });
       return {
         ids,
         text,
-        usage: { promptTokens: promptIds.length, answerTokens: ids.length, flops: this.#flops(calls) + (user?.flops ?? 0) },
+        usage: { promptTokens, answerTokens: ids.length, flops: this.#flops(calls) + (user?.flops ?? 0) },
         timings: { userMs: user?.milliseconds ?? 0, firstTokenMs, totalMs: performance.now() - begun },
       };
     });
@@ -248,20 +222,19 @@ export class ServedModel {
     const begun = performance.now();
     const { top, exclude = [], signal } = request;
     const ranker = request.by ?? byTitle(request.trie, request);
-    const promptIds = this.promptIds(request, request.user !== undefined);
-    this.#assertFits(promptIds.length + ranker.depth);
+    const prompt = readPrompt(request, request.user !== undefined, this.parts);
+    this.#assertFits(prompt.ids.length + ranker.depth);
     const user = await this.#user(request.user);
     const userMs = performance.now() - begun;
-    const packed = user && new ort.Tensor('float32', user.state.packed, [...user.state.shape]);
     const sessions = { prompt: this.session, branching: () => this.#rankingSession() };
-    const scorer = new BranchingScorer(sessions, this.config, promptIds, packed);
+    const scorer = new BranchingScorer(sessions, this.config, prompt, user && tensorOf(user.state));
     const asked = new AskedPrompt(scorer, this.#items);
     const ranked = await ranker.rank(asked, { top, exclude, ...(signal === undefined ? {} : { signal }) });
     const itemFlops = asked.hasScoredItems ? 2 * this.config.hiddenSize * this.items.length : 0;
     return {
       ...ranked,
       way: ranker.way,
-      promptTokens: promptIds.length,
+      promptTokens: prompt.ids.length,
       flops: this.#flops(scorer.calls) + (user?.flops ?? 0) + itemFlops,
       firstTokenMs: userMs + scorer.promptMilliseconds,
       totalMs: performance.now() - begun,

@@ -26,6 +26,10 @@ export interface UserState {
   readonly flops: number;
 }
 
+/** A user as the session is fed. */
+export const tensorOf = ({ packed, shape }: Pick<UserState, 'packed' | 'shape'>): ort.Tensor =>
+  new ort.Tensor('float32', packed, [...shape]);
+
 export const isUserState = (user: ReadableEmbedding | UserState): user is UserState =>
   'kind' in user && user.kind === 'user-state';
 
