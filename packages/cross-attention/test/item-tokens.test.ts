@@ -200,7 +200,7 @@ describe.each<[string, Integration]>([
     expect(loaded.itemTokens!.items).toEqual(films);
     expect(loaded.itemTokens!.rows.data).toEqual(model.itemTokens!.rows.data);
     const wanted = await model.rank({ messages, user, top: 6 });
-    const found = await served.rank({ messages, user, top: 6, by: byItemTokens(6) });
+    const found = await served.rank({ messages, user, top: 6, by: 'item-tokens' });
     expect(Array.from(found.items, (item) => films[item].id)).toEqual(wanted.items.map(({ id }) => id));
     expect(Array.from(found.scores)).toEqual(wanted.items.map(({ score }) => score));
     expect(found.scores.reduce((sum, score) => sum + Math.exp(score), 0)).toBeCloseTo(1, 6);

@@ -47,8 +47,8 @@ export type RankRequest = Prompt &
     readonly exclude?: Iterable<number>;
   } & (
     | {
-        /** How the catalogue is ranked. */
-        readonly by: CatalogueRanker;
+        /** How the catalogue is ranked; `item-tokens` are all that the model has. */
+        readonly by: CatalogueRanker | 'item-tokens';
       }
     | ({
         readonly by?: undefined;

@@ -2,7 +2,9 @@ import type { PreTrainedModel } from '@huggingface/transformers';
 import * as ort from 'onnxruntime-node';
 import type { DecoderConfig } from '../folder/decoder-config.js';
 import type { Candidate } from '../items/item-tokens.js';
+import { byItemTokens } from '../ranking/by-item-tokens.js';
 import { byTitle } from '../ranking/by-title.js';
+import type { CatalogueRanker } from '../ranking/catalogue-ranker.js';
 import type { TextTokenizer } from '../text/text-tokenizer.js';
 import { AskedPrompt } from './asked-prompt.js';
 import { BranchingScorer } from './branching-scorer.js';
@@ -148,7 +150,7 @@ export class ServedModel {
     engine.assertAlive();
     const begun = performance.now();
     const { top, exclude = [], signal } = request;
-    const ranker = request.by ?? byTitle(request.trie, request);
+    const ranker = this.#rankerOf(request);
     const prompt = engine.readPrompt(request);
     engine.assertFits(prompt.ids.length + ranker.depth);
     const user = await engine.readUser(request.user);
@@ -166,6 +168,11 @@ export class ServedModel {
       firstTokenMs: userMs + scorer.promptMilliseconds,
       totalMs: performance.now() - begun,
     };
+  }
+
+  #rankerOf(request: RankRequest): CatalogueRanker {
+    if (request.by === undefined) return byTitle(request.trie, request);
+    return request.by === 'item-tokens' ? byItemTokens(this.items.length) : request.by;
   }
 
   #rankingSession(): Promise<ort.InferenceSession> {
