@@ -10,7 +10,7 @@ import { folderName, mainSystem, strategyOf, textSystems, userSystems, type Syst
 import { Teacher } from '../teacher.js';
 import type { Workspace } from '../workspace.js';
 import { baseKind, prepareLanguageModel, removeCheckpoint } from './language.js';
-import { loadEncoder } from './pretrain.js';
+import { loadEncoder, pretrained } from './pretrain.js';
 
 const validationExamples = 96;
 const learningRate = { scratch: 5e-3, pretrained: 5e-4 };
@@ -44,12 +44,13 @@ export async function adaptSystem(workspace: Workspace, spec: SystemSpec, second
   const corpus = await workspace.corpus();
   const kind = baseKind(workspace);
   const language = run.need('language', 'adapt');
-  const pretrained = run.need('pretrain', 'pretrain');
+  const { hash } = pretrained(workspace, spec.encoder).result;
   const naming = namingOf(workspace);
   // The seconds of a text prompt follow from others' records, which do not change once they are finished.
   const key = {
     language: language.key,
-    encoder: spec.reading.embedding ? pretrained.result.hash : null,
+    encoder: spec.reading.embedding ? hash : null,
+    ...(spec.encoder && { userTokens: spec.encoder.userTokens }),
     seed,
     seconds: Math.round(seconds),
     batch: spec.batch,
@@ -78,7 +79,7 @@ export async function adaptSystem(workspace: Workspace, spec: SystemSpec, second
     let record;
     if (spec.integration) {
       // It teaches between the steps: more threads would keep busy the cores that the steps need.
-      const encoder = await loadEncoder(workspace, { threads: 1 });
+      const encoder = await loadEncoder(workspace, { threads: 1 }, spec.encoder);
       const reach = Math.floor(encoder.config.context / 2);
       const adaptable = model.withUserEmbeddings({
         encoder: encoder.trainable(corpus.known),
