@@ -138,12 +138,14 @@ class PieceStreamer extends BaseStreamer {
     }
     this.ids.push(...ids.map(Number));
     this.onToken();
+    if (!this.tokenizer.isPresent) return;
     const text = this.tokenizer.decode(this.ids);
     if (text.endsWith('\ufffd') || !text.startsWith(this.#written)) return;
     this.#write(text);
   }
 
   override end(): void {
+    if (!this.tokenizer.isPresent) return;
     const text = this.tokenizer.decode(this.ids);
     if (text.startsWith(this.#written)) this.#write(text);
   }

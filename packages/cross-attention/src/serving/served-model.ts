@@ -193,9 +193,13 @@ export class ServedModel {
       promise.catch(() => undefined);
       return promise;
     };
+    const inWords = <T>(what: T): T => {
+      this.tokenizer.assertPresent();
+      return what;
+    };
     return {
-      textStream: run,
-      text: of(({ text }) => text),
+      textStream: { [Symbol.asyncIterator]: () => inWords(run)[Symbol.asyncIterator]() },
+      text: of(({ text }) => inWords(text)),
       tokenIds: of(({ ids }) => ids),
       usage: of(({ usage }) => usage),
       timings: of(({ timings }) => timings),
