@@ -4,5 +4,6 @@ export { explain, UsageError, type Explained } from './errors.js';
 export { ConsoleOutput, type OutputOptions } from './run/console-output.js';
 export { RunFolder, type RunSettings, type StageRecord } from './run/run-folder.js';
 export { defaultMinutes, Workspace, type WorkspaceOptions } from './workspace.js';
+export { encoderShape } from './stages/pretrain.js';
 export { runAll } from './stages/poc.js';
 export { encoderSystem } from './systems/encoder-system.js';

@@ -68,10 +68,13 @@ export {
   type WordedExample,
 } from './language-model.js';
 export { type UserReading } from './saved-model.js';
-export { ServedModel, type ServeOptions } from './serving/served-model.js';
-export { type GenerateRequest, type Prompt, type Ranking, type RankRequest } from './serving/request.js';
+export { ServedModel } from './serving/served-model.js';
+export { type ServeOptions } from './serving/engine.js';
+export { type GenerateRequest, type Prompt, type Ranking, type RankRequest, type ScheduledRequest } from './serving/request.js';
+export { RequestScheduler, type SchedulerOptions } from './serving/scheduler.js';
+export { type SamplingSettings } from './serving/sampling.js';
 export { type Prefix } from './serving/prefix.js';
-export { type ReadableEmbedding, type UserState } from './serving/user-state.js';
+export { type ReadableEmbedding, type StoredUserState, type UserState } from './serving/user-state.js';
 export { type Generation, type Timings, type Usage } from './serving/generation.js';
 export { choiceWeights } from './ranking/choice-weights.js';
 export { titleDistributions } from './ranking/title-distributions.js';

@@ -25,7 +25,7 @@ import { isSavedModel, readSavedModel, readServedParts, saveModel, serveModel } 
 import type { ModelContents, UserReading } from './saved-model.js';
 import { ServedModel } from './serving/served-model.js';
 import type { GenerateRequest, RankRequest, Ranking } from './serving/request.js';
-import type { ServeOptions } from './serving/served-model.js';
+import type { ServeOptions } from './serving/engine.js';
 import type { Generation } from './serving/generation.js';
 import { TextTokenizer } from './text/text-tokenizer.js';
 import type { ChatMessage } from './text/text-tokenizer.js';

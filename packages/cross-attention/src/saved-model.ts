@@ -18,7 +18,7 @@ import type { BlindPrefix } from './integration/blind-prefix.js';
 import { userAddition, userModel } from './integration/integration.js';
 import type { Integration, UserShape } from './integration/integration.js';
 import { ServedModel } from './serving/served-model.js';
-import type { ServeOptions, ServedParts } from './serving/served-model.js';
+import type { ServeOptions, ServedParts } from './serving/engine.js';
 import { TextTokenizer } from './text/text-tokenizer.js';
 import type { TokenizerFiles } from './text/byte-level-bpe.js';
 

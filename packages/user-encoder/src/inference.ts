@@ -8,7 +8,7 @@ import { labelDefinition, labelPrefix, towerFields, type LabelTower } from './la
 import { inferenceDefinition, lengthsInput, momentsDefinition, ringInput, statefulDefinition } from './model.js';
 import { Programs } from './programs.js';
 import type { ItemHead } from './objectives/objective.js';
-import { receptiveField } from './relative-position.js';
+import { knownTime, receptiveField } from './relative-position.js';
 import { scoringFeeds, scoringRoom } from './scoring-feeds.js';
 import type { UserState } from './user-state.js';
 import { latest } from './validation.js';
@@ -180,6 +180,7 @@ export class Inference {
     state.count = end - start;
     state.position = read;
     state.time = end > start ? events.times[end - 1] : NaN;
+    state.knownTime = knownTime(events.times, end - 1, start);
     return state;
   }
 

@@ -1,18 +1,24 @@
 import { mkdir, rm } from 'node:fs/promises';
-import { nextEvent, UserEncoder, type RuntimeOptions } from '@user-llm/user-encoder';
+import type { EventTokenizer } from '@user-llm/event-tokenizer';
+import { nextEvent, UserEncoder, type EncoderOptions, type RuntimeOptions } from '@user-llm/user-encoder';
 import type { StageRecord } from '../run/run-folder.js';
 import type { Workspace } from '../workspace.js';
 
-/** Shape of the encoder. */
-const shape = {
+/** Shape of the encoder of a log; it reads the times between events where there are times, and not only an order. */
+export const encoderShape = (tokenizer: EventTokenizer): EncoderOptions => ({
   width: 64,
   layers: 2,
   heads: 2,
   context: 200,
   userTokens: 16,
   dropout: 0.2,
-  attention: { position: 'relative-time', window: 200 },
-} as const;
+  attention: { position: hasTimes(tokenizer) ? 'rotary-time' : 'rotary', window: 200 },
+});
+
+const hasTimes = ({ fields: { time } }: EventTokenizer): boolean => time?.kind === 'time' && time.unit !== 'order';
+
+/** Time is short: the rate stays high for half of it. */
+const schedule = { warmup: 0.1, hold: 0.5 } as const;
 
 /** Pretrains the user encoder on everything but the test items, watching the validation items. */
 export async function pretrain(workspace: Workspace): Promise<StageRecord> {
@@ -20,7 +26,8 @@ export async function pretrain(workspace: Workspace): Promise<StageRecord> {
   const { tokenizer, known } = await workspace.corpus();
   const done = run.finished('pretrain');
   const seconds = budget.pretrain;
-  return run.stage('pretrain', { tokenizer: tokenizer.hash, seed, seconds, shape }, async () => {
+  const shape = encoderShape(tokenizer);
+  return run.stage('pretrain', { tokenizer: tokenizer.hash, seed, seconds, shape, schedule }, async () => {
     const progress = workspace.output.progress('pretrain', 'pretraining the user encoder');
     if (done) workspace.output.note('settings changed: the encoder is pretrained again');
     await mkdir(run.path('checkpoints'), { recursive: true });
@@ -29,7 +36,7 @@ export async function pretrain(workspace: Workspace): Promise<StageRecord> {
       objective: nextEvent(),
       seconds,
       learningRate: 4e-3,
-      schedule: 'cosine',
+      schedule,
       validation: 'last',
       checkpoint: { file },
       signal,

@@ -2,6 +2,7 @@ import type { RankedItems } from '../ranking/beam-search.js';
 import type { PrefixTrie } from '../ranking/prefix-trie.js';
 import type { ChatMessage } from '../text/text-tokenizer.js';
 import type { Prefix } from './prefix.js';
+import type { SamplingSettings } from './sampling.js';
 import type { ReadableEmbedding, UserState } from './user-state.js';
 
 /** What is asked: messages for the chat template, a text as it is, or token ids. */
@@ -27,6 +28,14 @@ export type GenerateRequest = Prompt &
     readonly maxNewTokens?: number;
     /** More of transformers.js's generation settings: `do_sample`, `temperature`, `top_k`, ... Default: greedy. */
     readonly settings?: Readonly<Record<string, unknown>>;
+  };
+
+/** A request to a scheduler: greedy, or drawn by a seed. */
+export type ScheduledRequest = Prompt &
+  RequestOptions & {
+    /** Default 128, or what is left of the context. */
+    readonly maxNewTokens?: number;
+    readonly sampling?: SamplingSettings;
   };
 
 export type RankRequest = Prompt &
