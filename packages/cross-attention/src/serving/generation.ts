@@ -35,8 +35,8 @@ export interface Answer {
   readonly timings: Timings;
 }
 
-/** An answer that is made by `work`, which emits its text piece by piece; without a tokenizer its text is the tokenizer's error. */
-export function generationOf(tokenizer: TextTokenizer, work: (emit: (piece: string) => void) => Promise<Answer>): Generation {
+/** An answer that is made by `work`, which emits its text piece by piece; of a model that came without a `tokenizer` the text is that one's error. */
+export function generationOf(work: (emit: (piece: string) => void) => Promise<Answer>, tokenizer?: TextTokenizer): Generation {
   const run = new Run(work);
   // Not everybody asks for everything: what is not awaited must not crash the process.
   const of = <T>(pick: (answer: Answer) => T): Promise<T> => {
@@ -45,7 +45,7 @@ export function generationOf(tokenizer: TextTokenizer, work: (emit: (piece: stri
     return promise;
   };
   const inWords = <T>(what: T): T => {
-    tokenizer.assertPresent();
+    tokenizer?.assertPresent();
     return what;
   };
   return {

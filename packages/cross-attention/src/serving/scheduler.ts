@@ -57,7 +57,7 @@ export class RequestScheduler {
     const begun = performance.now();
     const prompt = this.engine.admit(request);
     if (request.sampling !== undefined) checkSampling(request.sampling);
-    return generationOf(this.engine.tokenizer, async (emit) => {
+    return generationOf(async (emit) => {
       request.signal?.throwIfAborted();
       const user = await this.engine.readUser(request.user);
       if (this.#disposed) throw disposed();
@@ -65,7 +65,7 @@ export class RequestScheduler {
       this.#waiting.push(job);
       this.#loop ??= this.#run();
       return job.answer;
-    });
+    }, this.engine.tokenizer);
   }
 
   async #run(): Promise<void> {

@@ -93,7 +93,7 @@ export class ServedModel {
     const { engine } = this;
     const begun = performance.now();
     const prompt = engine.admit(request);
-    return generationOf(this.tokenizer, async (emit) => {
+    return generationOf(async (emit) => {
       const user = await engine.readUser(request.user);
       let firstTokenMs = 0;
       let text = '';
@@ -117,7 +117,7 @@ export class ServedModel {
         usage: { promptTokens: prompt.ids.length, answerTokens: ids.length, flops },
         timings: { userMs: user?.milliseconds ?? 0, firstTokenMs, totalMs: performance.now() - begun },
       };
-    });
+    }, this.tokenizer);
   }
 
   /**
