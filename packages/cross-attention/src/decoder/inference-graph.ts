@@ -20,8 +20,9 @@ export type InferenceAddition = (builder: GraphBuilder, positions: () => Tensor)
  * `attention_mask` [batch_size, total_sequence_length] int64, `num_logits_to_keep` int64 (0: all positions),
  * `past_key_values.I.key|value` [batch_size, key/value heads, past_sequence_length, head size], and those of the addition. Outputs:
  * `logits` [batch_size, kept, V], `log_normalizers` [batch_size, kept] (the logarithm of each row's sum of exponentials),
- * `present.I.key|value`. Several new tokens on top of a cache are possible for a batch of one only. Weights in the
- * blocks of a GGUF file stay as they are; `precision` says how products with them are computed, and what becomes of other weights.
+ * `last_hidden_state` [batch_size, kept, hidden] (what the logits are made from), `present.I.key|value`. Several new tokens on top of a
+ * cache are possible for a batch of one only. Weights in the blocks of a GGUF file stay as they are; `precision` says how products with
+ * them are computed, and what becomes of other weights.
  */
 export function inferenceModel(
   config: DecoderConfig,
@@ -114,7 +115,7 @@ function withLogits(
   // log(sum(exp(x))) = max(x) - log(max(softmax(x))): the softmax is a fast kernel, ReduceLogSumExp is not.
   const normalizers = logits.max(-1).sub(logits.softmax().max(-1).log());
   return toOnnx({
-    outputs: { logits, log_normalizers: normalizers, ...cache.outputs },
+    outputs: { logits, log_normalizers: normalizers, last_hidden_state: hidden, ...cache.outputs },
     weights,
     ...(store instanceof ValueFile ? { external: store.values } : {}),
   }).bytes;
