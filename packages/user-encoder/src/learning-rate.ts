@@ -15,7 +15,10 @@ export interface CosineSchedule {
 export function checkSchedule(schedule: LearningRateSchedule): void {
   if (schedule === 'constant' || schedule === 'cosine') return;
   if (typeof schedule !== 'object')
-    throw new EncoderOptionError('schedule', `'${String(schedule)}' is neither 'constant' nor 'cosine' nor { warmup, hold, floor }`);
+    throw new EncoderOptionError(
+      'schedule',
+      `'${String(schedule)}' is neither 'constant' nor 'cosine' nor { warmup, hold, floor }`,
+    );
   for (const [name, value] of Object.entries(schedule)) {
     if (!['warmup', 'hold', 'floor'].includes(name))
       throw new EncoderOptionError(`schedule.${name}`, 'there is no such setting; there are warmup, hold, floor');
@@ -24,7 +27,10 @@ export function checkSchedule(schedule: LearningRateSchedule): void {
   }
   const { warmup = 0.05, hold = 0 } = schedule;
   if (warmup + hold >= 1)
-    throw new EncoderOptionError('schedule', `warmup ${warmup} and hold ${hold} leave no time for the fall; together they stay below 1`);
+    throw new EncoderOptionError(
+      'schedule',
+      `warmup ${warmup} and hold ${hold} leave no time for the fall; together they stay below 1`,
+    );
 }
 
 /** The factor on the learning rate where so much of the run (0 to 1) is done. */
