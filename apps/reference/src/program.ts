@@ -96,7 +96,10 @@ export function build(signal: AbortSignal): Command {
         '--data <path>',
         'a folder or file of events (MovieLens, Amazon Review, Google Local, CSV, JSONL, Parquet); without it a simulated film service',
       )
-      .option('--llm <folder>', 'a language model in a Hugging Face folder; without it a small one is trained on the titles')
+      .option(
+        '--llm <model>',
+        'a language model: a Hugging Face folder, a .gguf file, or owner/model of the hub; without it a small one is trained on the titles',
+      )
       .addOption(
         new Option(
           '--minutes <n>',

@@ -36,7 +36,7 @@ export class Workspace {
   ): Promise<Workspace> {
     const settings: RunSettings = {
       data: given.data === undefined ? null : path.resolve(given.data),
-      llm: given.llm === undefined ? null : path.resolve(given.llm),
+      llm: given.llm === undefined ? null : await modelPlace(given.llm),
       seed: given.seed,
       minutes: given.minutes ?? (given.data === undefined ? defaultMinutes.simulated : defaultMinutes.real),
     };
@@ -91,4 +91,10 @@ export class Workspace {
     );
     return corpus;
   }
+}
+
+/** A name on a hub as it is, a path from wherever the command may run next. */
+async function modelPlace(llm: string): Promise<string> {
+  const { hubNameOf } = await import('@user-llm/cross-attention');
+  return (await hubNameOf(llm)) === undefined ? path.resolve(llm) : llm;
 }

@@ -13,10 +13,12 @@ beforeAll(async () => {
   folder = await mkdtemp(path.join(os.tmpdir(), 'cli-'));
 });
 
-function userLlm(...args: string[]): { code: number | null; out: string; err: string } {
+function userLlm(...given: (string | Record<string, string>)[]): { code: number | null; out: string; err: string } {
+  const args = given.filter((one) => typeof one === 'string');
+  const environment = given.filter((one) => typeof one !== 'string');
   const { status, stdout, stderr } = spawnSync(process.execPath, [cli, ...args], {
     encoding: 'utf8',
-    env: { ...process.env, NODE_OPTIONS: '' },
+    env: { ...process.env, NODE_OPTIONS: '', ...environment[0] },
   });
   return { code: status, out: stdout, err: stderr };
 }
@@ -45,6 +47,30 @@ describe('bad input is one line that says what to do, and exit code 2', () => {
     expect(code).toBe(2);
     expect(err).toContain(path.basename(llm));
     expect(existsSync(path.join(run, 'report.json'))).toBe(false);
+  }, 120_000);
+
+  it('a model of a hub that is not in the cache, offline', async () => {
+    const run = path.join(folder, 'hub');
+    const data = await smallLog();
+    const { code, err } = userLlm(
+      'poc',
+      '--data',
+      data,
+      '--out',
+      run,
+      '--llm',
+      'nobody/nothing',
+      '--minutes',
+      '0.05',
+      '--quiet',
+      {
+        HF_HUB_OFFLINE: '1',
+        HF_HUB_CACHE: path.join(folder, 'models'),
+      },
+    );
+    expect(code).toBe(2);
+    expect(err).toMatch(/^user-llm: nobody\/nothing: it is not in the cache .*offline/);
+    expect(JSON.parse(await readFile(path.join(run, 'run.json'), 'utf8'))).toMatchObject({ settings: { llm: 'nobody/nothing' } });
   }, 120_000);
 
   it('a command without a run, an unknown command, an unknown option', () => {

@@ -48,6 +48,25 @@ export class EncoderMismatchError extends Error {
   }
 }
 
+const prefix = markerOf('PrefixError');
+
+/** A prefix, or the blind part of a prompt, does not go with the request's prompt or its model. */
+export class PrefixError extends Error {
+  readonly [prefix] = true;
+
+  constructor(
+    /** What is wrong with it, and what to do. */
+    readonly reason: string,
+  ) {
+    super(`The prefix ${reason}`);
+    this.name = 'PrefixError';
+  }
+
+  static isInstance(error: unknown): error is PrefixError {
+    return has(error, prefix);
+  }
+}
+
 const adaptation = markerOf('AdaptationError');
 
 /** An adaptation cannot be run as it was asked for; the message says which option or example is wrong. */

@@ -20,12 +20,18 @@ export {
 export { GgufError, type GgufProblem } from './gguf/gguf-error.js';
 export { blockFormatNames, type BlockFormat, type BlockFormatName } from './gguf/block-formats.js';
 export { GgufTensor, type Blocks } from './gguf/gguf-tensors.js';
+export { fetchModel, type FetchedModel } from './hub/hub-model.js';
+export { hubNameOf, type HubName } from './hub/hub-name.js';
+export { type HubOptions, type HubProgress } from './hub/hub-options.js';
+export { HubError, type HubProblem } from './hub/hub-error.js';
+export { type LoadOptions } from './hub/local-place.js';
 export { createDecoder, decoderConfig, decoderParameterCount, type Decoder, type DecoderSizes } from './decoder/decoder.js';
 export { decoderFlops, type DecoderWork } from './decoder/flops.js';
 export { inferenceModel } from './decoder/inference-graph.js';
 export { type AccuracyLevel } from './decoder/quantized-matrices.js';
 export { type Integration, type UserShape } from './integration/integration.js';
 export { gatedCrossAttention, type GatedCrossAttentionOptions } from './integration/gated-cross-attention.js';
+export { type BlindPrefix } from './integration/blind-prefix.js';
 export { softPrompt } from './integration/soft-prompt.js';
 export { type AdaptationExample, type ExampleSource } from './adaptation/examples.js';
 export { adaptJointModel, type AdaptedParts, type AdaptOptions } from './adaptation/adapt.js';
@@ -41,7 +47,7 @@ export {
   type ValidationOptions,
 } from './adaptation/training-options.js';
 export { Run } from './run.js';
-export { AdaptationError, DoesNotFitError, EncoderMismatchError } from './errors.js';
+export { AdaptationError, DoesNotFitError, EncoderMismatchError, PrefixError } from './errors.js';
 export { PrefixTrie } from './ranking/prefix-trie.js';
 export {
   beamSearch,
@@ -62,15 +68,13 @@ export {
   type WordedExample,
 } from './language-model.js';
 export { type UserReading } from './saved-model.js';
-export {
-  ServedModel,
-  type GenerateRequest,
-  type Prompt,
-  type Ranking,
-  type RankRequest,
-  type ServeOptions,
-} from './serving/served-model.js';
-export { type ReadableEmbedding, type UserState } from './serving/user-state.js';
+export { ServedModel } from './serving/served-model.js';
+export { type ServeOptions } from './serving/engine.js';
+export { type GenerateRequest, type Prompt, type Ranking, type RankRequest, type ScheduledRequest } from './serving/request.js';
+export { RequestScheduler, type SchedulerOptions } from './serving/scheduler.js';
+export { type SamplingSettings } from './serving/sampling.js';
+export { type Prefix } from './serving/prefix.js';
+export { type ReadableEmbedding, type StoredUserState, type UserState } from './serving/user-state.js';
 export { type Generation, type Timings, type Usage } from './serving/generation.js';
 export { choiceWeights } from './ranking/choice-weights.js';
 export { titleDistributions } from './ranking/title-distributions.js';

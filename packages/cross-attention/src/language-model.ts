@@ -13,6 +13,10 @@ import type { DecoderConfig } from './folder/decoder-config.js';
 import { readHuggingFaceFolder } from './folder/hugging-face.js';
 import type { DecoderWeights } from './folder/hugging-face.js';
 import { ggufFileOf, readGguf } from './gguf/gguf-model.js';
+import { localPlace } from './hub/local-place.js';
+import type { LoadOptions } from './hub/local-place.js';
+import { problemOfBlindPrefix } from './integration/blind-prefix.js';
+import type { BlindPrefix } from './integration/blind-prefix.js';
 import { initialIntegrationWeights } from './integration/integration.js';
 import type { Integration } from './integration/integration.js';
 import { PrefixTrie } from './ranking/prefix-trie.js';
@@ -20,7 +24,8 @@ import { Run } from './run.js';
 import { isSavedModel, readSavedModel, readServedParts, saveModel, serveModel } from './saved-model.js';
 import type { ModelContents, UserReading } from './saved-model.js';
 import { ServedModel } from './serving/served-model.js';
-import type { GenerateRequest, RankRequest, Ranking, ServeOptions } from './serving/served-model.js';
+import type { GenerateRequest, RankRequest, Ranking } from './serving/request.js';
+import type { ServeOptions } from './serving/engine.js';
 import type { Generation } from './serving/generation.js';
 import { TextTokenizer } from './text/text-tokenizer.js';
 import type { ChatMessage } from './text/text-tokenizer.js';
@@ -51,6 +56,7 @@ export type WordedExample<History> = ({ readonly messages: readonly ChatMessage[
   readonly answer: string;
   readonly history?: History;
   readonly promptWeight?: number;
+  readonly blindTokens?: number;
 };
 
 /**
@@ -85,21 +91,21 @@ export class LanguageModel {
   }
 
   /**
-   * Loads a local model: a folder in Hugging Face layout, one that `save` wrote, or a GGUF file (or a folder that holds one and no
-   * safetensors). The weights of a GGUF file stay in it until they are used. Errors are `ModelFolderError`, `GgufError` and
-   * `TokenizerError`.
+   * Loads a model: a folder in Hugging Face layout, one that `save` wrote, a GGUF file (or a folder that holds one and no safetensors),
+   * or `owner/model` of a Hugging Face hub, which is fetched into the cache once. What is there on the disk comes before a hub's name.
+   * The weights of a GGUF file stay in it until they are used. Errors are `ModelFolderError`, `GgufError`, `TokenizerError` and `HubError`.
    */
-  static async load(place: string): Promise<LanguageModel> {
-    if (await isSavedModel(place)) return new LanguageModel(await readSavedModel(place));
-    const gguf = await ggufFileOf(place);
-    const { config, weights, tokenizer } = gguf === undefined ? await readHuggingFaceFolder(place) : await readGguf(gguf);
-    const name = place.split(/[\\/]/).filter(Boolean).at(-1) ?? place;
+  static async load(place: string, options: LoadOptions = {}): Promise<LanguageModel> {
+    const { local, name } = await localPlace(place, options);
+    if (await isSavedModel(local)) return new LanguageModel(await readSavedModel(local));
+    const gguf = await ggufFileOf(local);
+    const { config, weights, tokenizer } = gguf === undefined ? await readHuggingFaceFolder(local) : await readGguf(gguf);
     return new LanguageModel({ config, weights, tokenizer, base: name });
   }
 
-  /** Opens a folder that `save` wrote for inference alone, without its weights as tensors. */
-  static async open(folder: string, options: ServeOptions = {}): Promise<ServedModel> {
-    return ServedModel.create(await readServedParts(folder), options);
+  /** Opens a model that `save` wrote, in a folder or on a hub, for inference alone, without its weights as tensors. */
+  static async open(place: string, options: ServeOptions & LoadOptions = {}): Promise<ServedModel> {
+    return ServedModel.create(await readServedParts((await localPlace(place, options)).local), options);
   }
 
   get config(): DecoderConfig {
@@ -150,10 +156,13 @@ export class LanguageModel {
   withUserEmbeddings<E extends AnyEncoder>({
     encoder,
     integration,
+    blindPrefix,
     seed = 1,
   }: {
     readonly encoder: E;
     readonly integration: Integration;
+    /** Lets prompts begin without the user, so that their beginning is computed once for all. */
+    readonly blindPrefix?: BlindPrefix;
     readonly seed?: number;
   }): AdaptableModel<E> {
     const { userTokens, width: userWidth, hash } = encoder.manifest;
@@ -163,7 +172,10 @@ export class LanguageModel {
       known?.integration.kind === integration.kind &&
       JSON.stringify([known.integration.settings, known.shape]) === JSON.stringify([integration.settings, shape]);
     const weights = same ? known.weights : initialIntegrationWeights(integration, this.contents, shape, seed);
-    return new AdaptableModel(encoder, this.#with({ user: { integration, shape, encoder: hash, weights } }));
+    const problem = blindPrefix && problemOfBlindPrefix(blindPrefix);
+    if (problem !== undefined) throw new AdaptationError('blindPrefix', problem);
+    const blind = blindPrefix === undefined ? {} : { blindPrefix };
+    return new AdaptableModel(encoder, this.#with({ user: { integration, shape, encoder: hash, weights, ...blind } }));
   }
 
   /** An example in words as token ids; the answer ends with the end token. */
@@ -175,6 +187,7 @@ export class LanguageModel {
       answerIds: [...tokenizer.encode(worded.answer), tokenizer.eos],
       ...(worded.history === undefined ? {} : { history: worded.history }),
       ...(worded.promptWeight === undefined ? {} : { promptWeight: worded.promptWeight }),
+      ...(worded.blindTokens === undefined ? {} : { blindTokens: worded.blindTokens }),
     };
   }
 
@@ -291,7 +304,7 @@ export class AdaptableModel<E extends AnyEncoder> {
       const encoder = this.encoder as unknown as TrainableEncoder<HistoryOf<E>>;
       const joint = {
         decoder: model,
-        user: { encoder, integration: user.integration, shape: user.shape, weights: user.weights },
+        user: { ...user, encoder },
       };
       const run = adaptJointModel(joint, examples, options);
       for await (const progress of run) emit(progress);

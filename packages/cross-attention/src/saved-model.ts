@@ -14,10 +14,11 @@ import { readContextualFile, readContextualFolder, writeContextualFolder } from 
 import { readDecoderWeights } from './folder/hugging-face.js';
 import { ModelFolderError } from './folder/model-folder-error.js';
 import { integrationOf } from './integration/integration-of.js';
+import type { BlindPrefix } from './integration/blind-prefix.js';
 import { userAddition, userModel } from './integration/integration.js';
 import type { Integration, UserShape } from './integration/integration.js';
 import { ServedModel } from './serving/served-model.js';
-import type { ServeOptions, ServedParts } from './serving/served-model.js';
+import type { ServeOptions, ServedParts } from './serving/engine.js';
 import { TextTokenizer } from './text/text-tokenizer.js';
 import type { TokenizerFiles } from './text/byte-level-bpe.js';
 
@@ -28,6 +29,8 @@ export interface UserReading {
   /** Hash of the encoder whose embeddings it reads. */
   readonly encoder: string;
   readonly weights: Weights;
+  /** Where prompts may begin without the user. */
+  readonly blindPrefix?: BlindPrefix;
 }
 
 /** A language model as it is saved. */
@@ -55,6 +58,7 @@ const manifestSchema = z.looseObject({
       userTokens: z.int().positive(),
       userWidth: z.int().positive(),
       encoder: z.string(),
+      blindPrefix: z.object({ readingTokens: z.int().positive().exactOptional() }).exactOptional(),
     })
     .nullable(),
 });
@@ -90,15 +94,14 @@ function partsOf(
 ): ServedParts {
   if (user === undefined)
     return { config, tokenizer, model: model(weights), branching: () => branchingModel(config, weights, undefined, options) };
-  const { integration, shape, encoder } = user;
-  const all = new Map([...weights, ...user.weights]);
-  const addition = userAddition(integration, config, shape);
+  const { integration, shape, weights: own, ...rest } = user;
+  const all = new Map([...weights, ...own]);
   return {
     config,
     tokenizer,
-    model: model(all, addition),
-    branching: () => branchingModel(config, all, addition, options),
-    user: { integration, shape, encoder, model: userModel(integration, config, shape, user.weights) },
+    model: model(all, userAddition(integration, config, shape, user.blindPrefix)),
+    branching: () => branchingModel(config, all, userAddition(integration, config, shape), options),
+    user: { integration, shape, ...rest, model: userModel(integration, config, shape, own) },
   };
 }
 
@@ -127,6 +130,7 @@ export async function saveModel(folder: string, contents: ModelContents, { train
               settings: user.integration.settings,
               ...user.shape,
               encoder: user.encoder,
+              ...(user.blindPrefix === undefined ? {} : { blindPrefix: user.blindPrefix }),
               packedShape: user.integration.packedShape(config, user.shape),
               ...(count === 0 ? {} : { placeholders: Array.from({ length: count }, (_, i) => placeholderToken(i)).join('') }),
             },
@@ -164,12 +168,13 @@ export async function readSavedModel(folder: string): Promise<ModelContents> {
 
 /** Reads a saved model to serve it. */
 export async function readServedParts(folder: string): Promise<ServedParts> {
-  const { config, manifest, tokenizer, model, user } = await readContextualFolder(folder);
+  const { config, manifest, tokenizer, model, user, files } = await readContextualFolder(folder);
   const { reads } = parseManifest(folder, manifest);
   const generation: unknown = JSON.parse(await readFile(path.join(folder, 'generation_config.json'), 'utf8'));
   const addition = reads && userAddition(reads.integration, config, reads.shape);
   const branching = async () => branchingModel(config, await rankingWeights(folder, config, model), addition);
-  const parts = { config, tokenizer, model, branching, generation: generation as Record<string, unknown> };
+  const identity = files['onnx/model.onnx'].sha256;
+  const parts = { identity, config, tokenizer, model, branching, generation: generation as Record<string, unknown> };
   if (reads === undefined) return parts;
   if (user === undefined) throw damaged(folder, 'names an adapter, but onnx/user.onnx is not recorded');
   return { ...parts, user: { ...reads, model: user } };
@@ -199,8 +204,9 @@ function parseManifest(folder: string, manifest: unknown) {
   if (adapter === null) return { base, training };
   const integration = integrationOf(adapter.kind, adapter.settings);
   if (integration === undefined) throw damaged(folder, `names the adapter '${adapter.kind}', which this version does not know`);
-  const { userTokens, userWidth, encoder } = adapter;
-  return { base, training, reads: { integration, shape: { userTokens, userWidth }, encoder } };
+  const { userTokens, userWidth, encoder, blindPrefix } = adapter;
+  const blind = blindPrefix === undefined ? {} : { blindPrefix };
+  return { base, training, reads: { integration, shape: { userTokens, userWidth }, encoder, ...blind } };
 }
 
 const damaged = (folder: string, what: string) =>

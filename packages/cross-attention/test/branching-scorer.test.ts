@@ -99,7 +99,7 @@ async function open(changes: Partial<DecoderConfig>, keyValueHeads: number, inte
       const prompt = Array.from({ length }, (_, i) => 1 + ((i * i * 7 + i * seed) % (vocabulary - 1)));
       for (let i = 0; i < placeholders; i++) prompt.splice(i + (length > 1 ? 1 : 0), 0, vocabulary + i);
       return {
-        branching: new BranchingScorer(sessions, config, prompt, user),
+        branching: new BranchingScorer(sessions, config, { ids: prompt, blindTokens: 0, prefix: undefined }, user),
         whole: new WholeTexts(sessions.prompt, config, prompt, user),
       };
     },

@@ -200,7 +200,7 @@ describe.each<[string, Integration]>([
       actual: encoder.manifest.hash,
     });
     await expect(served.userState({ ...adapted.encode([0, 1]), shape: [1, 16] })).rejects.toThrow('reads [2, 8]');
-    const foreign = { ...(await served.userState(adapted.encode([0, 1]))), encoder: 'another' };
+    const foreign = { ...(await served.userState(adapted.encode([0, 1]))), reader: 'another' };
     await expect(served.rank({ messages, user: foreign, trie: model.trie(films), top: 1 })).rejects.toThrow(EncoderMismatchError);
   });
 

@@ -5,6 +5,7 @@ import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, expect, test } from '@jest/globals';
 import * as transformers from '@huggingface/transformers';
 import * as ours from '../src/index.js';
+import { LocalHub } from './local-hub.js';
 import { ToyEncoder } from './toy-encoder.js';
 import type { ToyHistory } from './toy-encoder.js';
 
@@ -38,8 +39,8 @@ async function run(code: string, scope: Scope): Promise<void> {
 test('the code of the README runs', async () => {
   const readme = await readFile(path.join(path.dirname(fileURLToPath(import.meta.url)), '../README.md'), 'utf8');
   const blocks = [...readme.matchAll(/```ts\n([\s\S]*?)```/g)].map(([, code]) => code);
-  expect(blocks).toHaveLength(5);
-  const [opening, scratch, text, serving, plain] = blocks;
+  expect(blocks).toHaveLength(8);
+  const [opening, scratch, named, text, serving, many, blind, plain] = blocks;
 
   const titles = [
     'Heat (1995)',
@@ -52,6 +53,7 @@ test('the code of the README runs', async () => {
   const written: string[] = [];
   const logged: unknown[][] = [];
   const shown: ours.TrainingProgress[] = [];
+  const received: ours.HubProgress[] = [];
   const encoder = ToyEncoder.create(1);
   const scope: Scope = {
     titles,
@@ -62,6 +64,7 @@ test('the code of the README runs', async () => {
     place: path.join(folder, 'my-model'),
     checkpointFile: path.join(folder, 'run.safetensors'),
     signal: new AbortController().signal,
+    onProgress: (progress: ours.HubProgress) => received.push(progress),
     show: (progress: ours.TrainingProgress) => shown.push(progress),
     encode: (encoder: ToyEncoder) => encoder.encode([0, 1]),
     console: { log: (...what: unknown[]) => logged.push(what) },
@@ -71,6 +74,17 @@ test('the code of the README runs', async () => {
   const speaker = scope.speaker as ours.LanguageModel;
   expect(scope.example).toMatchObject({ history: [0, 1], promptIds: expect.any(Array), answerIds: expect.any(Array) });
   await speaker.save(scope.folder as string);
+
+  const names = ['config.json', 'tokenizer.json', 'tokenizer_config.json', 'model.safetensors'];
+  const files: Record<string, Uint8Array> = {};
+  for (const name of names) files[name] = await readFile(path.join(scope.folder as string, name));
+  const hub = new LocalHub({ 'HuggingFaceTB/SmolLM2-135M-Instruct': { files, revisions: { main: '1'.repeat(40) } } });
+  await hub.start();
+  Object.assign(process.env, { HF_ENDPOINT: hub.endpoint, HF_HUB_CACHE: path.join(folder, 'cache') });
+  await run(named, scope);
+  await hub.stop();
+  expect((scope.small as ours.LanguageModel).weights).toEqual(speaker.weights);
+  expect(received.length).toBeGreaterThan(0);
 
   const messages = scope.messages as ours.ChatMessage[];
   scope.examples = Array.from({ length: 36 }, (_, i) => {
@@ -96,7 +110,14 @@ test('the code of the README runs', async () => {
   expect(items).toHaveLength(3);
   expect([...items]).not.toContain(0);
 
+  await run(many, scope);
+  expect(logged.at(-1)![0]).toEqual([expect.any(String), expect.any(String)]);
+
+  await run(blind, scope);
+  expect((scope.prefix as ours.Prefix).ids.length).toBe(speaker.tokenizer.chat(messages).length - 4);
+  expect(logged.at(-1)![0]).toEqual(expect.any(String));
+
   await run(plain, scope);
   expect(logged.at(-1)![0]).toEqual([expect.any(String)]);
   await (scope.plain as transformers.PreTrainedModel).dispose();
-});
+}, 60_000);

@@ -27,7 +27,11 @@ export async function prepareLanguageModel(workspace: Workspace): Promise<StageR
     );
     await mkdir(run.path('checkpoints'), { recursive: true });
     if (llm !== null) {
-      const model = await LanguageModel.load(llm);
+      const model = await LanguageModel.load(llm, {
+        signal,
+        onProgress: ({ file, allReceivedBytes, allTotalBytes }) =>
+          progress.update({ fraction: allReceivedBytes / allTotalBytes, detail: file }),
+      });
       await model.save(run.path('language'));
       progress.done(`${model.config.layers} layers, context ${model.config.contextLength}`);
       return { base: 'pretrained', trainingSeconds: 0 };

@@ -6,6 +6,7 @@ import { ShuffledBatches } from './examples.js';
 import type { AdaptationExample, ExampleSource } from './examples.js';
 import { jointDefinition, jointWeights, strategies, trainedBy } from './joint-model.js';
 import type { JointModel, Strategy } from './joint-model.js';
+import { takesBlindLength } from '../integration/integration.js';
 import { isLoraParameter, mergeLora } from './lora.js';
 import type { LoraOptions } from './lora.js';
 import { train } from './train.js';
@@ -129,7 +130,11 @@ class Feeder<History> {
   rows(examples: readonly AdaptationExample<History>[], where: string): Prepared<History>[] {
     if (examples.length === 0) throw new AdaptationError('examples', 'there are none');
     const { decoder, user } = this.model;
-    const shape = { ...decoder.config, placeholders: placeholdersOf(decoder.config, user) };
+    const shape = {
+      ...decoder.config,
+      placeholders: placeholdersOf(decoder.config, user),
+      ...(user?.blindPrefix === undefined ? {} : { blindPrefix: user.blindPrefix }),
+    };
     return examples.map((example, i) => {
       const history = user === undefined ? undefined : example.history;
       this.#anyHistory ??= history;
@@ -168,7 +173,11 @@ class Feeder<History> {
     const text = textFeeds(
       rows.map(({ row }) => row),
       rows.map(({ history }) => history !== undefined),
-      { normalizer, vocabularySize: this.model.decoder.config.vocabularySize },
+      {
+        normalizer,
+        vocabularySize: this.model.decoder.config.vocabularySize,
+        blindLengths: user !== undefined && takesBlindLength(user.integration, user.blindPrefix),
+      },
     );
     if (user === undefined) {
       const { user_present: _, ...rest } = text;

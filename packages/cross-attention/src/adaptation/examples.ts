@@ -9,6 +9,8 @@ export interface AdaptationExample<History = unknown> {
   readonly promptIds: readonly number[];
   /** Token ids of the answer; the loss is on these. End it with the end token. */
   readonly answerIds: readonly number[];
+  /** How many tokens at the prompt's beginning do not read the user; needs a model with a `blindPrefix`, whose rule holds otherwise. */
+  readonly blindTokens?: number;
   /** Weight of the prompt's own tokens in the loss. Default 0. */
   readonly promptWeight?: number;
   /** A weight for each token of the answer. Default 1 for all. See `choiceWeights`. */

@@ -5,6 +5,8 @@ import { DecoderGraph, combineHooks } from '../decoder/decoder-graph.js';
 import type { DecoderHooks } from '../decoder/decoder-graph.js';
 import { trainingAttention } from '../decoder/training-graph.js';
 import { AdaptationError } from '../errors.js';
+import type { BlindPrefix } from '../integration/blind-prefix.js';
+import { readsFrom, takesBlindLength } from '../integration/integration.js';
 import type { Integration, UserShape } from '../integration/integration.js';
 import { isLoraParameter, loraHooks } from './lora.js';
 import type { LoraOptions } from './lora.js';
@@ -23,12 +25,14 @@ export interface JointModel<History> {
     readonly integration: Integration;
     readonly shape: UserShape;
     readonly weights: Weights;
+    /** Where prompts may begin without the user. */
+    readonly blindPrefix?: BlindPrefix;
   };
 }
 
 /**
  * One training graph: the encoder's own, the integration and the decoder. Inputs are the encoder's (in the scope `encoder`) and the text's:
- * `input_ids` [B, text], `user_present` [B], and the positions that carry loss: `target_rows`, `targets`, `target_weights` [targets], and
+ * `input_ids` [B, text], `user_present` [B], where prompts may begin blindly `blind_lengths` [B], and the positions that carry loss: `target_rows`, `targets`, `target_weights` [targets], and
  * `distribution_rows` [distributed] with the weighted `distributions` [distributed, V] that the token there should have.
  */
 export function jointDefinition<History>(
@@ -55,7 +59,10 @@ export function jointDefinition<History>(
       rows = tokens.shape[0];
       present = builder.input('user_present', [rows]);
       const built = user.integration.build({ builder, config, user: user.shape });
-      hooks.push(built.hooks(built.read(tokens, present)));
+      const reads = takesBlindLength(user.integration, user.blindPrefix)
+        ? readsFrom(builder.range('text').unsqueeze(0), builder.input('blind_lengths', [rows], 'int32').unsqueeze(1))
+        : undefined;
+      hooks.push(built.hooks(built.read(tokens, present), reads));
     }
     if (lora !== undefined) hooks.push(loraHooks(builder, config, lora));
     const ids = builder.input('input_ids', [rows, 'text'], 'int32');

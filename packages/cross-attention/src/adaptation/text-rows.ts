@@ -1,6 +1,8 @@
 import type { Feeds, HostTensor } from '@user-llm/onnx-autograd';
 import { AdaptationError, DoesNotFitError } from '../errors.js';
 import type { DecoderConfig } from '../folder/decoder-config.js';
+import { blindTokensOf, problemOfBlindTokens } from '../integration/blind-prefix.js';
+import type { BlindPrefix } from '../integration/blind-prefix.js';
 import type { Integration, UserShape } from '../integration/integration.js';
 import type { TokenDistribution } from '../ranking/title-distributions.js';
 import type { AdaptationExample } from './examples.js';
@@ -9,6 +11,8 @@ import type { AdaptationExample } from './examples.js';
 export interface TextRow {
   /** Ids that go in, `[length]`; the last token of the answer only comes out. */
   readonly input: Int32Array;
+  /** Tokens at the beginning that do not read the user. */
+  readonly blindTokens: number;
   /** Positions whose next token carries loss, that token, and its weight. */
   readonly positions: Int32Array;
   readonly targets: Int32Array;
@@ -36,9 +40,13 @@ export function placeholdersOf(
   };
 }
 
-/** Puts a user's placeholders into a prompt: before it, but after its begin token. */
-export function withPlaceholders(promptIds: readonly number[], { count, firstId, beginToken }: Placeholders): number[] {
-  const start = beginToken !== undefined && promptIds[0] === beginToken ? 1 : 0;
+/** Puts a user's placeholders into a prompt: behind its blind tokens, or, where there are none, before it but after its begin token. */
+export function withPlaceholders(
+  promptIds: readonly number[],
+  { count, firstId, beginToken }: Placeholders,
+  blindTokens = 0,
+): number[] {
+  const start = blindTokens > 0 ? blindTokens : beginToken !== undefined && promptIds[0] === beginToken ? 1 : 0;
   const ids = Array.from({ length: count }, (_, i) => firstId + i);
   return [...promptIds.slice(0, start), ...ids, ...promptIds.slice(start)];
 }
@@ -46,12 +54,20 @@ export function withPlaceholders(promptIds: readonly number[], { count, firstId,
 /** An example as a row; `where` names it in errors. */
 export function textRow(
   example: AdaptationExample,
-  model: { readonly vocabularySize: number; readonly contextLength: number; readonly placeholders: Placeholders },
+  model: {
+    readonly vocabularySize: number;
+    readonly contextLength: number;
+    readonly placeholders: Placeholders;
+    readonly blindPrefix?: BlindPrefix;
+  },
   where: string,
 ): TextRow {
   const { answerIds, promptWeight = 0, answerWeights, answerDistributions } = example;
   const placeholders = example.history === undefined ? { ...model.placeholders, count: 0 } : model.placeholders;
-  const prompt = withPlaceholders(example.promptIds, placeholders);
+  const problem = problemOfBlindTokens(model.blindPrefix, example.promptIds.length, example.blindTokens);
+  if (problem !== undefined) throw new AdaptationError(where, problem);
+  const blindTokens = blindTokensOf(model.blindPrefix, example.promptIds.length, example.blindTokens);
+  const prompt = withPlaceholders(example.promptIds, placeholders, blindTokens);
   const all = [...prompt, ...answerIds];
   const bad = [...example.promptIds, ...answerIds].find((id) => !(Number.isInteger(id) && id >= 0 && id < model.vocabularySize));
   if (bad !== undefined) throw new AdaptationError(where, `token id ${bad} is outside the vocabulary of ${model.vocabularySize}`);
@@ -71,6 +87,7 @@ export function textRow(
   }
   return {
     input: Int32Array.from(all.slice(0, -1)),
+    blindTokens,
     positions: Int32Array.from(positions),
     targets: Int32Array.from(positions, (at) => all[at + 1]),
     weights: Float32Array.from(weights),
@@ -108,7 +125,11 @@ const float = (data: Float32Array, shape: readonly number[]): HostTensor => ({ d
 export function textFeeds(
   rows: readonly TextRow[],
   present: readonly boolean[],
-  { normalizer, vocabularySize }: { readonly normalizer: number; readonly vocabularySize: number },
+  {
+    normalizer,
+    vocabularySize,
+    blindLengths,
+  }: { readonly normalizer: number; readonly vocabularySize: number; readonly blindLengths: boolean },
 ): Feeds {
   const length = Math.max(...rows.map(({ input }) => input.length));
   const ids = new Int32Array(rows.length * length);
@@ -133,6 +154,14 @@ export function textFeeds(
   const size = tokens.length;
   return {
     input_ids: int32(ids, [rows.length, length]),
+    ...(blindLengths
+      ? {
+          blind_lengths: int32(
+            Int32Array.from(rows, ({ blindTokens }) => blindTokens),
+            [rows.length],
+          ),
+        }
+      : {}),
     user_present: float(Float32Array.from(present, Number), [rows.length]),
     target_rows: int32(
       Int32Array.from(tokens, ({ at }) => at),

@@ -9,8 +9,11 @@ import { rotaryCaches } from './rotary.js';
 import { ValueFile, valuesInside } from './value-store.js';
 import type { ValueStore } from './value-store.js';
 
-/** A part of a model that reads users: its extra inputs and hooks, made for the inference graph. */
-export type InferenceAddition = (builder: GraphBuilder) => DecoderHooks;
+/**
+ * A part of a model that reads users: its extra inputs and hooks, made for the inference graph. `positions` are those of the new tokens
+ * in their texts, [B or 1, S] int32.
+ */
+export type InferenceAddition = (builder: GraphBuilder, positions: () => Tensor) => DecoderHooks;
 
 /**
  * A decoder as transformers.js runs it, one ONNX file with the weights inside. Inputs: `input_ids` [batch_size, sequence_length] int64,
@@ -57,7 +60,11 @@ function inferenceGraph(
   const lengths = mask.sum(1).sub(1).cast('int32');
   const cache = new CachedAttention(builder, config, 'batch_size', lengths);
   const matrices = new QuantizedMatrices(builder, weights, accuracyLevel, store);
-  const graph = new DecoderGraph(builder, config, addition?.(builder), matrices);
+  const positions = () => {
+    const count = builder.dims(['sequence_length']).cast('int32');
+    return lengths.reshape(['batch_size', 1]).add(builder.range('sequence_length')).sub(count.sub(1));
+  };
+  const graph = new DecoderGraph(builder, config, addition?.(builder, positions), matrices);
   const hidden = graph.hidden(graph.embed(ids), cache.attend);
   return withLogits(graph, lastPositions(builder, hidden, keep), cache, weights, store);
 }
@@ -84,7 +91,12 @@ export function branchingModel(
   const lengths = builder.dims(['total_sequence_length']).cast('int32').sub(1);
   const cache = new CachedAttention(builder, config, 1, lengths, { positions, bias, window });
   const matrices = new QuantizedMatrices(builder, weights, accuracyLevel, valuesInside);
-  const graph = new DecoderGraph(builder, config, addition?.(builder), matrices);
+  const graph = new DecoderGraph(
+    builder,
+    config,
+    addition?.(builder, () => positions.cast('int32')),
+    matrices,
+  );
   return withLogits(graph, graph.hidden(graph.embed(ids), cache.attend), cache, weights, valuesInside);
 }
 

@@ -41,7 +41,7 @@ export async function readDecoderConfig(folder: string): Promise<DecoderConfig> 
     throw new ModelFolderError(
       'no-folder',
       folder,
-      `${what}: ${folder}. Give the folder of a language model in Hugging Face layout.`,
+      `${what}: ${folder}. Give the folder of a language model in Hugging Face layout, a .gguf file, or owner/model of a hub.`,
     );
   }
   const json = await readJsonFile(folder, 'config.json');

@@ -37,6 +37,7 @@ export function gatedCrossAttention({ every, heads, gate = 0 }: GatedCrossAttent
     kind: 'cross-attention',
     settings: { every, gate, ...(heads === undefined ? {} : { heads }) },
     prefix,
+    readsEverywhere: true,
     placeholders: () => 0,
     packedShape: (config, { userTokens }) => [
       layersOf(config).length,
@@ -104,11 +105,13 @@ class CrossAttentionGraph implements IntegrationGraph {
       .map((part) => part.squeeze(1));
   }
 
-  hooks(reading: readonly Tensor[]) {
+  hooks(reading: readonly Tensor[], reads?: Tensor) {
     return {
       beforeLayer: (layer: number, x: Tensor): Tensor => {
         const at = this.layers.indexOf(layer);
-        return at < 0 ? x : x.add(this.#attend(layer, x, reading[2 * at], reading[2 * at + 1]));
+        if (at < 0) return x;
+        const read = this.#attend(layer, x, reading[2 * at], reading[2 * at + 1]);
+        return x.add(reads === undefined ? read : read.mul(reads));
       },
     };
   }

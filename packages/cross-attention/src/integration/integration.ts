@@ -4,6 +4,7 @@ import type { Decoder } from '../decoder/decoder.js';
 import type { DecoderHooks } from '../decoder/decoder-graph.js';
 import type { InferenceAddition } from '../decoder/inference-graph.js';
 import type { DecoderConfig } from '../folder/decoder-config.js';
+import type { BlindPrefix } from './blind-prefix.js';
 
 /** What a user is to a language model: `K` vectors of width `D`. */
 export interface UserShape {
@@ -27,8 +28,11 @@ export interface IntegrationGraph {
   /** A reading as one tensor `[B, ...packedShape]`: the output of `user.onnx`. */
   pack(reading: readonly Tensor[]): Tensor;
   unpack(packed: Tensor): readonly Tensor[];
-  /** What changes in the decoder. The reading's rows are the decoder's, or one for all of them. */
-  hooks(reading: readonly Tensor[]): DecoderHooks;
+  /**
+   * What changes in the decoder. The reading's rows are the decoder's, or one for all of them. Where `reads` [B or 1, S, 1] is 0, the
+   * token does not read the user; it is given where `readsEverywhere`.
+   */
+  hooks(reading: readonly Tensor[], reads?: Tensor): DecoderHooks;
 }
 
 /** One way for a decoder to read users. `gatedCrossAttention` and `softPrompt` are the two there are. */
@@ -38,6 +42,8 @@ export interface Integration {
   readonly settings: Readonly<Record<string, number>>;
   /** Its parameters' names begin with this. */
   readonly prefix: string;
+  /** Whether every token reads the user by itself; otherwise the user stands in the prompt, and what is before does not read it. */
+  readonly readsEverywhere: boolean;
   /** How many placeholder tokens stand for a user in the prompt: ids V, V + 1, ... */
   placeholders(user: UserShape): number;
   /** Shape of one user's packed reading. */
@@ -68,11 +74,24 @@ export function userModel(integration: Integration, config: DecoderConfig, user:
   return toOnnx({ outputs: { user_embeddings: built.pack(built.read(tokens)) }, weights }).bytes;
 }
 
-/** What `inferenceModel` adds for an integration: the input `user_embeddings` [user_batch, ...packed], one user for all rows or one each. */
+/** Whether a model's graph is told where the blind prefix ends. */
+export const takesBlindLength = ({ readsEverywhere }: Integration, blindPrefix: BlindPrefix | undefined): boolean =>
+  readsEverywhere && blindPrefix !== undefined;
+
+/**
+ * What `inferenceModel` adds for an integration: the input `user_embeddings` [user_batch, ...packed], one user for all rows or one each,
+ * and where a blind prefix has to be kept from it, `blind_length` int64: so many tokens at the beginning of each row do not read.
+ */
 export const userAddition =
-  (integration: Integration, config: DecoderConfig, user: UserShape): InferenceAddition =>
-  (builder) => {
+  (integration: Integration, config: DecoderConfig, user: UserShape, blindPrefix?: BlindPrefix): InferenceAddition =>
+  (builder, positions) => {
     const built = integration.build({ builder, config, user });
     const packed = builder.input('user_embeddings', ['user_batch', ...integration.packedShape(config, user)]);
-    return built.hooks(built.unpack(packed));
+    if (!takesBlindLength(integration, blindPrefix)) return built.hooks(built.unpack(packed));
+    const blind = builder.input('blind_length', [], 'int64').cast('int32');
+    return built.hooks(built.unpack(packed), readsFrom(positions(), blind));
   };
+
+/** 1 for the positions [B or 1, S] that stand behind the blind ones, 0 for these; [B or 1, S, 1]. */
+export const readsFrom = (positions: Tensor, blind: Tensor): Tensor =>
+  positions.greaterOrEqual(blind).cast('float32').unsqueeze(-1);

@@ -13,6 +13,7 @@ export function softPrompt(): Integration {
     kind: 'soft-prompt',
     settings: {},
     prefix,
+    readsEverywhere: false,
     placeholders: ({ userTokens }) => userTokens,
     packedShape: (config, { userTokens }) => [userTokens, config.hiddenSize],
     flops: () => 0,

@@ -4,6 +4,10 @@ import type { DecoderConfig } from '../folder/decoder-config.js';
 import type { Logits, TokenScorer } from '../ranking/token-scorer.js';
 import { BranchCache } from './branch-cache.js';
 import { Branches, visibility } from './branches.js';
+import { placePrefix } from './prefix.js';
+import type { ReadPrompt } from './prompt-reader.js';
+import { cacheNamesOf, int64, runInPlace, runPrompt } from './token-run.js';
+import type { RunOutputs } from './token-run.js';
 
 /** Texts of one length that begin with the prompt, and what the model says about the next token of each. */
 export interface BranchingTexts {
@@ -21,12 +25,6 @@ export interface ScorerSessions {
 }
 
 /**
- * Tokens of a prompt that run at once. The fused attention computes the scores of all pairs, those that causality hides too: in parts, a
- * long prompt is spared most of those, and what is worked on stays in the processor's cache. Nothing is computed twice.
- */
-const promptPart = 256;
-
-/**
  * Runs the model for ranking: the prompt once, then one token per text. The texts are a batch of one that shares a cache; which of them
  * reads which token is told by a bias. So a head's queries of all texts meet the keys in one product, and of a long prompt nothing is
  * copied, whatever the number of texts.
@@ -36,35 +34,24 @@ export class BranchingScorer implements TokenScorer<BranchingTexts> {
   readonly calls: { readonly rows: number; readonly tokens: number; readonly past: number }[] = [];
   /** Milliseconds that the prompt took. */
   promptMilliseconds = 0;
-  readonly #cacheNames: readonly string[];
   #cache: BranchCache | undefined;
 
   constructor(
     private readonly sessions: ScorerSessions,
     private readonly config: DecoderConfig,
-    private readonly promptIds: readonly number[],
+    private readonly prompt: ReadPrompt,
     private readonly user: ort.Tensor | undefined,
-  ) {
-    this.#cacheNames = sessions.prompt.inputNames.filter((name) => name.startsWith('past_key_values.'));
-  }
+  ) {}
 
   async start(): Promise<BranchingTexts> {
     const begun = performance.now();
-    const { keyValueHeads, headSize } = this.config;
-    const { length } = this.promptIds;
-    this.#cache = new BranchCache(this.#cacheNames, length, keyValueHeads, headSize);
-    let outputs: ort.InferenceSession.OnnxValueMapType;
-    let end = 0;
-    do {
-      const start = end;
-      end = Math.min(length, start + promptPart);
-      outputs = await this.#run(this.sessions.prompt, this.#cache, {
-        ...this.#tokens(this.promptIds.slice(start, end)),
-        attention_mask: int64(new Array<number>(end).fill(1), [1, end]),
-        num_logits_to_keep: int64([1], []),
-      });
-    } while (end < length);
-    this.calls.push({ rows: 1, tokens: length, past: 0 });
+    const { config, user } = this;
+    const { ids, blindTokens, prefix } = this.prompt;
+    const past = prefix?.ids.length ?? 0;
+    this.#cache = new BranchCache(cacheNamesOf(this.sessions.prompt), ids.length, config.keyValueHeads, config.headSize);
+    if (prefix !== undefined) placePrefix(prefix, this.#cache, config);
+    const outputs = await runPrompt(this.sessions.prompt, config, this.#cache, { ids, past, blindTokens, user });
+    this.calls.push({ rows: 1, tokens: ids.length - past, past });
     this.promptMilliseconds = performance.now() - begun;
     return { last: undefined, length: 0, logits: this.#logits(outputs) };
   }
@@ -73,12 +60,13 @@ export class BranchingScorer implements TokenScorer<BranchingTexts> {
     const cache = this.#cache;
     if (cache === undefined) throw new Error('internal: a step before the prompt');
     const rows = tokens.length;
-    const prompt = this.promptIds.length;
+    const prompt = this.prompt.ids.length;
     const total = prompt + cache.place(last, parents, rows) + rows;
     const visible = (window?: number) =>
       new ort.Tensor('float32', visibility(last, parents, { prompt, total, window }), [1, 1, rows, total]);
-    const outputs = await this.#run(this.sessions.branching, cache, {
-      ...this.#tokens(tokens),
+    const outputs = await runInPlace(this.sessions.branching, this.config, cache, 1, {
+      input_ids: int64(tokens, [1, rows]),
+      ...(this.user === undefined ? {} : { user_embeddings: this.user }),
       position_ids: int64(new Array<number>(rows).fill(prompt + length), [1, rows]),
       visible: visible(),
       ...(hasWindow(this.config) ? { visible_window: visible(this.config.slidingWindow!.size) } : {}),
@@ -93,24 +81,7 @@ export class BranchingScorer implements TokenScorer<BranchingTexts> {
     return state.logits;
   }
 
-  /** Past and present are in one place: new keys and values are written behind what is there. */
-  #run(session: ort.InferenceSession, cache: BranchCache, inputs: Record<string, ort.Tensor>) {
-    const { keyValueHeads, headSize } = this.config;
-    const feeds = { ...inputs };
-    const fetches: Record<string, ort.Tensor | null> = { logits: null, log_normalizers: null };
-    for (const [name, buffer] of cache.buffers) {
-      const tensor = new ort.Tensor('float32', buffer, [1, keyValueHeads, cache.capacity, headSize]);
-      feeds[name] = tensor;
-      fetches[name.replace('past_key_values', 'present')] = tensor;
-    }
-    return session.run(feeds, fetches as ort.InferenceSession.NullableOnnxValueMapType & Record<string, ort.Tensor>);
-  }
-
-  #tokens(ids: ArrayLike<number>): Record<string, ort.Tensor> {
-    return { input_ids: int64(ids, [1, ids.length]), ...(this.user === undefined ? {} : { user_embeddings: this.user }) };
-  }
-
-  #logits(outputs: ort.InferenceSession.OnnxValueMapType): Logits {
+  #logits(outputs: RunOutputs): Logits {
     return {
       data: outputs.logits.data as Float32Array,
       vocabulary: this.config.vocabularySize,
@@ -118,6 +89,3 @@ export class BranchingScorer implements TokenScorer<BranchingTexts> {
     };
   }
 }
-
-const int64 = (values: ArrayLike<number>, shape: readonly number[]): ort.Tensor =>
-  new ort.Tensor('int64', BigInt64Array.from(values, BigInt), shape);

@@ -1,18 +1,4 @@
-import {
-  BaseStreamer,
-  InterruptableStoppingCriteria,
-  LlamaForCausalLM,
-  MistralForCausalLM,
-  PretrainedConfig,
-  Qwen2ForCausalLM,
-  Qwen3ForCausalLM,
-  Tensor,
-} from '@huggingface/transformers';
-import type { PreTrainedModel } from '@huggingface/transformers';
-import type * as ort from 'onnxruntime-node';
-import { toHuggingFaceConfig } from '../folder/decoder-config.js';
-import type { DecoderConfig } from '../folder/decoder-config.js';
-import type { TextTokenizer } from '../text/text-tokenizer.js';
+import { Run } from '../run.js';
 
 /** What a request cost, in tokens and in floating-point operations of its matrix products. */
 export interface Usage {
@@ -40,101 +26,28 @@ export interface Generation {
   readonly timings: Promise<Timings>;
 }
 
-const classes = {
-  llama: LlamaForCausalLM,
-  mistral: MistralForCausalLM,
-  qwen2: Qwen2ForCausalLM,
-  qwen3: Qwen3ForCausalLM,
-} as const;
-
-/** transformers.js's own model around a session that is open already. */
-export function transformersModel(config: DecoderConfig, session: ort.InferenceSession, generation: object): PreTrainedModel {
-  const json = toHuggingFaceConfig(config);
-  const defaults = { bos_token_id: json.bos_token_id, eos_token_id: json.eos_token_id, pad_token_id: json.pad_token_id };
-  const model = new classes[config.family](
-    new PretrainedConfig(json),
-    { model: session },
-    { generation_config: { ...defaults, ...generation } },
-  );
-  // Otherwise the library drops the input silently.
-  if (session.inputNames.includes('user_embeddings')) model.forward_params.push('user_embeddings');
-  return model;
+/** What an answer came to. */
+export interface Answer {
+  readonly ids: readonly number[];
+  readonly text: string;
+  readonly usage: Usage;
+  readonly timings: Timings;
 }
 
-export interface GenerateOnceOptions {
-  readonly promptIds: readonly number[];
-  readonly user: { readonly packed: Float32Array; readonly shape: readonly number[] } | undefined;
-  readonly maxNewTokens: number;
-  /** More of transformers.js's generation settings: `do_sample`, `temperature`, `top_k`, ... */
-  readonly settings: Readonly<Record<string, unknown>>;
-  readonly signal: AbortSignal | undefined;
-  readonly onToken: () => void;
-  readonly onText: (piece: string) => void;
-}
-
-/** Runs transformers.js's `generate` once, and gives the answer's token ids. */
-export async function generateOnce(
-  model: PreTrainedModel,
-  tokenizer: TextTokenizer,
-  options: GenerateOnceOptions,
-): Promise<number[]> {
-  const { promptIds, user, signal } = options;
-  signal?.throwIfAborted();
-  const length = promptIds.length;
-  const streamer = new PieceStreamer(tokenizer, options.onToken, options.onText);
-  const stopping = new InterruptableStoppingCriteria();
-  const stop = () => stopping.interrupt();
-  signal?.addEventListener('abort', stop, { once: true });
-  try {
-    await model.generate({
-      ...options.settings,
-      input_ids: new Tensor('int64', BigInt64Array.from(promptIds, BigInt), [1, length]),
-      attention_mask: new Tensor('int64', new BigInt64Array(length).fill(1n), [1, length]),
-      ...(user === undefined ? {} : { user_embeddings: new Tensor('float32', user.packed, [...user.shape]) }),
-      max_new_tokens: options.maxNewTokens,
-      streamer,
-      stopping_criteria: stopping,
-    } as unknown as Parameters<PreTrainedModel['generate']>[0]);
-  } finally {
-    signal?.removeEventListener('abort', stop);
-  }
-  signal?.throwIfAborted();
-  return streamer.ids;
-}
-
-/** Turns tokens into text as soon as it is certain: a character whose bytes are not all there yet waits. */
-class PieceStreamer extends BaseStreamer {
-  readonly ids: number[] = [];
-  #isPrompt = true;
-  #written = '';
-
-  constructor(
-    private readonly tokenizer: TextTokenizer,
-    private readonly onToken: () => void,
-    private readonly onText: (piece: string) => void,
-  ) {
-    super();
-  }
-
-  override put([ids]: bigint[][]): void {
-    if (this.#isPrompt) {
-      this.#isPrompt = false;
-      return;
-    }
-    this.ids.push(...ids.map(Number));
-    this.onToken();
-    const text = this.tokenizer.decode(this.ids);
-    if (text.endsWith('\ufffd') || !text.startsWith(this.#written)) return;
-    this.#write(text);
-  }
-
-  override end(): void {
-    const text = this.tokenizer.decode(this.ids);
-    if (text.startsWith(this.#written)) this.#write(text);
-  }
-
-  #write(text: string): void {
-    if (text.length > this.#written.length) this.onText(text.slice(this.#written.length));
-    this.#written = text;
-  }
+/** An answer that is made by `work`, which emits its text piece by piece. */
+export function generationOf(work: (emit: (piece: string) => void) => Promise<Answer>): Generation {
+  const run = new Run(work);
+  // Not everybody asks for everything: what is not awaited must not crash the process.
+  const of = <T>(pick: (answer: Answer) => T): Promise<T> => {
+    const promise = run.result.then(pick);
+    promise.catch(() => undefined);
+    return promise;
+  };
+  return {
+    textStream: run,
+    text: of(({ text }) => text),
+    tokenIds: of(({ ids }) => ids),
+    usage: of(({ usage }) => usage),
+    timings: of(({ timings }) => timings),
+  };
 }

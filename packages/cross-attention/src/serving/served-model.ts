@@ -1,248 +1,156 @@
-import { availableParallelism } from 'node:os';
 import type { PreTrainedModel } from '@huggingface/transformers';
 import * as ort from 'onnxruntime-node';
-import { placeholdersOf, withPlaceholders } from '../adaptation/text-rows.js';
-import { decoderFlops } from '../decoder/flops.js';
-import { DoesNotFitError, EncoderMismatchError } from '../errors.js';
 import type { DecoderConfig } from '../folder/decoder-config.js';
-import type { Integration, UserShape } from '../integration/integration.js';
 import { beamSearch, exactRanking } from '../ranking/beam-search.js';
-import type { RankedItems } from '../ranking/beam-search.js';
-import type { PrefixTrie } from '../ranking/prefix-trie.js';
-import { Run } from '../run.js';
-import type { ChatMessage, TextTokenizer } from '../text/text-tokenizer.js';
+import type { TextTokenizer } from '../text/text-tokenizer.js';
 import { BranchingScorer } from './branching-scorer.js';
-import { generateOnce, transformersModel } from './generation.js';
-import type { Generation, Timings, Usage } from './generation.js';
-import { UserReader, isUserState } from './user-state.js';
-import type { ReadableEmbedding, UserState } from './user-state.js';
-
-/** What is asked: messages for the chat template, a text as it is, or token ids. */
-export type Prompt =
-  | { readonly messages: readonly ChatMessage[]; readonly prompt?: undefined; readonly promptIds?: undefined }
-  | { readonly prompt: string; readonly messages?: undefined; readonly promptIds?: undefined }
-  | { readonly promptIds: readonly number[]; readonly messages?: undefined; readonly prompt?: undefined };
-
-interface RequestOptions {
-  /** Whose embedding is read; without one the answer is the base model's. */
-  readonly user?: ReadableEmbedding | UserState | undefined;
-  readonly signal?: AbortSignal | undefined;
-}
-
-export type GenerateRequest = Prompt &
-  RequestOptions & {
-    /** Default 128, or what is left of the context. */
-    readonly maxNewTokens?: number;
-    /** More of transformers.js's generation settings: `do_sample`, `temperature`, `top_k`, ... Default: greedy. */
-    readonly settings?: Readonly<Record<string, unknown>>;
-  };
-
-export type RankRequest = Prompt &
-  RequestOptions & {
-    /** The titles, encoded by this model's tokenizer. */
-    readonly trie: PrefixTrie;
-    readonly top: number;
-    /** Items, by their place in the trie, that are not to be returned. */
-    readonly exclude?: Iterable<number>;
-    /** Beam width; see `beamSearch`. */
-    readonly width?: number;
-    /** What probabilities are among: the titles of the trie (the default), or all texts. */
-    readonly among?: 'vocabulary' | 'catalogue';
-    /** Every title scored as far as needed: the true order, at many times the cost. */
-    readonly exact?: boolean;
-  };
-
-/** A ranking and what it cost. */
-export interface Ranking extends RankedItems {
-  readonly promptTokens: number;
-  /** Floating-point operations of all matrix products, the user's included. */
-  readonly flops: number;
-  /** To the end of the prompt (the first token's scores), the user included. */
-  readonly firstTokenMs: number;
-  readonly totalMs: number;
-}
-
-/** What a served model is made of. */
-export interface ServedParts {
-  readonly config: DecoderConfig;
-  readonly tokenizer: TextTokenizer;
-  /** `model.onnx` */
-  readonly model: Uint8Array;
-  /** Where the values lie that the model leaves out; needed while it is opened. */
-  readonly valueFolder?: string;
-  /** Makes the graph for rankings (`branchingModel`), when the first one is asked for. */
-  readonly branching: () => Uint8Array | Promise<Uint8Array>;
-  /** How it reads users, where it does, with `user.onnx`. */
-  readonly user?: {
-    readonly integration: Integration;
-    readonly shape: UserShape;
-    readonly encoder: string;
-    readonly model: Uint8Array;
-  };
-  /** Defaults of `generate`. */
-  readonly generation?: Readonly<Record<string, unknown>>;
-}
-
-export interface ServeOptions {
-  /** Threads of one operation; the machine's cores by default. Divide them among workers. */
-  readonly threads?: number;
-}
+import { ServingEngine } from './engine.js';
+import type { ServedParts, ServeOptions } from './engine.js';
+import { generationOf } from './generation.js';
+import type { Generation } from './generation.js';
+import type { Prefix } from './prefix.js';
+import { readPrompt } from './prompt-reader.js';
+import type { GenerateRequest, Prompt, RankRequest, Ranking } from './request.js';
+import { RequestScheduler } from './scheduler.js';
+import type { SchedulerOptions } from './scheduler.js';
+import { generateOnce, transformersModel } from './transformers-generate.js';
+import { tensorOf } from './user-state.js';
+import type { ReadableEmbedding, StoredUserState, UserState } from './user-state.js';
 
 /**
  * A model that answers: text by transformers.js's `generate`, rankings by beam search over a trie of titles. The first ranking opens a second
- * onnxruntime session, whose graph lets titles branch behind one prompt. Runs block the event loop; a server puts it into a worker.
+ * onnxruntime session, whose graph lets titles branch behind one prompt. Runs block the event loop; a server opens it in a worker.
  */
 export class ServedModel {
-  #disposed = false;
   #branching: Promise<ort.InferenceSession> | undefined;
   // The files' bytes are held no longer than they are needed.
   #makeBranching: ServedParts['branching'] | undefined;
+  readonly #schedulers = new Set<RequestScheduler>();
 
   private constructor(
-    private readonly parts: Pick<ServedParts, 'config' | 'tokenizer' | 'user'>,
-    private readonly session: ort.InferenceSession,
-    private readonly options: ort.InferenceSession.SessionOptions,
+    private readonly engine: ServingEngine,
     private readonly model: PreTrainedModel,
-    private readonly reader: UserReader | undefined,
     branching: ServedParts['branching'],
   ) {
     this.#makeBranching = branching;
   }
 
-  static async create(parts: ServedParts, { threads = availableParallelism() }: ServeOptions = {}): Promise<ServedModel> {
-    const options: ort.InferenceSession.SessionOptions = {
-      intraOpNumThreads: threads,
-      interOpNumThreads: 1,
-      executionMode: 'sequential',
-    };
-    const { config, tokenizer, user } = parts;
-    const values = { session: { model_external_initializers_file_folder_path: parts.valueFolder } };
-    const session = await ort.InferenceSession.create(
-      parts.model,
-      parts.valueFolder === undefined ? options : { ...options, extra: values },
-    );
-    const reader =
-      user &&
-      (await UserReader.open(
-        user.model,
-        {
-          encoder: user.encoder,
-          shape: user.shape,
-          packedShape: user.integration.packedShape(config, user.shape),
-          flops: 2 * user.shape.userWidth * user.integration.packedShape(config, user.shape).reduce((a, b) => a * b, 1),
-        },
-        // So little work that waking a second thread would take longer.
-        { ...options, intraOpNumThreads: 1 },
-      ));
-    const model = transformersModel(config, session, parts.generation ?? {});
-    return new ServedModel({ config, tokenizer, user }, session, options, model, reader, parts.branching);
+  static async create(parts: ServedParts, options: ServeOptions = {}): Promise<ServedModel> {
+    const engine = await ServingEngine.open(parts, options);
+    return new ServedModel(engine, transformersModel(parts.config, engine.session, parts.generation ?? {}), parts.branching);
   }
 
   get config(): DecoderConfig {
-    return this.parts.config;
+    return this.engine.config;
   }
 
   get tokenizer(): TextTokenizer {
-    return this.parts.tokenizer;
+    return this.engine.tokenizer;
   }
 
   /** Hash of the encoder whose embeddings the model reads; undefined where it reads none. */
   get encoder(): string | undefined {
-    return this.reader?.encoder;
+    return this.engine.reader?.encoder;
   }
 
-  /** A user as the model reads them, once for many requests. Refuses another encoder's embedding with an `EncoderMismatchError`. */
-  async userState(embedding: ReadableEmbedding): Promise<UserState> {
-    this.#assertAlive();
-    if (this.reader === undefined)
-      throw new EncoderMismatchError(
-        'none',
-        embedding.encoder,
-        'This model reads no user embeddings; adapt it to an encoder first.',
-      );
-    return this.reader.read(embedding);
+  /** Under which `encoder` a store keeps what `storedUserState` gives; undefined where the model reads no users. */
+  get userStateEncoder(): string | undefined {
+    return this.engine.reader?.identity;
+  }
+
+  /**
+   * A user as a store of embeddings keeps them ready to be read: the keys and values of every cross-attention layer, as the matrix of an
+   * encoder called `userStateEncoder`. What the store gives back goes into requests as an embedding does, and is computed no more.
+   */
+  storedUserState(user: ReadableEmbedding | UserState): Promise<StoredUserState> {
+    return this.engine.storedUserState(user);
+  }
+
+  /**
+   * A user as the model reads them, once for many requests. Refuses with an `EncoderMismatchError` what another encoder, or a model with
+   * other weights, has made.
+   */
+  userState(embedding: ReadableEmbedding): Promise<UserState> {
+    return this.engine.userState(embedding);
   }
 
   /** The token ids of a prompt as the model gets them, a soft prompt's placeholders included. */
-  promptIds(prompt: Prompt, withUser: boolean): number[] {
-    const ids =
-      prompt.promptIds ??
-      (prompt.messages === undefined
-        ? this.tokenizer.encode(prompt.prompt, { specialTokens: 'parse' })
-        : this.tokenizer.chat(prompt.messages));
-    if (ids.length === 0) throw new RangeError('The prompt has no tokens; give at least one.');
-    const { user } = this.parts;
-    if (!withUser || user === undefined) return [...ids];
-    return withPlaceholders(ids, placeholdersOf(this.config, user));
+  promptIds(prompt: Prompt, withUser: boolean): readonly number[] {
+    return readPrompt(prompt, withUser, this.engine.parts).ids;
+  }
+
+  /**
+   * The beginning of a prompt that does not read the user, computed once for all requests whose prompts begin alike: give it to them as
+   * `prefix`. Its length is what the model's `blindPrefix` says of this prompt, or `blindTokens`. A `PrefixError` says that nothing
+   * of the prompt is blind. A model that reads no users takes any `blindTokens`, so that a long prompt can be kept.
+   */
+  prefix(prompt: Prompt & { readonly blindTokens?: number }): Promise<Prefix> {
+    return this.engine.prefix(prompt);
   }
 
   /** Answers a prompt. Throws a `DoesNotFitError` before anything runs when prompt and answer are longer than the model's context. */
   generate(request: GenerateRequest): Generation {
-    this.#assertAlive();
+    const { engine } = this;
     const begun = performance.now();
-    const { signal } = request;
-    const promptIds = this.promptIds(request, request.user !== undefined);
-    const maxNewTokens = request.maxNewTokens ?? Math.max(1, Math.min(128, this.config.contextLength - promptIds.length));
-    this.#assertFits(promptIds.length + maxNewTokens);
-    const run = new Run<string, { ids: readonly number[]; text: string; usage: Usage; timings: Timings }>(async (emit) => {
-      const user = await this.#user(request.user);
+    const prompt = engine.admit(request);
+    return generationOf(async (emit) => {
+      const user = await engine.readUser(request.user);
       let firstTokenMs = 0;
       let text = '';
       const ids = await generateOnce(this.model, this.tokenizer, {
-        promptIds,
+        prompt,
+        config: this.config,
         user: user?.state,
-        maxNewTokens,
+        maxNewTokens: prompt.maxNewTokens,
         settings: request.settings ?? {},
-        signal,
+        signal: request.signal,
         onToken: () => (firstTokenMs ||= performance.now() - begun),
         onText: (piece) => {
           text += piece;
           emit(piece);
         },
       });
-      const calls = [{ rows: 1, tokens: promptIds.length, past: 0 }];
-      for (let i = 1; i < ids.length; i++) calls.push({ rows: 1, tokens: 1, past: promptIds.length + i - 1 });
+      const flops = engine.answerFlops(prompt, ids.length) + (user?.flops ?? 0);
       return {
         ids,
         text,
-        usage: { promptTokens: promptIds.length, answerTokens: ids.length, flops: this.#flops(calls) + (user?.flops ?? 0) },
+        usage: { promptTokens: prompt.ids.length, answerTokens: ids.length, flops },
         timings: { userMs: user?.milliseconds ?? 0, firstTokenMs, totalMs: performance.now() - begun },
       };
     });
-    const of = <T>(pick: (result: Awaited<typeof run.result>) => T): Promise<T> => {
-      const promise = run.result.then(pick);
-      promise.catch(() => undefined);
-      return promise;
-    };
-    return {
-      textStream: run,
-      text: of(({ text }) => text),
-      tokenIds: of(({ ids }) => ids),
-      usage: of(({ usage }) => usage),
-      timings: of(({ timings }) => timings),
-    };
+  }
+
+  /**
+   * Answers many requests at once on this model's session, their next tokens in one run. For a server; the caller need not dispose it, the
+   * model does.
+   */
+  scheduler(options: SchedulerOptions = {}): RequestScheduler {
+    this.engine.assertAlive();
+    const scheduler = new RequestScheduler(this.engine, options);
+    this.#schedulers.add(scheduler);
+    return scheduler;
   }
 
   /** Ranks the titles of a trie after a prompt, by beam search or exactly. Throws a `DoesNotFitError` like `generate`. */
   async rank(request: RankRequest): Promise<Ranking> {
-    this.#assertAlive();
+    const { engine } = this;
+    engine.assertAlive();
     const begun = performance.now();
     const { trie, top, exclude = [], width, exact = false, signal } = request;
-    const promptIds = this.promptIds(request, request.user !== undefined);
-    this.#assertFits(promptIds.length + trie.depth);
-    const user = await this.#user(request.user);
+    const prompt = engine.readPrompt(request);
+    engine.assertFits(prompt.ids.length + trie.depth);
+    const user = await engine.readUser(request.user);
     const userMs = performance.now() - begun;
-    const packed = user && new ort.Tensor('float32', user.state.packed, [...user.state.shape]);
-    const sessions = { prompt: this.session, branching: await this.#rankingSession() };
-    const scorer = new BranchingScorer(sessions, this.config, promptIds, packed);
+    const sessions = { prompt: engine.session, branching: await this.#rankingSession() };
+    const scorer = new BranchingScorer(sessions, this.config, prompt, user && tensorOf(user.state));
     const options = { top, exclude, among: request.among ?? 'catalogue', ...(signal === undefined ? {} : { signal }) };
     const ranked = exact
       ? await exactRanking(trie, scorer, options)
       : await beamSearch(trie, scorer, width === undefined ? options : { ...options, width });
     return {
       ...ranked,
-      promptTokens: promptIds.length,
-      flops: this.#flops(scorer.calls) + (user?.flops ?? 0),
+      promptTokens: prompt.ids.length,
+      flops: engine.flops(scorer.calls) + (user?.flops ?? 0),
       firstTokenMs: userMs + scorer.promptMilliseconds,
       totalMs: performance.now() - begun,
     };
@@ -252,49 +160,16 @@ export class ServedModel {
     if (this.#branching === undefined) {
       const make = this.#makeBranching!;
       this.#makeBranching = undefined;
-      this.#branching = (async () => ort.InferenceSession.create(await make(), this.options))();
+      this.#branching = (async () => ort.InferenceSession.create(await make(), this.engine.options))();
     }
     return this.#branching;
   }
 
-  /** What the session is fed for a user, or for none; undefined where the model reads none at all. */
-  async #user(
-    user: ReadableEmbedding | UserState | undefined,
-  ): Promise<{ state: UserState; milliseconds: number; flops: number } | undefined> {
-    if (user === undefined) return this.reader && { state: this.reader.none(), milliseconds: 0, flops: 0 };
-    if (!isUserState(user)) {
-      const state = await this.userState(user);
-      return { state, milliseconds: state.milliseconds, flops: state.flops };
-    }
-    if (user.encoder !== this.encoder) throw new EncoderMismatchError(this.encoder ?? 'none', user.encoder);
-    return { state: user, milliseconds: 0, flops: 0 };
-  }
-
-  #flops(calls: readonly { readonly rows: number; readonly tokens: number; readonly past: number }[]): number {
-    const { config, user } = this.parts;
-    return calls.reduce(
-      (sum, call) =>
-        sum +
-        decoderFlops(config, { ...call, logits: 1 }) +
-        (user?.integration.flops(config, user.shape, call.rows * call.tokens) ?? 0),
-      0,
-    );
-  }
-
-  #assertFits(tokens: number): void {
-    if (tokens > this.config.contextLength) throw new DoesNotFitError(tokens, this.config.contextLength);
-  }
-
-  #assertAlive(): void {
-    if (this.#disposed) throw new Error('This model was disposed; open it again.');
-  }
-
   async dispose(): Promise<void> {
-    if (this.#disposed) return;
-    this.#disposed = true;
-    await this.session.release();
+    if (!this.engine.close()) return;
+    await Promise.all(Array.from(this.#schedulers, (scheduler) => scheduler.dispose()));
+    await this.engine.release();
     await (await this.#branching)?.release();
-    await this.reader?.dispose();
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

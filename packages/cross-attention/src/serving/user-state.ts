@@ -1,3 +1,4 @@
+import { createHash } from 'node:crypto';
 import { toFloat32 } from '@user-llm/onnx-autograd';
 import type { DType, TypedArray } from '@user-llm/onnx-autograd';
 import * as ort from 'onnxruntime-node';
@@ -18,6 +19,8 @@ export interface ReadableEmbedding {
 export interface UserState {
   readonly kind: 'user-state';
   readonly encoder: string;
+  /** Names the encoder and the weights that made it; a model reads the states of its own weights alone. */
+  readonly reader: string;
   /** `[1, ...]`: the packed keys and values, or the prompt vectors. */
   readonly packed: Float32Array;
   readonly shape: readonly number[];
@@ -25,6 +28,18 @@ export interface UserState {
   readonly milliseconds: number;
   readonly flops: number;
 }
+
+/** A `UserState` as a store of embeddings keeps it: a matrix whose `encoder` is the state's `reader`. */
+export interface StoredUserState extends ReadableEmbedding {
+  readonly dtype: 'float32';
+  /** `[numbers / size of the last dimension, size of the last dimension]` */
+  readonly shape: [number, number];
+  readonly data: Float32Array;
+}
+
+/** A user as the session is fed. */
+export const tensorOf = ({ packed, shape }: Pick<UserState, 'packed' | 'shape'>): ort.Tensor =>
+  new ort.Tensor('float32', packed, [...shape]);
 
 export const isUserState = (user: ReadableEmbedding | UserState): user is UserState =>
   'kind' in user && user.kind === 'user-state';
@@ -34,6 +49,8 @@ export class UserReader {
   private constructor(
     private readonly session: ort.InferenceSession,
     readonly encoder: string,
+    /** What its states are known by: a hash of the encoder's and of `user.onnx`. */
+    readonly identity: string,
     readonly shape: UserShape,
     readonly packedShape: readonly number[],
     private readonly flops: number,
@@ -50,10 +67,13 @@ export class UserReader {
     options: ort.InferenceSession.SessionOptions,
   ): Promise<UserReader> {
     const session = await ort.InferenceSession.create(model, options);
-    return new UserReader(session, reads.encoder, reads.shape, reads.packedShape, reads.flops);
+    const identity = `user-state-${createHash('sha256').update(reads.encoder).update(model).digest('hex')}`;
+    return new UserReader(session, reads.encoder, identity, reads.shape, reads.packedShape, reads.flops);
   }
 
+  /** A user's embedding as the model reads it, or the state that `stored` made of one. */
   async read(embedding: ReadableEmbedding): Promise<UserState> {
+    if (embedding.encoder === this.identity) return this.#restore(embedding);
     const { userTokens, userWidth } = this.shape;
     if (embedding.encoder !== this.encoder) throw new EncoderMismatchError(this.encoder, embedding.encoder);
     const [tokens, width] = embedding.shape;
@@ -73,6 +93,7 @@ export class UserReader {
     return {
       kind: 'user-state',
       encoder: this.encoder,
+      reader: this.identity,
       packed: output.user_embeddings.data as Float32Array,
       shape: [1, ...this.packedShape],
       milliseconds: performance.now() - begun,
@@ -80,10 +101,40 @@ export class UserReader {
     };
   }
 
+  /** A state as a matrix for a store; `read` takes it back. */
+  stored(state: UserState): StoredUserState {
+    this.assertOwn(state);
+    const { packed, reader } = state;
+    const width = this.packedShape.at(-1)!;
+    return { encoder: reader, dtype: 'float32', shape: [packed.length / width, width], data: packed };
+  }
+
+  #restore({ dtype, shape, data }: ReadableEmbedding): UserState {
+    const count = this.packedShape.reduce((product, size) => product * size, 1);
+    if (dtype !== 'float32' || data.length !== count)
+      throw new EncoderMismatchError(
+        `[${this.packedShape.join(', ')}] in float32`,
+        `[${shape.join(', ')}] in ${dtype}`,
+        `The stored user state has ${data.length} numbers in ${dtype}, but the model reads ${count} in float32. Store it again.`,
+      );
+    return { ...this.none(), packed: data as Float32Array };
+  }
+
   /** What is fed where there is no user: nothing can be read from zeros. */
   none(): UserState {
     const packed = new Float32Array(this.packedShape.reduce((product, size) => product * size, 1));
-    return { kind: 'user-state', encoder: this.encoder, packed, shape: [1, ...this.packedShape], milliseconds: 0, flops: 0 };
+    const { encoder, identity: reader } = this;
+    return { kind: 'user-state', encoder, reader, packed, shape: [1, ...this.packedShape], milliseconds: 0, flops: 0 };
+  }
+
+  /** Throws an `EncoderMismatchError` for a state that other weights made. */
+  assertOwn({ reader }: UserState): void {
+    if (reader === this.identity) return;
+    throw new EncoderMismatchError(
+      this.identity,
+      reader,
+      `The user state is ${reader}, but the model reads ${this.identity}: another encoder or other weights made it. Make it again of the user's embedding.`,
+    );
   }
 
   dispose(): Promise<void> {

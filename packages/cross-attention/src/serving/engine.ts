@@ -1,0 +1,211 @@
+import { randomUUID } from 'node:crypto';
+import { availableParallelism } from 'node:os';
+import * as ort from 'onnxruntime-node';
+import { decoderFlops } from '../decoder/flops.js';
+import { DoesNotFitError, EncoderMismatchError, PrefixError } from '../errors.js';
+import type { DecoderConfig } from '../folder/decoder-config.js';
+import { blindTokensOf, problemOfBlindTokens } from '../integration/blind-prefix.js';
+import type { BlindPrefix } from '../integration/blind-prefix.js';
+import type { Integration, UserShape } from '../integration/integration.js';
+import type { TextTokenizer } from '../text/text-tokenizer.js';
+import { computePrefix } from './prefix.js';
+import type { Prefix } from './prefix.js';
+import { readPrompt, tokensOf } from './prompt-reader.js';
+import type { PromptModel, ReadPrompt } from './prompt-reader.js';
+import type { Prompt, RequestOptions } from './request.js';
+import { UserReader, isUserState, tensorOf } from './user-state.js';
+import type { ReadableEmbedding, StoredUserState, UserState } from './user-state.js';
+
+/** What a served model is made of. */
+export interface ServedParts {
+  readonly config: DecoderConfig;
+  readonly tokenizer: TextTokenizer;
+  /** `model.onnx` */
+  readonly model: Uint8Array;
+  /** Where the values lie that the model leaves out; needed while it is opened. */
+  readonly valueFolder?: string;
+  /** Makes the graph for rankings (`branchingModel`), when the first one is asked for. */
+  readonly branching: () => Uint8Array | Promise<Uint8Array>;
+  /** How it reads users, where it does, with `user.onnx`. */
+  readonly user?: {
+    readonly integration: Integration;
+    readonly shape: UserShape;
+    readonly encoder: string;
+    readonly blindPrefix?: BlindPrefix;
+    readonly model: Uint8Array;
+  };
+  /** Names the weights, so that prefixes are not taken from another model. Default: a name of its own each time it is opened. */
+  readonly identity?: string;
+  /** Defaults of `generate`. */
+  readonly generation?: Readonly<Record<string, unknown>>;
+}
+
+export interface ServeOptions {
+  /** Threads of one operation; the machine's cores by default. Divide them among workers. */
+  readonly threads?: number;
+}
+
+/** A user who is about to be read, and what reading cost. */
+export interface ReadUser {
+  readonly state: UserState;
+  readonly milliseconds: number;
+  readonly flops: number;
+}
+
+/** Tokens that went through the model in one call. */
+export interface ModelCall {
+  readonly rows: number;
+  readonly tokens: number;
+  readonly past: number;
+}
+
+/** A prompt that fits, and how long its answer may be. */
+export interface AdmittedPrompt extends ReadPrompt {
+  readonly maxNewTokens: number;
+}
+
+/** What all ways of answering share: the open sessions of one model, its prompts, users and prefixes. */
+export class ServingEngine {
+  #disposed = false;
+
+  private constructor(
+    readonly parts: PromptModel,
+    readonly session: ort.InferenceSession,
+    /** What the session was opened with. */
+    readonly options: ort.InferenceSession.SessionOptions,
+    readonly reader: UserReader | undefined,
+  ) {}
+
+  static async open(parts: ServedParts, { threads = availableParallelism() }: ServeOptions): Promise<ServingEngine> {
+    const options: ort.InferenceSession.SessionOptions = {
+      intraOpNumThreads: threads,
+      interOpNumThreads: 1,
+      executionMode: 'sequential',
+    };
+    const { config, tokenizer, user, identity = randomUUID() } = parts;
+    const values = { session: { model_external_initializers_file_folder_path: parts.valueFolder } };
+    const session = await ort.InferenceSession.create(
+      parts.model,
+      parts.valueFolder === undefined ? options : { ...options, extra: values },
+    );
+    const reader =
+      user &&
+      (await UserReader.open(
+        user.model,
+        {
+          encoder: user.encoder,
+          shape: user.shape,
+          packedShape: user.integration.packedShape(config, user.shape),
+          flops: 2 * user.shape.userWidth * user.integration.packedShape(config, user.shape).reduce((a, b) => a * b, 1),
+        },
+        // So little work that waking a second thread would take longer.
+        { ...options, intraOpNumThreads: 1 },
+      ));
+    return new ServingEngine({ identity, config, tokenizer, user }, session, options, reader);
+  }
+
+  get config(): DecoderConfig {
+    return this.parts.config;
+  }
+
+  get tokenizer(): TextTokenizer {
+    return this.parts.tokenizer;
+  }
+
+  async userState(embedding: ReadableEmbedding): Promise<UserState> {
+    this.assertAlive();
+    return this.#readerOf(embedding).read(embedding);
+  }
+
+  async storedUserState(user: ReadableEmbedding | UserState): Promise<StoredUserState> {
+    const state = isUserState(user) ? user : await this.userState(user);
+    this.assertAlive();
+    return this.#readerOf(state).stored(state);
+  }
+
+  /** What the session is fed for a user, or for none; undefined where the model reads none at all. */
+  async readUser(user: ReadableEmbedding | UserState | undefined): Promise<ReadUser | undefined> {
+    if (user === undefined) return this.reader && { state: this.reader.none(), milliseconds: 0, flops: 0 };
+    if (!isUserState(user)) {
+      const state = await this.userState(user);
+      return { state, milliseconds: state.milliseconds, flops: state.flops };
+    }
+    this.#readerOf(user).assertOwn(user);
+    return { state: user, milliseconds: 0, flops: 0 };
+  }
+
+  #readerOf({ encoder }: { readonly encoder: string }): UserReader {
+    if (this.reader !== undefined) return this.reader;
+    throw new EncoderMismatchError('none', encoder, 'This model reads no user embeddings; adapt it to an encoder first.');
+  }
+
+  /** A request's prompt as the model gets it. */
+  readPrompt(request: Prompt & RequestOptions): ReadPrompt {
+    return readPrompt(request, request.user !== undefined, this.parts);
+  }
+
+  /** A request's prompt with room for its answer; a `DoesNotFitError` where there is none. */
+  admit(request: Prompt & RequestOptions & { readonly maxNewTokens?: number }): AdmittedPrompt {
+    this.assertAlive();
+    const prompt = this.readPrompt(request);
+    const maxNewTokens = request.maxNewTokens ?? Math.max(1, Math.min(128, this.config.contextLength - prompt.ids.length));
+    this.assertFits(prompt.ids.length + maxNewTokens);
+    return { ...prompt, maxNewTokens };
+  }
+
+  async prefix({ blindTokens, ...prompt }: Prompt & { readonly blindTokens?: number }): Promise<Prefix> {
+    this.assertAlive();
+    const { config, tokenizer, user, identity } = this.parts;
+    const ids = tokensOf(prompt as Prompt, tokenizer);
+    const problem = problemOfBlindTokens(user === undefined ? {} : user.blindPrefix, ids.length, blindTokens);
+    if (problem !== undefined) throw new PrefixError(`cannot be computed: the prompt ${problem}.`);
+    const length = blindTokensOf(user?.blindPrefix, ids.length, blindTokens);
+    if (length === 0)
+      throw new PrefixError(
+        `of this prompt would be empty: none of its ${ids.length} tokens is blind. Say how many are with blindTokens, or adapt with a blindPrefix.`,
+      );
+    this.assertFits(length);
+    const nobody = this.reader && tensorOf(this.reader.none());
+    return computePrefix(this.session, config, { model: identity, ids: ids.slice(0, length), nobody });
+  }
+
+  flops(calls: readonly ModelCall[]): number {
+    const { config, user } = this.parts;
+    return calls.reduce(
+      (sum, call) =>
+        sum +
+        decoderFlops(config, { ...call, logits: 1 }) +
+        (user?.integration.flops(config, user.shape, call.rows * call.tokens) ?? 0),
+      0,
+    );
+  }
+
+  /** Floating-point operations of one answer: its prompt, behind the prefix, and all its tokens but the last. */
+  answerFlops({ ids, prefix }: ReadPrompt, answerTokens: number): number {
+    const past = prefix?.ids.length ?? 0;
+    const calls = [{ rows: 1, tokens: ids.length - past, past }];
+    for (let i = 1; i < answerTokens; i++) calls.push({ rows: 1, tokens: 1, past: ids.length + i - 1 });
+    return this.flops(calls);
+  }
+
+  assertFits(tokens: number): void {
+    if (tokens > this.config.contextLength) throw new DoesNotFitError(tokens, this.config.contextLength);
+  }
+
+  assertAlive(): void {
+    if (this.#disposed) throw new Error('This model was disposed; open it again.');
+  }
+
+  /** Takes no more requests; says whether this call was the one that closed it. */
+  close(): boolean {
+    const isFirst = !this.#disposed;
+    this.#disposed = true;
+    return isFirst;
+  }
+
+  /** Gives the memory back, once nothing runs any more. */
+  async release(): Promise<void> {
+    await this.session.release();
+    await this.reader?.dispose();
+  }
+}

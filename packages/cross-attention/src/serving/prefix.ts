@@ -1,0 +1,43 @@
+import type * as ort from 'onnxruntime-node';
+import type { DecoderConfig } from '../folder/decoder-config.js';
+import { cacheNamesOf, runPrompt } from './token-run.js';
+import type { CacheBuffers } from './token-run.js';
+
+/** The beginning of a prompt, computed once for all users: its tokens, and their keys and values in every layer. */
+export interface Prefix {
+  /** Names the weights that made it. */
+  readonly model: string;
+  readonly ids: readonly number[];
+  /** Of each of the cache's tensors, `[1, key/value heads, tokens, head size]`. */
+  readonly keysAndValues: ReadonlyMap<string, Float32Array>;
+  /** Size of the keys and values. */
+  readonly bytes: number;
+  /** What computing it cost. */
+  readonly milliseconds: number;
+}
+
+/** Runs the first tokens of a prompt with nobody to read. */
+export async function computePrefix(
+  session: ort.InferenceSession,
+  config: DecoderConfig,
+  { model, ids, nobody }: { readonly model: string; readonly ids: readonly number[]; readonly nobody: ort.Tensor | undefined },
+): Promise<Prefix> {
+  const begun = performance.now();
+  const values = config.keyValueHeads * ids.length * config.headSize;
+  const keysAndValues = new Map(cacheNamesOf(session).map((name) => [name, new Float32Array(values)]));
+  const cache = { buffers: keysAndValues, capacity: ids.length };
+  await runPrompt(session, config, cache, { ids, past: 0, blindTokens: ids.length, user: nobody });
+  const bytes = keysAndValues.size * values * Float32Array.BYTES_PER_ELEMENT;
+  return { model, ids: [...ids], keysAndValues, bytes, milliseconds: performance.now() - begun };
+}
+
+/** Copies a prefix to the beginning of one row of a cache. */
+export function placePrefix({ ids, keysAndValues }: Prefix, cache: CacheBuffers, config: DecoderConfig, row = 0): void {
+  const { keyValueHeads, headSize } = config;
+  const length = ids.length * headSize;
+  for (const [name, values] of keysAndValues) {
+    const buffer = cache.buffers.get(name)!;
+    for (let head = 0; head < keyValueHeads; head++)
+      buffer.set(values.subarray(head * length, (head + 1) * length), (row * keyValueHeads + head) * cache.capacity * headSize);
+  }
+}

@@ -1,0 +1,64 @@
+import type { RankedItems } from '../ranking/beam-search.js';
+import type { PrefixTrie } from '../ranking/prefix-trie.js';
+import type { ChatMessage } from '../text/text-tokenizer.js';
+import type { Prefix } from './prefix.js';
+import type { SamplingSettings } from './sampling.js';
+import type { ReadableEmbedding, UserState } from './user-state.js';
+
+/** What is asked: messages for the chat template, a text as it is, or token ids. */
+export type Prompt =
+  | { readonly messages: readonly ChatMessage[]; readonly prompt?: undefined; readonly promptIds?: undefined }
+  | { readonly prompt: string; readonly messages?: undefined; readonly promptIds?: undefined }
+  | { readonly promptIds: readonly number[]; readonly messages?: undefined; readonly prompt?: undefined };
+
+/** What every request says besides its prompt. */
+export interface RequestOptions {
+  /** Whose embedding is read; without one the answer is the base model's. */
+  readonly user?: ReadableEmbedding | UserState | undefined;
+  /** The beginning of the prompt, computed before by `ServedModel.prefix`. */
+  readonly prefix?: Prefix | undefined;
+  /** How many tokens at the prompt's beginning do not read the user. Default: what the model's `blindPrefix` says. */
+  readonly blindTokens?: number | undefined;
+  readonly signal?: AbortSignal | undefined;
+}
+
+export type GenerateRequest = Prompt &
+  RequestOptions & {
+    /** Default 128, or what is left of the context. */
+    readonly maxNewTokens?: number;
+    /** More of transformers.js's generation settings: `do_sample`, `temperature`, `top_k`, ... Default: greedy. */
+    readonly settings?: Readonly<Record<string, unknown>>;
+  };
+
+/** A request to a scheduler: greedy, or drawn by a seed. */
+export type ScheduledRequest = Prompt &
+  RequestOptions & {
+    /** Default 128, or what is left of the context. */
+    readonly maxNewTokens?: number;
+    readonly sampling?: SamplingSettings;
+  };
+
+export type RankRequest = Prompt &
+  RequestOptions & {
+    /** The titles, encoded by this model's tokenizer. */
+    readonly trie: PrefixTrie;
+    readonly top: number;
+    /** Items, by their place in the trie, that are not to be returned. */
+    readonly exclude?: Iterable<number>;
+    /** Beam width; see `beamSearch`. */
+    readonly width?: number;
+    /** What probabilities are among: the titles of the trie (the default), or all texts. */
+    readonly among?: 'vocabulary' | 'catalogue';
+    /** Every title scored as far as needed: the true order, at many times the cost. */
+    readonly exact?: boolean;
+  };
+
+/** A ranking and what it cost. */
+export interface Ranking extends RankedItems {
+  readonly promptTokens: number;
+  /** Floating-point operations of all matrix products, the user's included. */
+  readonly flops: number;
+  /** To the end of the prompt (the first token's scores), the user included. */
+  readonly firstTokenMs: number;
+  readonly totalMs: number;
+}

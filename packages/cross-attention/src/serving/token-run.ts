@@ -1,0 +1,99 @@
+import * as ort from 'onnxruntime-node';
+import type { DecoderConfig } from '../folder/decoder-config.js';
+
+/**
+ * Tokens of a prompt that run at once. The fused attention computes the scores of all pairs, those that causality hides too: in parts, a
+ * long prompt is spared most of those, and what is worked on stays in the processor's cache. Nothing is computed twice.
+ */
+export const promptPart = 256;
+
+/** Where runs read and write keys and values in place: of each of the cache's tensors `[rows, key/value heads, capacity, head size]`. */
+export interface CacheBuffers {
+  readonly buffers: ReadonlyMap<string, Float32Array>;
+  readonly capacity: number;
+}
+
+/** Tokens that go through the model, as many for each row. */
+export interface NewTokens {
+  /** `[rows * tokens]` */
+  readonly ids: ArrayLike<number>;
+  /** Positions of each row that are in the cache already. `[rows]` */
+  readonly past: readonly number[];
+  /** `[1 or rows, ...packed]` */
+  readonly user: ort.Tensor | undefined;
+  /** Tokens at the beginning of the text that do not read the user. Default 0. */
+  readonly blindTokens?: number;
+}
+
+export type RunOutputs = ort.InferenceSession.OnnxValueMapType;
+
+export const cacheNamesOf = (session: ort.InferenceSession): readonly string[] =>
+  session.inputNames.filter((name) => name.startsWith('past_key_values.'));
+
+/** Runs new tokens of `inferenceModel`'s session behind what is in the cache; the logits are those of each row's last token. */
+export function runTokens(
+  session: ort.InferenceSession,
+  config: DecoderConfig,
+  cache: CacheBuffers,
+  { ids, past, user, blindTokens = 0 }: NewTokens,
+): Promise<RunOutputs> {
+  const rows = past.length;
+  const tokens = ids.length / rows;
+  const total = Math.max(...past) + tokens;
+  const mask = new BigInt64Array(rows * total);
+  past.forEach((length, row) => mask.fill(1n, row * total, row * total + length + tokens));
+  const takesBlindLength = session.inputNames.includes('blind_length');
+  return runInPlace(session, config, cache, rows, {
+    input_ids: int64(ids, [rows, tokens]),
+    attention_mask: new ort.Tensor('int64', mask, [rows, total]),
+    num_logits_to_keep: int64([1], []),
+    ...(takesBlindLength ? { blind_length: int64([blindTokens], []) } : {}),
+    ...(user === undefined ? {} : { user_embeddings: user }),
+  });
+}
+
+/** Runs a prompt of one row in parts, behind its first `past` tokens, which are in the cache; the outputs are the last part's. */
+export async function runPrompt(
+  session: ort.InferenceSession,
+  config: DecoderConfig,
+  cache: CacheBuffers,
+  prompt: {
+    readonly ids: readonly number[];
+    readonly past: number;
+    readonly blindTokens: number;
+    readonly user: ort.Tensor | undefined;
+  },
+): Promise<RunOutputs> {
+  const { ids, user, blindTokens } = prompt;
+  let outputs: RunOutputs;
+  let end = prompt.past;
+  do {
+    const start = end;
+    end = Math.min(ids.length, start + promptPart);
+    outputs = await runTokens(session, config, cache, { ids: ids.slice(start, end), past: [start], user, blindTokens });
+  } while (end < ids.length);
+  return outputs;
+}
+
+/** Past and present are in one place: new keys and values are written behind what is there. */
+export function runInPlace(
+  session: ort.InferenceSession,
+  { keyValueHeads, headSize }: DecoderConfig,
+  { buffers, capacity }: CacheBuffers,
+  rows: number,
+  inputs: Readonly<Record<string, ort.Tensor>>,
+): Promise<RunOutputs> {
+  const feeds: Record<string, ort.Tensor> = { ...inputs };
+  const fetches: Record<string, ort.Tensor | null> = { logits: null, log_normalizers: null };
+  const size = rows * keyValueHeads * capacity * headSize;
+  for (const [name, buffer] of buffers) {
+    const values = buffer.length === size ? buffer : buffer.subarray(0, size);
+    const tensor = new ort.Tensor('float32', values, [rows, keyValueHeads, capacity, headSize]);
+    feeds[name] = tensor;
+    fetches[name.replace('past_key_values', 'present')] = tensor;
+  }
+  return session.run(feeds, fetches as ort.InferenceSession.NullableOnnxValueMapType & Record<string, ort.Tensor>);
+}
+
+export const int64 = (values: ArrayLike<number>, shape: readonly number[]): ort.Tensor =>
+  new ort.Tensor('int64', BigInt64Array.from(values, BigInt), shape);

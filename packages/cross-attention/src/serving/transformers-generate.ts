@@ -1,0 +1,117 @@
+import {
+  BaseStreamer,
+  DynamicCache,
+  InterruptableStoppingCriteria,
+  LlamaForCausalLM,
+  MistralForCausalLM,
+  PretrainedConfig,
+  Qwen2ForCausalLM,
+  Qwen3ForCausalLM,
+  Tensor,
+} from '@huggingface/transformers';
+import type { PreTrainedModel } from '@huggingface/transformers';
+import type * as ort from 'onnxruntime-node';
+import { toHuggingFaceConfig } from '../folder/decoder-config.js';
+import type { DecoderConfig } from '../folder/decoder-config.js';
+import type { TextTokenizer } from '../text/text-tokenizer.js';
+import type { Prefix } from './prefix.js';
+import type { ReadPrompt } from './prompt-reader.js';
+import { TextPieces } from './text-pieces.js';
+
+const classes = {
+  llama: LlamaForCausalLM,
+  mistral: MistralForCausalLM,
+  qwen2: Qwen2ForCausalLM,
+  qwen3: Qwen3ForCausalLM,
+} as const;
+
+/** transformers.js's own model around a session that is open already. */
+export function transformersModel(config: DecoderConfig, session: ort.InferenceSession, generation: object): PreTrainedModel {
+  const json = toHuggingFaceConfig(config);
+  const defaults = { bos_token_id: json.bos_token_id, eos_token_id: json.eos_token_id, pad_token_id: json.pad_token_id };
+  const model = new classes[config.family](
+    new PretrainedConfig(json),
+    { model: session },
+    { generation_config: { ...defaults, ...generation } },
+  );
+  // Otherwise the library drops the input silently.
+  for (const name of ['user_embeddings', 'blind_length']) if (session.inputNames.includes(name)) model.forward_params.push(name);
+  return model;
+}
+
+export interface GenerateOnceOptions {
+  readonly prompt: ReadPrompt;
+  readonly config: DecoderConfig;
+  readonly user: { readonly packed: Float32Array; readonly shape: readonly number[] } | undefined;
+  readonly maxNewTokens: number;
+  /** More of transformers.js's generation settings: `do_sample`, `temperature`, `top_k`, ... */
+  readonly settings: Readonly<Record<string, unknown>>;
+  readonly signal: AbortSignal | undefined;
+  readonly onToken: () => void;
+  readonly onText: (piece: string) => void;
+}
+
+/** Runs transformers.js's `generate` once, and gives the answer's token ids. */
+export async function generateOnce(
+  model: PreTrainedModel,
+  tokenizer: TextTokenizer,
+  options: GenerateOnceOptions,
+): Promise<number[]> {
+  const { user, signal, config } = options;
+  const { ids, blindTokens, prefix } = options.prompt;
+  signal?.throwIfAborted();
+  const { length } = ids;
+  const streamer = new PieceStreamer(new TextPieces(tokenizer, options.onText), options.onToken);
+  const stopping = new InterruptableStoppingCriteria();
+  const stop = () => stopping.interrupt();
+  signal?.addEventListener('abort', stop, { once: true });
+  try {
+    await model.generate({
+      ...options.settings,
+      input_ids: new Tensor('int64', BigInt64Array.from(ids, BigInt), [1, length]),
+      attention_mask: new Tensor('int64', new BigInt64Array(length).fill(1n), [1, length]),
+      blind_length: new Tensor('int64', BigInt64Array.of(BigInt(blindTokens)), []),
+      ...(prefix === undefined ? {} : { past_key_values: cacheOf(prefix, config) }),
+      ...(user === undefined ? {} : { user_embeddings: new Tensor('float32', user.packed, [...user.shape]) }),
+      max_new_tokens: options.maxNewTokens,
+      streamer,
+      stopping_criteria: stopping,
+    } as unknown as Parameters<PreTrainedModel['generate']>[0]);
+  } finally {
+    signal?.removeEventListener('abort', stop);
+  }
+  signal?.throwIfAborted();
+  return streamer.pieces.ids;
+}
+
+/** A prefix as transformers.js's cache; the runtime copies it, and leaves it as it is. */
+function cacheOf({ ids, keysAndValues }: Prefix, { keyValueHeads, headSize }: DecoderConfig): DynamicCache {
+  const shape = [1, keyValueHeads, ids.length, headSize];
+  return new DynamicCache(
+    Object.fromEntries(Array.from(keysAndValues, ([name, values]) => [name, new Tensor('float32', values, shape)])),
+  );
+}
+
+/** transformers.js's tokens as text. The first thing that it puts is the prompt. */
+class PieceStreamer extends BaseStreamer {
+  #isPrompt = true;
+
+  constructor(
+    readonly pieces: TextPieces,
+    private readonly onToken: () => void,
+  ) {
+    super();
+  }
+
+  override put([ids]: bigint[][]): void {
+    if (!this.#isPrompt) {
+      this.onToken();
+      this.pieces.push(...ids.map(Number));
+    }
+    this.#isPrompt = false;
+  }
+
+  override end(): void {
+    this.pieces.end();
+  }
+}

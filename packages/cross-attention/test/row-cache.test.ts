@@ -1,0 +1,90 @@
+import { expect, test } from '@jest/globals';
+import fc from 'fast-check';
+import { RowCache } from '../src/serving/row-cache.js';
+
+const config = { keyValueHeads: 2, headSize: 3 };
+const names = ['past_key_values.0.key', 'past_key_values.0.value'];
+
+/** A row's numbers say which text, tensor, head, position and element they belong to. */
+const numberOf = (text: number, name: number, head: number, position: number, element: number) =>
+  text * 10_000 + name * 5_000 + head * 2_000 + position * 4 + element;
+
+function rowOf(text: number, length: number, capacity: number) {
+  const buffers = new Map(
+    names.map((name, n) => {
+      const buffer = new Float32Array(config.keyValueHeads * capacity * config.headSize).fill(-1);
+      for (let head = 0; head < config.keyValueHeads; head++)
+        for (let position = 0; position < length; position++)
+          for (let element = 0; element < config.headSize; element++)
+            buffer[(head * capacity + position) * config.headSize + element] = numberOf(text, n, head, position, element);
+      return [name, buffer];
+    }),
+  );
+  return { buffers, capacity };
+}
+
+test('keeps every row\u2019s keys and values through coming, growing and leaving', () => {
+  const action = fc.oneof(
+    fc.record({ add: fc.integer({ min: 1, max: 90 }) }),
+    fc.record({ remove: fc.nat(20) }),
+    fc.record({ tokens: fc.integer({ min: 1, max: 40 }) }),
+  );
+  fc.assert(
+    fc.property(fc.array(action, { maxLength: 25 }), (actions) => {
+      const cache = new RowCache(names, config);
+      const rows: { text: number; length: number }[] = [];
+      let texts = 0;
+      for (const each of actions) {
+        if ('add' in each) {
+          const row = { text: texts++, length: each.add };
+          cache.add(rowOf(row.text, row.length, row.length + 2), row.length);
+          rows.push(row);
+        } else if ('remove' in each && rows.length > 0) {
+          const at = each.remove % rows.length;
+          cache.remove(at);
+          const last = rows.pop()!;
+          if (at < rows.length) rows[at] = last;
+        } else if ('tokens' in each && rows.length > 0) {
+          for (let token = 0; token < each.tokens; token++) {
+            cache.grow();
+            // What a run writes behind each row.
+            rows.forEach(({ text, length }, place) =>
+              names.forEach((name, n) => {
+                for (let head = 0; head < config.keyValueHeads; head++)
+                  for (let element = 0; element < config.headSize; element++)
+                    cache.buffers.get(name)![
+                      ((place * config.keyValueHeads + head) * cache.capacity + length) * config.headSize + element
+                    ] = numberOf(text, n, head, length, element);
+              }),
+            );
+            cache.advance();
+            for (const row of rows) row.length++;
+          }
+        }
+        expect(cache.lengths).toEqual(rows.map(({ length }) => length));
+        rows.forEach(({ text, length }, place) =>
+          names.forEach((name, n) => {
+            for (let head = 0; head < config.keyValueHeads; head++) {
+              const start = (place * config.keyValueHeads + head) * cache.capacity * config.headSize;
+              const held = cache.buffers.get(name)!.subarray(start, start + length * config.headSize);
+              const expected = Float32Array.from({ length: length * config.headSize }, (_, i) =>
+                numberOf(text, n, head, Math.floor(i / config.headSize), i % config.headSize),
+              );
+              expect(Buffer.from(held.buffer, held.byteOffset, held.byteLength).equals(Buffer.from(expected.buffer))).toBe(true);
+            }
+          }),
+        );
+      }
+    }),
+    { numRuns: 60 },
+  );
+});
+
+test('gives its memory back when the last row leaves', () => {
+  const cache = new RowCache(names, config);
+  cache.add(rowOf(0, 200, 200), 200);
+  expect(cache.capacity).toBeGreaterThan(200);
+  cache.remove(0);
+  expect(cache.capacity).toBe(0);
+  expect(cache.buffers.get(names[0])).toHaveLength(0);
+});
