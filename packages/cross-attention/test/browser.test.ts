@@ -3,14 +3,12 @@ import { createRequire } from 'node:module';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { afterAll, beforeAll, describe, expect, jest, test } from '@jest/globals';
+import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
 import { findChromium, openPage, type Page } from '../../../tools/browser.mjs';
 import { gatedCrossAttention } from '../src/integration/gated-cross-attention.js';
 import { LanguageModel } from '../src/language-model.js';
 import { trainByteLevelBpe } from '../src/text/byte-level-bpe.js';
-import { ToyEncoder } from './toy-encoder.js';
-
-jest.setTimeout(180_000);
+import { ToyEncoder, type ToyHistory } from './toy-encoder.js';
 
 const chromium = findChromium();
 const root = path.join(path.dirname(fileURLToPath(import.meta.url)), '../../..');
@@ -35,7 +33,7 @@ const messages = [{ role: 'user', content: 'What next?' }] as const;
       1,
     );
     const examples = films.flatMap((answer, film) =>
-      [0, 1, 2].map((before) => base.example({ messages, answer, history: [before, film] })),
+      [0, 1, 2].map((before) => base.example<ToyHistory>({ messages, answer, history: [before, film] })),
     );
     const { model, encoder: adapted } = await base
       .withUserEmbeddings({ encoder: ToyEncoder.create(2), integration: gatedCrossAttention({ every: 1, gate: 0.5 }) })
@@ -43,7 +41,11 @@ const messages = [{ role: 'user', content: 'What next?' }] as const;
     encoder = adapted;
     await model.save(path.join(folder, 'my-model'));
     page = await openPage(chromium!, {
-      mounts: { '/repository/': root, '/models/': folder },
+      mounts: {
+        '/repository/': root,
+        '/models/': folder,
+        '/onnxruntime-web/': path.join(library, '../../../onnxruntime-web/dist'),
+      },
       imports: {
         '@huggingface/transformers': `${served(library)}/transformers.web.js`,
         'onnxruntime-web/webgpu': `${beside('onnxruntime-web')}/dist/ort.webgpu.bundle.min.mjs`,

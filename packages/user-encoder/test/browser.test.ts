@@ -2,12 +2,10 @@ import { mkdtemp, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { afterAll, beforeAll, describe, expect, jest, test } from '@jest/globals';
+import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
 import { findChromium, openPage, type Page } from '../../../tools/browser.mjs';
 import { UserEncoder } from '../src/index.js';
 import { cinemaRows, cinema, largestDifference, small, unsettled } from './support.js';
-
-jest.setTimeout(120_000);
 
 const chromium = findChromium();
 const { tokenizer, events } = await cinema();

@@ -6,7 +6,7 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { takeUsers, TokenizerMismatchError, UnknownUserError } from '@user-llm/event-tokenizer';
-import { afterAll, describe, expect, jest, test } from '@jest/globals';
+import { afterAll, describe, expect, test } from '@jest/globals';
 import * as ort from 'onnxruntime-node';
 import {
   contrastive,
@@ -20,8 +20,6 @@ import type { EncoderOptions, FileReader } from '../src/index.js';
 import { cinema, collect, largestDifference, small, unsettled } from './support.js';
 
 // The same code that a page runs, with onnxruntime-node in the place of onnxruntime-web; browser.test.ts runs it in Chromium.
-
-jest.setTimeout(60_000);
 
 const { tokenizer, events } = await cinema();
 const root = await mkdtemp(path.join(tmpdir(), 'exported-'));
