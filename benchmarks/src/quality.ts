@@ -1,15 +1,16 @@
 /**
- * `npm run bench -- quality --data NAME [--only encoder] [--minutes N] [--seed N] [--dropout X] [--width N]
- * [--rate X] [--window W] [--llm NAME]`
+ * `npm run bench -- quality --data NAME [--only encoder] [--minutes N | --steps N] [--seed N] [--dropout X] [--width N] [--layers N]
+ * [--rate X] [--position P] [--window W] [--threads N] [--llm NAME]`
  *
  * How good the systems are on a real data set, found by its name under the folder in USER_LLM_DATA (models under USER_LLM_MODELS). With
- * `--only encoder` the encoder alone is pretrained for `--minutes` and stands beside the counting baselines, alone and blended with
- * Mix; otherwise the whole proof of concept runs. Leave-one-out, all items ranked. The last line is one JSON object; it is also written
- * to benchmarks/results/.
+ * `--only encoder` the encoder alone is pretrained, for `--minutes` or, the same on every machine, for `--steps`, and stands beside the
+ * counting baselines, alone and blended with Mix; otherwise the whole proof of concept runs. Leave-one-out, all items ranked. The last
+ * line is one JSON object; it is also written to benchmarks/results/.
  */
 import { blend, evaluate, itemKnn, machineDescription, markov, mix, nextItem, popularity } from '@user-llm/evaluation';
 import {
   ConsoleOutput,
+  encoderShape,
   encoderSystem,
   fitTokenizer,
   loadCorpus,
@@ -18,7 +19,7 @@ import {
   UsageError,
   Workspace,
 } from '@user-llm/reference';
-import { nextEvent, UserEncoder } from '@user-llm/user-encoder';
+import { nextEvent, UserEncoder, type Band } from '@user-llm/user-encoder';
 import { mkdir, readFile, writeFile } from 'node:fs/promises';
 import os from 'node:os';
 import path from 'node:path';
@@ -31,10 +32,14 @@ const { values } = parseArgs({
     only: { type: 'string' },
     llm: { type: 'string' },
     minutes: { type: 'string' },
+    steps: { type: 'string' },
+    threads: { type: 'string' },
     seed: { type: 'string', default: '1' },
     dropout: { type: 'string', default: '0.3' },
     width: { type: 'string', default: '64' },
+    layers: { type: 'string', default: '2' },
     rate: { type: 'string', default: '4e-3' },
+    position: { type: 'string' },
     window: { type: 'string', default: '100' },
     out: { type: 'string' },
   },
@@ -52,18 +57,20 @@ const named = (variable: string, name: string): string => {
 async function encoderAlone(name: string, minutes: number, seed: number): Promise<Record<string, unknown>> {
   const dataset = await openSource(named('USER_LLM_DATA', name), seed);
   const corpus = await loadCorpus(dataset, await fitTokenizer(dataset));
+  const usual = encoderShape(corpus.tokenizer);
+  const { position } = usual.attention as Band;
   const shape = {
+    ...usual,
     width: Number(values.width),
-    layers: 2,
-    heads: 2,
-    context: 200,
+    layers: Number(values.layers),
     dropout: Number(values.dropout),
-    attention: { position: 'relative-time', window: Number(values.window) },
+    attention: { position: (values.position ?? position) as Band['position'], window: Number(values.window) },
     seed,
-  } as const;
+  };
   const run = UserEncoder.create(corpus.tokenizer, shape).pretrain(corpus.known, {
     objective: nextEvent(),
-    seconds: minutes * 60,
+    ...(values.steps === undefined ? { seconds: minutes * 60 } : { steps: Number(values.steps) }),
+    ...(values.threads === undefined ? {} : { threads: Number(values.threads) }),
     learningRate: Number(values.rate),
     schedule: 'cosine',
   });
@@ -112,7 +119,7 @@ const command = `npm run bench -- quality ${process.argv
   .slice(2)
   .join(' ')
   .replace(/\s*--out[= ]\S+/, '')}`;
-const complete = { command, minutes, machine: machineDescription(), ...result };
+const complete = { command, ...(values.steps === undefined && { minutes }), machine: machineDescription(), ...result };
 const folder = fileURLToPath(new URL('../results', import.meta.url));
 await mkdir(folder, { recursive: true });
 const file = `quality-${values.only ?? 'all'}-${name}${values.llm ? `-${values.llm}` : ''}-seed${seed}.json`;

@@ -67,6 +67,29 @@ export class PrefixError extends Error {
   }
 }
 
+const modelWorker = markerOf('ModelWorkerError');
+
+/** A worker thread that held a model has ended by itself; what was under way in it is lost. */
+export class ModelWorkerError extends Error {
+  readonly [modelWorker] = true;
+
+  constructor(
+    /** How it ended. */
+    readonly reason: string,
+    cause?: unknown,
+  ) {
+    super(
+      `The model's worker thread failed: ${reason}. Open the model again; if it was killed for memory, open fewer workers.`,
+      cause === undefined ? undefined : { cause },
+    );
+    this.name = 'ModelWorkerError';
+  }
+
+  static isInstance(error: unknown): error is ModelWorkerError {
+    return has(error, modelWorker);
+  }
+}
+
 const adaptation = markerOf('AdaptationError');
 
 /** An adaptation cannot be run as it was asked for; the message says which option or example is wrong. */

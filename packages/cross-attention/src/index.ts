@@ -48,7 +48,7 @@ export {
   type ValidationOptions,
 } from './adaptation/training-options.js';
 export { Run } from './run.js';
-export { AdaptationError, DoesNotFitError, EncoderMismatchError, PrefixError } from './errors.js';
+export { AdaptationError, DoesNotFitError, EncoderMismatchError, ModelWorkerError, PrefixError } from './errors.js';
 export { PrefixTrie } from './ranking/prefix-trie.js';
 export {
   beamSearch,
@@ -73,6 +73,7 @@ export { ServedModel } from './serving/served-model.js';
 export { type ServeOptions } from './serving/engine.js';
 export { type GenerateRequest, type Prompt, type Ranking, type RankRequest, type ScheduledRequest } from './serving/request.js';
 export { RequestScheduler, type SchedulerOptions } from './serving/scheduler.js';
+export { WorkerModel, type WorkerGenerateRequest, type WorkerOptions } from './worker/worker-model.js';
 export { type SamplingSettings } from './serving/sampling.js';
 export { type Prefix } from './serving/prefix.js';
 export { type ReadableEmbedding, type StoredUserState, type UserState } from './serving/user-state.js';

@@ -28,6 +28,8 @@ import type { GenerateRequest, RankRequest, Ranking } from './serving/request.js
 import type { ServeOptions } from './serving/engine.js';
 import type { Generation } from './serving/generation.js';
 import { TextTokenizer } from './text/text-tokenizer.js';
+import { WorkerModel } from './worker/worker-model.js';
+import type { WorkerOptions } from './worker/worker-model.js';
 import type { ChatMessage } from './text/text-tokenizer.js';
 import type { TokenizerFiles } from './text/byte-level-bpe.js';
 
@@ -106,6 +108,11 @@ export class LanguageModel {
   /** Opens a model that `save` wrote, in a folder or on a hub, for inference alone, without its weights as tensors. */
   static async open(place: string, options: ServeOptions & LoadOptions = {}): Promise<ServedModel> {
     return ServedModel.create(await readServedParts((await localPlace(place, options)).local), options);
+  }
+
+  /** Opens a folder that `save` wrote in worker threads, which leave this thread's event loop free. */
+  static openInWorkers(folder: string, options: WorkerOptions = {}): Promise<WorkerModel> {
+    return WorkerModel.open(folder, options);
   }
 
   get config(): DecoderConfig {

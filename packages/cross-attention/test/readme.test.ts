@@ -39,8 +39,8 @@ async function run(code: string, scope: Scope): Promise<void> {
 test('the code of the README runs', async () => {
   const readme = await readFile(path.join(path.dirname(fileURLToPath(import.meta.url)), '../README.md'), 'utf8');
   const blocks = [...readme.matchAll(/```ts\n([\s\S]*?)```/g)].map(([, code]) => code);
-  expect(blocks).toHaveLength(8);
-  const [opening, scratch, named, text, serving, many, blind, plain] = blocks;
+  expect(blocks).toHaveLength(9);
+  const [opening, scratch, named, text, serving, many, threads, blind, plain] = blocks;
 
   const titles = [
     'Heat (1995)',
@@ -112,6 +112,9 @@ test('the code of the README runs', async () => {
 
   await run(many, scope);
   expect(logged.at(-1)![0]).toEqual([expect.any(String), expect.any(String)]);
+
+  await run(threads, scope);
+  expect(logged.at(-1)![0]).toHaveLength(3);
 
   await run(blind, scope);
   expect((scope.prefix as ours.Prefix).ids.length).toBe(speaker.tokenizer.chat(messages).length - 4);

@@ -13,7 +13,7 @@ import {
 import { bandOf, type Band, type EncoderConfig } from './config.js';
 import { eventsAxis, windowsAxis } from './fusion.js';
 import { distanceBucket, distanceBuckets, gapBuckets, receptiveField, rotaryAngles } from './relative-position.js';
-import { blocksInput, gapsInput, type AttentionForm } from './window-inputs.js';
+import { blocksInput, gapsInput, turnsInputs, type AttentionForm } from './window-inputs.js';
 
 const blocksAxis = 'blocks';
 
@@ -23,6 +23,8 @@ export interface SightInputs {
   readonly visible?: Tensor | undefined;
   /** Buckets of the time between each event and those that it may see: int32 [U, T, T] or, in blocks, [n, W, 2 W]. */
   readonly gaps?: Tensor | undefined;
+  /** float32 [U, T, D / H / 2] each: by what queries and keys are turned, where time turns them too. */
+  readonly turns?: { readonly cosine: Tensor; readonly sine: Tensor } | undefined;
   /** float32 [n, 2 W] for the n blocks of all windows, added to the scores: nothing stands before a window's first block. */
   readonly blocks?: Tensor | undefined;
   /** float32 [U, T], added to the scores of each event as a key: the logarithm of how much of it is there. */
@@ -41,7 +43,10 @@ export function declareBand(
   if (!band) return {};
   const { window, position } = band;
   const pairs = form === 'mask' ? [rows, events, events] : [blocksAxis, window, 2 * window];
+  const turn = (name: string): Tensor => builder.input(name, [rows, events, config.width / config.heads / 2]);
+  const names = turnsInputs(prefix);
   return {
+    ...(position === 'rotary-time' ? { turns: { cosine: turn(names.cosine), sine: turn(names.sine) } } : {}),
     ...(position === 'relative-time' ? { gaps: builder.input(gapsInput(prefix), pairs, 'int32') } : {}),
     ...(form === 'blocks' ? { blocks: builder.input(blocksInput, [blocksAxis, 2 * window]) } : {}),
   };
@@ -63,7 +68,7 @@ export function mixer(
   builder: GraphBuilder,
   config: EncoderConfig,
   [rows, events]: readonly Dim[],
-  { visible, gaps, blocks, presence }: SightInputs,
+  { visible, gaps, turns, blocks, presence }: SightInputs,
 ): Mixer {
   const band = bandOf(config);
   const ofKeys = (x: Tensor): Tensor => x.reshape([rows, 1, 1, events]);
@@ -71,6 +76,7 @@ export function mixer(
   if (!band) return { attend: masked(config, withPresence(visible ? ofKeys(maskBias(visible)) : causalBias(builder, events))) };
   return {
     ...(band.position === 'rotary' ? { place: rotaryPlaces(builder, config, band) } : {}),
+    ...(turns ? { place: turnedBy(builder, config, [rows, events], turns) } : {}),
     attend: blocks
       ? blockwise(builder, config, band, blockBand(builder, config, band, blocks, gaps), presence)
       : masked(config, withPresence(maskBand(builder, config, band, events, gaps))),
@@ -97,16 +103,31 @@ function rotaryPlaces(builder: GraphBuilder, config: EncoderConfig, band: Band):
   return (x) => rotate(x, first, tables[0], tables[1], back);
 }
 
+/** Rotation of every event by its own angles. */
+function turnedBy(
+  builder: GraphBuilder,
+  config: EncoderConfig,
+  [rows, events]: readonly Dim[],
+  { cosine, sine }: NonNullable<SightInputs['turns']>,
+): (x: Tensor) => Tensor {
+  const half = config.width / config.heads / 2;
+  const [cosines, sines] = [cosine, sine].map((x) => x.reshape([-1, half])); // [U T, D / H / 2]: a row of the table for every event
+  const places = builder.range(cosines.shape[0]).reshape([rows, events]).cast('int64');
+  const back = sines.neg();
+  return (x) => rotate(x, places, cosines, sines, back);
+}
+
 /**
  * Heads of x [U, T, heads * width] turned, each as two halves (Su et al. 2021, rotate-half). Its gradient is the turn back.
  *
+ * @param places int64 [1], the row of the tables for the first event, or [U, T], the row of each
  * @param sine, back [places, width / 2] and its negative
  */
-export function rotate(x: Tensor, first: Tensor, cosine: Tensor, sine: Tensor, back: Tensor): Tensor {
-  return x.graph.operator('RotaryEmbedding', [x, first, cosine, sine], {
+export function rotate(x: Tensor, places: Tensor, cosine: Tensor, sine: Tensor, back: Tensor): Tensor {
+  return x.graph.operator('RotaryEmbedding', [x, places, cosine, sine], {
     domain: 'com.microsoft',
     outputs: [{ dtype: x.dtype, shape: x.shape }],
-    rule: (_, [g]) => [rotate(g!, first, cosine, back, sine), null, null, null],
+    rule: (_, [g]) => [rotate(g!, places, cosine, back, sine), null, null, null],
   })[0];
 }
 

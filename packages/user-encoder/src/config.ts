@@ -6,11 +6,13 @@ import { inputFields, type InputField } from './input-fields.js';
  * Attention over the last events by relative position: only how far apart two events are counts, so that a state never changes
  * afterwards, and an update goes on from what was kept.
  *
- * `rotary` turns queries and keys by their place (Su et al. 2021). `relative-time` adds a learned number per head and distance and one
- * per head and time between the two events, both on logarithmic scales (the relative bias of HSTU, Zhai et al. 2024, section 3.2).
+ * `rotary` turns queries and keys by their place (Su et al. 2021). `rotary-time` turns half of their numbers by place and half by time, at
+ * frequencies from one turn in a minute to one in years: it costs no more, and what attention sees is how much time lies between two
+ * events. `relative-time` adds a learned number per head and distance and one per head and time between the two events, both on
+ * logarithmic scales (the relative bias of HSTU, Zhai et al. 2024, section 3.2); a training step takes about twice the time.
  */
 export interface Band {
-  readonly position: 'rotary' | 'relative-time';
+  readonly position: 'rotary' | 'rotary-time' | 'relative-time';
   /** W: events that each layer sees, the event itself included. */
   readonly window: number;
 }
@@ -62,6 +64,8 @@ export interface EncoderConfig {
 export const bandOf = ({ attention }: Pick<EncoderConfig, 'attention'>): Band | undefined =>
   typeof attention === 'object' ? attention : undefined;
 
+const positions: readonly Band['position'][] = ['rotary', 'rotary-time', 'relative-time'];
+
 const sizes = { width: 64, layers: 2, heads: 2, context: 200, userTokens: 16, resamplerLayers: 1 } as const;
 
 /** Fills in the defaults and checks. */
@@ -109,13 +113,15 @@ function checkedAttention(
   if (typeof attention !== 'object')
     return attention === 'bidirectional' ? attention : fail(`'${String(attention)}' is neither 'causal' nor 'bidirectional'`);
   const { position, window } = attention;
-  if (position !== 'rotary' && position !== 'relative-time')
-    fail(`there is no position '${String(position)}'; there are rotary and relative-time`);
+  if (!positions.includes(position)) fail(`there is no position '${String(position)}'; there are ${positions.join(', ')}`);
   if (!Number.isInteger(window) || window < 2) fail(`a window of ${window} events; give a whole number of 2 or more`);
   if (window > context) fail(`a window of ${window} events is never filled in a context of ${context}; make one of them fit`);
-  if (position === 'rotary' && (width / heads) % 2 !== 0)
+  const pairs = width / heads / 2;
+  if (position !== 'relative-time' && !Number.isInteger(pairs))
     fail(`rotation turns pairs of numbers, and a head is ${width / heads} wide; choose another number of heads`);
-  if (position === 'relative-time') {
+  if (position === 'rotary-time' && pairs < 2)
+    fail('a head of two numbers has one pair, to be turned by place or time; give it four');
+  if (position !== 'rotary') {
     const { time } = tokenizer.fields;
     if (time?.kind !== 'time' || time.unit === 'order')
       fail('the tokenizer has no time of events (an order is none), so there are no times between them; choose rotary');

@@ -37,7 +37,10 @@ const configShape = z.strictObject({
     )
     .min(1),
   attention: z
-    .union([z.literal('bidirectional'), z.strictObject({ position: z.enum(['rotary', 'relative-time']), window: size.min(2) })])
+    .union([
+      z.literal('bidirectional'),
+      z.strictObject({ position: z.enum(['rotary', 'rotary-time', 'relative-time']), window: size.min(2) }),
+    ])
     .optional(),
 });
 const trainingShape = z.object({

@@ -8,6 +8,7 @@ import { inferenceDefinition, momentsDefinition, ringInput, statefulDefinition }
 import { Programs } from './programs.js';
 import type { ItemHead } from './objectives/objective.js';
 import { reachOf, roomOf } from './reach.js';
+import { knownTime } from './relative-position.js';
 import { scoringFeeds } from './scoring-feeds.js';
 import { latest, type Span } from './span.js';
 import type { UserState } from './user-state.js';
@@ -171,6 +172,7 @@ export class Inference {
     state.count = end - start;
     state.position = read;
     state.time = end > start ? events.times[end - 1] : NaN;
+    state.knownTime = knownTime(events.times, end - 1, start);
     return state;
   }
 

@@ -28,6 +28,50 @@ export function writeRotaryAngles(first: number, count: number, width: number, c
   }
 }
 
+/** Periods of the turns by time, in seconds: from a minute to four years. */
+const shortestPeriod = 60;
+const longestPeriod = 4 * 365.25 * 86_400;
+
+/**
+ * The turns of `rotary-time`: in a head of `half` pairs of numbers the first go by place, the rest by time. Only differences of angles
+ * count, and they are as exact as the angles: in double precision, a second of the year 3000 among them.
+ */
+export class Turns {
+  private readonly ofPlace: Float64Array;
+  private readonly ofTime: Float64Array;
+
+  /** @param half D / H / 2, at least 2 */
+  constructor(readonly half: number) {
+    const timed = Math.floor(half / 2);
+    const placed = half - timed;
+    this.ofPlace = Float64Array.from({ length: placed }, (_, i) => base ** (-i / placed));
+    const step = (longestPeriod / shortestPeriod) ** (1 / Math.max(1, timed - 1));
+    this.ofTime = Float64Array.from({ length: timed }, (_, i) => (2 * Math.PI) / (shortestPeriod * step ** i));
+  }
+
+  /** Writes the cosines and sines of one event, `half` each, from `at` on. @param seconds Unix time; see {@link knownTime} */
+  write(position: number, seconds: number, cosine: Float32Array, sine: Float32Array, at = 0): void {
+    let to = at;
+    for (const frequency of this.ofPlace) turn(position * frequency);
+    for (const frequency of this.ofTime) turn(seconds * frequency);
+    function turn(angle: number): void {
+      cosine[to] = Math.cos(angle);
+      sine[to++] = Math.sin(angle);
+    }
+  }
+}
+
+/**
+ * The time at which `rotary-time` reads an event: its own, or where that is unknown, that of the last one before it in the log whose time
+ * is known, or `before` where there is none.
+ *
+ * @param first index of the user's first event
+ */
+export function knownTime(times: Float64Array, event: number, first: number, before = 0): number {
+  for (let at = event; at >= first; at--) if (times[at] === times[at]) return times[at];
+  return before;
+}
+
 /** Distances up to this one have a bucket of their own; further ones share four per doubling. */
 const exactDistances = 16;
 

@@ -2,6 +2,7 @@ import type { EventColumns } from '@user-llm/event-tokenizer';
 import type { Random } from '@user-llm/onnx-autograd';
 import type { Span } from './span.js';
 import { EncoderOptionError } from './errors.js';
+import { userOf } from './event-owner.js';
 
 /**
  * Changes to the histories that training reads, for logs that are noisy or few (Xie et al. 2022, section 3.2; Hou et al. 2022): each
@@ -98,18 +99,6 @@ export class Sequences {
       if (event < end) return event;
     }
   }
-}
-
-/** The user who owns an event: the last one whose events begin at or before it. */
-function userOf(offsets: Int32Array, event: number): number {
-  let low = 0;
-  let high = offsets.length - 1;
-  while (high - low > 1) {
-    const middle = (low + high) >> 1;
-    if (offsets[middle] <= event) low = middle;
-    else high = middle;
-  }
-  return low;
 }
 
 const startsUser = (offsets: Int32Array, event: number): boolean => offsets[userOf(offsets, event)] === event;

@@ -11,7 +11,7 @@ export const stepInputs = {
   values: (layer: number): string => `past.${layer}.values`,
   /** float32 [W + 1]: 0 for a slot that is seen, far below for one that is not; the new event last. */
   mask: 'mask',
-  /** float32 [1, D / H / 2]: of the new event's position. */
+  /** float32 [1, D / H / 2]: of the new event's position, and time where it turns too. */
   cosine: 'cosine',
   sine: 'sine',
   /** int32 [W + 1]: buckets of each slot's distance from the new event, and of the time between them. */
@@ -33,7 +33,7 @@ export const stepDefinition = (config: EncoderConfig, band: Band): GraphDefiniti
     const event = fuseEvents(encoder, config, declareEvents(builder.scope('events'), config.fields, [1, 1])).reshape([1, width]);
 
     const mask = builder.input(stepInputs.mask, [window + 1]).reshape([1, 1, window + 1]);
-    const bias = position === 'rotary' ? mask : learned().add(mask); // [1 or H, 1, W + 1]
+    const bias = position === 'relative-time' ? learned().add(mask) : mask; // [1 or H, 1, W + 1]
     function learned(): Tensor {
       const [distances, gaps] = [stepInputs.distances, stepInputs.gaps].map((name) => builder.input(name, [window + 1], 'int32'));
       return relativeBias(encoder, config, window, distances, gaps)
@@ -41,7 +41,7 @@ export const stepDefinition = (config: EncoderConfig, band: Band): GraphDefiniti
         .reshape([heads, 1, window + 1]);
     }
 
-    const turn = position === 'rotary' ? places() : undefined;
+    const turn = position === 'relative-time' ? undefined : places();
     function places(): (x: Tensor) => Tensor {
       const [cosine, sine] = [stepInputs.cosine, stepInputs.sine].map((name) => builder.input(name, [1, head / 2]));
       const first = builder.constant(0, [1], 'int64');

@@ -7,7 +7,7 @@ import type { InferenceOutput } from './inference.js';
 import { fromStatesDefinition } from './model.js';
 import { Programs } from './programs.js';
 import type { ItemHead } from './objectives/objective.js';
-import { distanceBucket, gapBucket, writeRotaryAngles } from './relative-position.js';
+import { distanceBucket, gapBucket, knownTime, Turns, writeRotaryAngles } from './relative-position.js';
 import { stepDefinition, stepInputs } from './step-graph.js';
 import type { UserState } from './user-state.js';
 import { hidden } from './window-feeds.js';
@@ -28,6 +28,7 @@ interface Step {
 export class Stepper {
   private step: Promise<Step> | undefined;
   private readonly programs = new Programs();
+  private readonly turns: Turns;
   private readonly rings = new WeakMap<UserState, Record<string, Tensor>>();
   /** The buffers serve one event at a time. */
   private turn: Promise<unknown> = Promise.resolve();
@@ -37,7 +38,9 @@ export class Stepper {
     private readonly band: Band,
     private readonly weights: Weights,
     private readonly head: ItemHead,
-  ) {}
+  ) {
+    this.turns = new Turns(config.width / config.heads / 2);
+  }
 
   /** Reads events `start` to `end` of the columns into the state. */
   read(state: UserState, events: EventColumns, start: number, end: number): Promise<void> {
@@ -133,9 +136,10 @@ export class Stepper {
     mask.fill(hidden, 0, window);
     for (let distance = 1; distance <= Math.min(state.count, window - 1); distance++)
       mask[(slot - distance + window) % window] = 0;
-    if (kind === 'rotary') {
+    if (kind !== 'relative-time') {
       const [cosine, sine] = [stepInputs.cosine, stepInputs.sine].map((name) => feeds[name].data as Float32Array);
-      writeRotaryAngles(state.position, 1, width / heads, cosine, sine);
+      if (kind === 'rotary') writeRotaryAngles(state.position, 1, width / heads, cosine, sine);
+      else this.turns.write(state.position, knownTime(events.times, event, event, state.knownTime), cosine, sine);
       return;
     }
     const [distances, gaps] = [stepInputs.distances, stepInputs.gaps].map((name) => feeds[name].data as Int32Array);
@@ -172,6 +176,7 @@ export class Stepper {
     state.recent.set(fetches.state.data as Float32Array, slot * width);
     if (state.times) state.times[slot] = time;
     state.time = time;
+    if (time === time) state.knownTime = time;
     state.count++;
     state.position++;
   }

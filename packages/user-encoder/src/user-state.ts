@@ -17,6 +17,8 @@ export interface UserState {
   position: number;
   /** Of the last event, Unix seconds; NaN where unknown or there is none. */
   time: number;
+  /** Of the last event whose time is known, 0 where there is none. */
+  knownTime: number;
   /** Keys and values of every layer, [2 L, H, W, D / H]. */
   readonly cache: Float32Array;
   /** States of the last layer, [W, D]: what the resampler reads. */
@@ -29,7 +31,7 @@ export interface UserState {
 //    0  4  magic                        32  float64  count
 //    4  uint16  version                 40  float64  position
 //    6  uint8   dtype                   48  float64  time
-//    7  uint8   position kind           56  8  zero
+//    7  uint8   position kind           56  float64  time of the last event that has one
 //    8  uint32  CRC-32 of the rest      64  32  encoder's hash
 //   12  uint32  bytes in all            96  32  tokenizer's hash
 //   16  uint32 x 4  L, H, W, D         128  times, scales, cache, recent
@@ -37,7 +39,7 @@ const magic = 0x53554c55;
 const version = 1;
 const headerBytes = 128;
 const dtypes = ['float32', 'float16', 'int8'] as const satisfies readonly StateDtype[];
-const kinds = ['rotary', 'relative-time'] as const;
+const kinds = ['rotary', 'relative-time', 'rotary-time'] as const satisfies readonly Band['position'][];
 const elementBytes: Readonly<Record<StateDtype, number>> = { float32: 4, float16: 2, int8: 1 };
 
 /** Over all bytes but those that hold it. */
@@ -90,6 +92,7 @@ export class StateCodec {
       count: 0,
       position: 0,
       time: NaN,
+      knownTime: 0,
       cache: new Float32Array(2 * layers * window * width),
       recent: new Float32Array(window * width),
       times: this.band.position === 'relative-time' ? new Float64Array(window).fill(NaN) : null,
@@ -129,10 +132,10 @@ export class StateCodec {
     // A copy of its own, so that views are aligned and can be written.
     const bytes = new Uint8Array(given);
     const view = new DataView(bytes.buffer);
-    const [count, position, time] = [32, 40, 48].map((at) => view.getFloat64(at, true));
+    const [count, position, time, knownTime] = [32, 40, 48, 56].map((at) => view.getFloat64(at, true));
     const { cache, recent } = this.numbers(bytes, dtype);
     const times = this.viewTimes(bytes, dtype);
-    return { state: { count, position, time, cache, recent, times }, dtype, bytes };
+    return { state: { count, position, time, knownTime, cache, recent, times }, dtype, bytes };
   }
 
   /** Writes the last `fresh` events of the state into its bytes; all others are there already. */
@@ -141,6 +144,7 @@ export class StateCodec {
     view.setFloat64(32, state.count, true);
     view.setFloat64(40, state.position, true);
     view.setFloat64(48, state.time, true);
+    view.setFloat64(56, state.knownTime, true);
     if (dtype !== 'float32')
       for (let back = 1; back <= Math.min(fresh, this.window); back++)
         this.writeEvent(state, dtype, bytes, (state.position - back) % this.window);

@@ -2,8 +2,9 @@ import type { EventColumns } from '@user-llm/event-tokenizer';
 import type { HostTensor } from '@user-llm/onnx-autograd';
 import { bandOf, type Band, type EncoderConfig } from './config.js';
 import { eventFeeds, type BagSizes, type EventList, type Window } from './event-feeds.js';
-import { gapBucket } from './relative-position.js';
-import { blocksInput, gapsInput, type AttentionForm } from './window-inputs.js';
+import { userOf } from './event-owner.js';
+import { gapBucket, knownTime, Turns } from './relative-position.js';
+import { blocksInput, gapsInput, turnsInputs, type AttentionForm } from './window-inputs.js';
 
 /** Far below any score, and still finite: what hides a pair of events. */
 export const hidden = -1e9;
@@ -35,6 +36,7 @@ export function windowFeeds(
   const band = bandOf(config);
   if (!band) return feeds;
   if (form === 'blocks') feeds[blocksInput] = nothingBefore(band, rows.length, length);
+  if (band.position === 'rotary-time') Object.assign(feeds, turnsOf(config, events, timesOf, length, prefix));
   if (band.position === 'relative-time')
     feeds[gapsInput(prefix)] = (form === 'mask' ? gapsOfPairs : gapsInBlocks)(
       band,
@@ -42,6 +44,35 @@ export function windowFeeds(
       length,
     );
   return feeds;
+}
+
+/** Angles of every event by its place in the row and its time: [U, T, D / H / 2] each. */
+function turnsOf(
+  { width, heads }: EncoderConfig,
+  { times, offsets }: EventColumns,
+  rows: Rows,
+  length: number,
+  prefix: string,
+): Record<string, HostTensor> {
+  const half = width / heads / 2;
+  const turns = new Turns(half);
+  const shape = [rows.length, length, half];
+  const cosine = new Float32Array(rows.length * length * half);
+  const sine = new Float32Array(cosine.length);
+  rows.forEach((row, at) => {
+    if (!row) return;
+    const list = ArrayBuffer.isView(row) ? row : Int32Array.from({ length: row.end - row.start }, (_, i) => row.start + i);
+    if (list.length === 0) return;
+    // A row is of one user.
+    const first = offsets[userOf(offsets, list[0])];
+    for (let i = 0; i < list.length; i++)
+      turns.write(i, knownTime(times, list[i], first), cosine, sine, (at * length + i) * half);
+  });
+  const names = turnsInputs(prefix);
+  return {
+    [names.cosine]: { dtype: 'float32', shape, data: cosine },
+    [names.sine]: { dtype: 'float32', shape, data: sine },
+  };
 }
 
 /** Of the events of a row. */

@@ -37,6 +37,7 @@ const nextItem = (user: number): number => items[events.offsets[user + 1] - 1];
 describe.each([
   ['causal', undefined],
   ['rotary', { position: 'rotary', window: 6 }],
+  ['rotary-time', { position: 'rotary-time', window: 6 }],
   ['relative-time', { position: 'relative-time', window: 6 }],
 ] as const)('attribution through %s attention', (_, attention) => {
   const created = UserEncoder.create(tokenizer, { ...small, ...(attention ? { attention } : {}) }, { threads: 1 });

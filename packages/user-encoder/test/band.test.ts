@@ -28,7 +28,7 @@ async function reference(encoder: UserEncoder, history: EventColumns): Promise<F
   return tokens.data as Float32Array;
 }
 
-describe.each(['rotary', 'relative-time'] as const)('a band with %s positions', (position) => {
+describe.each(['rotary', 'rotary-time', 'relative-time'] as const)('a band with %s positions', (position) => {
   const attention: Band = { position, window };
   const encoder = unsettled(UserEncoder.create(tokenizer, { ...small, attention }, { threads: 1 }));
 

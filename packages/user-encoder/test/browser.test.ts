@@ -35,6 +35,7 @@ afterAll(() => rm(folder, { recursive: true }));
   test.each([
     ['causal', undefined],
     ['rotary', { position: 'rotary', window: 8 }],
+    ['rotary-time', { position: 'rotary-time', window: 8 }],
     ['relative-time', { position: 'relative-time', window: 8 }],
   ] as const)('encodes the same users from the saved folder to the same numbers: %s', async (name, attention) => {
     const encoder = unsettled(UserEncoder.create(tokenizer, { ...small, attention }, { threads: 1 }));

@@ -49,6 +49,7 @@ describe('an encoder from its exported files', () => {
     ['causal', {}],
     ['bidirectional', { attention: 'bidirectional' }],
     ['rotary', { attention: { position: 'rotary', window: 4 } }],
+    ['rotary-time', { attention: { position: 'rotary-time', window: 4 } }],
     ['relative-time', { attention: { position: 'relative-time', window: 4 } }],
   ])('gives the embeddings and scores of the one that was saved: %s', async (name, more) => {
     const { encoder, folder } = await saved(name, more);

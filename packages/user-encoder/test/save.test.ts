@@ -33,17 +33,20 @@ describe('a saved encoder', () => {
     expect((await loaded.pretrain(events, more).result).hash).toBe((await encoder.pretrain(events, more).result).hash);
   });
 
-  test.each(['rotary', 'relative-time'] as const)('goes on from states that were made before: %s', async (position) => {
-    const band = UserEncoder.create(tokenizer, { ...small, attention: { position, window: 8 } }, { threads: 1 });
-    const place = path.join(root, position);
-    await band.save(place);
-    const loaded = await UserEncoder.load(place, { threads: 1 });
-    expect(loaded.config).toEqual(band.config);
-    expect(loaded.hash).toBe(band.hash);
-    const { state } = await band.encodeUser(dropLast(events, 2), 'user-0', { state: true });
-    const next = await loaded.update(state, takeLast(takeUsers(events, ['user-0']), 2));
-    expect(largestDifference(next.data, (await band.encodeUser(events, 'user-0')).data)).toBeLessThan(1e-5);
-  });
+  test.each(['rotary', 'rotary-time', 'relative-time'] as const)(
+    'goes on from states that were made before: %s',
+    async (position) => {
+      const band = UserEncoder.create(tokenizer, { ...small, attention: { position, window: 8 } }, { threads: 1 });
+      const place = path.join(root, position);
+      await band.save(place);
+      const loaded = await UserEncoder.load(place, { threads: 1 });
+      expect(loaded.config).toEqual(band.config);
+      expect(loaded.hash).toBe(band.hash);
+      const { state } = await band.encodeUser(dropLast(events, 2), 'user-0', { state: true });
+      const next = await loaded.update(state, takeLast(takeUsers(events, ['user-0']), 2));
+      expect(largestDifference(next.data, (await band.encodeUser(events, 'user-0')).data)).toBeLessThan(1e-5);
+    },
+  );
 
   test('the ONNX file of a band reads histories longer than the context', async () => {
     const band = UserEncoder.create(tokenizer, { ...small, attention: { position: 'rotary', window: 8 } }, { threads: 1 });

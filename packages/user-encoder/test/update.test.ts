@@ -55,7 +55,7 @@ async function onePass(encoder: UserEncoder, history: EventColumns): Promise<Flo
   return tokens.data as Float32Array;
 }
 
-describe.each(['rotary', 'relative-time'] as const)('updates with %s positions', (position) => {
+describe.each(['rotary', 'rotary-time', 'relative-time'] as const)('updates with %s positions', (position) => {
   const encoder = created({ position, window });
   const history = takeUsers(events, ['user-1']);
   const count = history.offsets[1];
@@ -172,16 +172,18 @@ describe.each(['rotary', 'relative-time'] as const)('updates with %s positions',
 });
 
 /** Moves a state's positions on by a multiple of the window, its keys turned with them. */
-function turn(state: { position: number; cache: Float32Array }, shift: number, position: 'rotary' | 'relative-time'): void {
+function turn(state: { position: number; cache: Float32Array }, shift: number, position: Band['position']): void {
   state.position += shift;
   if (position === 'relative-time') return;
   const head = small.width / small.heads;
   const half = head / 2;
+  // The other pairs are turned by time, which does not move.
+  const placed = position === 'rotary-time' ? Math.ceil(half / 2) : half;
   const size = window * small.width;
   for (let layer = 0; layer < small.layers; layer++)
     for (let at = 2 * layer * size; at < (2 * layer + 1) * size; at += head)
-      for (let i = 0; i < half; i++) {
-        const angle = shift * 10_000 ** (-i / half);
+      for (let i = 0; i < placed; i++) {
+        const angle = shift * 10_000 ** (-i / placed);
         const [x, y] = [state.cache[at + i], state.cache[at + half + i]];
         state.cache[at + i] = x * Math.cos(angle) - y * Math.sin(angle);
         state.cache[at + half + i] = y * Math.cos(angle) + x * Math.sin(angle);
@@ -267,7 +269,7 @@ describe('what cannot be gone on from is said', () => {
 
 const real = await ratings();
 (real ? describe : describe.skip)('on MovieLens (../shared/data/ml-latest-small)', () => {
-  test.each(['rotary', 'relative-time'] as const)('histories far longer than the window, %s', async (position) => {
+  test.each(['rotary', 'rotary-time', 'relative-time'] as const)('histories far longer than the window, %s', async (position) => {
     const { tokenizer: fitted, events: log } = real!;
     const attention = { position, window: 32 };
     const encoder = unsettled(

@@ -1,0 +1,157 @@
+import { availableParallelism } from 'node:os';
+import type { DecoderConfig } from '../folder/decoder-config.js';
+import { readDecoderConfig } from '../folder/hugging-face.js';
+import type { PrefixTrie } from '../ranking/prefix-trie.js';
+import { generationOf } from '../serving/generation.js';
+import type { Generation } from '../serving/generation.js';
+import type { Prefix } from '../serving/prefix.js';
+import type { GenerateRequest, Prompt, RankRequest, Ranking, ScheduledRequest } from '../serving/request.js';
+import { isUserState } from '../serving/user-state.js';
+import type { ReadableEmbedding, StoredUserState, UserState } from '../serving/user-state.js';
+import { TextTokenizer } from '../text/text-tokenizer.js';
+import { ModelWorker } from './model-worker.js';
+import type { WorkerGreeting } from './model-worker.js';
+import type { Methods } from './protocol.js';
+
+export interface WorkerOptions {
+  /** Threads that hold a model each; every one takes the model's memory. Default 1. */
+  readonly workers?: number;
+  /** Threads of onnxruntime, divided among the workers; the machine's cores by default. */
+  readonly threads?: number;
+  /** Most answers that grow at once in one worker. Default 16. */
+  readonly rows?: number;
+}
+
+/** What can be asked in a worker: transformers.js's generation with `settings`, the scheduler's without. */
+export type WorkerGenerateRequest = GenerateRequest & Pick<ScheduledRequest, 'sampling'>;
+
+/**
+ * A saved model in worker threads, so that the event loop of the thread that asks stays free. It answers as a `ServedModel` does;
+ * requests for text are batched in each worker by its `RequestScheduler`. Errors are those of a `ServedModel`; what this throws at once
+ * rejects here.
+ */
+export class WorkerModel {
+  readonly #keys = new WeakMap<object, number>();
+  #nextKey = 0;
+  #closing: Promise<void> | undefined;
+
+  private constructor(
+    readonly config: DecoderConfig,
+    readonly tokenizer: TextTokenizer,
+    private readonly workers: readonly ModelWorker[],
+    private readonly greeting: WorkerGreeting,
+  ) {}
+
+  static async open(
+    folder: string,
+    { workers = 1, threads = availableParallelism(), rows = 16 }: WorkerOptions = {},
+  ): Promise<WorkerModel> {
+    for (const [name, value] of Object.entries({ workers, threads, rows }))
+      if (!Number.isInteger(value) || value < 1)
+        throw new RangeError(`${name} must be a whole number of at least 1, not ${value}.`);
+    const setting = { folder, rows, threads: Math.max(1, Math.floor(threads / workers)) };
+    const started = await Promise.allSettled(Array.from({ length: workers }, () => ModelWorker.start(setting)));
+    const open = started.flatMap((each) => (each.status === 'fulfilled' ? [each.value] : []));
+    const failed = started.find((each) => each.status === 'rejected');
+    if (failed !== undefined) {
+      await Promise.all(open.map(({ worker }) => worker.close(disposed())));
+      throw failed.reason;
+    }
+    const [config, tokenizer] = await Promise.all([readDecoderConfig(folder), TextTokenizer.load(folder)]);
+    return new WorkerModel(
+      config,
+      tokenizer,
+      open.map(({ worker }) => worker),
+      open[0].greeting,
+    );
+  }
+
+  /** Hash of the encoder whose embeddings the model reads; undefined where it reads none. */
+  get encoder(): string | undefined {
+    return this.greeting.encoder;
+  }
+
+  /** See `ServedModel.userStateEncoder`. */
+  get userStateEncoder(): string | undefined {
+    return this.greeting.userStateEncoder;
+  }
+
+  /** See `ServedModel.generate` and `RequestScheduler.generate`. */
+  generate(request: WorkerGenerateRequest): Generation {
+    return generationOf(async (emit) => {
+      const worker = this.#worker();
+      if (request.settings !== undefined && request.sampling !== undefined)
+        throw new RangeError('A request has settings of transformers.js or sampling of the scheduler, not both.');
+      const { signal, ...rest } = request;
+      const sent = this.#sent(rest, worker) as Methods['generate']['request'];
+      return worker.call({ method: 'generate', request: sent }, { onPiece: emit, ...(signal === undefined ? {} : { signal }) });
+    });
+  }
+
+  /** See `ServedModel.rank`. */
+  async rank(request: RankRequest): Promise<Ranking> {
+    const worker = this.#worker();
+    const { signal, exclude, ...rest } = request;
+    const sent = this.#sent({ ...rest, ...(exclude === undefined ? {} : { exclude: [...exclude] }) }, worker);
+    return worker.call({ method: 'rank', request: sent as Methods['rank']['request'] }, signal === undefined ? {} : { signal });
+  }
+
+  /** See `ServedModel.userState`. */
+  async userState(embedding: ReadableEmbedding): Promise<UserState> {
+    return this.#worker().call({ method: 'userState', request: compact(embedding) as ReadableEmbedding });
+  }
+
+  /** See `ServedModel.storedUserState`. */
+  async storedUserState(user: ReadableEmbedding | UserState): Promise<StoredUserState> {
+    return this.#worker().call({ method: 'storedUserState', request: compact(user) });
+  }
+
+  /** See `ServedModel.prefix`; all workers take it. */
+  async prefix(prompt: Prompt & { readonly blindTokens?: number }): Promise<Prefix> {
+    return this.#worker().call({ method: 'prefix', request: prompt });
+  }
+
+  /** The worker with the least to do. */
+  #worker(): ModelWorker {
+    if (this.#closing !== undefined) throw disposed();
+    return this.workers.reduce((least, worker) => (worker.load < least.load ? worker : least));
+  }
+
+  /** A request as a message: prefix and trie are sent once, and named by a number from then on. */
+  #sent(
+    { prefix, trie, user, ...rest }: { prefix?: Prefix; trie?: PrefixTrie; user?: ReadableEmbedding | UserState },
+    worker: ModelWorker,
+  ): object {
+    return {
+      ...rest,
+      ...(user === undefined ? {} : { user: compact(user) }),
+      ...(prefix === undefined ? {} : { prefix: worker.keep(this.#keyOf(prefix), prefix) }),
+      ...(trie === undefined ? {} : { trie: worker.keep(this.#keyOf(trie), trie) }),
+    };
+  }
+
+  #keyOf(value: object): number {
+    let key = this.#keys.get(value);
+    if (key === undefined) this.#keys.set(value, (key = this.#nextKey++));
+    return key;
+  }
+
+  /** Stops what is under way and closes the models; resolves when the threads have ended. */
+  dispose(): Promise<void> {
+    this.#closing ??= Promise.all(this.workers.map((worker) => worker.close(disposed()))).then(() => undefined);
+    return this.#closing;
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.dispose();
+  }
+}
+
+/** The numbers of a user alone, and nothing else of what they are a part of: a message takes a view's whole buffer along. */
+function compact(user: ReadableEmbedding | UserState): ReadableEmbedding | UserState {
+  if (isUserState(user)) return { ...user, packed: user.packed.slice() };
+  const { encoder, dtype, shape, data } = user;
+  return { encoder, dtype, shape, data: data.slice() };
+}
+
+const disposed = () => new Error('This model was disposed; open it again.');

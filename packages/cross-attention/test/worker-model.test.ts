@@ -1,0 +1,152 @@
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
+import { DoesNotFitError, EncoderMismatchError, ModelWorkerError, PrefixError } from '../src/errors.js';
+import { ModelFolderError } from '../src/folder/model-folder-error.js';
+import { gatedCrossAttention } from '../src/integration/gated-cross-attention.js';
+import { LanguageModel } from '../src/language-model.js';
+import { PrefixTrie } from '../src/ranking/prefix-trie.js';
+import type { ServedModel } from '../src/serving/served-model.js';
+import { trainByteLevelBpe } from '../src/text/byte-level-bpe.js';
+import { packError, unpackError } from '../src/worker/error-transfer.js';
+import { contentsOfTrie, trieOf } from '../src/worker/protocol.js';
+import type { WorkerModel } from '../src/worker/worker-model.js';
+import { ToyEncoder } from './toy-encoder.js';
+
+const titles = ['Heat (1995)', 'Heat and Dust (1983)', 'Toy Story (1995)', 'Toy Story 2 (1999)', 'Jumanji (1995)'];
+const tokenizer = trainByteLevelBpe(titles, { vocabularySize: 290 });
+const base = LanguageModel.create({ width: 64, layers: 2, heads: 4, keyValueHeads: 2, context: 256 }, tokenizer, 1);
+const encoder = ToyEncoder.create(2);
+const messages = [{ role: 'user', content: 'Toy Story and Heat: what next?' }] as const;
+
+let folder: string;
+let served: ServedModel;
+let workers: WorkerModel;
+beforeAll(async () => {
+  folder = await mkdtemp(path.join(tmpdir(), 'worker-model-'));
+  const integration = gatedCrossAttention({ every: 1, gate: 0.9 });
+  const { model } = base.withUserEmbeddings({ encoder, integration, blindPrefix: { readingTokens: 3 } });
+  await model.save(path.join(folder, 'model'));
+  served = await LanguageModel.open(path.join(folder, 'model'), { threads: 1 });
+  workers = await LanguageModel.openInWorkers(path.join(folder, 'model'), { workers: 2, threads: 2, rows: 3 });
+}, 60_000);
+afterAll(async () => {
+  await workers.dispose();
+  await served.dispose();
+  await rm(folder, { recursive: true });
+});
+
+describe('a model in worker threads', () => {
+  test('answers as it does in this thread, piece by piece, many at once', async () => {
+    expect(workers.encoder).toBe(served.encoder);
+    expect(workers.userStateEncoder).toBe(served.userStateEncoder);
+    expect(workers.config).toEqual(served.config);
+    const users = [undefined, encoder.encode([0, 1]), encoder.encode([4, 2]), encoder.encode([5, 5])];
+    const answers = users.map((user) => workers.generate({ messages, user, maxNewTokens: 20 }));
+    for (const [i, answer] of answers.entries()) {
+      const expected = served.generate({ messages, user: users[i], maxNewTokens: 20 });
+      const pieces: string[] = [];
+      for await (const piece of answer.textStream) pieces.push(piece);
+      expect(pieces.length).toBeGreaterThan(1);
+      expect(pieces.join('')).toBe(await expected.text);
+      expect(await answer.tokenIds).toEqual(await expected.tokenIds);
+      expect(await answer.usage).toEqual(await expected.usage);
+    }
+  });
+
+  test('by transformers.js\u2019s settings too, and drawn by a seed', async () => {
+    const settings = { repetition_penalty: 1.3 };
+    const expected = await served.generate({ messages, maxNewTokens: 12, settings }).tokenIds;
+    expect(await workers.generate({ messages, maxNewTokens: 12, settings }).tokenIds).toEqual(expected);
+    const request = { messages, maxNewTokens: 12, sampling: { seed: 3, temperature: 1.2 } };
+    const drawn = await served.scheduler().generate(request).tokenIds;
+    expect(await workers.generate(request).tokenIds).toEqual(drawn);
+    await expect(workers.generate({ ...request, settings }).text).rejects.toThrow('not both');
+  });
+
+  test('reads a user once, keeps a prefix and a trie, and ranks', async () => {
+    const embedding = encoder.encode([3, 1]);
+    const user = await workers.userState(embedding);
+    expect(user.packed).toEqual((await served.userState(embedding)).packed);
+    expect(await workers.storedUserState(user)).toEqual(await served.storedUserState(embedding));
+    const prefix = await workers.prefix({ messages });
+    expect(prefix.keysAndValues).toEqual((await served.prefix({ messages })).keysAndValues);
+    const trie = base.trie(titles);
+    const expected = await served.rank({ messages, user, trie, top: 4, exclude: [1] });
+    for (const each of [undefined, prefix, prefix]) {
+      const ranking = await workers.rank({ messages, user, trie, top: 4, exclude: new Set([1]), prefix: each });
+      expect([...ranking.items]).toEqual([...expected.items]);
+      ranking.scores.forEach((score, i) => expect(score).toBeCloseTo(expected.scores[i], 4));
+    }
+    const behind = workers.generate({ messages, user, prefix, maxNewTokens: 16 });
+    expect(await behind.tokenIds).toEqual(await served.generate({ messages, user, maxNewTokens: 16 }).tokenIds);
+  });
+
+  test('a signal stops it there, and rejects with its reason here', async () => {
+    const stop = new AbortController();
+    const answer = workers.generate({ messages, maxNewTokens: 200, signal: stop.signal });
+    let pieces = 0;
+    await expect(
+      (async () => {
+        for await (const _ of answer.textStream) if (++pieces === 2) stop.abort(new Error('enough'));
+      })(),
+    ).rejects.toThrow('enough');
+    await expect(answer.text).rejects.toThrow('enough');
+    const before = new AbortController();
+    before.abort(new Error('never'));
+    await expect(workers.generate({ messages, signal: before.signal }).text).rejects.toThrow('never');
+    expect(await workers.generate({ messages, maxNewTokens: 3 }).tokenIds).toHaveLength(3);
+  });
+
+  test('errors are the same errors on this side', async () => {
+    const tooLong = workers.generate({ messages, maxNewTokens: 256 }).text;
+    await expect(tooLong).rejects.toBeInstanceOf(DoesNotFitError);
+    await expect(tooLong).rejects.toMatchObject({ context: 256 });
+    const foreign = { ...encoder.encode([0, 1]), encoder: 'another' };
+    await expect(workers.userState(foreign)).rejects.toMatchObject({ expected: encoder.manifest.hash, actual: 'another' });
+    await expect(workers.rank({ messages, user: foreign, trie: base.trie(titles), top: 1 })).rejects.toThrow(
+      EncoderMismatchError,
+    );
+    await expect(workers.prefix({ promptIds: [5, 6] })).rejects.toThrow(PrefixError);
+    await expect(LanguageModel.openInWorkers(path.join(folder, 'nothing'))).rejects.toThrow(ModelFolderError);
+    await expect(LanguageModel.openInWorkers(folder, { workers: 0 })).rejects.toThrow('workers must be');
+  });
+
+  test('closing it stops what is under way and ends the threads', async () => {
+    const other = await LanguageModel.openInWorkers(path.join(folder, 'model'), { threads: 1 });
+    const answer = other.generate({ messages, maxNewTokens: 200 });
+    for await (const _ of answer.textStream) {
+      await other.dispose();
+      break;
+    }
+    await expect(answer.text).rejects.toThrow('disposed');
+    await expect(other.generate({ messages }).text).rejects.toThrow('disposed');
+    await other.dispose();
+  });
+});
+
+test('an error keeps its class, its fields and what its isInstance asks for', () => {
+  for (const error of [new DoesNotFitError(9, 8), new EncoderMismatchError('a', 'b'), new ModelWorkerError('it is gone')]) {
+    const again = unpackError(structuredClone(packError(error)));
+    expect(again).toMatchObject({ ...error });
+    expect(again.message).toBe(error.message);
+    expect(String(again)).toBe(String(error));
+  }
+  expect(DoesNotFitError.isInstance(unpackError(packError(new DoesNotFitError(9, 8))))).toBe(true);
+  expect(unpackError(packError(new RangeError('too far')))).toBeInstanceOf(RangeError);
+  expect(unpackError(packError('a text')).message).toBe('a text');
+});
+
+test('a trie is the same trie after the way through a message', () => {
+  for (const texts of [titles, ['Heat (1995)', 'Heat (1995)', 'Heat (1995) and more'], []]) {
+    const trie = PrefixTrie.build(
+      texts.map((text) => base.tokenizer.encode(text)),
+      base.tokenizer.eos,
+    );
+    const again = trieOf(structuredClone(contentsOfTrie(trie)));
+    expect(again.token).toEqual(trie.token);
+    expect(again.leafOfItem).toEqual(trie.leafOfItem);
+    expect(again.parent).toEqual(trie.parent);
+  }
+});
