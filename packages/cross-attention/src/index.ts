@@ -1,6 +1,7 @@
 export { trainByteLevelBpe, specialTokens, type ByteLevelBpeOptions, type TokenizerFiles } from './text/byte-level-bpe.js';
 export { TextTokenizer, TokenizerError, type ChatMessage, type ChatOptions, type EncodeOptions } from './text/text-tokenizer.js';
-export { decoderFamilies, type DecoderConfig, type DecoderFamily, type RotaryScaling } from './folder/decoder-config.js';
+export { decoderFamilies, type DecoderFamily } from './families/families.js';
+export type { DecoderConfig, RotaryScaling } from './folder/decoder-config.js';
 export {
   readDecoderConfig,
   readDecoderWeights,
