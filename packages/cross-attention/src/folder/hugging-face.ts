@@ -23,14 +23,23 @@ export interface HuggingFaceModel {
  * `model.safetensors` or its shards. Throws a `ModelFolderError` (or the tokenizer's own `TokenizerError`) that names what is wrong.
  */
 export async function readHuggingFaceFolder(folder: string): Promise<HuggingFaceModel> {
+  const { config, weightFiles, tokenizer } = await readAllButWeights(folder);
+  const weights = await readWeightFiles(folder, config, weightFiles);
+  const endTokens = config.endTokens.length > 0 ? config.endTokens : [tokenizer.eos];
+  return { folder, config: { ...config, endTokens }, weights, tokenizer };
+}
+
+/** What is cheap to read and to check. Weights are found, and not opened. Throws as `readHuggingFaceFolder` does. */
+export async function readAllButWeights(folder: string): Promise<{
+  readonly config: DecoderConfig;
+  readonly tokenizer: TextTokenizer;
+  readonly weightFiles: ReadonlyMap<string, readonly string[] | undefined>;
+}> {
   const config = await readDecoderConfig(folder);
   const weightFiles = await findWeights(folder);
   const tokenizer = await TextTokenizer.load(folder);
   checkTokenizerFits(folder, tokenizer, config);
-  // Cheap checks first: the weights are read last.
-  const weights = await readWeightFiles(folder, config, weightFiles);
-  const endTokens = config.endTokens.length > 0 ? config.endTokens : [tokenizer.eos];
-  return { folder, config: { ...config, endTokens }, weights, tokenizer };
+  return { config, tokenizer, weightFiles };
 }
 
 /** Reads `config.json`; end tokens are those of `generation_config.json` where it names some, as transformers generates with them. */
