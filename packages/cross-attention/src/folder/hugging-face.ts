@@ -20,13 +20,11 @@ export interface HuggingFaceModel {
 
 /**
  * Reads a language model from a local folder in Hugging Face layout: `config.json`, the tokenizer's files, and weights as
- * `model.safetensors` or its shards. Throws a `ModelFolderError` (or the tokenizer's own `TokenizerError`) that names what is wrong.
+ * `model.safetensors` or its shards. Without a tokenizer.json it takes token ids alone. Throws a `ModelFolderError` (or the tokenizer's own `TokenizerError`) that names what is wrong.
  */
 export async function readHuggingFaceFolder(folder: string): Promise<HuggingFaceModel> {
   const { config, weightFiles, tokenizer } = await readAllButWeights(folder);
-  const weights = await readWeightFiles(folder, config, weightFiles);
-  const endTokens = config.endTokens.length > 0 ? config.endTokens : [tokenizer.eos];
-  return { folder, config: { ...config, endTokens }, weights, tokenizer };
+  return { folder, config, tokenizer, weights: await readWeightFiles(folder, config, weightFiles) };
 }
 
 /** What is cheap to read and to check. Weights are found, and not opened. Throws as `readHuggingFaceFolder` does. */
@@ -37,9 +35,11 @@ export async function readAllButWeights(folder: string): Promise<{
 }> {
   const config = await readDecoderConfig(folder);
   const weightFiles = await findWeights(folder);
-  const tokenizer = await TextTokenizer.load(folder);
+  const hasTokenizer = (await stat(path.join(folder, 'tokenizer.json')).catch(() => undefined)) !== undefined;
+  const tokenizer = hasTokenizer ? await TextTokenizer.load(folder) : TextTokenizer.absent(folder);
   checkTokenizerFits(folder, tokenizer, config);
-  return { config, tokenizer, weightFiles };
+  const endTokens = config.endTokens.length === 0 && hasTokenizer ? [tokenizer.eos] : config.endTokens;
+  return { config: { ...config, endTokens }, tokenizer, weightFiles };
 }
 
 /** Reads `config.json`; end tokens are those of `generation_config.json` where it names some, as transformers generates with them. */
