@@ -34,6 +34,7 @@ export { gatedCrossAttention, type GatedCrossAttentionOptions } from './integrat
 export { type BlindPrefix } from './integration/blind-prefix.js';
 export { softPrompt } from './integration/soft-prompt.js';
 export { type AdaptationExample, type ExampleSource } from './adaptation/examples.js';
+export { mixTasks, type Task } from './adaptation/task-mixture.js';
 export { adaptJointModel, type AdaptedParts, type AdaptOptions } from './adaptation/adapt.js';
 export { pretrainDecoder, type PretrainOptions } from './adaptation/pretrain.js';
 export { type Strategy, type JointModel } from './adaptation/joint-model.js';
