@@ -1,4 +1,5 @@
 import path from 'node:path';
+import type { RankingWay } from '@user-llm/cross-attention';
 import type { Dataset } from '@user-llm/datasets';
 import { EventTokenizer } from '@user-llm/event-tokenizer';
 import { budgetOf, type Budget } from './budget.js';
@@ -11,7 +12,12 @@ export interface WorkspaceOptions {
   readonly out: string;
   readonly output: ConsoleOutput;
   readonly signal: AbortSignal;
+  /** Seconds of each kind of training from the run's minutes; default: those of the proof of concept. */
+  readonly budget?: (minutes: number) => Budget;
 }
+
+/** The way that ranked the validation items of ml-100k best. */
+export const defaultRanking: RankingWay = 'item-tokens';
 
 export const defaultMinutes = { simulated: 5, real: 20 } as const;
 
@@ -25,32 +31,39 @@ export class Workspace {
     readonly run: RunFolder,
     readonly output: ConsoleOutput,
     readonly signal: AbortSignal,
+    budget: (minutes: number) => Budget = budgetOf,
   ) {
-    this.budget = budgetOf(run.settings.minutes);
+    this.budget = budget(run.settings.minutes);
   }
 
   /** Opens or creates the run; with `fresh`, what a former run left is removed first. */
   static async create(
     options: WorkspaceOptions,
-    given: { data?: string; llm?: string; seed: number; minutes?: number; fresh?: boolean },
+    given: { data?: string; llm?: string; seed: number; minutes?: number; ranking?: RankingWay; fresh?: boolean },
   ): Promise<Workspace> {
     const settings: RunSettings = {
       data: given.data === undefined ? null : path.resolve(given.data),
       llm: given.llm === undefined ? null : await modelPlace(given.llm),
       seed: given.seed,
       minutes: given.minutes ?? (given.data === undefined ? defaultMinutes.simulated : defaultMinutes.real),
+      ranking: given.ranking ?? defaultRanking,
     };
     // Before anything is written: a path that cannot be read leaves no folder behind.
     const source = await openSource(settings.data, settings.seed);
     if (given.fresh) await RunFolder.clear(options.out);
-    const workspace = new Workspace(await RunFolder.create(options.out, settings), options.output, options.signal);
+    const workspace = new Workspace(
+      await RunFolder.create(options.out, settings),
+      options.output,
+      options.signal,
+      options.budget,
+    );
     workspace.source = Promise.resolve(source);
     return workspace;
   }
 
   /** Opens a run that exists. */
   static async open(options: WorkspaceOptions): Promise<Workspace> {
-    return new Workspace(await RunFolder.open(options.out), options.output, options.signal);
+    return new Workspace(await RunFolder.open(options.out), options.output, options.signal, options.budget);
   }
 
   get seed(): number {

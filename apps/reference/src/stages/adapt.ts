@@ -1,7 +1,8 @@
 import { mkdir } from 'node:fs/promises';
 import { LanguageModel } from '@user-llm/cross-attention';
 import type { UserEncoder } from '@user-llm/user-encoder';
-import { ExampleSource, type Example } from '../examples.js';
+import { candidatesOf } from '../corpus.js';
+import { ExampleSource, type Example, type Naming } from '../examples.js';
 import { Prompts } from '../prompts.js';
 import type { StageRecord } from '../run/run-folder.js';
 import { watchTraining } from '../run/training-progress.js';
@@ -9,7 +10,7 @@ import { folderName, mainSystem, strategyOf, textSystems, userSystems, type Syst
 import { Teacher } from '../teacher.js';
 import type { Workspace } from '../workspace.js';
 import { baseKind, prepareLanguageModel, removeCheckpoint } from './language.js';
-import { loadEncoder } from './pretrain.js';
+import { loadEncoder, pretrained } from './pretrain.js';
 
 const validationExamples = 96;
 const learningRate = { scratch: 5e-3, pretrained: 5e-4 };
@@ -30,31 +31,39 @@ function textSeconds({ run }: Workspace): number {
   return spent('pretrain', 'pretrain') + spent(stageOf(mainSystem), 'adapt');
 }
 
+/** Every way to rank but that by titles needs item tokens. */
+const namingOf = ({ run }: Workspace): Naming => (run.settings.ranking === 'title' ? 'title' : 'item-tokens');
+
 export const stageOf = ({ name }: SystemSpec): string => `adapt ${name}`;
 
 export const systemFolder = (workspace: Workspace, name: string): string => workspace.run.path('systems', folderName(name));
 
-async function adaptSystem(workspace: Workspace, spec: SystemSpec, seconds: number): Promise<StageRecord> {
+/** Trains one system from the base that all start from. */
+export async function adaptSystem(workspace: Workspace, spec: SystemSpec, seconds: number): Promise<StageRecord> {
   const { run, seed, signal } = workspace;
   const corpus = await workspace.corpus();
   const kind = baseKind(workspace);
-  const base = run.need('language', 'adapt');
-  const pretrained = run.need('pretrain', 'pretrain');
+  const language = run.need('language', 'adapt');
+  const { hash } = pretrained(workspace, spec.encoder).result;
+  const naming = namingOf(workspace);
   // The seconds of a text prompt follow from others' records, which do not change once they are finished.
   const key = {
-    language: base.key,
-    encoder: spec.reading.embedding ? pretrained.result.hash : null,
+    language: language.key,
+    encoder: spec.reading.embedding ? hash : null,
+    ...(spec.encoder && { userTokens: spec.encoder.userTokens }),
     seed,
     seconds: Math.round(seconds),
     batch: spec.batch,
+    naming,
   };
   return run.stage(stageOf(spec), key, async () => {
     const progress = workspace.output.progress(stageOf(spec), `training ${spec.title}`);
     await mkdir(run.path('systems'), { recursive: true });
-    const model = await LanguageModel.load(run.path('language'));
+    const base = await LanguageModel.load(run.path('language'));
+    const model = naming === 'title' ? base : base.withItemTokens(candidatesOf(corpus));
     const prompts = new Prompts(model.tokenizer, corpus.titles);
     const trie = model.trie(corpus.titles);
-    const source = new ExampleSource(corpus, prompts, spec.reading, seed, trie);
+    const source = new ExampleSource(corpus, prompts, spec.reading, seed, trie, naming);
     const file = run.path('checkpoints', `${folderName(spec.name)}.safetensors`);
     const options = {
       strategy: strategyOf(kind),
@@ -70,7 +79,7 @@ async function adaptSystem(workspace: Workspace, spec: SystemSpec, seconds: numb
     let record;
     if (spec.integration) {
       // It teaches between the steps: more threads would keep busy the cores that the steps need.
-      const encoder = await loadEncoder(workspace, { threads: 1 });
+      const encoder = await loadEncoder(workspace, { threads: 1 }, spec.encoder);
       const reach = Math.floor(encoder.config.context / 2);
       const adaptable = model.withUserEmbeddings({
         encoder: encoder.trainable(corpus.known),
