@@ -8,7 +8,7 @@
  * USER_LLM_DATA. The last line is one JSON object; it is also written to benchmarks/results/inference.json when nothing was left out.
  */
 import { existsSync } from 'node:fs';
-import { mkdir, readFile, readdir, stat, writeFile } from 'node:fs/promises';
+import { mkdir, readFile, stat, writeFile } from 'node:fs/promises';
 import os from 'node:os';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -18,6 +18,7 @@ import type { AccuracyLevel, DecoderWeights, ServedModel } from '@user-llm/cross
 import { machineDescription } from '@user-llm/evaluation';
 import { missingLlamaCpp, runLlamaCpp } from './inference/llama-cpp.js';
 import { measureMemory } from './inference/memory.js';
+import { ggufToMeasure } from './inference/model-file.js';
 import { perplexity } from './inference/perplexity.js';
 
 const threads = Math.min(2, os.availableParallelism());
@@ -26,16 +27,6 @@ const decodePrompt = 32;
 const repository = path.dirname(path.dirname(path.dirname(fileURLToPath(import.meta.url))));
 const beside = (variable: string, folder: string) => process.env[variable] ?? path.join(repository, '../shared', folder);
 const rounded = (value: number | null) => (value === null ? null : Number(value.toPrecision(4)));
-
-async function modelFile(named: string | undefined): Promise<string> {
-  if (named !== undefined) return named;
-  const folder = path.join(beside('USER_LLM_MODELS', 'models'), 'SmolLM2-135M-Instruct');
-  const file = (await readdir(folder).catch(() => [])).find((name) => name.endsWith('.gguf'));
-  if (file !== undefined) return path.join(folder, file);
-  throw new Error(
-    'There is no SmolLM2-135M-Instruct with a .gguf file; set USER_LLM_MODELS to the folder that holds it, or name a file with --model.',
-  );
-}
 
 /** The file's own text, or the texts of the first reviews. */
 async function reviewText(named: string | undefined): Promise<string | null> {
@@ -101,7 +92,7 @@ async function main(): Promise<void> {
       'no-perplexity': { type: 'boolean', default: false },
     },
   });
-  const file = await modelFile(values.model);
+  const file = await ggufToMeasure(values.model);
   const { size } = await stat(file);
   const lengths = values.lengths.split(',').map(Number);
 
