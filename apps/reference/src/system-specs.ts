@@ -1,4 +1,5 @@
 import { gatedCrossAttention, softPrompt, type Integration, type Strategy } from '@user-llm/cross-attention';
+import type { EncoderSize } from './encoder-shape.js';
 import type { Reading } from './examples.js';
 
 /** A language-model system of the comparison: how it reads users and how its batches are made. */
@@ -8,6 +9,8 @@ export interface SystemSpec {
   readonly reading: Reading;
   /** Undefined for a text prompt. */
   readonly integration?: (base: 'scratch' | 'pretrained') => Integration;
+  /** The encoder that it reads, where it is not the run's own. */
+  readonly encoder?: EncoderSize;
   /** Users per step, moments per user. */
   readonly batch: { readonly users: number; readonly moments: number };
 }

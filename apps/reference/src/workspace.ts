@@ -11,6 +11,8 @@ export interface WorkspaceOptions {
   readonly out: string;
   readonly output: ConsoleOutput;
   readonly signal: AbortSignal;
+  /** Seconds of each kind of training from the run's minutes; default: those of the proof of concept. */
+  readonly budget?: (minutes: number) => Budget;
 }
 
 export const defaultMinutes = { simulated: 5, real: 20 } as const;
@@ -25,8 +27,9 @@ export class Workspace {
     readonly run: RunFolder,
     readonly output: ConsoleOutput,
     readonly signal: AbortSignal,
+    budget: (minutes: number) => Budget = budgetOf,
   ) {
-    this.budget = budgetOf(run.settings.minutes);
+    this.budget = budget(run.settings.minutes);
   }
 
   /** Opens or creates the run; with `fresh`, what a former run left is removed first. */
@@ -43,14 +46,19 @@ export class Workspace {
     // Before anything is written: a path that cannot be read leaves no folder behind.
     const source = await openSource(settings.data, settings.seed);
     if (given.fresh) await RunFolder.clear(options.out);
-    const workspace = new Workspace(await RunFolder.create(options.out, settings), options.output, options.signal);
+    const workspace = new Workspace(
+      await RunFolder.create(options.out, settings),
+      options.output,
+      options.signal,
+      options.budget,
+    );
     workspace.source = Promise.resolve(source);
     return workspace;
   }
 
   /** Opens a run that exists. */
   static async open(options: WorkspaceOptions): Promise<Workspace> {
-    return new Workspace(await RunFolder.open(options.out), options.output, options.signal);
+    return new Workspace(await RunFolder.open(options.out), options.output, options.signal, options.budget);
   }
 
   get seed(): number {

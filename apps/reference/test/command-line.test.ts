@@ -87,7 +87,7 @@ describe('the help', () => {
   it('names every command', () => {
     const { code, out } = userLlm('--help');
     expect(code).toBe(0);
-    for (const name of ['poc', 'data', 'fit', 'pretrain', 'adapt', 'encode', 'eval', 'ask'])
+    for (const name of ['poc', 'data', 'fit', 'pretrain', 'adapt', 'encode', 'eval', 'sweep', 'ask'])
       expect(out).toMatch(new RegExp(`^  ${name}\\b`, 'm'));
   });
 });

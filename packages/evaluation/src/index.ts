@@ -69,4 +69,6 @@ export type {
 } from './system.js';
 export { favouriteGenre, nextItem } from './task.js';
 export type { FavouriteGenreTask, NextItemTask, Task } from './task.js';
+export { renderTradeOffs, writeTradeOffs } from './trade-off.js';
+export type { TradeOffPage, TradeOffPoint, TradeOffSection } from './trade-off.js';
 export { stillFalling } from './training-curve.js';

@@ -35,12 +35,12 @@ svg { display: block; width: 100%; height: auto; max-width: 800px; font: 13px sy
 .grid { stroke: var(--line); } .axis { stroke: var(--grey); } .tick { fill: var(--soft); font-size: 12px; } .name, .value { fill: var(--ink); } .value { font-variant-numeric: tabular-nums; font-size: 12px; }
 .interval { stroke-width: 4; stroke-linecap: round; opacity: .45; } .reference { stroke: var(--grey); stroke-dasharray: 4 4; }
 .baseline { --tone: var(--grey); } .system { --tone: var(--c2); } .accent { --tone: var(--c0); } .accent .name { font-weight: 600; }
-.baseline .interval, .system .interval, .accent .interval { stroke: var(--tone); } .dot { fill: var(--tone); } .open { fill: var(--card); stroke: var(--tone); stroke-width: 1.5; }
+.interval { stroke: var(--tone); } .dot { fill: var(--tone); } .open { fill: var(--card); stroke: var(--tone); stroke-width: 1.5; }
 .c0 { --tone: var(--c0); } .c1 { --tone: var(--c1); } .c2 { --tone: var(--c2); } .c3 { --tone: var(--c3); } .c4 { --tone: var(--c4); } .c5 { --tone: var(--c5); }
 .line { fill: none; stroke: var(--tone); stroke-width: 2; stroke-linejoin: round; } .dashed { stroke-dasharray: 5 4; opacity: .75; }
 .legend { list-style: none; display: flex; flex-wrap: wrap; gap: 4px 18px; padding: 0; margin: 6px 0 0; font-size: .85rem; color: var(--soft); }
 .legend li { display: flex; align-items: center; gap: 6px; } .legend svg { width: 26px; height: 10px; } .legend i { width: 10px; height: 10px; border-radius: 50%; background: var(--tone); } .legend i.ring { background: none; border: 1.5px solid var(--tone); }
-.panels { display: grid; grid-template-columns: repeat(auto-fill, minmax(280px, 1fr)); gap: 22px; margin-top: 14px; }
+.panels { display: grid; grid-template-columns: repeat(auto-fill, minmax(280px, 1fr)); gap: 22px; margin-top: 14px; } .plots { grid-template-columns: repeat(auto-fit, minmax(min(100%, 340px), 1fr)); }
 .how { padding-left: 20px; } .how li { margin: 5px 0; } code { font-size: .85em; overflow-wrap: anywhere; }
 @media (max-width: 640px) { main { padding: 18px 12px 40px; } section { padding: 16px 14px; border-radius: 10px; } .scroll { margin: 12px -14px 0; padding: 0 14px; } th:first-child { left: -14px; }
   .wide { display: none; } .narrow { display: block; } h1 { font-size: 1.4rem; } .lead { font-size: 1rem; } tbody th:first-child { white-space: normal; min-width: 120px; max-width: 150px; overflow-wrap: anywhere; } }

@@ -51,6 +51,16 @@ function beforeReshapes(tensor: Tensor): Tensor {
   return source;
 }
 
+/** A custom node stands for its forward values. */
+function forwardValue(tensor: Tensor): Tensor {
+  let value = tensor;
+  while (value.producer?.operation === 'custom') {
+    const { inputs, outputs } = value.producer;
+    value = inputs[inputs.length - outputs.length + value.outputIndex]!;
+  }
+  return value;
+}
+
 class Emitter {
   private readonly bindings: Bindings;
   private readonly weights: ReadonlyMap<string, HostTensor>;
@@ -97,9 +107,19 @@ class Emitter {
         throw new AutogradError(
           `the model reads an input or a parameter '${name}' and also has an output '${name}'; give the output another name`,
         );
+    this.nameOutputs(outputs);
     for (const node of nodes) this.node(node);
-    for (const [name, tensor] of outputs) this.write('Identity', [this.nameOf(tensor)], [name], name);
+    for (const [name, tensor] of outputs)
+      if (this.nameOf(tensor) !== name) this.write('Identity', [this.nameOf(tensor)], [name], name);
     return { bytes: this.model(outputs), inputs: this.inputsOfModel.map((tensor) => tensor.name!) };
+  }
+
+  /** What a node makes has the output's name at once, where it can: an `Identity` would be a copy. */
+  private nameOutputs(outputs: readonly [string, Tensor][]): void {
+    for (const [name, output] of outputs) {
+      const tensor = forwardValue(output);
+      if (tensor.producer && !tensor.producer.payload && !this.names.has(tensor)) this.names.set(tensor, name);
+    }
   }
 
   private symbolsOf(nodes: readonly Node[]): Set<string> {
@@ -119,16 +139,15 @@ class Emitter {
     if (known !== undefined) return known;
     const node = tensor.producer;
     if (!node) throw new AutogradError(`internal: ${tensor.name} was not declared`);
-    // A custom node stands for its forward values.
-    if (node.operation === 'custom')
-      return this.nameOf(node.inputs[node.inputs.length - node.outputs.length + tensor.outputIndex]!);
+    const value = forwardValue(tensor);
+    if (value !== tensor) return this.nameOf(value);
     throw new AutogradError(`internal: ${node.name} was not emitted`);
   }
 
   private node(node: Node): void {
     if (node.operation === 'custom') return;
     const outputs = node.outputs.map((output) => {
-      const name = `#${output.id}`;
+      const name = this.names.get(output) ?? `#${output.id}`;
       this.names.set(output, name);
       return name;
     });

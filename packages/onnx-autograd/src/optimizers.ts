@@ -1,9 +1,13 @@
+import type { Dim } from './dim.js';
 import { AutogradError } from './errors.js';
 import type { Tensor } from './tensor.js';
 
 /** What an optimizer sees of one parameter in one step; everything is symbolic. */
 export interface UpdateContext {
   readonly name: string;
+  /** The parameter's own shape. */
+  readonly shape: readonly Dim[];
+  /** The parameter; several of one kind (`kindOf`) as one vector, under the name and the shape of the first. */
   readonly parameter: Tensor;
   readonly gradient: Tensor;
   /** The optimizer's memory of this parameter, in the parameter's shape. */
@@ -22,6 +26,11 @@ export interface Optimizer {
   /** Settings that a resumed run must share. */
   readonly settings: Readonly<Record<string, number>>;
   readonly slots: readonly string[];
+  /**
+   * Parameters of one kind are updated alike, element by element, so that many small ones may be updated at once. Without it each is
+   * updated alone.
+   */
+  kindOf?(name: string, shape: readonly number[]): string;
   update(context: UpdateContext): UpdateResult;
 }
 
@@ -40,6 +49,7 @@ export function sgd({ learningRate, momentum = 0 }: { learningRate: number; mome
     learningRate,
     settings: { momentum },
     slots: momentum === 0 ? [] : ['velocity'],
+    kindOf: () => '',
     update({ parameter, gradient, slots, learningRate: rate, gradientScale }): UpdateResult {
       if (momentum === 0)
         return { parameter: parameter.sub(gradient.mul(gradientScale ? rate.mul(gradientScale) : rate)), slots: {} };
@@ -69,22 +79,24 @@ export function adamW({
   weightDecay = 0,
   decays = (_, shape) => shape.length > 1,
 }: AdamWOptions): Optimizer {
+  const decaysHere = (name: string, shape: readonly Dim[]): boolean => weightDecay > 0 && decays(name, shape as number[]);
   return {
     name: 'adamw',
     learningRate,
     settings: { beta1, beta2, epsilon, weightDecay },
     slots: ['mean', 'variance'],
-    update({ name, parameter, gradient, slots, learningRate: rate, step, gradientScale }) {
+    kindOf: (name, shape) => (decaysHere(name, shape) ? 'decays' : ''),
+    update({ name, shape, parameter, gradient, slots, learningRate: rate, step, gradientScale }) {
       const { graph } = parameter;
       const correction1 = graph.constant(beta1).pow(step).neg().add(1);
       const correction2 = graph.constant(beta2).pow(step).neg().add(1);
       const mean = slots.mean.mul(beta1).add(scaled(gradient, 1 - beta1, gradientScale));
       const squared = gradient.square();
       const variance = slots.variance.mul(beta2).add(scaled(squared, 1 - beta2, gradientScale && gradientScale.square()));
-      const denominator = variance.sqrt().mul(correction2.sqrt().reciprocal()).add(epsilon);
-      const change = mean.div(denominator).mul(rate.div(correction1));
-      const decayed =
-        weightDecay > 0 && decays(name, parameter.shape as number[]) ? parameter.mul(rate.mul(-weightDecay).add(1)) : parameter;
+      // The rate divides the denominator, which is a pass less over the parameter; a rate of 0 still changes nothing to speak of.
+      const slowness = correction1.div(rate.maximum(1e-30));
+      const change = mean.div(variance.sqrt().mul(slowness.div(correction2.sqrt())).add(slowness.mul(epsilon)));
+      const decayed = decaysHere(name, shape) ? parameter.mul(rate.mul(-weightDecay).add(1)) : parameter;
       return { parameter: decayed.sub(change), slots: { mean, variance } };
     },
   };
@@ -108,6 +120,7 @@ export function averaged(optimizer: Optimizer, { decay = 0.999 }: { decay?: numb
     learningRate: optimizer.learningRate,
     settings: { ...optimizer.settings, averageDecay: decay },
     slots: [...optimizer.slots, averageSlot],
+    ...(optimizer.kindOf ? { kindOf: optimizer.kindOf.bind(optimizer) } : {}),
     update(context) {
       const next = optimizer.update(context);
       const average = context.slots[averageSlot];

@@ -116,7 +116,7 @@ export class Trainer<O extends Outputs = Outputs> {
     const { leaves } = reachable(Object.values(training.accumulate));
     const parts = {
       sessions: new SessionPool(options),
-      buffers: new TrainingBuffers(parameters, training.trainable, slots, new Map([...given, ...fresh])),
+      buffers: new TrainingBuffers(parameters, training.units, slots, new Map([...given, ...fresh])),
       tables: tables.map((info) => {
         const first = given.get(info.name);
         const values = first ? toFloat32(first).slice() : toFloat32(fresh.get(info.name)!);

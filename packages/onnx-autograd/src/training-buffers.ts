@@ -4,6 +4,7 @@ import { asFloat32, elementCount, toFloat32, type HostTensor } from './host-tens
 import type { Weights } from './initializers.js';
 import { fromOrt, toOrt } from './session.js';
 import { accumulatedName, nextName, slotName } from './training-graph.js';
+import type { UpdateUnit } from './update-units.js';
 
 /**
  * The numbers of a training run. What learns (weights and the optimizer's memory of them) lives in two sets of buffers that swap
@@ -13,26 +14,43 @@ export class TrainingBuffers {
   private current = new Map<string, Tensor>();
   private spare = new Map<string, Tensor>();
   private readonly frozen = new Map<string, Tensor>();
+  /** Names of the tensors that a step writes, and of those among them that hold several parameters. */
+  private readonly written: string[] = [];
+  private readonly joined = new Set<string>();
   private sums: [string, Tensor, Tensor][] | undefined;
 
   /** @param weights first values of all parameters; those of frozen ones are kept, those of the others copied */
   constructor(
     parameters: Iterable<ParameterInfo>,
-    private readonly learning: readonly ParameterInfo[],
+    private readonly units: readonly UpdateUnit[],
     slots: readonly string[],
     weights: Weights,
   ) {
-    const learns = new Set(learning.map(({ name }) => name));
+    const learns = new Set(units.flatMap(({ members }) => members.map(({ name }) => name)));
     for (const { name } of parameters) if (!learns.has(name)) this.frozen.set(name, toOrt(asFloat32(weights.get(name)!)));
-    for (const { name, shape } of learning) {
-      this.allocate(name, shape, toFloat32(weights.get(name)!).slice());
-      for (const slot of slots) this.allocate(slotName(slot, name), shape);
+    for (const unit of units) {
+      this.allocate(unit);
+      for (const slot of slots) this.allocate(unit, slot);
+      for (const { name } of unit.members) (this.current.get(name)!.data as Float32Array).set(toFloat32(weights.get(name)!));
     }
   }
 
-  private allocate(name: string, shape: readonly number[], data = new Float32Array(elementCount(shape))): void {
-    this.current.set(name, new Tensor('float32', data, shape as number[]));
-    this.spare.set(name, zeros(shape));
+  /** A unit's tensors, and views of them for its members. */
+  private allocate(unit: UpdateUnit, slot?: string): void {
+    const nameOf = (name: string): string => (slot === undefined ? name : slotName(slot, name));
+    this.written.push(nameOf(unit.name));
+    for (const set of [this.current, this.spare]) {
+      const data = new Float32Array(elementCount(unit.shape));
+      set.set(nameOf(unit.name), new Tensor('float32', data, unit.shape as number[]));
+      if (unit.members.length === 1) continue;
+      this.joined.add(nameOf(unit.name));
+      let start = 0;
+      for (const { name, shape } of unit.members) {
+        const end = start + elementCount(shape);
+        set.set(nameOf(name), new Tensor('float32', data.subarray(start, end), shape as number[]));
+        start = end;
+      }
+    }
   }
 
   /** What a graph reads under that name now; undefined where it is neither a weight nor the optimizer's. */
@@ -42,7 +60,7 @@ export class TrainingBuffers {
 
   /** Where a step writes. */
   nextFetches(): Record<string, Tensor | null> {
-    return Object.fromEntries([...this.spare].map(([name, tensor]) => [nextName(name), tensor]));
+    return Object.fromEntries(this.written.map((name) => [nextName(name), this.spare.get(name)!]));
   }
 
   /** What was written last is current from here on. */
@@ -50,9 +68,9 @@ export class TrainingBuffers {
     [this.current, this.spare] = [this.spare, this.current];
   }
 
-  /** Two zero tensors per weight that learns, for the sum of the gradients of several batches. */
+  /** Two zero tensors per unit, for the sum of the gradients of several batches. */
   accumulators(): [string, Tensor, Tensor][] {
-    this.sums ??= this.learning.map(({ name, shape }) => [accumulatedName(name), zeros(shape), zeros(shape)]);
+    this.sums ??= this.units.map(({ name, shape }) => [accumulatedName(name), zeros(shape), zeros(shape)]);
     for (const [, sum] of this.sums) (sum.data as Float32Array).fill(0);
     return this.sums;
   }
@@ -67,7 +85,12 @@ export class TrainingBuffers {
 
   /** What a checkpoint holds, not copied. */
   state(): [string, HostTensor][] {
-    return [...this.current].map(([name, tensor]) => [name, fromOrt(tensor)]);
+    return this.own().map(([name, tensor]) => [name, fromOrt(tensor)]);
+  }
+
+  /** Every parameter and every slot by itself, however they lie in memory. */
+  private own(): [string, Tensor][] {
+    return [...this.current].filter(([name]) => !this.joined.has(name));
   }
 
   /** Weights that do not learn, not copied. */
@@ -76,7 +99,7 @@ export class TrainingBuffers {
   }
 
   restore(tensors: ReadonlyMap<string, HostTensor>): void {
-    for (const [name, { data }] of this.current) (data as Float32Array).set(tensors.get(name)!.data as Float32Array);
+    for (const [name, { data }] of this.own()) (data as Float32Array).set(tensors.get(name)!.data as Float32Array);
   }
 
   clear(): void {

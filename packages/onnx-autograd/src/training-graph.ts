@@ -7,6 +7,7 @@ import type { Optimizer } from './optimizers.js';
 import { pickOutputs } from './program.js';
 import type { TableInfo } from './table.js';
 import type { Tensor } from './tensor.js';
+import { joined, updateUnits, type UpdateUnit } from './update-units.js';
 
 /** The names of what a training step reads and writes beside the model's own inputs. */
 export const learningRateInput = 'optimizer.learning_rate';
@@ -28,7 +29,20 @@ export interface TrainingGraph {
   /** The end of an accumulated step: accumulated gradients to next weights and slots. */
   readonly apply: Outputs;
   readonly trainable: readonly ParameterInfo[];
+  /** The same in the portions that the optimizer updates. */
+  readonly units: readonly UpdateUnit[];
   readonly trainableTables: readonly TableInfo[];
+}
+
+/** What one update of the optimizer changes: some parameters, or the rows of a table. */
+interface Updated {
+  readonly name: string;
+  /** The one that stands for all of them. */
+  readonly first: ParameterInfo | TableInfo;
+  readonly parameter: Tensor;
+  readonly gradient: Tensor;
+  /** Made when it is asked for: an input that nothing reads would have to be fed. */
+  readonly step: () => Tensor;
 }
 
 /** Adds gradients, clipping and the optimizer to a model's graph. */
@@ -58,27 +72,49 @@ export function trainingGraph(
       throw new AutogradError(
         `the output '${name}' is [${shape.join(', ')}], and a loss or a metric is a scalar; take its sum or mean`,
       );
-  const direct = gradients(
+  const units = updateUnits(trainable, options.optimizer);
+  const found = gradients(
     loss,
     learning.map(({ tensor }) => tensor),
   );
-  const accumulated = learning.map(({ name, tensor }) => builder.input(accumulatedName(name), tensor.shape));
+  const gradientOf = new Map(learning.map(({ tensor }, i) => [tensor, found[i]]));
+  const updated: Updated[] = [
+    ...units.map((unit) => ({
+      name: unit.name,
+      first: unit.members[0],
+      parameter: unit.members.length === 1 ? unit.members[0].tensor : builder.input(unit.name, unit.shape),
+      gradient: joined(
+        unit,
+        unit.members.map(({ tensor }) => gradientOf.get(tensor)!),
+      ),
+      step: (): Tensor => input(stepInput),
+    })),
+    ...trainableTables.map((table) => ({
+      name: table.name,
+      first: table,
+      parameter: table.tensor,
+      gradient: gradientOf.get(table.tensor)!,
+      step: (): Tensor => input(touchesName(table.name), [table.tensor.shape[0], 1]),
+    })),
+  ];
+  const direct = updated.map(({ gradient }) => gradient);
+  const accumulated = updated.map(({ name, parameter }) => builder.input(accumulatedName(name), parameter.shape));
   const average = builder.input(averageInput, []);
   return {
     trainable,
+    units,
     trainableTables,
     step: { loss, ...metrics, ...update(direct, null) },
     accumulate: {
       loss,
       ...metrics,
-      ...Object.fromEntries(learning.map(({ name }, i) => [nextName(accumulatedName(name)), accumulated[i].add(direct[i])])),
+      ...Object.fromEntries(updated.map(({ name }, i) => [nextName(accumulatedName(name)), accumulated[i].add(direct[i])])),
     },
     apply: update(accumulated, average),
   };
 
   function update(gradient: readonly Tensor[], factor: Tensor | null): Outputs {
     const learningRate = input(learningRateInput);
-    const step = input(stepInput);
     const result: Record<string, Tensor> = {};
     let scale = factor;
     if (options.clipNorm !== undefined) {
@@ -89,15 +125,18 @@ export function trainingGraph(
       scale = factor ? clip.mul(factor) : clip;
       result[gradientNorm] = norm;
     }
-    learning.forEach(({ name, tensor }, i) => {
-      const slots = Object.fromEntries(options.optimizer.slots.map((slot) => [slot, input(slotName(slot, name), tensor.shape)]));
+    updated.forEach(({ name, first, parameter, step }, i) => {
+      const slots = Object.fromEntries(
+        options.optimizer.slots.map((slot) => [slot, input(slotName(slot, name), parameter.shape)]),
+      );
       const next = options.optimizer.update({
-        name,
-        parameter: tensor,
+        name: first.name,
+        shape: first.tensor.shape,
+        parameter,
         gradient: gradient[i],
         slots,
         learningRate,
-        step: builder.tables.has(name) ? input(touchesName(name), [tensor.shape[0], 1]) : step,
+        step: step(),
         gradientScale: scale,
       });
       result[nextName(name)] = next.parameter;

@@ -67,7 +67,7 @@ describe('an ONNX model', () => {
     const norm = built.outputs.hidden.producer!.inputs.at(-1)!.producer!;
     expect(norm.operation).toBe('SimplifiedLayerNormalization');
     const [value, statistic] = norm.outputs;
-    expect(text).toContain(`#${value.id}`);
+    expect(text).not.toContain(`#${value.id}`); // it is an output, and made under that name: a copy would be a pass over it
     expect(text).not.toContain(`#${statistic.id}`);
     const backward = gradients(built.outputs.hidden.sum(), [built.builder.inputs.get('x')!.tensor]);
     const training = toOnnx({ outputs: { gradient: backward[0] } }).bytes;

@@ -127,13 +127,17 @@ const runContents = [
   'run.json',
   'tokenizer.json',
   'encoder',
+  'encoders',
   'language',
   'systems',
   'users',
+  'stores',
   'checkpoints',
   'outcomes',
   'report.json',
   'report.html',
+  'sweep.json',
+  'sweep.html',
 ];
 
 async function readManifest(file: string): Promise<Manifest | null> {

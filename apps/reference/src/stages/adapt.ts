@@ -9,7 +9,7 @@ import { folderName, mainSystem, strategyOf, textSystems, userSystems, type Syst
 import { Teacher } from '../teacher.js';
 import type { Workspace } from '../workspace.js';
 import { baseKind, prepareLanguageModel, removeCheckpoint } from './language.js';
-import { loadEncoder } from './pretrain.js';
+import { loadEncoder, pretrained } from './pretrain.js';
 
 const validationExamples = 96;
 const learningRate = { scratch: 5e-3, pretrained: 5e-4 };
@@ -34,16 +34,18 @@ export const stageOf = ({ name }: SystemSpec): string => `adapt ${name}`;
 
 export const systemFolder = (workspace: Workspace, name: string): string => workspace.run.path('systems', folderName(name));
 
-async function adaptSystem(workspace: Workspace, spec: SystemSpec, seconds: number): Promise<StageRecord> {
+/** Trains one system from the base that all start from. */
+export async function adaptSystem(workspace: Workspace, spec: SystemSpec, seconds: number): Promise<StageRecord> {
   const { run, seed, signal } = workspace;
   const corpus = await workspace.corpus();
   const kind = baseKind(workspace);
   const base = run.need('language', 'adapt');
-  const pretrained = run.need('pretrain', 'pretrain');
+  const { hash } = pretrained(workspace, spec.encoder).result;
   // The seconds of a text prompt follow from others' records, which do not change once they are finished.
   const key = {
     language: base.key,
-    encoder: spec.reading.embedding ? pretrained.result.hash : null,
+    encoder: spec.reading.embedding ? hash : null,
+    ...(spec.encoder && { userTokens: spec.encoder.userTokens }),
     seed,
     seconds: Math.round(seconds),
     batch: spec.batch,
@@ -70,7 +72,7 @@ async function adaptSystem(workspace: Workspace, spec: SystemSpec, seconds: numb
     let record;
     if (spec.integration) {
       // It teaches between the steps: more threads would keep busy the cores that the steps need.
-      const encoder = await loadEncoder(workspace, { threads: 1 });
+      const encoder = await loadEncoder(workspace, { threads: 1 }, spec.encoder);
       const reach = Math.floor(encoder.config.context / 2);
       const adaptable = model.withUserEmbeddings({
         encoder: encoder.trainable(corpus.known),

@@ -1,42 +1,39 @@
 import { mkdir, rm } from 'node:fs/promises';
-import type { EventTokenizer } from '@user-llm/event-tokenizer';
-import { nextEvent, UserEncoder, type EncoderOptions, type RuntimeOptions } from '@user-llm/user-encoder';
+import path from 'node:path';
+import { nextEvent, UserEncoder, type RuntimeOptions } from '@user-llm/user-encoder';
+import { encoderShape, pretrainingRate, type EncoderSize } from '../encoder-shape.js';
 import type { StageRecord } from '../run/run-folder.js';
 import type { Workspace } from '../workspace.js';
 
-/** Shape of the encoder of a log; it reads the times between events where there are times, and not only an order. */
-export const encoderShape = (tokenizer: EventTokenizer): EncoderOptions => ({
-  width: 64,
-  layers: 2,
-  heads: 2,
-  context: 200,
-  userTokens: 16,
-  dropout: 0.2,
-  attention: { position: hasTimes(tokenizer) ? 'rotary-time' : 'rotary', window: 200 },
-});
+/** Pretraining leaves the resampler alone, so that encoders of one width share it. */
+const stageOf = (size: EncoderSize | undefined): string => (size ? `pretrain width ${size.width}` : 'pretrain');
+const folderOf = ({ run }: Workspace, size: EncoderSize | undefined): string =>
+  size ? run.path('encoders', `width-${size.width}`) : run.path('encoder');
 
-const hasTimes = ({ fields: { time } }: EventTokenizer): boolean => time?.kind === 'time' && time.unit !== 'order';
-
-/** Time is short: the rate stays high for half of it. */
-const schedule = { warmup: 0.1, hold: 0.5 } as const;
+/** What pretraining an encoder left behind. */
+export const pretrained = ({ run }: Workspace, size?: EncoderSize): StageRecord =>
+  run.need(stageOf(size), size ? 'sweep' : 'pretrain');
 
 /** Pretrains the user encoder on everything but the test items, watching the validation items. */
-export async function pretrain(workspace: Workspace): Promise<StageRecord> {
+export async function pretrain(workspace: Workspace, size?: EncoderSize): Promise<StageRecord> {
   const { run, budget, seed, signal } = workspace;
   const { tokenizer, known } = await workspace.corpus();
-  const done = run.finished('pretrain');
+  const stage = stageOf(size);
+  const shape = { ...encoderShape(tokenizer), ...(size && { width: size.width }) };
+  const done = run.finished(stage);
   const seconds = budget.pretrain;
-  const shape = encoderShape(tokenizer);
-  return run.stage('pretrain', { tokenizer: tokenizer.hash, seed, seconds, shape, schedule }, async () => {
-    const progress = workspace.output.progress('pretrain', 'pretraining the user encoder');
+  return run.stage(stage, { tokenizer: tokenizer.hash, seed, seconds, shape, schedule: pretrainingRate.schedule }, async () => {
+    const progress = workspace.output.progress(
+      stage,
+      size ? `pretraining an encoder of width ${size.width}` : 'pretraining the user encoder',
+    );
     if (done) workspace.output.note('settings changed: the encoder is pretrained again');
     await mkdir(run.path('checkpoints'), { recursive: true });
-    const file = run.path('checkpoints', 'pretrain.safetensors');
+    const file = run.path('checkpoints', `${stage.replaceAll(' ', '-')}.safetensors`);
     const training = UserEncoder.create(tokenizer, { ...shape, seed }).pretrain(known, {
       objective: nextEvent(),
       seconds,
-      learningRate: 4e-3,
-      schedule,
+      ...pretrainingRate,
       validation: 'last',
       checkpoint: { file },
       signal,
@@ -52,7 +49,8 @@ export async function pretrain(workspace: Workspace): Promise<StageRecord> {
         });
     }
     const encoder = await training.result;
-    await encoder.save(run.path('encoder'));
+    await mkdir(path.dirname(folderOf(workspace, size)), { recursive: true });
+    await encoder.save(folderOf(workspace, size));
     const record = encoder.training!;
     await encoder.dispose();
     await rm(file, { force: true });
@@ -63,8 +61,14 @@ export async function pretrain(workspace: Workspace): Promise<StageRecord> {
 }
 
 /** The pretrained encoder. */
-export async function loadEncoder(workspace: Workspace, runtime: RuntimeOptions = {}): Promise<UserEncoder> {
-  workspace.run.need('pretrain', 'pretrain');
+export async function loadEncoder(workspace: Workspace, runtime: RuntimeOptions = {}, size?: EncoderSize): Promise<UserEncoder> {
+  pretrained(workspace, size);
   const { tokenizer } = await workspace.corpus();
-  return UserEncoder.load(workspace.run.path('encoder'), { tokenizer, ...runtime });
+  const found = await UserEncoder.load(folderOf(workspace, size), { tokenizer, ...runtime });
+  if (!size || size.userTokens === found.config.userTokens) return found;
+  // As many tokens as asked for, by a resampler that begins anew, behind the pretrained rest.
+  const sized = UserEncoder.create(tokenizer, { ...encoderShape(tokenizer), ...size, seed: workspace.seed }, runtime);
+  const weights = new Map([...found.weights].filter(([name]) => !name.startsWith('resampler.')));
+  await found.dispose();
+  return sized.withWeights(weights);
 }

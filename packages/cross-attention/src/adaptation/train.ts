@@ -154,6 +154,7 @@ function optimizer(task: TrainingTask, options: TrainingOptions): Optimizer {
   if (rateOf === undefined) return base;
   return {
     ...base,
+    kindOf: (name, shape) => `${base.kindOf!(name, shape)} ${rateOf(name)}`,
     update: (context) => base.update({ ...context, learningRate: context.learningRate.mul(rateOf(context.name)) }),
   };
 }

@@ -34,18 +34,31 @@ export function attention(q: Tensor, k: Tensor, v: Tensor, options: AttentionOpt
   const output = matmul(weights, v);
   const inputs = options.bias ? [q, k, v, options.bias] : [q, k, v];
   return q.graph.custom(inputs, [output], (_, [g], [needQ, needK, needV, needBias]) => {
-    const gradV = needV ? unbroadcast(matmul(weights, g!, { transposeA: true }), v.shape) : null;
+    const gradV = needV ? unbroadcast(transposedProduct(weights, g!), v.shape) : null;
     if (!needQ && !needK && !needBias) return [null, null, gradV, null];
     // sum_j dP_ij P_ij = dO_i . O_i: a pass over [queries, width] in place of one over [queries, keys].
     const delta = g!.mul(output).sum(-1, true);
     const gradScores = weights.mul(matmul(g!, v, { transposeB: true }).sub(delta));
     return [
       needQ ? unbroadcast(matmul(gradScores, k, { scale }), q.shape) : null,
-      needK ? unbroadcast(matmul(gradScores, q, { transposeA: true, scale }), k.shape) : null,
+      needK ? unbroadcast(transposedProduct(gradScores, q, scale), k.shape) : null,
       gradV,
       needBias && options.bias ? unbroadcast(gradScores, options.bias.shape) : null,
     ];
   })[0];
+}
+
+/**
+ * a^T b scale for a [..., queries, keys] and b [..., queries, width]. A product reads a transposed operand slowly, so the narrow one is
+ * transposed: (b^T a)^T.
+ */
+function transposedProduct(a: Tensor, b: Tensor, scale = 1): Tensor {
+  const [keys, width] = [a.shape.at(-1)!, b.shape.at(-1)!];
+  if (typeof keys === 'number' && typeof width === 'number' && keys < 2 * width) return matmul(a, b, { transposeA: true, scale });
+  const product = matmul(b, a, { transposeA: true, scale });
+  return product.transpose(
+    [...product.shape.keys()].map((axis) => (axis < product.rank - 2 ? axis : 2 * product.rank - 3 - axis)),
+  );
 }
 
 /** [queries, keys]: 0 where a key is at or before the query, and (with `window`) fewer than `window` before it; far below otherwise. */

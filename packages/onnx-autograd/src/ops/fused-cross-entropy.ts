@@ -76,10 +76,12 @@ export const linearCrossEntropyMacro: Macro = {
     const parts: { picked: string[]; expected: string[] } = { picked: [], expected: [] };
     // The table's columns, once. By a product with the unit matrix: onnxruntime would move a Transpose into every chunk's product.
     const width = Number(node.inputs[1]!.shape[1]);
-    const columns = write('Gemm', [float32(`${prefix}.unit`, [width, width], unitMatrix(width)), table], `${prefix}.columns`, {
-      transB: 1,
-    });
+    const unit = float32(`${prefix}.unit`, [width, width], unitMatrix(width));
+    const columns = write('Gemm', [unit, table], `${prefix}.columns`, { transB: 1 });
+    // weighted^T probabilities, [D, V]: a product reads a transposed operand slowly, and of the two this is the narrow one.
     let sum = '';
+    const addUp = (weights: string, probabilities: string, name: string): string =>
+      write('Gemm', [weights, probabilities, ...(sum ? [sum] : [])], name, { transA: 1 });
     for (let chunk = 0; chunk < count; chunk++) {
       const name = (part: string): string => `${prefix}.${part}.${chunk}`;
       const from = count === 1 ? '' : int64(name('from'), [chunk * size]);
@@ -97,18 +99,13 @@ export const linearCrossEntropyMacro: Macro = {
         let product = write('MatMul', [probabilities, table], name('expected'));
         if (wantsTransposed) {
           const operand = after(after(sliced(weighted, 'weighted'), product, 'after'), pick, 'afterwards');
-          sum = write('Gemm', [probabilities, operand, ...(sum ? [sum] : [])], name('sum'), { transA: 1 });
+          sum = addUp(operand, probabilities, name('sum'));
           mark = write('Slice', [sum, ...corner], name('mark'));
           product = after(product, mark, 'expected.late');
         }
         parts.expected.push(product);
       } else if (wantsTransposed) {
-        sum = write(
-          'Gemm',
-          [probabilities, after(sliced(weighted, 'weighted'), pick, 'after'), ...(sum ? [sum] : [])],
-          name('sum'),
-          { transA: 1 },
-        );
+        sum = addUp(after(sliced(weighted, 'weighted'), pick, 'after'), probabilities, name('sum'));
         mark = write('Slice', [sum, ...corner], name('mark'));
       }
       if (mark && wantsTransposed) pick = after(pick, mark, 'picked.late');
@@ -116,7 +113,7 @@ export const linearCrossEntropyMacro: Macro = {
     }
     write('Concat', parts.picked, picked, { axis: 0 });
     if (wantsExpected) write('Concat', parts.expected, expected, { axis: 0 });
-    if (wantsTransposed) write('Identity', [sum], transposed);
+    if (wantsTransposed) write('Gemm', [sum, unit], transposed, { transA: 1 });
   },
 };
 

@@ -1,0 +1,30 @@
+import { mkdir, writeFile } from 'node:fs/promises';
+import path from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { machineDescription } from '@user-llm/evaluation';
+import { explain } from '@user-llm/reference';
+import type { StudyOptions } from './options.js';
+
+/** Writes a study's result to benchmarks/results, and a short form of it as the last line. */
+export async function writeResult(
+  study: string,
+  { command, data, budget, seeds }: StudyOptions,
+  result: Readonly<Record<string, unknown>>,
+  lastLine: Readonly<Record<string, unknown>>,
+): Promise<void> {
+  const folder = fileURLToPath(new URL('../../results', import.meta.url));
+  await mkdir(folder, { recursive: true });
+  const complete = { command, data, budget, seeds, machine: machineDescription(), ...result };
+  await writeFile(path.join(folder, `${study}-${data}.json`), `${JSON.stringify(complete, null, 2)}\n`);
+  process.stdout.write(`${JSON.stringify({ study, data, seeds, ...lastLine })}\n`);
+}
+
+/** Runs a study; what the person can mend is one line. */
+export function runStudy(study: () => Promise<void>): void {
+  study().catch((error: unknown) => {
+    const { message, exitCode } = explain(error);
+    process.stderr.write(`${message}\n`);
+    if (exitCode === 1 && error instanceof Error) process.stderr.write(`${error.stack ?? ''}\n`);
+    process.exitCode = exitCode;
+  });
+}
