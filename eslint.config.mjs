@@ -5,6 +5,7 @@ import tseslint from 'typescript-eslint';
 const nodeGlobals = [
   'AbortController',
   'AbortSignal',
+  'Blob',
   'Buffer',
   'TextDecoder',
   'TextEncoder',

@@ -1,3 +1,4 @@
+import type { Candidate } from '@user-llm/cross-attention';
 import { openDataset, simulateFilmService, type Dataset, type Item } from '@user-llm/datasets';
 import { dropLast, EventTokenizer, type EncodedEvents, type EventColumns } from '@user-llm/event-tokenizer';
 import { interactions, leaveOneOut, type InteractionLog, type Split } from '@user-llm/evaluation';
@@ -21,6 +22,9 @@ export interface Corpus {
   /** SHA-256 of the source, as the report states it. */
   readonly sha256: string;
 }
+
+/** The items as a language model knows them: by index, under their ids. */
+export const candidatesOf = ({ log, titles }: Corpus): Candidate[] => log.itemIds.map((id, i) => ({ id, text: titles[i] }));
 
 /** Opens a folder or file of events, or simulates the embedded film service. */
 export async function openSource(data: string | null, seed: number): Promise<Dataset> {

@@ -1,4 +1,4 @@
-import { choiceWeights, type PrefixTrie, type TokenDistribution } from '@user-llm/cross-attention';
+import { choiceWeights, type ItemAnswer, type PrefixTrie, type TokenDistribution } from '@user-llm/cross-attention';
 import { Random } from '@user-llm/onnx-autograd';
 import type { Corpus } from './corpus.js';
 import { genreQuestion, nextQuestions, type Prompts } from './prompts.js';
@@ -11,10 +11,13 @@ export interface HistoryReference {
 
 export interface Example {
   readonly history?: HistoryReference;
-  /** The item whose title is the answer. */
+  /** The item that is the answer. */
   readonly item?: number;
   readonly promptIds: number[];
+  /** The answer in words; empty where the item's token alone is asked for. */
   readonly answerIds: number[];
+  /** Items that are named by their tokens, the answer the last of them. */
+  readonly items?: ItemAnswer[];
   /** Weight of each token of the answer: less where the title leaves no choice. */
   readonly answerWeights?: number[];
   /** What the tokens should be where a teacher says it. */
@@ -36,6 +39,12 @@ const certainWeight = 0.05;
 export const answerWeights = (titles: PrefixTrie, answerIds: readonly number[]): number[] =>
   choiceWeights(titles, answerIds, certainWeight);
 
+/** How a model answers which item comes next: in words, or by the item's token (and now and then in words). */
+export type Naming = 'title' | 'item-tokens';
+
+/** Where items have tokens, every n-th step asks for titles too: the model also talks, and titles can be ranked as well. */
+const stepsPerWordedStep = 4;
+
 const genreShare = 0.05;
 const withoutUserShare = 0.05;
 
@@ -55,6 +64,7 @@ export class ExampleSource {
     private readonly seed: number,
     /** The titles that an answer is one of, for every system alike. */
     private readonly titles: PrefixTrie,
+    private readonly naming: Naming = 'title',
   ) {
     const { offsets } = corpus.train;
     this.cumulative = new Float64Array(offsets.length - 1);
@@ -72,6 +82,7 @@ export class ExampleSource {
   /** `users` users, each with `moments` moments. */
   batch(step: number, { users, moments, reach }: { users: number; moments: number; reach: number }): Example[] {
     const random = Random.of(this.seed, 'examples', step);
+    const inWords = this.naming === 'title' || step % stepsPerWordedStep === 0;
     const examples: Example[] = [];
     for (let i = 0; i < users; i++) {
       const user = this.drawUser(random);
@@ -80,7 +91,7 @@ export class ExampleSource {
       const last = 1 + random.integer(length - 1);
       const first = Math.max(1, last - reach);
       for (let j = 0; j < moments; j++)
-        examples.push(this.example(user, j === 0 ? last : first + random.integer(last - first + 1), random));
+        examples.push(this.example(user, j === 0 ? last : first + random.integer(last - first + 1), random, inWords));
     }
     return examples;
   }
@@ -90,10 +101,10 @@ export class ExampleSource {
     const random = Random.of(this.seed, 'validation');
     const cases = random.shuffle([...this.corpus.split.validation]).slice(0, count);
     // The loss of the answer alone, so that systems with and without titles in the prompt can be compared.
-    return cases.map(({ user, from, to }) => ({
-      ...this.nextItem(user, to - from, nextQuestions[0], this.reading),
-      promptWeight: 0,
-    }));
+    return cases.map(({ user, from, to }) => {
+      const example = this.nextItem(user, to - from, nextQuestions[0], this.reading, this.naming === 'title');
+      return { ...example, promptWeight: 0, ...(example.items === undefined ? {} : { items: example.items.slice(-1) }) };
+    });
   }
 
   private drawUser(random: Random): number {
@@ -108,7 +119,7 @@ export class ExampleSource {
     return low;
   }
 
-  private example(user: number, end: number, random: Random): Example {
+  private example(user: number, end: number, random: Random, inWords: boolean): Example {
     if (this.genres.length > 0 && random.next() < genreShare) {
       const genre = this.favouriteGenre(user, end);
       if (genre) return this.build(user, end, genreQuestion, genre, this.reading);
@@ -116,22 +127,45 @@ export class ExampleSource {
     const question = random.next() < 0.5 ? nextQuestions[0] : nextQuestions[random.integer(nextQuestions.length)];
     // Without a user the model learns what is popular, which is what it answers a stranger.
     const reading = this.reading.embedding && random.next() < withoutUserShare ? { embedding: false, titles: 0 } : this.reading;
-    return this.nextItem(user, end, question, reading);
+    return this.nextItem(user, end, question, reading, inWords);
   }
 
-  private nextItem(user: number, end: number, question: string, reading: Reading): Example {
+  private nextItem(user: number, end: number, question: string, reading: Reading, inWords: boolean): Example {
     const { log, titles } = this.corpus;
     const item = log.items[log.offsets[user] + end];
     if (item < 0) return this.build(user, end, question, '', reading);
-    return { ...this.build(user, end, question, titles[item], reading), item };
+    const example = { ...this.build(user, end, question, titles[item], reading), item };
+    if (this.naming === 'title') return example;
+    const items = this.itemAnswers(example, user, end, question, reading);
+    // Of a prompt, the tokens of its titles teach little beside the items that they are the names of.
+    return inWords ? { ...example, items } : { ...example, items, answerIds: [], answerWeights: undefined, promptWeight: 0 };
+  }
+
+  /** The item after the question, and in a text prompt, whose titles are targets too, the one after each title. */
+  private itemAnswers(
+    example: Example & { item: number },
+    user: number,
+    end: number,
+    question: string,
+    reading: Reading,
+  ): ItemAnswer[] {
+    const asked = { item: example.item };
+    if (example.promptWeight === undefined) return [asked];
+    const shown = this.shown(user, end, reading.titles).filter((item) => item >= 0);
+    const ends = this.prompts.titleEnds(example.promptIds, question, shown.length);
+    return [...ends.map((after, i) => ({ item: i + 1 < shown.length ? shown[i + 1] : asked.item, after })), asked];
+  }
+
+  private shown(user: number, end: number, titles: number): Int32Array {
+    const { log } = this.corpus;
+    const start = log.offsets[user];
+    return log.items.subarray(start + Math.max(0, end - titles), start + end);
   }
 
   private build(user: number, end: number, question: string, answer: string, reading: Reading): Example {
-    const { log } = this.corpus;
-    const start = log.offsets[user];
     const promptIds =
       reading.titles > 0
-        ? this.prompts.withHistory(log.items.subarray(start + Math.max(0, end - reading.titles), start + end), question)
+        ? this.prompts.withHistory(this.shown(user, end, reading.titles), question)
         : this.prompts.question(question);
     const answerIds = this.prompts.answer(answer);
     return {

@@ -1,8 +1,9 @@
 import { readFileSync } from 'node:fs';
+import type { RankingWay } from '@user-llm/cross-attention';
 import { Command, CommanderError, InvalidArgumentError, Option } from 'commander';
 import { explain } from './errors.js';
 import { ConsoleOutput } from './run/console-output.js';
-import { Workspace } from './workspace.js';
+import { defaultRanking, Workspace } from './workspace.js';
 
 interface CommonOptions {
   run: string;
@@ -14,6 +15,7 @@ interface CommonOptions {
   data?: string;
   llm?: string;
   minutes?: number;
+  ranking?: RankingWay;
   fresh?: boolean;
 }
 
@@ -109,6 +111,12 @@ export function build(signal: AbortSignal): Command {
           '--minutes <n>',
           'how long the whole run may take (default: 5 for the simulated data, 20 for real data)',
         ).argParser(positive),
+      )
+      .addOption(
+        new Option(
+          '--ranking <way>',
+          `how the language models rank the items: by their titles, by one token for each, or anew what was retrieved (default: ${defaultRanking})`,
+        ).choices(['title', 'item-tokens', 'retrieve']),
       )
       .option('--fresh', 'start anew: remove what a former run left in the run folder', false);
 

@@ -37,9 +37,29 @@ export class Prompts {
     return this.tokenizer.chat([{ role: 'user', content: this.historyText(history, question) }]);
   }
 
+  /**
+   * Places in a prompt with a history of the tokens that end its titles, one for each: what comes behind the i-th of them is the next
+   * title, or the question. `titles` is how many the prompt holds.
+   */
+  titleEnds(promptIds: readonly number[], question: string, titles: number): number[] {
+    const plain = this.question(question);
+    const parting = plain.findIndex((id, i) => id !== promptIds[i]);
+    const before = plain.slice(0, Math.max(0, parting)).filter((id) => this.endsLine(id)).length;
+    const ends: number[] = [];
+    promptIds.forEach((id, place) => this.endsLine(id) && ends.push(place));
+    return ends.slice(before, before + titles);
+  }
+
+  private endsLine(id: number): boolean {
+    let ends = this.lineEnds.get(id);
+    if (ends === undefined) this.lineEnds.set(id, (ends = this.tokenizer.decode([id]).includes('\n')));
+    return ends;
+  }
+  private readonly lineEnds = new Map<number, boolean>();
+
   historyText(history: ArrayLike<number>, question: string): string {
     const titles: string[] = [];
-    for (let i = 0; i < history.length; i++) if (history[i] >= 0) titles.push(this.titles[history[i]]);
+    for (let i = 0; i < history.length; i++) if (history[i] >= 0) titles.push(this.titles[history[i]].replace(/\s+/g, ' '));
     return titles.length === 0 ? question : `${titles.join('\n')}\n${question}`;
   }
 

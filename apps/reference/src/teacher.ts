@@ -38,9 +38,12 @@ export class Teacher {
       const probabilities = softmax(scores[next++].subarray(FIRST_VALUE_ID));
       for (let item = 0; item < probabilities.length; item++) probabilities[item] *= 1 - truthShare;
       probabilities[example.item] += truthShare;
+      const items = example.items && [...example.items.slice(0, -1), { ...example.items.at(-1)!, probabilities }];
+      if (example.answerIds.length === 0) return { ...example, items };
       const answerIds = this.prompts.answer(this.titles[draw(probabilities, random)]);
       return {
         ...example,
+        items,
         answerIds,
         answerWeights: answerWeights(this.trie, answerIds),
         answerDistributions: titleDistributions(this.trie, answerIds, probabilities),

@@ -1,4 +1,5 @@
 import path from 'node:path';
+import type { RankingWay } from '@user-llm/cross-attention';
 import type { Dataset } from '@user-llm/datasets';
 import { EventTokenizer } from '@user-llm/event-tokenizer';
 import { budgetOf, type Budget } from './budget.js';
@@ -14,6 +15,9 @@ export interface WorkspaceOptions {
   /** Seconds of each kind of training from the run's minutes; default: those of the proof of concept. */
   readonly budget?: (minutes: number) => Budget;
 }
+
+/** The way that ranked the validation items of ml-100k best. */
+export const defaultRanking: RankingWay = 'item-tokens';
 
 export const defaultMinutes = { simulated: 5, real: 20 } as const;
 
@@ -35,13 +39,14 @@ export class Workspace {
   /** Opens or creates the run; with `fresh`, what a former run left is removed first. */
   static async create(
     options: WorkspaceOptions,
-    given: { data?: string; llm?: string; seed: number; minutes?: number; fresh?: boolean },
+    given: { data?: string; llm?: string; seed: number; minutes?: number; ranking?: RankingWay; fresh?: boolean },
   ): Promise<Workspace> {
     const settings: RunSettings = {
       data: given.data === undefined ? null : path.resolve(given.data),
       llm: given.llm === undefined ? null : await modelPlace(given.llm),
       seed: given.seed,
       minutes: given.minutes ?? (given.data === undefined ? defaultMinutes.simulated : defaultMinutes.real),
+      ranking: given.ranking ?? defaultRanking,
     };
     // Before anything is written: a path that cannot be read leaves no folder behind.
     const source = await openSource(settings.data, settings.seed);

@@ -71,3 +71,47 @@ describe('training examples', () => {
     }
   });
 });
+
+describe('training examples of items that have tokens', () => {
+  const itemAt = (user: number, position: number): number => corpus.log.items[corpus.log.offsets[user] + position];
+  const size = { users: 6, moments: 2, reach: 100 };
+  const asksItem = ({ history, item }: Example): boolean => history !== undefined && item !== undefined;
+
+  it('name the item that came next, and every fourth step also say its title', () => {
+    const source = new ExampleSource(corpus, prompts, { embedding: true, titles: 0 }, 1, trie, 'item-tokens');
+    for (let step = 1; step <= 8; step++)
+      for (const example of source.batch(step, size).filter(asksItem)) {
+        const { user, end } = example.history!;
+        expect(example.items).toEqual([{ item: itemAt(user, end) }]);
+        if (step % 4 === 0) expect(answerOf(example)).toBe(titleAt(user, end));
+        else expect(example.answerIds).toEqual([]);
+      }
+  });
+
+  it('of a text prompt name the item behind each title, the asked one behind the last title and behind the question', () => {
+    const source = new ExampleSource(corpus, prompts, { embedding: false, titles: 3 }, 1, trie, 'item-tokens');
+    const examples = source.batch(1, { ...size, moments: 1 }).filter(({ item }) => item !== undefined);
+    expect(examples.length).toBeGreaterThan(0);
+    for (const { promptIds, items, item, promptWeight } of examples) {
+      expect(promptWeight).toBe(0);
+      const lines = tokenizer.decode(promptIds).split('\n');
+      expect(items).toHaveLength(lines.length);
+      for (const [i, { after, item: named }] of items!.slice(0, -1).entries()) {
+        // What the model has read by then ends with the i-th title.
+        expect(tokenizer.decode(promptIds.slice(0, after! + 1))).toBe(`${lines.slice(0, i + 1).join('\n')}\n`);
+        expect(corpus.titles[named]).toBe(i + 1 < lines.length - 1 ? lines[i + 1] : corpus.titles[item!]);
+      }
+      expect(items!.at(-1)).toEqual({ item });
+    }
+  });
+
+  it('for validation name the validation item alone', () => {
+    for (const titles of [0, 3]) {
+      const source = new ExampleSource(corpus, prompts, { embedding: titles === 0, titles }, 1, trie, 'item-tokens');
+      for (const { items, item, answerIds } of source.validation(10)) {
+        expect(items).toEqual([{ item }]);
+        expect(answerIds).toEqual([]);
+      }
+    }
+  });
+});

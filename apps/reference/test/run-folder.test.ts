@@ -5,7 +5,7 @@ import { beforeEach, describe, expect, it } from '@jest/globals';
 import { UsageError } from '../src/errors.js';
 import { RunFolder } from '../src/run/run-folder.js';
 
-const settings = { data: null, seed: 1, llm: null, minutes: 5 };
+const settings = { data: null, seed: 1, llm: null, minutes: 5, ranking: 'item-tokens' } as const;
 let folder: string;
 beforeEach(async () => {
   folder = path.join(await mkdtemp(path.join(os.tmpdir(), 'run-')), 'run');

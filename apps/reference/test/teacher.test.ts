@@ -10,6 +10,7 @@ import { smallLog } from './small-log.js';
 
 let corpus: Corpus;
 let encoder: UserEncoder;
+let tokenizer: TextTokenizer;
 let trie: PrefixTrie;
 let source: ExampleSource;
 let teacher: Teacher;
@@ -18,7 +19,7 @@ const size = { users: 4, moments: 3, reach: 100 };
 beforeAll(async () => {
   const dataset = await openSource(await smallLog(), 1);
   corpus = await loadCorpus(dataset, await fitTokenizer(dataset));
-  const tokenizer = TextTokenizer.fromFiles(trainByteLevelBpe([...corpus.titles, ...nextQuestions], { vocabularySize: 400 }));
+  tokenizer = TextTokenizer.fromFiles(trainByteLevelBpe([...corpus.titles, ...nextQuestions], { vocabularySize: 400 }));
   trie = PrefixTrie.build(
     corpus.titles.map((title) => tokenizer.encode(title)),
     tokenizer.eos,
@@ -65,6 +66,34 @@ describe('the teacher', () => {
     for (const { answerIds, answerWeights, answerDistributions } of taught.filter(asksAnItem)) {
       expect(answerWeights).toHaveLength(answerIds.length);
       expect(answerDistributions).toHaveLength(answerIds.length);
+    }
+  });
+
+  it('gives the whole distribution to what names an item, in words or not', async () => {
+    const items = new ExampleSource(
+      corpus,
+      new Prompts(tokenizer, corpus.titles),
+      { embedding: true, titles: 0 },
+      1,
+      trie,
+      'item-tokens',
+    );
+    for (const step of [3, 4]) {
+      const examples = items.batch(step, size);
+      const taught = await teacher.teach(examples, step);
+      for (const [i, example] of examples.entries()) {
+        if (!asksAnItem(example)) continue;
+        const [scores] = await encoder.scoreMoments(corpus.known, [example.history!]);
+        const weights = Array.from(scores.subarray(FIRST_VALUE_ID), Math.exp);
+        const total = weights.reduce((a, b) => a + b, 0);
+        const [{ item, probabilities }] = taught[i].items!;
+        expect(item).toBe(example.item);
+        expect(probabilities).toHaveLength(corpus.titles.length);
+        weights.forEach((weight, other) =>
+          expect(probabilities![other]).toBeCloseTo((0.8 * weight) / total + (other === item ? 0.2 : 0), 5),
+        );
+        expect(taught[i].answerIds.length > 0).toBe(step === 4);
+      }
     }
   });
 

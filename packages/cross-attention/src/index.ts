@@ -1,6 +1,7 @@
 export { trainByteLevelBpe, specialTokens, type ByteLevelBpeOptions, type TokenizerFiles } from './text/byte-level-bpe.js';
 export { TextTokenizer, TokenizerError, type ChatMessage, type ChatOptions, type EncodeOptions } from './text/text-tokenizer.js';
-export { decoderFamilies, type DecoderConfig, type DecoderFamily, type RotaryScaling } from './folder/decoder-config.js';
+export { decoderFamilies, type DecoderFamily } from './families/families.js';
+export type { DecoderConfig, RotaryScaling } from './folder/decoder-config.js';
 export {
   readDecoderConfig,
   readDecoderWeights,
@@ -33,7 +34,7 @@ export { type Integration, type UserShape } from './integration/integration.js';
 export { gatedCrossAttention, type GatedCrossAttentionOptions } from './integration/gated-cross-attention.js';
 export { type BlindPrefix } from './integration/blind-prefix.js';
 export { softPrompt } from './integration/soft-prompt.js';
-export { type AdaptationExample, type ExampleSource } from './adaptation/examples.js';
+export { type AdaptationExample, type ExampleSource, type ItemAnswer } from './adaptation/examples.js';
 export { adaptJointModel, type AdaptedParts, type AdaptOptions } from './adaptation/adapt.js';
 export { pretrainDecoder, type PretrainOptions } from './adaptation/pretrain.js';
 export { type Strategy, type JointModel } from './adaptation/joint-model.js';
@@ -58,10 +59,15 @@ export {
   type RankOptions,
 } from './ranking/beam-search.js';
 export { logNormalizer, type Logits, type TokenScorer } from './ranking/token-scorer.js';
+export { type Candidate, type ItemTokens } from './items/item-tokens.js';
+export { byTitle, type ByTitleOptions } from './ranking/by-title.js';
+export { byItemTokens, logSoftmax } from './ranking/by-item-tokens.js';
+export { byRetrieval, type ByRetrievalOptions } from './ranking/by-retrieval.js';
+export { type AskedModel, type CatalogueRanker, type ItemScores, type RankingWay } from './ranking/catalogue-ranker.js';
+export { type CandidateRanking } from './ranking/rank-candidates.js';
 export {
   AdaptableModel,
   LanguageModel,
-  type Candidate,
   type HistoryOf,
   type RankCandidatesRequest,
   type RankedCandidates,

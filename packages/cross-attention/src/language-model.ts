@@ -17,14 +17,18 @@ import { localPlace } from './hub/local-place.js';
 import type { LoadOptions } from './hub/local-place.js';
 import { problemOfBlindPrefix } from './integration/blind-prefix.js';
 import type { BlindPrefix } from './integration/blind-prefix.js';
+import { withItems } from './items/item-tokens.js';
+import type { Candidate, ItemTokens } from './items/item-tokens.js';
 import { initialIntegrationWeights } from './integration/integration.js';
 import type { Integration } from './integration/integration.js';
 import { PrefixTrie } from './ranking/prefix-trie.js';
+import { planRanking } from './ranking/rank-candidates.js';
+import type { CandidateRanking } from './ranking/rank-candidates.js';
 import { Run } from './run.js';
 import { isSavedModel, readSavedModel, readServedParts, saveModel, serveModel } from './saved-model.js';
 import type { ModelContents, UserReading } from './saved-model.js';
 import { ServedModel } from './serving/served-model.js';
-import type { GenerateRequest, RankRequest, Ranking } from './serving/request.js';
+import type { GenerateRequest, Prompt, Ranking } from './serving/request.js';
 import type { ServeOptions } from './serving/engine.js';
 import type { Generation } from './serving/generation.js';
 import { TextTokenizer } from './text/text-tokenizer.js';
@@ -36,30 +40,22 @@ import type { TokenizerFiles } from './text/byte-level-bpe.js';
 type AnyEncoder = TrainableEncoder<never>;
 export type HistoryOf<E> = E extends TrainableEncoder<infer History> ? History : never;
 
-/** Something that can be ranked: `text` is what the model would say. */
-export interface Candidate {
-  readonly id: string;
-  readonly text: string;
-}
-
-export type RankCandidatesRequest = Omit<RankRequest, 'trie' | 'exclude'> & {
-  readonly candidates: readonly Candidate[];
-  /** Ids that are not to be returned. */
-  readonly exclude?: Iterable<string>;
-};
+export type RankCandidatesRequest = Prompt &
+  CandidateRanking &
+  Pick<GenerateRequest, 'user' | 'signal'> & { readonly top: number };
 
 export interface RankedCandidates extends Omit<Ranking, 'items' | 'scores'> {
   /** The most probable first. */
   readonly items: readonly { readonly id: string; readonly score: number }[];
 }
 
-/** An example in words; `LanguageModel.example` turns it into token ids. */
-export type WordedExample<History> = ({ readonly messages: readonly ChatMessage[] } | { readonly prompt: string }) & {
-  readonly answer: string;
-  readonly history?: History;
-  readonly promptWeight?: number;
-  readonly blindTokens?: number;
-};
+/** An example in words; `LanguageModel.example` turns it into token ids. `item` is the id of an item that is to be named by its token. */
+export type WordedExample<History> = ({ readonly messages: readonly ChatMessage[] } | { readonly prompt: string }) &
+  ({ readonly answer: string; readonly item?: string } | { readonly answer?: undefined; readonly item: string }) & {
+    readonly history?: History;
+    readonly promptWeight?: number;
+    readonly blindTokens?: number;
+  };
 
 /**
  * A decoder language model with its tokenizer and, once it was adapted, the way it reads user embeddings. Immutable: training gives new
@@ -132,6 +128,20 @@ export class LanguageModel {
     return this.contents.user;
   }
 
+  /** The items that it names by one token each; see `withItemTokens`. */
+  get itemTokens(): ItemTokens | undefined {
+    return this.contents.items;
+  }
+
+  /**
+   * The model with a token for each of these items, besides those that it has. The token of an item starts from its title, and learns
+   * when the model is adapted on examples with `items`; items that are added to a trained model start where training took titles like
+   * theirs. Throws a `RangeError` for an item that has a token already.
+   */
+  withItemTokens(items: readonly Candidate[]): LanguageModel {
+    return this.#with({ items: withItems(this.contents, this.contents.items, items, (text) => this.tokenizer.encode(text)) });
+  }
+
   /** Trains on texts (or their token ids), next token by next token: the base of a model from scratch. */
   pretrain(
     texts: Iterable<string | readonly number[]>,
@@ -152,10 +162,11 @@ export class LanguageModel {
     options: AdaptOptions<never>,
   ): Run<TrainingProgress, { model: LanguageModel; record: TrainingRecord }> {
     return new Run(async (emit) => {
-      const run = adaptJointModel<never>({ decoder: this.contents }, examples, options);
+      const { items } = this.contents;
+      const run = adaptJointModel<never>({ decoder: this.contents, itemRows: items?.rows }, examples, options);
       for await (const progress of run) emit(progress);
-      const { decoder, record } = await run.result;
-      return { model: this.#with({ weights: decoder.weights, training: record }), record };
+      const { decoder, itemRows, record } = await run.result;
+      return { model: this.#with({ weights: decoder.weights, items: trained(items, itemRows), training: record }), record };
     });
   }
 
@@ -185,17 +196,24 @@ export class LanguageModel {
     return new AdaptableModel(encoder, this.#with({ user: { integration, shape, encoder: hash, weights, ...blind } }));
   }
 
-  /** An example in words as token ids; the answer ends with the end token. */
+  /** An example in words as token ids; the answer ends with the end token. Throws a `RangeError` for an item without a token. */
   example<History = never>(worded: WordedExample<History>): AdaptationExample<History> {
     const { tokenizer } = this;
     return {
       promptIds:
         'messages' in worded ? tokenizer.chat(worded.messages) : tokenizer.encode(worded.prompt, { specialTokens: 'parse' }),
-      answerIds: [...tokenizer.encode(worded.answer), tokenizer.eos],
+      answerIds: worded.answer === undefined ? [] : [...tokenizer.encode(worded.answer), tokenizer.eos],
+      ...(worded.item === undefined ? {} : { items: [{ item: this.#itemPlace(worded.item) }] }),
       ...(worded.history === undefined ? {} : { history: worded.history }),
       ...(worded.promptWeight === undefined ? {} : { promptWeight: worded.promptWeight }),
       ...(worded.blindTokens === undefined ? {} : { blindTokens: worded.blindTokens }),
     };
+  }
+
+  #itemPlace(id: string): number {
+    const place = this.itemTokens?.items.findIndex((item) => item.id === id) ?? -1;
+    if (place < 0) throw new RangeError(`The item '${id}' has no token; make one with withItemTokens.`);
+    return place;
   }
 
   /** A trie of titles for `rank`; build it once per catalogue. Items are places in the list. */
@@ -232,15 +250,18 @@ export class LanguageModel {
     };
   }
 
-  /** Ranks candidates by how probable their text is as the answer; see `ServedModel.rank`. */
+  /**
+   * Ranks candidates by how probable their text is as the answer, or items by their tokens, or anew what was retrieved; `way` of the
+   * result says which it was. See `ServedModel.rank`.
+   */
   async rank(request: RankCandidatesRequest): Promise<RankedCandidates> {
-    const { candidates, exclude = [], ...rest } = request;
-    const trie = this.#trieOf(candidates);
-    const placeOf = new Map(candidates.map(({ id }, i) => [id, i]));
-    const excluded = Array.from(exclude, (id) => placeOf.get(id)).filter((place) => place !== undefined);
+    const { messages, prompt, promptIds, user, signal, top } = request;
+    const known = this.itemTokens?.items ?? [];
+    const { ranker, catalogue, exclude } = planRanking(request, known, (candidates) => this.#trieOf(candidates));
     const served = await this.#open();
-    const { items, scores, ...ranking } = await served.rank({ ...rest, trie, exclude: excluded } as RankRequest);
-    return { ...ranking, items: Array.from(items, (item, i) => ({ id: candidates[item].id, score: scores[i] })) };
+    const asked = { messages, prompt, promptIds } as Prompt;
+    const { items, scores, ...ranking } = await served.rank({ ...asked, user, signal, top, exclude, by: ranker });
+    return { ...ranking, items: Array.from(items, (item, i) => ({ id: catalogue[item].id, score: scores[i] })) };
   }
 
   readonly #tries = new WeakMap<readonly Candidate[], PrefixTrie>();
@@ -283,10 +304,13 @@ export class LanguageModel {
   }
 
   /** For `AdaptableModel`: the model with trained parts. */
-  adapted(changes: Pick<ModelContents, 'weights' | 'user' | 'training'>): LanguageModel {
+  adapted(changes: Pick<ModelContents, 'weights' | 'user' | 'items' | 'training'>): LanguageModel {
     return this.#with(changes);
   }
 }
+
+const trained = (items: ItemTokens | undefined, rows: ItemTokens['rows'] | undefined): ItemTokens | undefined =>
+  items && { ...items, rows: rows! };
 
 /** A language model beside the encoder whose users it reads: ready to be trained together. */
 export class AdaptableModel<E extends AnyEncoder> {
@@ -312,15 +336,17 @@ export class AdaptableModel<E extends AnyEncoder> {
       const joint = {
         decoder: model,
         user: { ...user, encoder },
+        itemRows: model.itemTokens?.rows,
       };
       const run = adaptJointModel(joint, examples, options);
       for await (const progress of run) emit(progress);
-      const { decoder, integration, encoder: trained, record } = await run.result;
-      const adapted = encoder.withWeights(trained!);
+      const { decoder, integration, itemRows, encoder: encoderWeights, record } = await run.result;
+      const adapted = encoder.withWeights(encoderWeights!);
       return {
         model: model.adapted({
           weights: decoder.weights,
           user: { ...user, encoder: adapted.manifest.hash, weights: integration! },
+          items: trained(model.itemTokens, itemRows),
           training: record,
         }),
         encoder: adapted as Adapted<E>,

@@ -13,6 +13,9 @@ import type { DecoderConfig } from './folder/decoder-config.js';
 import { readContextualFile, readContextualFolder, writeContextualFolder } from './folder/contextual-folder.js';
 import { readDecoderWeights } from './folder/hugging-face.js';
 import { ModelFolderError } from './folder/model-folder-error.js';
+import { readItems, savedItems } from './items/saved-items.js';
+import { itemModel } from './items/item-tokens.js';
+import type { ItemTokens } from './items/item-tokens.js';
 import { integrationOf } from './integration/integration-of.js';
 import type { BlindPrefix } from './integration/blind-prefix.js';
 import { userAddition, userModel } from './integration/integration.js';
@@ -39,6 +42,7 @@ export interface ModelContents {
   readonly weights: Weights;
   readonly tokenizer: TextTokenizer;
   readonly user?: UserReading;
+  readonly items?: ItemTokens;
   /** What it was made from, for people. */
   readonly base: string;
   /** How it was trained: JSON. */
@@ -88,12 +92,15 @@ export async function serveModel(
 }
 
 function partsOf(
-  { config, weights, tokenizer, user }: ModelContents,
+  { config, weights, tokenizer, user, items }: ModelContents,
   options: { readonly accuracyLevel?: AccuracyLevel },
   model: (weights: Weights, addition?: InferenceAddition) => Uint8Array,
 ): ServedParts {
-  if (user === undefined)
-    return { config, tokenizer, model: model(weights), branching: () => branchingModel(config, weights, undefined, options) };
+  const named = items === undefined ? {} : { items: { items: items.items, model: itemModel(items) } };
+  if (user === undefined) {
+    const branching = () => branchingModel(config, weights, undefined, options);
+    return { config, tokenizer, model: model(weights), branching, ...named };
+  }
   const { integration, shape, weights: own, ...rest } = user;
   const all = new Map([...weights, ...own]);
   return {
@@ -101,6 +108,7 @@ function partsOf(
     tokenizer,
     model: model(all, userAddition(integration, config, shape, user.blindPrefix)),
     branching: () => branchingModel(config, all, userAddition(integration, config, shape), options),
+    ...named,
     user: { integration, shape, ...rest, model: userModel(integration, config, shape, own) },
   };
 }
@@ -110,7 +118,7 @@ export async function saveModel(folder: string, contents: ModelContents, { train
   const { config, user } = contents;
   const parts = servedParts(contents);
   const count = user?.integration.placeholders(user.shape) ?? 0;
-  const extra: Record<string, Uint8Array> = {};
+  const extra: Record<string, Uint8Array> = { ...savedItems(parts.items) };
   if (trainable) {
     extra[weightsFile] = encodeSafetensors(contents.weights, { format: 'pt' });
     if (user !== undefined) extra[userWeightsFile] = encodeSafetensors(user.weights);
@@ -154,6 +162,7 @@ export async function readSavedModel(folder: string): Promise<ModelContents> {
   }
   const weights = await readDecoderWeights(folder, config);
   const userBytes = reads && (await readContextualFile(folder, userWeightsFile));
+  const items = await readItems(folder);
   return {
     config,
     weights,
@@ -161,6 +170,7 @@ export async function readSavedModel(folder: string): Promise<ModelContents> {
     ...(reads === undefined || userBytes === undefined
       ? {}
       : { user: { ...reads, weights: decodeSafetensors(userBytes, userWeightsFile).tensors } }),
+    ...(items === undefined ? {} : { items: { items: items.items, rows: items.rows } }),
     base,
     training,
   };
@@ -174,7 +184,8 @@ export async function readServedParts(folder: string): Promise<ServedParts> {
   const addition = reads && userAddition(reads.integration, config, reads.shape);
   const branching = async () => branchingModel(config, await rankingWeights(folder, config, model), addition);
   const identity = files['onnx/model.onnx'].sha256;
-  const parts = { identity, config, tokenizer, model, branching, generation: generation as Record<string, unknown> };
+  const items = await readItems(folder);
+  const parts = { identity, config, tokenizer, model, branching, items, generation: generation as Record<string, unknown> };
   if (reads === undefined) return parts;
   if (user === undefined) throw damaged(folder, 'names an adapter, but onnx/user.onnx is not recorded');
   return { ...parts, user: { ...reads, model: user } };

@@ -87,9 +87,10 @@ async function open(changes: Partial<DecoderConfig>, keyValueHeads: number, inte
     );
   }
   const options = { intraOpNumThreads: 1 };
+  const branching = await ort.InferenceSession.create(branchingModel(config, weights, addition), options);
   const sessions = {
     prompt: await ort.InferenceSession.create(inferenceModel(config, weights, addition), options),
-    branching: await ort.InferenceSession.create(branchingModel(config, weights, addition), options),
+    branching: () => Promise.resolve(branching),
   };
   const placeholders = integration?.placeholders(shape) ?? 0;
   return {
@@ -105,7 +106,7 @@ async function open(changes: Partial<DecoderConfig>, keyValueHeads: number, inte
     },
     async close() {
       await sessions.prompt.release();
-      await sessions.branching.release();
+      await branching.release();
     },
   };
 }

@@ -6,6 +6,7 @@ import { DoesNotFitError, EncoderMismatchError, ModelWorkerError, PrefixError } 
 import { ModelFolderError } from '../src/folder/model-folder-error.js';
 import { gatedCrossAttention } from '../src/integration/gated-cross-attention.js';
 import { LanguageModel } from '../src/language-model.js';
+import { byItemTokens } from '../src/ranking/by-item-tokens.js';
 import { PrefixTrie } from '../src/ranking/prefix-trie.js';
 import type { ServedModel } from '../src/serving/served-model.js';
 import { trainByteLevelBpe } from '../src/text/byte-level-bpe.js';
@@ -26,7 +27,8 @@ let workers: WorkerModel;
 beforeAll(async () => {
   folder = await mkdtemp(path.join(tmpdir(), 'worker-model-'));
   const integration = gatedCrossAttention({ every: 1, gate: 0.9 });
-  const { model } = base.withUserEmbeddings({ encoder, integration, blindPrefix: { readingTokens: 3 } });
+  const items = titles.map((text, i) => ({ id: `${i}`, text }));
+  const { model } = base.withItemTokens(items).withUserEmbeddings({ encoder, integration, blindPrefix: { readingTokens: 3 } });
   await model.save(path.join(folder, 'model'));
   served = await LanguageModel.open(path.join(folder, 'model'), { threads: 1 });
   workers = await LanguageModel.openInWorkers(path.join(folder, 'model'), { workers: 2, threads: 2, rows: 3 });
@@ -63,6 +65,14 @@ describe('a model in worker threads', () => {
     const drawn = await served.scheduler().generate(request).tokenIds;
     expect(await workers.generate(request).tokenIds).toEqual(drawn);
     await expect(workers.generate({ ...request, settings }).text).rejects.toThrow('not both');
+  });
+
+  test('ranks by item tokens, and says that a ranker of one\u2019s own cannot come along', async () => {
+    const request = { messages, user: encoder.encode([3, 1]), top: 5 };
+    const expected = await served.rank({ ...request, by: 'item-tokens' });
+    const found = await workers.rank({ ...request, by: 'item-tokens' });
+    expect(found).toMatchObject({ way: 'item-tokens', items: expected.items, scores: expected.scores, flops: expected.flops });
+    await expect(workers.rank({ ...request, by: byItemTokens(5) })).rejects.toThrow('cannot be sent to a worker');
   });
 
   test('reads a user once, keeps a prefix and a trie, and ranks', async () => {

@@ -1,16 +1,16 @@
 import type { EventColumns } from '@user-llm/event-tokenizer';
 import { Program, type HostTensor, type Weights } from '@user-llm/onnx-autograd';
-import type { AttentionForm } from './band.js';
 import { bandOf, type EncoderConfig } from './config.js';
 import { EncoderOptionError } from './errors.js';
 import { bagSizes, vector, type EventList } from './event-feeds.js';
-import { attributionDefinition, attributionInputs, lengthsInput } from './model.js';
+import { maskEvent } from './masked-event.js';
+import { attributionDefinition, attributionInputs } from './model.js';
 import { Programs } from './programs.js';
 import type { ItemHead } from './objectives/objective.js';
-import { maskEvent } from './objectives/rows.js';
 import { receptiveField } from './relative-position.js';
 import { scoringRoom } from './scoring-feeds.js';
 import { windowFeeds } from './window-feeds.js';
+import { lengthsInput, type AttentionForm } from './window-inputs.js';
 
 export interface AttributionOptions {
   /**

@@ -13,24 +13,9 @@ import {
 import { bandOf, type Band, type EncoderConfig } from './config.js';
 import { eventsAxis, windowsAxis } from './fusion.js';
 import { distanceBucket, distanceBuckets, gapBuckets, receptiveField, rotaryAngles } from './relative-position.js';
+import { blocksInput, gapsInput, turnsInputs, type AttentionForm } from './window-inputs.js';
 
-export const blocksInput = 'blocks';
 const blocksAxis = 'blocks';
-
-/** Input of the times between events of the rows whose inputs have this prefix (without its dot). */
-export const gapsInput = (prefix: string): string => `gaps.${prefix}`;
-
-/** Inputs of the cosines and sines by which those rows' events are turned. */
-export const turnsInputs = (prefix: string): { cosine: string; sine: string } => ({
-  cosine: `turns.${prefix}.cosine`,
-  sine: `turns.${prefix}.sine`,
-});
-
-/**
- * How the band is computed; the numbers are the same. `mask`: all pairs of the T events, those outside masked. `blocks`: T is a
- * multiple of W, and a block of W events sees its own and the one before, so that the work grows with T alone.
- */
-export type AttentionForm = 'mask' | 'blocks';
 
 /** What attention reads beside the events. */
 export interface SightInputs {

@@ -1,5 +1,6 @@
 import { Random } from '@user-llm/onnx-autograd';
 import type { Window } from './event-feeds.js';
+import type { Span } from './span.js';
 
 /** A batch of windows and the length that they are padded to. */
 export interface WindowBatch {
@@ -15,9 +16,6 @@ export const lengthBuckets = (context: number): number[] => [
 /** The smallest bucket that holds a window. */
 export const bucketOf = (length: number, buckets: readonly number[]): number =>
   buckets.find((bucket) => bucket >= length) ?? buckets[buckets.length - 1];
-
-/** Events of one user: `start` to `end`. */
-export type Span = { readonly start: number; readonly end: number };
 
 /**
  * Training batches as a function of the seed and the step alone. In an epoch, a user whose events fit the context gives one window,

@@ -3,80 +3,12 @@ import { access, mkdir, readFile } from 'node:fs/promises';
 import path from 'node:path';
 import { EventTokenizer, TokenizerMismatchError } from '@user-llm/event-tokenizer';
 import { readSafetensors, writeFileAtomically, writeSafetensors, type Weights } from '@user-llm/onnx-autograd';
-import { z } from 'zod';
-import type { EncoderConfig } from './config.js';
+import { files, format, manifestText, parseManifest, version, type EncoderManifest } from './encoder-manifest.js';
 import { EncoderFormatError, EncoderHashError } from './errors.js';
-import type { TrainingRecord } from './training-record.js';
-import { lossesShape, validationPointShape } from './training-shapes.js';
-
-const format = 'user-llm-user-encoder';
-/** Raised when a release writes files that older ones would read wrongly. */
-const version = 1;
-
-const files = {
-  manifest: 'encoder.json',
-  weights: 'weights.safetensors',
-  tokenizer: 'tokenizer.json',
-  onnx: 'onnx/encoder.onnx',
-} as const;
-
-const size = z.number().int().min(1);
-const named = { name: z.string().min(1), width: size };
-const configShape = z.strictObject({
-  width: size,
-  layers: size,
-  heads: size,
-  context: size,
-  userTokens: size,
-  resamplerLayers: size,
-  dropout: z.number().min(0).lt(1),
-  seed: z.number().int(),
-  fields: z
-    .array(
-      z.discriminatedUnion('kind', [
-        z.strictObject({ kind: z.enum(['categorical', 'categories', 'number']), ...named, size }),
-        z.strictObject({ kind: z.literal('time'), ...named, gap: size, hour: size, weekday: size }),
-        z.strictObject({ kind: z.literal('text'), ...named }),
-      ]),
-    )
-    .min(1),
-  attention: z
-    .union([
-      z.literal('bidirectional'),
-      z.strictObject({ position: z.enum(['rotary', 'rotary-time', 'relative-time']), window: size.min(2) }),
-    ])
-    .optional(),
-});
-const trainingShape = z.object({
-  steps: z.number(),
-  epochs: z.number(),
-  seconds: z.number(),
-  eventsPerSecond: z.number(),
-  stopped: z.enum(['steps', 'seconds', 'patience']),
-  itemHead: z.enum(['item', 'labels', 'none']).default('item'),
-  labelTower: z.object({ fields: z.array(z.string()), temperature: z.number().positive() }).optional(),
-  losses: lossesShape,
-  validation: z.array(validationPointShape),
-  best: validationPointShape.nullable(),
-  stillImproving: z.boolean(),
-});
-const manifestShape = z.object({
-  format: z.literal(format),
-  version: z.number().int(),
-  hash: z.string(),
-  tokenizer: z.string(),
-  config: configShape,
-  training: trainingShape.nullable(),
-});
 
 /** What a folder holds. */
-export interface SavedEncoder {
-  readonly hash: string;
-  /** Hash of the tokenizer. */
-  readonly tokenizer: string;
-  readonly config: EncoderConfig;
+export interface SavedEncoder extends Omit<EncoderManifest, 'onnx'> {
   readonly weights: Weights;
-  readonly training: TrainingRecord | null;
 }
 
 /** SHA-256 (hexadecimal) over format, tokenizer, architecture and every weight: equal hashes give equal embeddings. */
@@ -113,8 +45,14 @@ export async function writeEncoderFolder(
   await writeFileAtomically(path.join(folder, files.onnx), [onnx]);
   await tokenizer?.save(path.join(folder, files.tokenizer));
   const { hash, config, training } = saved;
-  const manifest = { format, version, hash, tokenizer: saved.tokenizer, config, training };
-  await writeFileAtomically(path.join(folder, files.manifest), [Buffer.from(`${JSON.stringify(manifest, null, 1)}\n`)]);
+  const text = manifestText({
+    hash,
+    tokenizer: saved.tokenizer,
+    config,
+    training,
+    onnx: { bytes: onnx.length, sha256: createHash('sha256').update(onnx).digest('hex') },
+  });
+  await writeFileAtomically(path.join(folder, files.manifest), [Buffer.from(text)]);
 }
 
 /** Reads a folder and checks that it is whole and unchanged. */
@@ -130,32 +68,17 @@ export async function readEncoderFolder(
 }
 
 async function readSaved(folder: string): Promise<SavedEncoder> {
-  const file = path.join(folder, files.manifest);
-  let manifest: unknown;
+  let text: string;
   try {
-    manifest = JSON.parse(await readFile(file, 'utf8'));
+    text = await readFile(path.join(folder, files.manifest), 'utf8');
   } catch (error) {
     const code = (error as NodeJS.ErrnoException).code;
-    throw new EncoderFormatError(
-      folder,
-      code === 'ENOENT' || code === 'ENOTDIR' ? `there is no ${files.manifest} in it` : `${files.manifest} cannot be read`,
-      {
-        cause: error,
-      },
-    );
+    const absent = code === 'ENOENT' || code === 'ENOTDIR';
+    throw new EncoderFormatError(folder, absent ? `there is no ${files.manifest} in it` : `${files.manifest} cannot be read`, {
+      cause: error,
+    });
   }
-  const newer = z.object({ format: z.literal(format), version: z.number().int() }).safeParse(manifest);
-  if (newer.success && newer.data.version > version)
-    throw new EncoderFormatError(
-      folder,
-      `it has format version ${newer.data.version}, and this release reads up to ${version}; update @user-llm/user-encoder`,
-    );
-  const parsed = manifestShape.safeParse(manifest);
-  if (!parsed.success) {
-    const [{ path: place, message }] = parsed.error.issues;
-    throw new EncoderFormatError(folder, `${files.manifest}: ${place.join('.') || 'the whole'}: ${message}`);
-  }
-  const { hash, tokenizer, config, training } = parsed.data;
+  const { hash, tokenizer, config, training } = parseManifest(folder, text);
   const { tensors: weights } = await readSafetensors(path.join(folder, files.weights));
   const saved = { hash, tokenizer, config, weights, training };
   const found = encoderHash(saved);

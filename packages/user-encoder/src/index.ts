@@ -37,7 +37,10 @@ export type { PretrainEnd, PretrainProgress, PretrainRun, PretrainStep, Pretrain
 export type { StopReason, TrainingRecord, ValidationPoint } from './training-record.js';
 export type { ValidationResult } from './validation.js';
 export type { FeedSizes, History, TrainableEncoder } from './trainable.js';
-export type { UserEmbedding } from './user-embedding.js';
+export { ExportedEncoder } from './exported-encoder.js';
+export type { ExportedEncoderOptions, OnnxRuntime, OnnxSession } from './exported-encoder.js';
+export type { FileReader } from './file-reader.js';
+export type { EmbeddingOptions, UserEmbedding } from './user-embedding.js';
 export {
   EncoderFormatError,
   EncoderHashError,

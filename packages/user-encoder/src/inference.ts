@@ -1,18 +1,19 @@
 import type { EventColumns } from '@user-llm/event-tokenizer';
 import { Program, type Feeds, type HostTensor, type Weights } from '@user-llm/onnx-autograd';
-import type { AttentionForm } from './band.js';
-import { bucketOf, lengthBuckets, type Span } from './batches.js';
+import { bucketOf, lengthBuckets } from './batches.js';
 import { bandOf, type Band, type EncoderConfig } from './config.js';
 import { bagSizes, eventFeeds, vector } from './event-feeds.js';
 import { labelDefinition, labelPrefix, towerFields, type LabelTower } from './label-tower.js';
-import { inferenceDefinition, lengthsInput, momentsDefinition, ringInput, statefulDefinition } from './model.js';
+import { inferenceDefinition, momentsDefinition, ringInput, statefulDefinition } from './model.js';
 import { Programs } from './programs.js';
 import type { ItemHead } from './objectives/objective.js';
-import { knownTime, receptiveField } from './relative-position.js';
-import { scoringFeeds, scoringRoom } from './scoring-feeds.js';
+import { reachOf, roomOf } from './reach.js';
+import { knownTime } from './relative-position.js';
+import { scoringFeeds } from './scoring-feeds.js';
+import { latest, type Span } from './span.js';
 import type { UserState } from './user-state.js';
-import { latest } from './validation.js';
 import { windowFeeds } from './window-feeds.js';
+import { lengthsInput, type AttentionForm } from './window-inputs.js';
 
 export type InferenceOutput = 'tokens' | 'scores' | 'direction';
 
@@ -93,20 +94,11 @@ export class Inference {
     return bandOf(this.config);
   }
 
-  /** The most events of a history that change an output: all that are read. */
-  private reach(output: InferenceOutput): number {
-    return this.band ? receptiveField(this.config, this.band) : this.config.context - this.room(output);
-  }
-
-  private room(output: InferenceOutput): number {
-    return output === 'scores' ? scoringRoom(this.config) : 0;
-  }
-
   /** How to run a history of so many events. */
   private plan(output: InferenceOutput, count: number, batch: number): Plan {
     const { context, heads } = this.config;
-    const read = Math.min(count, this.reach(output));
-    if (!this.band) return { form: 'mask', length: bucketOf(read + this.room(output), lengthBuckets(context)), batch };
+    const read = Math.min(count, reachOf(this.config, output));
+    if (!this.band) return { form: 'mask', length: bucketOf(read + roomOf(this.config, output), lengthBuckets(context)), batch };
     const { window } = this.band;
     const form: AttentionForm = read <= 2 * window ? 'mask' : 'blocks';
     const buckets = [...lengthBuckets(window), 2 * window];
@@ -123,7 +115,7 @@ export class Inference {
     { form, length }: Plan,
     empty: (() => UserState) | undefined,
   ): Promise<{ data: Float32Array; state: UserState | null }[]> {
-    const windows = histories.map((history) => latest(history, this.reach(output)));
+    const windows = histories.map((history) => latest(history, reachOf(this.config, output)));
     const counts = windows.map(({ start, end }) => end - start);
     const program = await this.program(output, form, empty !== undefined);
     const results = await program.run(
@@ -204,7 +196,10 @@ export class Inference {
     const count = history.end - history.start;
     const plan = this.plan(output, count, 1);
     // Alone, a window needs no padding.
-    const length = plan.form === 'blocks' ? plan.length : Math.max(1, Math.min(count, this.reach(output)) + this.room(output));
+    const length =
+      plan.form === 'blocks'
+        ? plan.length
+        : Math.max(1, Math.min(count, reachOf(this.config, output)) + roomOf(this.config, output));
     const [found] = await this.run(output, events, [history], { ...plan, length }, state);
     return found;
   }

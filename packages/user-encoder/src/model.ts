@@ -10,7 +10,7 @@ import {
   type GraphDefinition,
   type Tensor,
 } from '@user-llm/onnx-autograd';
-import { declareBand, type AttentionForm } from './band.js';
+import { declareBand } from './band.js';
 import { bandOf, type EncoderConfig } from './config.js';
 import { declareEvents, declareItemRows, eventsAxis, fuseEvents, windowsAxis, type EventInputs } from './fusion.js';
 import { itemScores, normalised } from './heads.js';
@@ -18,8 +18,8 @@ import type { InputField } from './input-fields.js';
 import type { BoundObjective, ItemHead, ItemTable } from './objectives/objective.js';
 import { lastStates, resample, startState, type Prefixes } from './resampler.js';
 import { eventStates, type LayerCache } from './transformer.js';
+import { lengthsInput, type AttentionForm } from './window-inputs.js';
 
-export const lengthsInput = 'lengths';
 export const rowsInput = 'rows';
 export const examplesAxis = 'examples';
 

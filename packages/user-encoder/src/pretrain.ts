@@ -1,6 +1,7 @@
 import type { EventColumns } from '@user-llm/event-tokenizer';
 import { adam, averaged, averageSlot, Random, Trainer, type Weights } from '@user-llm/onnx-autograd';
-import { BatchPlan, type Span, type WindowBatch } from './batches.js';
+import { BatchPlan, type WindowBatch } from './batches.js';
+import type { Span } from './span.js';
 import type { EncoderConfig } from './config.js';
 import { TrainingDataError } from './errors.js';
 import { bagSizes } from './event-feeds.js';

@@ -1,12 +1,11 @@
 import type { EventColumns } from '@user-llm/event-tokenizer';
 import type { HostTensor } from '@user-llm/onnx-autograd';
-import type { Span } from './batches.js';
 import type { EncoderConfig } from './config.js';
-import type { AttentionForm } from './band.js';
 import { bagSizes, vector } from './event-feeds.js';
-import { lengthsInput } from './model.js';
-import { maskEvent } from './objectives/rows.js';
+import { maskEvent } from './masked-event.js';
+import type { Span } from './span.js';
 import { windowFeeds } from './window-feeds.js';
+import { lengthsInput, type AttentionForm } from './window-inputs.js';
 
 /** Places of the context that scoring takes for itself: a bidirectional encoder reads a masked event where the next one will stand. */
 export const scoringRoom = ({ attention }: EncoderConfig): number => (attention === 'bidirectional' ? 1 : 0);

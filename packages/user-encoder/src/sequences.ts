@@ -1,6 +1,6 @@
 import type { EventColumns } from '@user-llm/event-tokenizer';
 import type { Random } from '@user-llm/onnx-autograd';
-import type { Span } from './batches.js';
+import type { Span } from './span.js';
 import { EncoderOptionError } from './errors.js';
 import { userOf } from './event-owner.js';
 

@@ -4,13 +4,14 @@ import { Tensor, type InferenceSession } from 'onnxruntime-node';
 import type { Band, EncoderConfig } from './config.js';
 import { bagSizes, eventFeeds, eventPrefix, vector } from './event-feeds.js';
 import type { InferenceOutput } from './inference.js';
-import { fromStatesDefinition, lengthsInput } from './model.js';
+import { fromStatesDefinition } from './model.js';
 import { Programs } from './programs.js';
 import type { ItemHead } from './objectives/objective.js';
 import { distanceBucket, gapBucket, knownTime, Turns, writeRotaryAngles } from './relative-position.js';
 import { stepDefinition, stepInputs } from './step-graph.js';
 import type { UserState } from './user-state.js';
 import { hidden } from './window-feeds.js';
+import { lengthsInput } from './window-inputs.js';
 
 /** A graph with its inputs and outputs in place: an event is a few numbers written, one run, a few numbers read. */
 interface Step {

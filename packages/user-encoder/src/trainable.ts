@@ -4,8 +4,9 @@ import { bucketOf, lengthBuckets } from './batches.js';
 import type { EncoderConfig } from './config.js';
 import { EncoderOptionError } from './errors.js';
 import { bagSizes, vector, type Window } from './event-feeds.js';
-import { exampleTokens, groupOf, lengthsInput, rowsInput } from './model.js';
+import { exampleTokens, groupOf, rowsInput } from './model.js';
 import { windowFeeds } from './window-feeds.js';
+import { lengthsInput } from './window-inputs.js';
 
 /** What a user had done at some moment: the first `end` events of the user (by name, or by index in the columns). */
 export interface History {

@@ -1,3 +1,6 @@
+import type { EventColumns } from '@user-llm/event-tokenizer';
+import type { EncoderConfig } from './config.js';
+
 /** A user as numbers: what a store keeps and a language model reads. */
 export interface UserEmbedding {
   /** The customer the user belongs to, where one store serves several; the empty string otherwise. */
@@ -20,3 +23,45 @@ export interface UserEmbedding {
   /** What `UserEncoder.update` goes on from, where it was asked for. */
   readonly state?: Uint8Array;
 }
+
+/** How far a user's events go: what an embedding says of them. */
+export interface Reading {
+  readonly user: string;
+  readonly count: number;
+  /** Of the last event, Unix seconds; NaN where unknown or there is none. */
+  readonly time: number;
+}
+
+/** Of all events of one user of the columns, by its index. */
+export function readingOf(events: EventColumns, user: number): Reading {
+  const end = events.offsets[user + 1];
+  const count = end - events.offsets[user];
+  return { user: events.users[user], count, time: count === 0 ? NaN : events.times[end - 1] };
+}
+
+/** What stands in an embedding beside the user's own. */
+export interface EmbeddingOptions {
+  /** Whose users these are, where one store serves several. Default: the empty string. */
+  readonly tenant?: string;
+  /** Stands in the embeddings as `writtenAt`, Unix seconds. Default: now. */
+  readonly writtenAt?: number;
+}
+
+/** The embedding of a reading: `data` are the user tokens [K, D]. */
+export const embeddingOf = (
+  { hash, tokenizerHash, config }: { readonly hash: string; readonly tokenizerHash: string; readonly config: EncoderConfig },
+  { user, count, time }: Reading,
+  data: Float32Array,
+  { tenant = '', writtenAt = Date.now() / 1000 }: EmbeddingOptions,
+): UserEmbedding => ({
+  tenant,
+  user,
+  encoder: hash,
+  tokenizer: tokenizerHash,
+  sequence: count,
+  watermark: { time, count },
+  writtenAt,
+  dtype: 'float32',
+  shape: [config.userTokens, config.width],
+  data,
+});

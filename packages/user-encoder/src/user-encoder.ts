@@ -1,11 +1,4 @@
-import {
-  TokenizerMismatchError,
-  UnknownUserError,
-  userIndex,
-  FIRST_VALUE_ID,
-  type EventColumns,
-  type EventTokenizer,
-} from '@user-llm/event-tokenizer';
+import { FIRST_VALUE_ID, type EventColumns, type EventTokenizer } from '@user-llm/event-tokenizer';
 import { initialWeights, matrixFlops, toOnnx, WeightError, type Weights } from '@user-llm/onnx-autograd';
 import { Attributor, type Attribution, type AttributionOptions } from './attribution.js';
 import { bandOf, encoderConfig, type EncoderConfig, type EncoderOptions } from './config.js';
@@ -22,16 +15,13 @@ import { receptiveField } from './relative-position.js';
 import { Stepper } from './stepper.js';
 import { trainableEncoder, type History, type TrainableEncoder } from './trainable.js';
 import type { TrainingRecord } from './training-record.js';
-import type { UserEmbedding } from './user-embedding.js';
+import { embeddingOf, readingOf, type EmbeddingOptions, type UserEmbedding } from './user-embedding.js';
+import { checkTokenizer, indexOfUser } from './user-index.js';
 import { StateCodec, type StateDtype, type UserState } from './user-state.js';
 
-export interface EncodeOptions {
+export interface EncodeOptions extends EmbeddingOptions {
   /** Users in one forward pass. Default 32. */
   readonly batch?: number;
-  /** Whose users these are, where one store serves several. Default: the empty string. */
-  readonly tenant?: string;
-  /** Stands in the embeddings as `writtenAt`, Unix seconds. Default: now. */
-  readonly writtenAt?: number;
   /**
    * Adds to each embedding the state that `update` goes on from, in float32 or smaller. For encoders whose attention is a band; see
    * {@link UserEncoder.stateBytes} for its size. Default: none.
@@ -160,7 +150,7 @@ export class UserEncoder {
     this.check(events);
     const making = this.making(options.state);
     for await (const { user, data, state } of this.inference.users('tokens', events, { ...options, state: making?.empty }))
-      yield this.embedding(watermarkOf(events, user), data, options, state && making!.bytes(state));
+      yield withState(embeddingOf(this, readingOf(events, user), data, options), state && making!.bytes(state));
   }
 
   /** The embedding of one user (by name, or by index in the columns). */
@@ -172,7 +162,7 @@ export class UserEncoder {
     const index = this.userOf(events, user);
     const making = this.making(options.state);
     const { data, state } = await this.inference.user('tokens', events, index, making?.empty);
-    return this.embedding(watermarkOf(events, index), data, options, state && making!.bytes(state));
+    return withState(embeddingOf(this, readingOf(events, index), data, options), state && making!.bytes(state));
   }
 
   /**
@@ -188,7 +178,7 @@ export class UserEncoder {
   async update(
     state: Uint8Array | undefined,
     newEvents: EventColumns,
-    options: Pick<EncodeOptions, 'tenant' | 'writtenAt'> = {},
+    options: EmbeddingOptions = {},
   ): Promise<UserEmbedding & { readonly state: Uint8Array }> {
     const { codec, stepper } = this.banded();
     const opened = codec.open(state);
@@ -198,7 +188,7 @@ export class UserEncoder {
     const data = await stepper.output('tokens', opened.state);
     codec.patch(opened, end - start);
     const { count, time } = opened.state;
-    return { ...this.embedding({ user: newEvents.users[0], count, time }, data, options), state: opened.bytes };
+    return { ...embeddingOf(this, { user: newEvents.users[0], count, time }, data, options), state: opened.bytes };
   }
 
   /** A user's state in memory, for events that come one by one; without a state, a user without events. Throws as `update` does. */
@@ -365,7 +355,7 @@ export class UserEncoder {
   }
 
   private check(events: EventColumns): void {
-    if (events.tokenizer !== this.tokenizerHash) throw new TokenizerMismatchError(this.tokenizerHash, events.tokenizer);
+    checkTokenizer(events, this.tokenizerHash);
   }
 
   private needItemHead(): void {
@@ -373,11 +363,7 @@ export class UserEncoder {
   }
 
   private userOf(events: EventColumns, user: string | number): number {
-    this.check(events);
-    const index = typeof user === 'number' ? user : userIndex(events).get(user);
-    if (index === undefined || !Number.isInteger(index) || index < 0 || index >= events.users.length)
-      throw new UnknownUserError(user, events.users.length);
-    return index;
+    return indexOfUser(events, user, this.tokenizerHash);
   }
 
   private banded(): { readonly codec: StateCodec; readonly stepper: Stepper } {
@@ -400,32 +386,7 @@ export class UserEncoder {
       throw new EncoderOptionError('state', `there is no dtype '${String(dtype)}'; there are float32, float16 and int8`);
     return { empty: () => codec.empty(), bytes: (made) => codec.encode(made, dtype) };
   }
-
-  private embedding(
-    { user, count, time }: { user: string; count: number; time: number },
-    data: Float32Array,
-    { tenant = '', writtenAt = Date.now() / 1000 }: EncodeOptions,
-    state?: Uint8Array | null,
-  ): UserEmbedding {
-    const { userTokens, width } = this.config;
-    return {
-      tenant,
-      user,
-      encoder: this.hash,
-      tokenizer: this.tokenizerHash,
-      sequence: count,
-      watermark: { time, count },
-      writtenAt,
-      dtype: 'float32',
-      shape: [userTokens, width],
-      data,
-      ...(state ? { state } : {}),
-    };
-  }
 }
 
-function watermarkOf(events: EventColumns, user: number): { user: string; count: number; time: number } {
-  const end = events.offsets[user + 1];
-  const count = end - events.offsets[user];
-  return { user: events.users[user], count, time: count === 0 ? NaN : events.times[end - 1] };
-}
+const withState = (embedding: UserEmbedding, state: Uint8Array | null): UserEmbedding =>
+  state ? { ...embedding, state } : embedding;

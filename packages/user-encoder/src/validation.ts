@@ -1,9 +1,10 @@
 import { FIRST_VALUE_ID, type EventColumns } from '@user-llm/event-tokenizer';
 import { Random, type HostTensor } from '@user-llm/onnx-autograd';
-import { bucketOf, lengthBuckets, type Span } from './batches.js';
+import { bucketOf, lengthBuckets } from './batches.js';
 import type { EncoderConfig } from './config.js';
 import type { Window } from './event-feeds.js';
 import { scoringFeeds, scoringRoom } from './scoring-feeds.js';
+import { latest, type Span } from './span.js';
 
 /** How well the held-out item of each user is predicted: every item ranked, those already in the history removed. */
 export interface ValidationResult {
@@ -81,9 +82,6 @@ export class Validation {
     return { loss: loss / users, hitAt10: hits / users, ndcgAt10: gain / users, users };
   }
 }
-
-/** The last `context` events of a history. */
-export const latest = ({ start, end }: Span, context: number): Span => ({ start: Math.max(start, end - context), end });
 
 /** The item ids of all events. */
 export function itemIds(config: EncoderConfig, events: EventColumns): Int32Array {

@@ -1,10 +1,10 @@
 import type { EventColumns } from '@user-llm/event-tokenizer';
 import type { HostTensor } from '@user-llm/onnx-autograd';
-import { blocksInput, gapsInput, turnsInputs, type AttentionForm } from './band.js';
 import { bandOf, type Band, type EncoderConfig } from './config.js';
 import { eventFeeds, type BagSizes, type EventList, type Window } from './event-feeds.js';
 import { userOf } from './event-owner.js';
 import { gapBucket, knownTime, Turns } from './relative-position.js';
+import { blocksInput, gapsInput, turnsInputs, type AttentionForm } from './window-inputs.js';
 
 /** Far below any score, and still finite: what hides a pair of events. */
 export const hidden = -1e9;

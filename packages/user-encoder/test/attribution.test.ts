@@ -10,7 +10,8 @@ import { Program, type HostTensor } from '@user-llm/onnx-autograd';
 import { describe, expect, test } from '@jest/globals';
 import { bagSizes, vector } from '../src/event-feeds.js';
 import { EncoderOptionError, UserEncoder } from '../src/index.js';
-import { attributionDefinition, attributionInputs, lengthsInput } from '../src/model.js';
+import { attributionDefinition, attributionInputs } from '../src/model.js';
+import { lengthsInput } from '../src/window-inputs.js';
 import { windowFeeds } from '../src/window-feeds.js';
 import { cinema, small, unsettled } from './support.js';
 

@@ -1,5 +1,6 @@
 import { describe, expect, test } from '@jest/globals';
-import { BatchPlan, bucketOf, lengthBuckets, type Span } from '../src/batches.js';
+import { BatchPlan, bucketOf, lengthBuckets } from '../src/batches.js';
+import type { Span } from '../src/span.js';
 
 /** Users one after another with so many events each. */
 function spansOf(counts: readonly number[]): Span[] {

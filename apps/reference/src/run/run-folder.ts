@@ -1,6 +1,7 @@
 import { createHash } from 'node:crypto';
 import { access, mkdir, readFile, rm } from 'node:fs/promises';
 import path from 'node:path';
+import type { RankingWay } from '@user-llm/cross-attention';
 import { writeFileAtomically } from '@user-llm/onnx-autograd';
 import { z } from 'zod';
 import { UsageError } from '../errors.js';
@@ -27,6 +28,8 @@ export interface RunSettings {
   readonly seed: number;
   readonly llm: string | null;
   readonly minutes: number;
+  /** How the language models rank a catalogue. */
+  readonly ranking: RankingWay;
 }
 
 /**

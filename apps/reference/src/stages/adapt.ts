@@ -1,7 +1,8 @@
 import { mkdir } from 'node:fs/promises';
 import { LanguageModel } from '@user-llm/cross-attention';
 import type { UserEncoder } from '@user-llm/user-encoder';
-import { ExampleSource, type Example } from '../examples.js';
+import { candidatesOf } from '../corpus.js';
+import { ExampleSource, type Example, type Naming } from '../examples.js';
 import { Prompts } from '../prompts.js';
 import type { StageRecord } from '../run/run-folder.js';
 import { watchTraining } from '../run/training-progress.js';
@@ -30,6 +31,9 @@ function textSeconds({ run }: Workspace): number {
   return spent('pretrain', 'pretrain') + spent(stageOf(mainSystem), 'adapt');
 }
 
+/** Every way to rank but that by titles needs item tokens. */
+const namingOf = ({ run }: Workspace): Naming => (run.settings.ranking === 'title' ? 'title' : 'item-tokens');
+
 export const stageOf = ({ name }: SystemSpec): string => `adapt ${name}`;
 
 export const systemFolder = (workspace: Workspace, name: string): string => workspace.run.path('systems', folderName(name));
@@ -39,24 +43,27 @@ export async function adaptSystem(workspace: Workspace, spec: SystemSpec, second
   const { run, seed, signal } = workspace;
   const corpus = await workspace.corpus();
   const kind = baseKind(workspace);
-  const base = run.need('language', 'adapt');
+  const language = run.need('language', 'adapt');
   const { hash } = pretrained(workspace, spec.encoder).result;
+  const naming = namingOf(workspace);
   // The seconds of a text prompt follow from others' records, which do not change once they are finished.
   const key = {
-    language: base.key,
+    language: language.key,
     encoder: spec.reading.embedding ? hash : null,
     ...(spec.encoder && { userTokens: spec.encoder.userTokens }),
     seed,
     seconds: Math.round(seconds),
     batch: spec.batch,
+    naming,
   };
   return run.stage(stageOf(spec), key, async () => {
     const progress = workspace.output.progress(stageOf(spec), `training ${spec.title}`);
     await mkdir(run.path('systems'), { recursive: true });
-    const model = await LanguageModel.load(run.path('language'));
+    const base = await LanguageModel.load(run.path('language'));
+    const model = naming === 'title' ? base : base.withItemTokens(candidatesOf(corpus));
     const prompts = new Prompts(model.tokenizer, corpus.titles);
     const trie = model.trie(corpus.titles);
-    const source = new ExampleSource(corpus, prompts, spec.reading, seed, trie);
+    const source = new ExampleSource(corpus, prompts, spec.reading, seed, trie, naming);
     const file = run.path('checkpoints', `${folderName(spec.name)}.safetensors`);
     const options = {
       strategy: strategyOf(kind),

@@ -25,8 +25,7 @@ export async function ask(
     );
   const store = await openUsers(workspace);
   const system = await LanguageSystem.open(mainSystem, systemFolder(workspace, mainSystem.name), corpus, {
-    store,
-    encoder: await loadAdaptedEncoder(workspace, mainSystem.name),
+    users: { store, encoder: await loadAdaptedEncoder(workspace, mainSystem.name) },
   });
   try {
     const { known, log, titles } = corpus;

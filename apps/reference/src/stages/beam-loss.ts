@@ -18,8 +18,8 @@ export async function beamLoss(workspace: Workspace, corpus: Corpus, system: Lan
     workspace.signal.throwIfAborted();
     const history = corpus.log.items.subarray(from, to).filter((item) => item >= 0);
     const request = { exclude: new Set(history), top, signal: workspace.signal };
-    const beam = await system.rank(user, history, request);
-    const exact = await system.rank(user, history, { ...request, exact: true });
+    const beam = await system.rank(user, history, { ...request, by: 'title' });
+    const exact = await system.rank(user, history, { ...request, by: 'exact-title' });
     const found = new Set(beam.items);
     shared += exact.items.filter((item) => found.has(item)).length / exact.items.length;
     const target = corpus.log.items[to];

@@ -17,6 +17,7 @@ import {
   type Task,
   type TrainingRecord,
 } from '@user-llm/evaluation';
+import type { RankingWay } from '@user-llm/cross-attention';
 import type { EmbeddingStore } from '@user-llm/embedding-store';
 import { writeFileAtomically } from '@user-llm/onnx-autograd';
 import type { UserEncoder } from '@user-llm/user-encoder';
@@ -29,10 +30,21 @@ import { stageOf, systemFolder } from './adapt.js';
 import { beamLoss } from './beam-loss.js';
 import { loadAdaptedEncoder, openUsers } from './encode.js';
 import { loadEncoder } from './pretrain.js';
+import { chooseRetrieverShare, openRetriever, retrieverShareOf, retrieverShares } from './retrieval.js';
 import { scalingCurve } from './scaling.js';
 
 /** Test users that the language models rank for: fewer where the whole run is short. */
 const sampleUsers = (minutes: number): number => (minutes < 10 ? 80 : 200);
+
+/** How the language models rank, for the report. */
+const rankingMethods: Record<RankingWay, { method: string; among: string }> = {
+  title: { method: `beam search over the titles' prefix trie, width ${beamWidth}`, among: 'the whole vocabulary' },
+  'item-tokens': { method: 'one token per item: one pass over the prompt scores the catalogue', among: 'all items' },
+  retrieve: {
+    method: 'the encoder retrieves (a text prompt: Mix), the model ranks anew by item tokens, and both are mixed',
+    among: 'all items',
+  },
+};
 
 interface Adapted {
   readonly training: {
@@ -52,6 +64,7 @@ export async function evaluateAll(workspace: Workspace): Promise<Report> {
   const corpus = await workspace.corpus();
   const encoded = run.need('encode', 'encode');
   const began = performance.now();
+  if (run.settings.ranking === 'retrieve') for (const spec of languageSystems) await chooseRetrieverShare(workspace, spec);
   const store = await openUsers(workspace);
   const encoder = await loadEncoder(workspace);
   try {
@@ -109,7 +122,7 @@ export async function evaluateAll(workspace: Workspace): Promise<Report> {
       durationSeconds: Math.round((stageSeconds(workspace) + (performance.now() - began) / 1000) * 10) / 10,
       peakRssBytes: process.resourceUsage().maxRSS * 1024,
       sampleUsers: sample.users,
-      ranking: { method: `beam search over the titles' prefix trie, width ${beamWidth}`, among: 'the whole vocabulary' },
+      ranking: { way: run.settings.ranking, ...rankingMethods[run.settings.ranking], ...retrieverShares(workspace) },
       ...extra,
       ...trainingRecords(workspace, encoder),
     });
@@ -129,8 +142,11 @@ async function openSystem(
   corpus: Corpus,
   store: EmbeddingStore,
 ): Promise<LanguageSystem> {
-  const users = spec.reading.embedding ? { store, encoder: await loadAdaptedEncoder(workspace, spec.name) } : undefined;
-  return LanguageSystem.open(spec, systemFolder(workspace, spec.name), corpus, users);
+  const share = retrieverShareOf(workspace, spec);
+  return LanguageSystem.open(spec, systemFolder(workspace, spec.name), corpus, {
+    ...(spec.reading.embedding ? { users: { store, encoder: await loadAdaptedEncoder(workspace, spec.name) } } : {}),
+    ...(share === undefined ? {} : { retrieval: { retriever: await openRetriever(workspace, spec), share } }),
+  });
 }
 
 const adaptedRecord = ({ run }: Workspace, spec: SystemSpec): Adapted['training'] =>

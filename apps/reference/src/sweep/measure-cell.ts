@@ -60,7 +60,7 @@ async function costsOf(workspace: Workspace, { spec }: Cell, corpus: Corpus, sto
   const encoder = await loadAdaptedEncoder(workspace, spec.name);
   await store.putMany(encoder.encode(corpus.known, { signal }), { signal });
   const { bytes, records } = await store.stats();
-  const system = await LanguageSystem.open(spec, systemFolder(workspace, spec.name), corpus, { store, encoder });
+  const system = await LanguageSystem.open(spec, systemFolder(workspace, spec.name), corpus, { users: { store, encoder } });
   try {
     const timed = Random.of(seed, 'timed')
       .shuffle(corpus.split.test.map(({ user }) => user))
@@ -113,8 +113,7 @@ async function rankedBy(
     spec,
     async () =>
       LanguageSystem.open(spec, systemFolder(workspace, spec.name), corpus, {
-        store,
-        encoder: await loadAdaptedEncoder(workspace, spec.name),
+        users: { store, encoder: await loadAdaptedEncoder(workspace, spec.name) },
       }),
     { examplesSeen: training.examplesSeen, notes: [`${training.steps} steps in ${Math.round(training.seconds)} s`] },
   );

@@ -1,13 +1,48 @@
-import { DoesNotFitError, LanguageModel, PrefixTrie, type Ranking, type ServedModel } from '@user-llm/cross-attention';
+import {
+  byItemTokens,
+  byRetrieval,
+  byTitle,
+  DoesNotFitError,
+  LanguageModel,
+  PrefixTrie,
+  type CatalogueRanker,
+  type Ranking,
+  type ServedModel,
+} from '@user-llm/cross-attention';
 import type { EmbeddingStore } from '@user-llm/embedding-store';
+import type { EventColumns } from '@user-llm/event-tokenizer';
 import { UNKNOWN_ITEM, type DoesNotFit, type System } from '@user-llm/evaluation';
 import type { UserEmbedding, UserEncoder } from '@user-llm/user-encoder';
 import type { Corpus } from '../corpus.js';
 import { genreQuestion, nextQuestions, Prompts } from '../prompts.js';
 import type { SystemSpec } from '../system-specs.js';
+import type { Retrieved, Retriever } from './retriever.js';
 
 /** How wide the beam is; a ranking is as deep. */
 export const beamWidth = 50;
+
+/** How many of the retriever's items are ranked anew. */
+export const retrievedItems = 100;
+
+/** What a system knows of users besides its prompts. */
+export interface SystemUsers {
+  /** Without one, every user is encoded anew. */
+  readonly store?: EmbeddingStore;
+  readonly encoder: UserEncoder;
+}
+
+/** How a system ranks where it does not rank the whole catalogue itself. */
+export interface Retrieval {
+  readonly retriever: Retriever;
+  /** The retriever's share in the order; see `byRetrieval`. */
+  readonly share: number;
+}
+
+/** What a system is opened with. */
+export interface SystemResources {
+  readonly users?: SystemUsers;
+  readonly retrieval?: Retrieval;
+}
 
 /** A language-model system that is open for requests. */
 export class LanguageSystem {
@@ -19,19 +54,14 @@ export class LanguageSystem {
     readonly spec: SystemSpec,
     private readonly corpus: Corpus,
     readonly served: ServedModel,
-    private readonly users: { store: EmbeddingStore; encoder: UserEncoder } | undefined,
+    private readonly resources: SystemResources,
   ) {
     this.prompts = new Prompts(served.tokenizer, corpus.titles);
     this.titles = this.trie(corpus.titles);
   }
 
-  static async open(
-    spec: SystemSpec,
-    folder: string,
-    corpus: Corpus,
-    users: { store: EmbeddingStore; encoder: UserEncoder } | undefined,
-  ): Promise<LanguageSystem> {
-    return new LanguageSystem(spec, corpus, await LanguageModel.open(folder), users);
+  static async open(spec: SystemSpec, folder: string, corpus: Corpus, resources: SystemResources = {}): Promise<LanguageSystem> {
+    return new LanguageSystem(spec, corpus, await LanguageModel.open(folder), resources);
   }
 
   private trie(texts: readonly string[]): PrefixTrie {
@@ -42,12 +72,14 @@ export class LanguageSystem {
     );
   }
 
-  /** The user's embedding: from the store, or encoded now when it is not there. */
-  async embedding(userIndex: number): Promise<UserEmbedding | undefined> {
-    if (!this.users || !this.spec.reading.embedding) return undefined;
-    const { store, encoder } = this.users;
-    const found = await store.get({ user: this.corpus.known.users[userIndex] }, { encoder: encoder.hash });
-    return found.status === 'found' ? (found.embedding as UserEmbedding) : encoder.encodeUser(this.corpus.known, userIndex);
+  /** The user's embedding: from the store, or encoded now when it is not there, or when less of the user is to be known. */
+  async embedding(userIndex: number, events = this.corpus.known): Promise<UserEmbedding | undefined> {
+    const { users } = this.resources;
+    if (!users || !this.spec.reading.embedding) return undefined;
+    const { store, encoder } = users;
+    if (events !== this.corpus.known) return encoder.encodeUser(events, userIndex);
+    const found = await store?.get({ user: events.users[userIndex] }, { encoder: encoder.hash });
+    return found?.status === 'found' ? (found.embedding as UserEmbedding) : encoder.encodeUser(events, userIndex);
   }
 
   promptIds(history: Int32Array, question: string, titles = this.spec.reading.titles): number[] {
@@ -55,20 +87,36 @@ export class LanguageSystem {
     return this.prompts.withHistory(history.subarray(Math.max(0, history.length - titles)), question);
   }
 
-  /** Ranks the whole catalogue after the user's history. */
+  /** Ranks the whole catalogue after the user's history: in the run's way, or by title, or as it is given. */
   async rank(
     userIndex: number,
     history: Int32Array,
-    options: { exclude: Iterable<number>; top: number; exact?: boolean; signal?: AbortSignal },
+    { by, events = this.corpus.known, ...options }: RankOptions,
   ): Promise<Ranking> {
-    return this.served.rank({
+    const began = performance.now();
+    const retrieved = by === undefined ? await this.resources.retrieval?.retriever.retrieve(userIndex, events) : undefined;
+    const retrievedMs = performance.now() - began;
+    const ranking = await this.served.rank({
       promptIds: this.promptIds(history, nextQuestions[0]),
-      user: await this.embedding(userIndex),
-      trie: this.titles,
-      among: 'vocabulary',
-      width: Math.max(beamWidth, options.top),
+      user: await this.embedding(userIndex, events),
+      by: this.ranker(by, options.top, retrieved),
       ...options,
     });
+    if (retrieved === undefined) return ranking;
+    return { ...ranking, flops: ranking.flops + retrieved.flops, totalMs: ranking.totalMs + retrievedMs };
+  }
+
+  private ranker(by: RankOptions['by'], top: number, retrieved: Retrieved | undefined): CatalogueRanker {
+    if (by === 'title' || by === 'exact-title') return this.titleRanker(top, by === 'exact-title');
+    const { items } = this.served;
+    const ranker = items.length > 0 ? byItemTokens(items.length) : this.titleRanker(top, false);
+    if (retrieved === undefined) return ranker;
+    const { share } = this.resources.retrieval!;
+    return byRetrieval({ retriever: () => retrieved.scores, candidates: retrievedItems, ranker, retrieverShare: share });
+  }
+
+  private titleRanker(top: number, exact: boolean): CatalogueRanker {
+    return byTitle(this.titles, { among: 'vocabulary', width: Math.max(beamWidth, top), exact });
   }
 
   async classify(userIndex: number, history: Int32Array, labels: readonly string[], signal?: AbortSignal): Promise<Ranking> {
@@ -103,8 +151,19 @@ export class LanguageSystem {
 
   async dispose(): Promise<void> {
     await this.served.dispose();
-    await this.users?.encoder.dispose();
+    await this.resources.users?.encoder.dispose();
+    await this.resources.retrieval?.retriever.dispose();
   }
+}
+
+interface RankOptions {
+  readonly exclude: Iterable<number>;
+  readonly top: number;
+  /** By title, whatever the run's way is, or without the retriever. Default: the run's way. */
+  readonly by?: 'title' | 'exact-title' | 'model';
+  /** What is known of the users. Default: everything but the test items. */
+  readonly events?: EventColumns;
+  readonly signal?: AbortSignal;
 }
 
 /** A language-model system as the evaluation asks it; opened at the first request, closed by `close`. */

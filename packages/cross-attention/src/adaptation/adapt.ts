@@ -1,6 +1,7 @@
-import type { Feeds, Weights } from '@user-llm/onnx-autograd';
+import type { Feeds, HostTensor, Weights } from '@user-llm/onnx-autograd';
 import type { Decoder } from '../decoder/decoder.js';
 import { AdaptationError } from '../errors.js';
+import { itemRowsName } from '../items/item-tokens.js';
 import { Run } from '../run.js';
 import { ShuffledBatches } from './examples.js';
 import type { AdaptationExample, ExampleSource } from './examples.js';
@@ -28,6 +29,7 @@ export interface AdaptedParts {
   /** LoRA is merged into the weights. */
   readonly decoder: Decoder;
   readonly integration?: Weights;
+  readonly itemRows?: HostTensor;
   /** The encoder's own weights, by its own names. */
   readonly encoder?: Weights;
   readonly record: TrainingRecord;
@@ -90,9 +92,11 @@ function takeApart<History>(
   const own = new Map([...weights].filter(([name]) => decoder.weights.has(name)));
   const loraWeights = new Map([...weights].filter(([name]) => isLoraParameter(name)));
   const adapted = { config: decoder.config, weights: lora === undefined ? own : mergeLora(own, loraWeights, lora) };
-  if (user === undefined) return { decoder: adapted };
+  const itemRows = weights.get(itemRowsName);
+  const parts = { decoder: adapted, ...(itemRows === undefined ? {} : { itemRows }) };
+  if (user === undefined) return parts;
   return {
-    decoder: adapted,
+    ...parts,
     integration: new Map([...weights].filter(([name]) => name.startsWith(`${user.integration.prefix}.`))),
     // Parts of the encoder that are not in this graph, such as its output heads, stay.
     encoder: new Map([...user.encoder.weights, ...withoutScope(weights)]),
@@ -127,12 +131,17 @@ class Feeder<History> {
         throw new AdaptationError(name, `must be a whole number of at least 1, and is ${value}`);
   }
 
+  get #items(): number {
+    return this.model.itemRows?.shape[0] ?? 0;
+  }
+
   rows(examples: readonly AdaptationExample<History>[], where: string): Prepared<History>[] {
     if (examples.length === 0) throw new AdaptationError('examples', 'there are none');
     const { decoder, user } = this.model;
     const shape = {
       ...decoder.config,
       placeholders: placeholdersOf(decoder.config, user),
+      items: this.#items,
       ...(user?.blindPrefix === undefined ? {} : { blindPrefix: user.blindPrefix }),
     };
     return examples.map((example, i) => {
@@ -176,6 +185,7 @@ class Feeder<History> {
       {
         normalizer,
         vocabularySize: this.model.decoder.config.vocabularySize,
+        items: this.#items,
         blindLengths: user !== undefined && takesBlindLength(user.integration, user.blindPrefix),
       },
     );
@@ -203,4 +213,4 @@ class Feeder<History> {
 }
 
 const totalWeight = (rows: readonly { readonly row: TextRow }[]): number =>
-  rows.reduce((sum, { row }) => sum + row.weights.reduce((a, b) => a + b, 0), 0);
+  rows.reduce((sum, { row }) => row.items.reduce((a, { weight }) => a + weight, sum) + row.weights.reduce((a, b) => a + b, 0), 0);

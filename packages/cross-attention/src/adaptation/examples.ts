@@ -20,6 +20,20 @@ export interface AdaptationExample<History = unknown> {
    * the answer's own token is only what the next one follows. Default: the answer's tokens alone. See `titleDistributions`.
    */
   readonly answerDistributions?: readonly (TokenDistribution | undefined)[];
+  /** Items that the model should name by their tokens; then the answer in words may be empty. Needs a model with item tokens. */
+  readonly items?: readonly ItemAnswer[];
+}
+
+/** An item that is to be named by its token. */
+export interface ItemAnswer {
+  /** Its place among the model's item tokens. */
+  readonly item: number;
+  /** Place in `promptIds` of the token that it comes after. Default: the last one. */
+  readonly after?: number;
+  /** Weight in the loss, where a token of the answer has 1. Default 1. */
+  readonly weight?: number;
+  /** How probable each item is, `[items]`, where more than one is right; they sum to 1. Default: the item alone. */
+  readonly probabilities?: ArrayLike<number>;
 }
 
 /**

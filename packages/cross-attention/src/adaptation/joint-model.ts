@@ -1,5 +1,5 @@
 import { graph, linearCrossEntropy } from '@user-llm/onnx-autograd';
-import type { Outputs, GraphDefinition, Tensor, Weights } from '@user-llm/onnx-autograd';
+import type { GraphBuilder, GraphDefinition, HostTensor, Outputs, Tensor, Weights } from '@user-llm/onnx-autograd';
 import type { Decoder } from '../decoder/decoder.js';
 import { DecoderGraph, combineHooks } from '../decoder/decoder-graph.js';
 import type { DecoderHooks } from '../decoder/decoder-graph.js';
@@ -8,6 +8,7 @@ import { AdaptationError } from '../errors.js';
 import type { BlindPrefix } from '../integration/blind-prefix.js';
 import { readsFrom, takesBlindLength } from '../integration/integration.js';
 import type { Integration, UserShape } from '../integration/integration.js';
+import { itemRows, itemRowsName } from '../items/item-tokens.js';
 import { isLoraParameter, loraHooks } from './lora.js';
 import type { LoraOptions } from './lora.js';
 import { encoderScope, isEncoderParameter, isResamplerParameter, withScope } from './trainable-encoder.js';
@@ -28,15 +29,18 @@ export interface JointModel<History> {
     /** Where prompts may begin without the user. */
     readonly blindPrefix?: BlindPrefix;
   };
+  /** Rows of its item tokens, where it has some: `[items, hidden]`. They learn by every strategy. */
+  readonly itemRows?: HostTensor;
 }
 
 /**
  * One training graph: the encoder's own, the integration and the decoder. Inputs are the encoder's (in the scope `encoder`) and the text's:
- * `input_ids` [B, text], `user_present` [B], where prompts may begin blindly `blind_lengths` [B], and the positions that carry loss: `target_rows`, `targets`, `target_weights` [targets], and
- * `distribution_rows` [distributed] with the weighted `distributions` [distributed, V] that the token there should have.
+ * `input_ids` [B, text], `user_present` [B], where prompts may begin blindly `blind_lengths` [B], and the positions that carry loss:
+ * `target_rows`, `targets`, `target_weights` [targets], and `distribution_rows` [distributed] with the weighted `distributions`
+ * [distributed, V] that the token there should have. With item tokens also those of `itemFeeds`.
  */
 export function jointDefinition<History>(
-  { decoder: { config }, user }: JointModel<History>,
+  { decoder: { config }, user, itemRows: rowsOfItems }: JointModel<History>,
   lora: LoraOptions | undefined,
 ): GraphDefinition<Outputs & { loss: Tensor }> {
   return graph(({ builder }) => {
@@ -79,13 +83,32 @@ export function jointDefinition<History>(
     const distributedAt = builder.input('distribution_rows', ['distributed'], 'int32');
     const distributions = builder.input('distributions', ['distributed', config.vocabularySize]);
     const logProbabilities = states.gather(distributedAt).matmul(decoder.head, { transposeB: true }).logSoftmax();
-    return { loss: losses.sum().sub(logProbabilities.mul(distributions).sum()).div(normalizer) };
+    const inWords = losses.sum().sub(logProbabilities.mul(distributions).sum());
+    const total = rowsOfItems === undefined ? inWords : inWords.add(itemLoss(builder, states, rowsOfItems.shape[0]));
+    return { loss: total.div(normalizer) };
   });
 }
 
+/** The weighted cross-entropy of the items that are to be named: a softmax over all items, read from the states `[N, hidden]`. */
+function itemLoss(builder: GraphBuilder, states: Tensor, count: number): Tensor {
+  const table = itemRows(builder, count, states.shape[1] as number);
+  const at = builder.input('item_rows', ['named'], 'int32');
+  const targets = builder.input('item_targets', ['named'], 'int32');
+  const weights = builder.input('item_weights', ['named']);
+  const named = linearCrossEntropy(states.gather(at), table, targets).mul(weights).sum();
+  const taughtAt = builder.input('item_distribution_rows', ['taught'], 'int32');
+  const distributions = builder.input('item_distributions', ['taught', count]);
+  const logProbabilities = states.gather(taughtAt).matmul(table, { transposeB: true }).logSoftmax();
+  return named.sub(logProbabilities.mul(distributions).sum());
+}
+
 /** All weights of a joint model by their names in the joint graph. */
-export function jointWeights<History>({ decoder, user }: JointModel<History>): Weights {
-  return new Map([...decoder.weights, ...(user === undefined ? [] : [...user.weights, ...withScope(user.encoder.weights)])]);
+export function jointWeights<History>({ decoder, user, itemRows }: JointModel<History>): Weights {
+  return new Map([
+    ...decoder.weights,
+    ...(user === undefined ? [] : [...user.weights, ...withScope(user.encoder.weights)]),
+    ...(itemRows === undefined ? [] : [[itemRowsName, itemRows] as const]),
+  ]);
 }
 
 /** Whether a strategy trains a parameter of the joint graph. */
@@ -96,6 +119,7 @@ export function trainedBy<History>(strategy: Strategy, { user }: JointModel<Hist
       return isResamplerParameter(user!.encoder as TrainableEncoder<never>, name);
     }
     if (user !== undefined && name.startsWith(`${user.integration.prefix}.`)) return true;
+    if (name === itemRowsName) return true;
     if (isLoraParameter(name)) return strategy === 'lora';
     return strategy === 'full';
   };

@@ -6,10 +6,12 @@ import type { BlindPrefix } from '../integration/blind-prefix.js';
 import type { Integration, UserShape } from '../integration/integration.js';
 import type { TokenDistribution } from '../ranking/title-distributions.js';
 import type { AdaptationExample } from './examples.js';
+import { itemFeeds, placedItems } from './item-rows.js';
+import type { PlacedItem } from './item-rows.js';
 
 /** An example as a row of the graph. */
 export interface TextRow {
-  /** Ids that go in, `[length]`; the last token of the answer only comes out. */
+  /** Ids that go in, `[length]`; the last token of an answer in words only comes out. */
   readonly input: Int32Array;
   /** Tokens at the beginning that do not read the user. */
   readonly blindTokens: number;
@@ -19,6 +21,18 @@ export interface TextRow {
   readonly weights: Float32Array;
   /** In place of the token, where the example gives one. */
   readonly distributions: readonly (TokenDistribution | undefined)[];
+  /** Items that are named by their tokens. */
+  readonly items: readonly PlacedItem[];
+}
+
+/** What an example must fit to. */
+export interface RowShape {
+  readonly vocabularySize: number;
+  readonly contextLength: number;
+  readonly placeholders: Placeholders;
+  readonly blindPrefix?: BlindPrefix;
+  /** Number of item tokens. Default 0. */
+  readonly items?: number;
 }
 
 /** The placeholders of a soft prompt: `count` ids from `firstId`, after a begin token. */
@@ -46,22 +60,17 @@ export function withPlaceholders(
   { count, firstId, beginToken }: Placeholders,
   blindTokens = 0,
 ): number[] {
-  const start = blindTokens > 0 ? blindTokens : beginToken !== undefined && promptIds[0] === beginToken ? 1 : 0;
+  const start = placeholderStart(promptIds, beginToken, blindTokens);
   const ids = Array.from({ length: count }, (_, i) => firstId + i);
   return [...promptIds.slice(0, start), ...ids, ...promptIds.slice(start)];
 }
 
+/** Before which token of a prompt the placeholders stand. */
+const placeholderStart = (promptIds: readonly number[], beginToken: number | undefined, blindTokens: number): number =>
+  blindTokens > 0 ? blindTokens : beginToken !== undefined && promptIds[0] === beginToken ? 1 : 0;
+
 /** An example as a row; `where` names it in errors. */
-export function textRow(
-  example: AdaptationExample,
-  model: {
-    readonly vocabularySize: number;
-    readonly contextLength: number;
-    readonly placeholders: Placeholders;
-    readonly blindPrefix?: BlindPrefix;
-  },
-  where: string,
-): TextRow {
+export function textRow(example: AdaptationExample, model: RowShape, where: string): TextRow {
   const { answerIds, promptWeight = 0, answerWeights, answerDistributions } = example;
   const placeholders = example.history === undefined ? { ...model.placeholders, count: 0 } : model.placeholders;
   const problem = problemOfBlindTokens(model.blindPrefix, example.promptIds.length, example.blindTokens);
@@ -71,11 +80,15 @@ export function textRow(
   const all = [...prompt, ...answerIds];
   const bad = [...example.promptIds, ...answerIds].find((id) => !(Number.isInteger(id) && id >= 0 && id < model.vocabularySize));
   if (bad !== undefined) throw new AdaptationError(where, `token id ${bad} is outside the vocabulary of ${model.vocabularySize}`);
-  if (answerIds.length === 0) throw new AdaptationError(where, 'the answer is empty; give at least the end token');
+  const placed = { start: placeholderStart(example.promptIds, placeholders.beginToken, blindTokens), count: placeholders.count };
+  const items = placedItems(example, placed, model.items ?? 0, where);
+  if (answerIds.length === 0 && items.length === 0)
+    throw new AdaptationError(where, 'the answer is empty; give at least the end token, or an item');
   if (answerWeights !== undefined && answerWeights.length !== answerIds.length)
     throw new AdaptationError(where, `has ${answerWeights.length} weights for the ${answerIds.length} tokens of its answer`);
   checkDistributions(answerDistributions, answerIds.length, model.vocabularySize, where);
-  if (all.length < 2) throw new AdaptationError(where, 'one token alone has nothing to be predicted from; give a prompt');
+  if (all.length < 2 && items.length === 0)
+    throw new AdaptationError(where, 'one token alone has nothing to be predicted from; give a prompt');
   if (all.length > model.contextLength) throw new DoesNotFitError(all.length, model.contextLength, where);
   const positions: number[] = [];
   const weights: number[] = [];
@@ -86,12 +99,13 @@ export function textRow(
     weights.push(weight);
   }
   return {
-    input: Int32Array.from(all.slice(0, -1)),
+    input: Int32Array.from(answerIds.length === 0 ? all : all.slice(0, -1)),
     blindTokens,
     positions: Int32Array.from(positions),
     targets: Int32Array.from(positions, (at) => all[at + 1]),
     weights: Float32Array.from(weights),
     distributions: positions.map((at) => answerDistributions?.[at + 1 - prompt.length]),
+    items,
   };
 }
 
@@ -129,7 +143,13 @@ export function textFeeds(
     normalizer,
     vocabularySize,
     blindLengths,
-  }: { readonly normalizer: number; readonly vocabularySize: number; readonly blindLengths: boolean },
+    items = 0,
+  }: {
+    readonly normalizer: number;
+    readonly vocabularySize: number;
+    readonly blindLengths: boolean;
+    readonly items?: number;
+  },
 ): Feeds {
   const length = Math.max(...rows.map(({ input }) => input.length));
   const ids = new Int32Array(rows.length * length);
@@ -181,5 +201,6 @@ export function textFeeds(
     ),
     distributions: float(distributions, [places, vocabularySize]),
     normalizer: float(Float32Array.of(normalizer), []),
+    ...(items === 0 ? {} : itemFeeds(rows, length, items)),
   };
 }

@@ -20,7 +20,7 @@ export type InferenceAddition = (builder: GraphBuilder, positions: () => Tensor)
  * `attention_mask` [batch_size, total_sequence_length] int64, `num_logits_to_keep` int64 (0: all positions),
  * `past_key_values.I.key|value` [batch_size, key/value heads, past_sequence_length, head size], and those of the addition. Outputs:
  * `logits` [batch_size, kept, V], `log_normalizers` [batch_size, kept] (the logarithm of each row's sum of exponentials),
- * `present.I.key|value`. Several new tokens on top of a cache are possible for a batch of one only. Weights that come from a GGUF
+ * `last_hidden_state` [batch_size, kept, hidden] (what the logits are made from), `present.I.key|value`. Several new tokens on top of a cache are possible for a batch of one only. Weights that come from a GGUF
  * file in Q4_0, Q4_1 or Q8_0 stay as they are; `accuracyLevel` says how products with them are computed (default 4).
  */
 export function inferenceModel(
@@ -114,7 +114,7 @@ function withLogits(
   // log(sum(exp(x))) = max(x) - log(max(softmax(x))): the softmax is a fast kernel, ReduceLogSumExp is not.
   const normalizers = logits.max(-1).sub(logits.softmax().max(-1).log());
   return toOnnx({
-    outputs: { logits, log_normalizers: normalizers, ...cache.outputs },
+    outputs: { logits, log_normalizers: normalizers, last_hidden_state: hidden, ...cache.outputs },
     weights,
     ...(store instanceof ValueFile ? { external: store.values } : {}),
   }).bytes;

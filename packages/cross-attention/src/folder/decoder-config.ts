@@ -1,8 +1,6 @@
 import { z } from 'zod';
-
-/** The families of decoders that can be built: Llama and those that differ from it by biases, norms or a window. */
-export const decoderFamilies = ['llama', 'mistral', 'qwen2', 'qwen3'] as const;
-export type DecoderFamily = (typeof decoderFamilies)[number];
+import { decoderFamilies, familyNamed, familyOf, type DecoderFamily } from '../families/families.js';
+import type { FamilyDescription } from '../families/family-description.js';
 
 /** How rotary positions are stretched beyond the length a model was first trained on. */
 export type RotaryScaling =
@@ -103,15 +101,16 @@ type HuggingFaceConfig = z.infer<typeof huggingFaceConfig>;
 
 /** A `config.json` in Hugging Face's terms as a `DecoderConfig`, or what is wrong with it, one line each. */
 export function parseDecoderConfig(json: unknown): { config: DecoderConfig } | { unsupported: string } | { problems: string[] } {
-  const family = typeof json === 'object' && json !== null ? (json as Record<string, unknown>).model_type : undefined;
-  if (typeof family === 'string' && !decoderFamilies.includes(family as DecoderFamily)) {
-    return { unsupported: `model_type '${family}' is not supported; supported are ${decoderFamilies.join(', ')}` };
+  const named = typeof json === 'object' && json !== null ? (json as Record<string, unknown>).model_type : undefined;
+  if (typeof named === 'string' && !familyNamed(named)) {
+    return { unsupported: `model_type '${named}' is not supported; supported are ${decoderFamilies.join(', ')}` };
   }
   const parsed = huggingFaceConfig.safeParse(json);
   if (!parsed.success) {
     return { problems: parsed.error.issues.map((issue) => `${issue.path.join('.') || 'the file'}: ${issue.message}`) };
   }
   const hf = parsed.data;
+  const family = familyNamed(hf.model_type)!;
   const keyValueHeads = hf.num_key_value_heads ?? hf.num_attention_heads;
   const headSize = hf.head_dim ?? hf.hidden_size / hf.num_attention_heads;
   const problems: string[] = [];
@@ -127,10 +126,11 @@ export function parseDecoderConfig(json: unknown): { config: DecoderConfig } | {
   if ('problem' in rotary) problems.push(rotary.problem);
   if ('unsupported' in rotary) return rotary;
   if (problems.length > 0 || 'problem' in rotary) return { problems };
-  const slidingWindow = parseSlidingWindow(hf);
+  const slidingWindow = parseSlidingWindow(hf, family);
+  const statedBias = family.attentionBias === 'where-stated' && hf.attention_bias;
   return {
     config: {
-      family: hf.model_type,
+      family: family.name,
       vocabularySize: hf.vocab_size,
       hiddenSize: hf.hidden_size,
       intermediateSize: hf.intermediate_size,
@@ -142,10 +142,10 @@ export function parseDecoderConfig(json: unknown): { config: DecoderConfig } | {
       rotary,
       contextLength: hf.max_position_embeddings,
       tiedEmbeddings: hf.tie_word_embeddings,
-      queryKeyValueBias: hf.model_type === 'qwen2' || (hf.model_type !== 'mistral' && hf.attention_bias),
-      attentionOutputBias: (hf.model_type === 'llama' || hf.model_type === 'qwen3') && hf.attention_bias,
-      feedForwardBias: hf.model_type === 'llama' && hf.mlp_bias,
-      headNorms: hf.model_type === 'qwen3',
+      queryKeyValueBias: statedBias || family.attentionBias === 'queries-keys-values',
+      attentionOutputBias: statedBias,
+      feedForwardBias: family.feedForwardBias && hf.mlp_bias,
+      headNorms: family.headNorms,
       ...(slidingWindow === undefined ? {} : { slidingWindow }),
       ...(hf.bos_token_id == null ? {} : { beginToken: hf.bos_token_id }),
       endTokens: endTokens(hf),
@@ -156,16 +156,11 @@ export function parseDecoderConfig(json: unknown): { config: DecoderConfig } | {
 
 /** The other way round: a `config.json` that transformers and transformers.js open, in float32. */
 export function toHuggingFaceConfig(config: DecoderConfig): Record<string, unknown> {
-  const architectures = {
-    llama: 'LlamaForCausalLM',
-    mistral: 'MistralForCausalLM',
-    qwen2: 'Qwen2ForCausalLM',
-    qwen3: 'Qwen3ForCausalLM',
-  };
+  const family = familyOf(config);
   const { scaling } = config.rotary;
   const { slidingWindow } = config;
   return {
-    architectures: [architectures[config.family]],
+    architectures: [family.architecture],
     model_type: config.family,
     vocab_size: config.vocabularySize,
     hidden_size: config.hiddenSize,
@@ -180,10 +175,10 @@ export function toHuggingFaceConfig(config: DecoderConfig): Record<string, unkno
     rope_scaling: scaling === undefined ? null : huggingFaceScaling(scaling, config),
     max_position_embeddings: config.contextLength,
     tie_word_embeddings: config.tiedEmbeddings,
-    attention_bias: config.family === 'qwen2' ? true : config.queryKeyValueBias,
-    ...(config.family === 'llama' ? { mlp_bias: config.feedForwardBias } : {}),
+    attention_bias: config.queryKeyValueBias || family.attentionBias === 'queries-keys-values',
+    ...(family.feedForwardBias ? { mlp_bias: config.feedForwardBias } : {}),
     sliding_window: slidingWindow?.size ?? null,
-    ...(config.family === 'qwen2' || config.family === 'qwen3'
+    ...(family.slidingWindow === 'named-layers'
       ? {
           use_sliding_window: slidingWindow !== undefined,
           layer_types: Array.from({ length: config.layers }, (_, i) =>
@@ -302,11 +297,14 @@ function longRope(
   return { theta, scaling: { kind: 'factors', factors: short } };
 }
 
-function parseSlidingWindow(hf: HuggingFaceConfig): DecoderConfig['slidingWindow'] {
+function parseSlidingWindow(
+  hf: HuggingFaceConfig,
+  { slidingWindow }: Pick<FamilyDescription, 'slidingWindow'>,
+): DecoderConfig['slidingWindow'] {
   // A window as long as the context never hides anything.
-  if (hf.sliding_window == null || hf.sliding_window >= hf.max_position_embeddings || hf.model_type === 'llama') return undefined;
+  if (hf.sliding_window == null || hf.sliding_window >= hf.max_position_embeddings || slidingWindow === 'none') return undefined;
   const layers = Array.from({ length: hf.num_hidden_layers }, (_, i) => {
-    if (hf.model_type === 'mistral') return true;
+    if (slidingWindow === 'all-layers') return true;
     if (hf.layer_types != null) return hf.use_sliding_window && hf.layer_types[i] === 'sliding_attention';
     return hf.use_sliding_window && i >= (hf.max_window_layers ?? 0);
   });

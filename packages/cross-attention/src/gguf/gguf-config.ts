@@ -1,8 +1,7 @@
-import type { DecoderConfig, DecoderFamily, RotaryScaling } from '../folder/decoder-config.js';
+import { familyOfGguf, ggufArchitectures } from '../families/families.js';
+import type { DecoderConfig, RotaryScaling } from '../folder/decoder-config.js';
 import { GgufError } from './gguf-error.js';
 import type { GgufHeader } from './gguf-header.js';
-
-const families: Readonly<Record<string, DecoderFamily>> = { llama: 'llama', mistral: 'mistral', qwen2: 'qwen2', qwen3: 'qwen3' };
 
 const maximumContext = 2 ** 24;
 
@@ -13,22 +12,20 @@ const maximumContext = 2 ** 24;
 export function ggufConfig(header: GgufHeader, frequencyFactors?: ArrayLike<number>): DecoderConfig {
   const { file, tensors } = header;
   const architecture = header.metadata.get('general.architecture');
-  const stated = typeof architecture === 'string' && Object.hasOwn(families, architecture) ? families[architecture] : undefined;
-  if (stated === undefined)
+  const read = new MetadataReader(header, String(architecture));
+  const window = read.optionalSize('attention.sliding_window') ?? 0;
+  const family = familyOfGguf(String(architecture), window > 0);
+  if (family === undefined)
     throw new GgufError(
       'unsupported',
       file,
-      `is '${String(architecture)}'; families that are read are ${Object.keys(families).join(', ')}.`,
+      `is '${String(architecture)}'; families that are read are ${ggufArchitectures.join(', ')}.`,
       {
         key: 'general.architecture',
       },
     );
-  const read = new MetadataReader(header, String(architecture));
   const experts = read.optionalSize('expert_count') ?? 0;
   if (experts > 0) throw read.unsupported('expert_count', `mixtures of experts (${experts} here) are not supported.`);
-  const window = read.optionalSize('attention.sliding_window') ?? 0;
-  // Mistral's files carry Llama's name; a window tells them apart, and without one the two are the same.
-  const family = stated === 'llama' && window > 0 ? 'mistral' : stated;
   const hiddenSize = read.size('embedding_length');
   const heads = read.size('attention.head_count');
   const keyValueHeads = read.optionalSize('attention.head_count_kv') ?? heads;
@@ -59,12 +56,12 @@ export function ggufConfig(header: GgufHeader, frequencyFactors?: ArrayLike<numb
   const tokens = specialTokens(read, vocabularySize);
   const queryKeyValueBias = tensors.has('blk.0.attn_q.bias');
   const attentionOutputBias = tensors.has('blk.0.attn_output.bias');
-  if (family !== 'qwen2' && queryKeyValueBias !== attentionOutputBias)
-    throw new GgufError('unsupported', file, `a ${family} has biases in all projections of its attention or in none.`, {
+  if (family.attentionBias !== 'queries-keys-values' && queryKeyValueBias !== attentionOutputBias)
+    throw new GgufError('unsupported', file, `a ${family.name} has biases in all projections of its attention or in none.`, {
       tensor: 'blk.0.attn_output.bias',
     });
   return {
-    family,
+    family: family.name,
     vocabularySize,
     hiddenSize,
     intermediateSize: read.size('feed_forward_length'),
@@ -80,7 +77,7 @@ export function ggufConfig(header: GgufHeader, frequencyFactors?: ArrayLike<numb
     attentionOutputBias,
     feedForwardBias: tensors.has('blk.0.ffn_up.bias'),
     headNorms: tensors.has('blk.0.attn_q_norm.weight'),
-    ...(window > 0 && window < contextLength && family === 'mistral'
+    ...(window > 0 && window < contextLength && family.slidingWindow === 'all-layers'
       ? { slidingWindow: { size: window, layers: Array.from({ length: layers }, () => true) } }
       : {}),
     ...tokens,

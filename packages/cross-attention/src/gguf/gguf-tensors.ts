@@ -1,5 +1,6 @@
 import { closeSync, fstatSync, openSync, readSync } from 'node:fs';
 import type { HostTensor } from '@user-llm/onnx-autograd';
+import { familyOf } from '../families/families.js';
 import { decoderTensorShapes } from '../folder/decoder-config.js';
 import type { DecoderConfig } from '../folder/decoder-config.js';
 import type { DecoderWeights } from '../folder/hugging-face.js';
@@ -93,7 +94,7 @@ export function ggufWeights(header: GgufHeader, config: DecoderConfig): DecoderW
   const { file, tensors } = header;
   const weights: DecoderWeights = new Map();
   const source = sourceOf(header);
-  const permuted = config.family === 'llama' || config.family === 'mistral';
+  const { pairedRows } = familyOf(config).gguf;
   for (const [name, shape] of decoderTensorShapes(config)) {
     const stored = storedName(name);
     const info = tensors.get(stored);
@@ -115,7 +116,7 @@ export function ggufWeights(header: GgufHeader, config: DecoderConfig): DecoderW
         { tensor: stored, expected: shape, actual: info.shape },
       );
     const heads = name.includes('.q_proj.') ? config.heads : name.includes('.k_proj.') ? config.keyValueHeads : undefined;
-    weights.set(name, new GgufTensor(shape, source, info, permuted ? heads : undefined));
+    weights.set(name, new GgufTensor(shape, source, info, pairedRows ? heads : undefined));
   }
   return weights;
 }

@@ -122,3 +122,10 @@ export function childOf({ firstChild, token }: PrefixTrie, node: number, wanted:
   }
   return low < firstChild[node + 1] && token[low] === wanted ? low : undefined;
 }
+
+/** The tokens of an item's title, without the end token. */
+export function titleOf({ token, parent, leafOfItem }: PrefixTrie, item: number): number[] {
+  const title: number[] = [];
+  for (let node = parent[leafOfItem[item]]; node > 0; node = parent[node]) title.push(token[node]);
+  return title.reverse();
+}

@@ -21,7 +21,8 @@ export interface BranchingTexts {
 /** The sessions of one model: `inferenceModel` for the prompt, `branchingModel` for what follows it. */
 export interface ScorerSessions {
   readonly prompt: ort.InferenceSession;
-  readonly branching: ort.InferenceSession;
+  /** Opened when a text first goes on behind the prompt. */
+  readonly branching: () => Promise<ort.InferenceSession>;
 }
 
 /**
@@ -35,6 +36,7 @@ export class BranchingScorer implements TokenScorer<BranchingTexts> {
   /** Milliseconds that the prompt took. */
   promptMilliseconds = 0;
   #cache: BranchCache | undefined;
+  #promptState: Float32Array | undefined;
 
   constructor(
     private readonly sessions: ScorerSessions,
@@ -42,6 +44,12 @@ export class BranchingScorer implements TokenScorer<BranchingTexts> {
     private readonly prompt: ReadPrompt,
     private readonly user: ort.Tensor | undefined,
   ) {}
+
+  /** The last layer's normalised output for the prompt's last token, `[hidden]`; there after `start`. */
+  get promptState(): Float32Array {
+    if (this.#promptState === undefined) throw new Error('internal: the state of a prompt that has not run');
+    return this.#promptState;
+  }
 
   async start(): Promise<BranchingTexts> {
     const begun = performance.now();
@@ -52,6 +60,7 @@ export class BranchingScorer implements TokenScorer<BranchingTexts> {
     if (prefix !== undefined) placePrefix(prefix, this.#cache, config);
     const outputs = await runPrompt(this.sessions.prompt, config, this.#cache, { ids, past, blindTokens, user });
     this.calls.push({ rows: 1, tokens: ids.length - past, past });
+    this.#promptState = outputs.last_hidden_state.data as Float32Array;
     this.promptMilliseconds = performance.now() - begun;
     return { last: undefined, length: 0, logits: this.#logits(outputs) };
   }
@@ -64,7 +73,7 @@ export class BranchingScorer implements TokenScorer<BranchingTexts> {
     const total = prompt + cache.place(last, parents, rows) + rows;
     const visible = (window?: number) =>
       new ort.Tensor('float32', visibility(last, parents, { prompt, total, window }), [1, 1, rows, total]);
-    const outputs = await runInPlace(this.sessions.branching, this.config, cache, 1, {
+    const outputs = await runInPlace(await this.sessions.branching(), this.config, cache, 1, {
       input_ids: int64(tokens, [1, rows]),
       ...(this.user === undefined ? {} : { user_embeddings: this.user }),
       position_ids: int64(new Array<number>(rows).fill(prompt + length), [1, rows]),

@@ -1,4 +1,6 @@
 import type { RankedItems } from '../ranking/beam-search.js';
+import type { ByTitleOptions } from '../ranking/by-title.js';
+import type { CatalogueRanker, RankingWay } from '../ranking/catalogue-ranker.js';
 import type { PrefixTrie } from '../ranking/prefix-trie.js';
 import type { ChatMessage } from '../text/text-tokenizer.js';
 import type { Prefix } from './prefix.js';
@@ -40,21 +42,24 @@ export type ScheduledRequest = Prompt &
 
 export type RankRequest = Prompt &
   RequestOptions & {
-    /** The titles, encoded by this model's tokenizer. */
-    readonly trie: PrefixTrie;
     readonly top: number;
-    /** Items, by their place in the trie, that are not to be returned. */
+    /** Items, by their place in the catalogue, that are not to be returned. */
     readonly exclude?: Iterable<number>;
-    /** Beam width; see `beamSearch`. */
-    readonly width?: number;
-    /** What probabilities are among: the titles of the trie (the default), or all texts. */
-    readonly among?: 'vocabulary' | 'catalogue';
-    /** Every title scored as far as needed: the true order, at many times the cost. */
-    readonly exact?: boolean;
-  };
+  } & (
+    | {
+        /** How the catalogue is ranked; `item-tokens` are all that the model has. */
+        readonly by: CatalogueRanker | 'item-tokens';
+      }
+    | ({
+        readonly by?: undefined;
+        /** By title: the titles, encoded by this model's tokenizer. */
+        readonly trie: PrefixTrie;
+      } & ByTitleOptions)
+  );
 
 /** A ranking and what it cost. */
 export interface Ranking extends RankedItems {
+  readonly way: RankingWay;
   readonly promptTokens: number;
   /** Floating-point operations of all matrix products, the user's included. */
   readonly flops: number;

@@ -1,13 +1,18 @@
 import type { PreTrainedModel } from '@huggingface/transformers';
 import * as ort from 'onnxruntime-node';
 import type { DecoderConfig } from '../folder/decoder-config.js';
-import { beamSearch, exactRanking } from '../ranking/beam-search.js';
+import type { Candidate } from '../items/item-tokens.js';
+import { byItemTokens } from '../ranking/by-item-tokens.js';
+import { byTitle } from '../ranking/by-title.js';
+import type { CatalogueRanker } from '../ranking/catalogue-ranker.js';
 import type { TextTokenizer } from '../text/text-tokenizer.js';
+import { AskedPrompt } from './asked-prompt.js';
 import { BranchingScorer } from './branching-scorer.js';
 import { ServingEngine } from './engine.js';
 import type { ServedParts, ServeOptions } from './engine.js';
 import { generationOf } from './generation.js';
 import type { Generation } from './generation.js';
+import { ItemScorer } from './item-scorer.js';
 import type { Prefix } from './prefix.js';
 import { readPrompt } from './prompt-reader.js';
 import type { GenerateRequest, Prompt, RankRequest, Ranking } from './request.js';
@@ -18,26 +23,29 @@ import { tensorOf } from './user-state.js';
 import type { ReadableEmbedding, StoredUserState, UserState } from './user-state.js';
 
 /**
- * A model that answers: text by transformers.js's `generate`, rankings by beam search over a trie of titles. The first ranking opens a second
+ * A model that answers: text by transformers.js's `generate`, rankings by a `CatalogueRanker`. The first ranking by title opens a second
  * onnxruntime session, whose graph lets titles branch behind one prompt. Runs block the event loop; a server opens it in a worker.
  */
 export class ServedModel {
   #branching: Promise<ort.InferenceSession> | undefined;
   // The files' bytes are held no longer than they are needed.
   #makeBranching: ServedParts['branching'] | undefined;
+  readonly #items: ItemScorer | undefined;
   readonly #schedulers = new Set<RequestScheduler>();
 
   private constructor(
     private readonly engine: ServingEngine,
     private readonly model: PreTrainedModel,
-    branching: ServedParts['branching'],
+    { branching, items }: Pick<ServedParts, 'branching' | 'items'>,
   ) {
     this.#makeBranching = branching;
+    // One row of states: waking a second thread would take longer.
+    this.#items = items && new ItemScorer(items.items, items.model, { ...engine.options, intraOpNumThreads: 1 });
   }
 
   static async create(parts: ServedParts, options: ServeOptions = {}): Promise<ServedModel> {
     const engine = await ServingEngine.open(parts, options);
-    return new ServedModel(engine, transformersModel(parts.config, engine.session, parts.generation ?? {}), parts.branching);
+    return new ServedModel(engine, transformersModel(parts.config, engine.session, parts.generation ?? {}), parts);
   }
 
   get config(): DecoderConfig {
@@ -46,6 +54,11 @@ export class ServedModel {
 
   get tokenizer(): TextTokenizer {
     return this.engine.tokenizer;
+  }
+
+  /** The items that have a token of their own, by their places in a ranking by item tokens. */
+  get items(): readonly Candidate[] {
+    return this.#items?.items ?? [];
   }
 
   /** Hash of the encoder whose embeddings the model reads; undefined where it reads none. */
@@ -131,29 +144,35 @@ export class ServedModel {
     return scheduler;
   }
 
-  /** Ranks the titles of a trie after a prompt, by beam search or exactly. Throws a `DoesNotFitError` like `generate`. */
+  /** Ranks a catalogue after a prompt; by the titles of a trie where no other way is given. Throws a `DoesNotFitError` like `generate`. */
   async rank(request: RankRequest): Promise<Ranking> {
     const { engine } = this;
     engine.assertAlive();
     const begun = performance.now();
-    const { trie, top, exclude = [], width, exact = false, signal } = request;
+    const { top, exclude = [], signal } = request;
+    const ranker = this.#rankerOf(request);
     const prompt = engine.readPrompt(request);
-    engine.assertFits(prompt.ids.length + trie.depth);
+    engine.assertFits(prompt.ids.length + ranker.depth);
     const user = await engine.readUser(request.user);
     const userMs = performance.now() - begun;
-    const sessions = { prompt: engine.session, branching: await this.#rankingSession() };
+    const sessions = { prompt: engine.session, branching: () => this.#rankingSession() };
     const scorer = new BranchingScorer(sessions, this.config, prompt, user && tensorOf(user.state));
-    const options = { top, exclude, among: request.among ?? 'catalogue', ...(signal === undefined ? {} : { signal }) };
-    const ranked = exact
-      ? await exactRanking(trie, scorer, options)
-      : await beamSearch(trie, scorer, width === undefined ? options : { ...options, width });
+    const asked = new AskedPrompt(scorer, this.#items);
+    const ranked = await ranker.rank(asked, { top, exclude, ...(signal === undefined ? {} : { signal }) });
+    const itemFlops = asked.hasScoredItems ? 2 * this.config.hiddenSize * this.items.length : 0;
     return {
       ...ranked,
+      way: ranker.way,
       promptTokens: prompt.ids.length,
-      flops: engine.flops(scorer.calls) + (user?.flops ?? 0),
+      flops: engine.flops(scorer.calls) + (user?.flops ?? 0) + itemFlops,
       firstTokenMs: userMs + scorer.promptMilliseconds,
       totalMs: performance.now() - begun,
     };
+  }
+
+  #rankerOf(request: RankRequest): CatalogueRanker {
+    if (request.by === undefined) return byTitle(request.trie, request);
+    return request.by === 'item-tokens' ? byItemTokens(this.items.length) : request.by;
   }
 
   #rankingSession(): Promise<ort.InferenceSession> {
@@ -170,6 +189,7 @@ export class ServedModel {
     await Promise.all(Array.from(this.#schedulers, (scheduler) => scheduler.dispose()));
     await this.engine.release();
     await (await this.#branching)?.release();
+    await this.#items?.dispose();
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

@@ -30,7 +30,7 @@ export type RunOutputs = ort.InferenceSession.OnnxValueMapType;
 export const cacheNamesOf = (session: ort.InferenceSession): readonly string[] =>
   session.inputNames.filter((name) => name.startsWith('past_key_values.'));
 
-/** Runs new tokens of `inferenceModel`'s session behind what is in the cache; the logits are those of each row's last token. */
+/** Runs new tokens of `inferenceModel`'s session behind what is in the cache; the logits and states are those of each row's last token. */
 export function runTokens(
   session: ort.InferenceSession,
   config: DecoderConfig,
@@ -84,7 +84,7 @@ export function runInPlace(
   inputs: Readonly<Record<string, ort.Tensor>>,
 ): Promise<RunOutputs> {
   const feeds: Record<string, ort.Tensor> = { ...inputs };
-  const fetches: Record<string, ort.Tensor | null> = { logits: null, log_normalizers: null };
+  const fetches: Record<string, ort.Tensor | null> = { logits: null, log_normalizers: null, last_hidden_state: null };
   const size = rows * keyValueHeads * capacity * headSize;
   for (const [name, buffer] of buffers) {
     const values = buffer.length === size ? buffer : buffer.subarray(0, size);

@@ -1,16 +1,8 @@
-import {
-  BaseStreamer,
-  DynamicCache,
-  InterruptableStoppingCriteria,
-  LlamaForCausalLM,
-  MistralForCausalLM,
-  PretrainedConfig,
-  Qwen2ForCausalLM,
-  Qwen3ForCausalLM,
-  Tensor,
-} from '@huggingface/transformers';
+import * as transformers from '@huggingface/transformers';
+import { BaseStreamer, DynamicCache, InterruptableStoppingCriteria, PretrainedConfig, Tensor } from '@huggingface/transformers';
 import type { PreTrainedModel } from '@huggingface/transformers';
 import type * as ort from 'onnxruntime-node';
+import { familyOf } from '../families/families.js';
 import { toHuggingFaceConfig } from '../folder/decoder-config.js';
 import type { DecoderConfig } from '../folder/decoder-config.js';
 import type { TextTokenizer } from '../text/text-tokenizer.js';
@@ -18,18 +10,11 @@ import type { Prefix } from './prefix.js';
 import type { ReadPrompt } from './prompt-reader.js';
 import { TextPieces } from './text-pieces.js';
 
-const classes = {
-  llama: LlamaForCausalLM,
-  mistral: MistralForCausalLM,
-  qwen2: Qwen2ForCausalLM,
-  qwen3: Qwen3ForCausalLM,
-} as const;
-
 /** transformers.js's own model around a session that is open already. */
 export function transformersModel(config: DecoderConfig, session: ort.InferenceSession, generation: object): PreTrainedModel {
   const json = toHuggingFaceConfig(config);
   const defaults = { bos_token_id: json.bos_token_id, eos_token_id: json.eos_token_id, pad_token_id: json.pad_token_id };
-  const model = new classes[config.family](
+  const model = new transformers[familyOf(config).architecture](
     new PretrainedConfig(json),
     { model: session },
     { generation_config: { ...defaults, ...generation } },

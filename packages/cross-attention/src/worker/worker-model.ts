@@ -88,8 +88,10 @@ export class WorkerModel {
     });
   }
 
-  /** See `ServedModel.rank`. */
+  /** See `ServedModel.rank`. A `CatalogueRanker` is code that no thread can be sent: give a trie, or `item-tokens`. */
   async rank(request: RankRequest): Promise<Ranking> {
+    if (typeof request.by === 'object')
+      throw new TypeError(`The ranker (${request.by.way}) cannot be sent to a worker thread; give by: 'item-tokens', or a trie.`);
     const worker = this.#worker();
     const { signal, exclude, ...rest } = request;
     const sent = this.#sent({ ...rest, ...(exclude === undefined ? {} : { exclude: [...exclude] }) }, worker);

@@ -1,11 +1,12 @@
 import type { Random } from '@user-llm/onnx-autograd';
 import { EncoderOptionError } from '../errors.js';
+import { maskEvent } from '../masked-event.js';
 import { part, type Sequence } from '../sequences.js';
 import { bindItemLoss, fullSoftmax, type ItemLoss } from './item-loss.js';
 import { declareTargets, fieldLosses } from './next-event.js';
 import type { BoundObjective, Objective } from './objective.js';
 import { checkedWeights, predictedFields, type FieldWeights } from './predicted-fields.js';
-import { maskEvent, readFeeds, targetFeeds } from './rows.js';
+import { readFeeds, targetFeeds } from './rows.js';
 
 export interface MaskedEventsOptions extends FieldWeights {
   /** Share of a row's events that are hidden, one at least. Default 0.2. */

@@ -1,6 +1,6 @@
 import type { EventColumns } from '@user-llm/event-tokenizer';
 import type { Dim, GraphBuilder, HostTensor, Random, Tensor, Weights } from '@user-llm/onnx-autograd';
-import type { Span } from '../batches.js';
+import type { Span } from '../span.js';
 import type { EncoderConfig } from '../config.js';
 import type { BagSizes } from '../event-feeds.js';
 import type { EventInputs } from '../fusion.js';

@@ -1,7 +1,7 @@
-import { MASK_ID, PADDING_ID, UNKNOWN_ID } from '@user-llm/event-tokenizer';
+import { UNKNOWN_ID } from '@user-llm/event-tokenizer';
 import type { HostTensor } from '@user-llm/onnx-autograd';
-import { eventFeeds, eventPrefix } from '../event-feeds.js';
-import { inputNames, type InputField } from '../input-fields.js';
+import { eventFeeds } from '../event-feeds.js';
+import type { InputField } from '../input-fields.js';
 import type { Sequence } from '../sequences.js';
 import { windowFeeds } from '../window-feeds.js';
 import type { ObjectiveRun } from './objective.js';
@@ -38,20 +38,3 @@ export const targetFeeds = (
   lists: readonly (Int32Array | null)[],
   length: number,
 ): Record<string, HostTensor> => eventFeeds(fields, events, lists, length, bags, { prefix: targetPrefix, targets: true });
-
-/** Hides the event at a place of the rows from the model: the mask in every field, no text. */
-export function maskEvent(
-  feeds: Readonly<Record<string, HostTensor>>,
-  fields: readonly InputField[],
-  place: number,
-  prefix = eventPrefix,
-): void {
-  for (const field of fields)
-    for (const name of inputNames(field)) {
-      const { data, shape } = feeds[prefix + name];
-      const width = shape[2] ?? 1;
-      const values = (data as Int32Array | Float32Array).subarray(place * width, (place + 1) * width);
-      values.fill(field.kind === 'text' ? 0 : PADDING_ID);
-      if (field.kind !== 'text') values[0] = MASK_ID;
-    }
-}

@@ -1,0 +1,73 @@
+import { logSoftmax } from '@user-llm/cross-attention';
+import { Random } from '@user-llm/onnx-autograd';
+import type { StageRecord } from '../run/run-folder.js';
+import { LanguageSystem, retrievedItems } from '../systems/language-system.js';
+import { encoderRetriever, mixRetriever, type Retriever } from '../systems/retriever.js';
+import { languageSystems, type SystemSpec } from '../system-specs.js';
+import type { Workspace } from '../workspace.js';
+import { stageOf, systemFolder } from './adapt.js';
+import { loadAdaptedEncoder } from './encode.js';
+import { loadEncoder } from './pretrain.js';
+
+const shares = [0, 0.25, 0.5, 0.75, 1];
+const usersAsked = 100;
+const depth = 10;
+
+const stage = ({ name }: SystemSpec): string => `retrieval ${name}`;
+
+/** The retriever of a system: the pretrained encoder where it reads users, Mix where it has a text prompt alone. */
+export async function openRetriever(workspace: Workspace, spec: SystemSpec): Promise<Retriever> {
+  if (!spec.reading.embedding) return mixRetriever(await workspace.corpus());
+  return encoderRetriever(await loadEncoder(workspace, { threads: 1 }));
+}
+
+/** The retriever's share that was chosen for a system; undefined in a run without retrieval. */
+export function retrieverShareOf({ run }: Workspace, spec: SystemSpec): number | undefined {
+  return run.settings.ranking === 'retrieve' ? Number(run.need(stage(spec), 'eval').result.share) : undefined;
+}
+
+/** What was chosen, for the report. */
+export function retrieverShares(workspace: Workspace): { retrieverShares?: Record<string, number> } {
+  if (workspace.run.settings.ranking !== 'retrieve') return {};
+  return { retrieverShares: Object.fromEntries(languageSystems.map((spec) => [spec.name, retrieverShareOf(workspace, spec)!])) };
+}
+
+/** Chooses how much of a system's order is its retriever's: the share with the best NDCG@10 on validation items. */
+export async function chooseRetrieverShare(workspace: Workspace, spec: SystemSpec): Promise<StageRecord> {
+  const { run, seed, signal } = workspace;
+  const corpus = await workspace.corpus();
+  return run.stage(stage(spec), { adapted: run.need(stageOf(spec), 'adapt').key, shares, usersAsked, depth }, async () => {
+    const progress = workspace.output.progress('retrieval', `the retriever's share, ${spec.title}`);
+    const retriever = await openRetriever(workspace, spec);
+    // Nothing is stored of what users were before their validation items: every embedding is made anew.
+    const users = spec.reading.embedding ? { encoder: await loadAdaptedEncoder(workspace, spec.name) } : undefined;
+    const system = await LanguageSystem.open(spec, systemFolder(workspace, spec.name), corpus, {
+      ...(users === undefined ? {} : { users }),
+      retrieval: { retriever, share: 0 },
+    });
+    const gains = shares.map(() => 0);
+    const cases = Random.of(seed, 'retrieval')
+      .shuffle([...corpus.split.validation])
+      .slice(0, usersAsked);
+    try {
+      for (const [done, { user, from, to }] of cases.entries()) {
+        const history = corpus.log.items.subarray(from, to).filter((item) => item >= 0);
+        const request = { exclude: new Set(history), top: retrievedItems, events: corpus.train, signal };
+        const { items, scores } = await system.rank(user, history, request);
+        const quick = logSoftmax((await retriever.retrieve(user, corpus.train)).scores);
+        const target = items.indexOf(corpus.log.items[to]);
+        shares.forEach((share, i) => {
+          const mixed = scores.map((score, j) => (share === 1 ? 0 : (1 - share) * score) + share * quick[items[j]]);
+          const rank = target < 0 ? Infinity : mixed.filter((score) => score > mixed[target]).length;
+          if (rank < depth) gains[i] += 1 / Math.log2(rank + 2) / cases.length;
+        });
+        progress.update({ fraction: (done + 1) / cases.length });
+      }
+    } finally {
+      await system.dispose();
+    }
+    const share = shares[gains.indexOf(Math.max(...gains))];
+    progress.done(`${share} of the order is its retriever's (${retriever.name})`);
+    return { share, retriever: retriever.name, ndcgAt10: Object.fromEntries(shares.map((each, i) => [each, gains[i]])) };
+  });
+}

@@ -1,0 +1,12 @@
+import type { FamilyDescription } from './family-description.js';
+
+/** Mistral 7B and its successors without experts. Its GGUF files carry Llama's name. */
+export const mistral: FamilyDescription<'mistral'> = {
+  name: 'mistral',
+  architecture: 'MistralForCausalLM',
+  attentionBias: 'never',
+  feedForwardBias: false,
+  headNorms: false,
+  slidingWindow: 'all-layers',
+  gguf: { architectures: ['mistral', 'llama'], pairedRows: true },
+};

@@ -1,0 +1,12 @@
+import type { FamilyDescription } from './family-description.js';
+
+/** Qwen 2 and 2.5. */
+export const qwen2: FamilyDescription<'qwen2'> = {
+  name: 'qwen2',
+  architecture: 'Qwen2ForCausalLM',
+  attentionBias: 'queries-keys-values',
+  feedForwardBias: false,
+  headNorms: false,
+  slidingWindow: 'named-layers',
+  gguf: { architectures: ['qwen2'], pairedRows: false },
+};

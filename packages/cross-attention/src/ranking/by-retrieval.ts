@@ -1,0 +1,59 @@
+import { bestOf, logSoftmax } from './by-item-tokens.js';
+import type { CatalogueRanker } from './catalogue-ranker.js';
+
+export interface ByRetrievalOptions {
+  /** Scores of all items by something quick that knows the user, such as an encoder's item head: logits or log-probabilities, `[items]`. */
+  readonly retriever: () => ArrayLike<number> | Promise<ArrayLike<number>>;
+  /** How many of the retriever's best are ranked anew. Default 100; never fewer than the ranking's `top`. */
+  readonly candidates?: number;
+  /** What ranks them anew. */
+  readonly ranker: CatalogueRanker;
+  /**
+   * The retriever's share in the order of its candidates, from 0 (the model alone) to 1 (the retriever alone): log-probabilities are
+   * mixed with it. Choose it on validation users. Default 0.
+   */
+  readonly retrieverShare?: number;
+}
+
+/** Retrieves candidates, and ranks those anew by a language model, or by a mix of both. Made for one user's request. */
+export function byRetrieval({
+  retriever,
+  candidates = 100,
+  ranker,
+  retrieverShare = 0,
+}: ByRetrievalOptions): CatalogueRanker & { readonly way: 'retrieve' } {
+  if (!(retrieverShare >= 0 && retrieverShare <= 1))
+    throw new RangeError(`The retriever's share must be from 0 to 1, not ${retrieverShare}.`);
+  const retrieved = async (): Promise<Float64Array> => {
+    const scores = await retriever();
+    if (scores.length !== ranker.items)
+      throw new RangeError(`The retriever scores ${scores.length} items, and ${ranker.items} are to be ranked.`);
+    return logSoftmax(scores);
+  };
+  const score: CatalogueRanker['score'] = async (asked, items, options) => {
+    const quick = await retrieved();
+    const { scores, tokens, steps } = await ranker.score(asked, items, options);
+    return { scores: mixed(scores, items, quick), tokens, steps };
+  };
+  const mixed = (scores: Float64Array, items: Int32Array, quick: Float64Array) =>
+    scores.map((value, i) => {
+      // A share of zero must not meet the logarithm of zero.
+      if (retrieverShare === 0) return value;
+      if (retrieverShare === 1) return quick[items[i]];
+      return (1 - retrieverShare) * value + retrieverShare * quick[items[i]];
+    });
+  return {
+    way: 'retrieve',
+    items: ranker.items,
+    depth: ranker.depth,
+    score,
+    async rank(asked, options) {
+      const quick = await retrieved();
+      const top = Math.max(candidates, options.top);
+      const { items } = bestOf(quick, { top, exclude: options.exclude });
+      if (items.length === 0) return { items, scores: new Float64Array(0), tokens: 0, steps: 0 };
+      const { scores, tokens, steps } = await ranker.score(asked, items, options);
+      return { ...bestOf(mixed(scores, items, quick), { top: options.top }, items), tokens, steps };
+    },
+  };
+}

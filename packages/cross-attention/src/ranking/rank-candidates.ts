@@ -1,0 +1,76 @@
+import type { Candidate } from '../items/item-tokens.js';
+import { byItemTokens } from './by-item-tokens.js';
+import { byRetrieval } from './by-retrieval.js';
+import type { ByRetrievalOptions } from './by-retrieval.js';
+import { byTitle } from './by-title.js';
+import type { ByTitleOptions } from './by-title.js';
+import type { CatalogueRanker } from './catalogue-ranker.js';
+import type { PrefixTrie } from './prefix-trie.js';
+
+/** How candidates are to be ranked. */
+export interface CandidateRanking extends ByTitleOptions {
+  /** What is ranked. Default: the items that have tokens. */
+  readonly candidates?: readonly Candidate[];
+  /** By their titles, token by token, or by item tokens. Default: item tokens where there are no `candidates`, titles otherwise. */
+  readonly by?: 'title' | 'item-tokens';
+  /** Only the best of a retriever are ranked. Its scores are those of `candidates`, or of the items that have tokens. */
+  readonly retrieve?: Omit<ByRetrievalOptions, 'ranker'>;
+  /** Ids that are not to be returned. */
+  readonly exclude?: Iterable<string>;
+}
+
+/** A ranking of places in `catalogue`. */
+export interface PlannedRanking {
+  readonly ranker: CatalogueRanker;
+  readonly catalogue: readonly Candidate[];
+  readonly exclude: readonly number[];
+}
+
+/** Plans a ranking for a model with these item tokens, `trieOf` being how it makes tries of titles. */
+export function planRanking(
+  request: CandidateRanking,
+  items: readonly Candidate[],
+  trieOf: (candidates: readonly Candidate[]) => PrefixTrie,
+): PlannedRanking {
+  const { candidates, retrieve, by = candidates === undefined ? 'item-tokens' : 'title' } = request;
+  if (by === 'item-tokens' && items.length === 0)
+    throw new RangeError('The model has no item tokens to rank by; give candidates, or make tokens with withItemTokens.');
+  if (by === 'item-tokens' && candidates !== undefined) return planAmongTokens({ ...request, candidates }, items);
+  const catalogue = candidates ?? items;
+  const places = placesOf(catalogue);
+  const ranker = by === 'title' ? byTitle(trieOf(catalogue), request) : byItemTokens(items.length);
+  return {
+    ranker: retrieve === undefined ? ranker : byRetrieval({ ...retrieve, ranker }),
+    catalogue,
+    exclude: Array.from(request.exclude ?? [], (id) => places.get(id)).filter((place) => place !== undefined),
+  };
+}
+
+/** Some of the items that have tokens: the others are left out. */
+function planAmongTokens(
+  request: CandidateRanking & Required<Pick<CandidateRanking, 'candidates'>>,
+  items: readonly Candidate[],
+): PlannedRanking {
+  const { candidates, retrieve, exclude = [] } = request;
+  const places = placesOf(items);
+  const unknown = candidates.find(({ id }) => !places.has(id));
+  if (unknown !== undefined)
+    throw new RangeError(`The candidate '${unknown.id}' has no item token; make one with withItemTokens, or rank by title.`);
+  const wanted = candidates.map(({ id }) => places.get(id)!);
+  const left = new Set(exclude);
+  const kept = new Set(wanted.filter((_, i) => !left.has(candidates[i].id)));
+  const ranker = byItemTokens(items.length);
+  const spread = async (scores: ArrayLike<number> | Promise<ArrayLike<number>>): Promise<Float64Array> => {
+    const all = new Float64Array(items.length).fill(-Infinity);
+    const given = await scores;
+    wanted.forEach((place, i) => (all[place] = given[i]));
+    return all;
+  };
+  return {
+    ranker: retrieve === undefined ? ranker : byRetrieval({ ...retrieve, retriever: () => spread(retrieve.retriever()), ranker }),
+    catalogue: items,
+    exclude: items.map((_, place) => place).filter((place) => !kept.has(place)),
+  };
+}
+
+const placesOf = (items: readonly Candidate[]) => new Map(items.map(({ id }, place) => [id, place]));
