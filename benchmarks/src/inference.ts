@@ -7,35 +7,25 @@
  * with 8-bit activations. The model is found as SmolLM2-135M-Instruct under USER_LLM_MODELS unless it is named, the reviews under
  * USER_LLM_DATA. The last line is one JSON object; it is also written to benchmarks/results/inference.json when nothing was left out.
  */
-import { existsSync } from 'node:fs';
-import { mkdir, readFile, stat, writeFile } from 'node:fs/promises';
+import { mkdir, stat, writeFile } from 'node:fs/promises';
 import os from 'node:os';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 import { LanguageModel } from '@user-llm/cross-attention';
-import type { AccuracyLevel, DecoderWeights, ServedModel } from '@user-llm/cross-attention';
+import type { DecoderWeights, Precision, ServedModel } from '@user-llm/cross-attention';
 import { machineDescription } from '@user-llm/evaluation';
 import { missingLlamaCpp, runLlamaCpp } from './inference/llama-cpp.js';
 import { measureMemory } from './inference/memory.js';
 import { ggufToMeasure } from './inference/model-file.js';
 import { perplexity } from './inference/perplexity.js';
+import { reviewText, windowsOf } from './inference/review-text.js';
 
 const threads = Math.min(2, os.availableParallelism());
 const decodedTokens = 96;
 const decodePrompt = 32;
 const repository = path.dirname(path.dirname(path.dirname(fileURLToPath(import.meta.url))));
-const beside = (variable: string, folder: string) => process.env[variable] ?? path.join(repository, '../shared', folder);
 const rounded = (value: number | null) => (value === null ? null : Number(value.toPrecision(4)));
-
-/** The file's own text, or the texts of the first reviews. */
-async function reviewText(named: string | undefined): Promise<string | null> {
-  if (named !== undefined) return readFile(named, 'utf8');
-  const file = path.join(beside('USER_LLM_DATA', 'data'), 'amazon-musical-instruments/reviews_Musical_Instruments_5.json');
-  if (!existsSync(file)) return null;
-  const lines = (await readFile(file, 'utf8')).split('\n', 200).filter(Boolean);
-  return lines.map((line) => (JSON.parse(line) as { reviewText: string }).reviewText).join('\n\n');
-}
 
 async function speed(served: ServedModel, ids: readonly number[], lengths: readonly number[], rounds: number) {
   const prefill: Record<string, number> = {};
@@ -65,16 +55,15 @@ async function speed(served: ServedModel, ids: readonly number[], lengths: reado
 
 async function perplexities(model: LanguageModel, text: string) {
   const ids = model.tokenizer.encode(text);
-  const windows = Array.from({ length: Math.min(16, Math.floor(ids.length / 512)) }, (_, i) => ids.slice(i * 512, (i + 1) * 512));
+  const windows = windowsOf(ids, 512, 16);
   const { config, weights } = model;
   const plain: DecoderWeights = new Map(Array.from(weights, ([name, { data, shape, dtype }]) => [name, { data, shape, dtype }]));
-  const of = (all: DecoderWeights, accuracyLevel?: AccuracyLevel) =>
-    perplexity(config, all, windows, accuracyLevel === undefined ? { threads } : { threads, accuracyLevel });
+  const of = (all: DecoderWeights, precision: Precision = {}) => perplexity(config, all, windows, { threads, precision });
   const result = {
     tokens: windows.length * 512,
     float32: await of(plain),
-    exact4bit: await of(weights, 0),
-    int8Activations: await of(weights, 4),
+    exact4bit: await of(weights, { accuracyLevel: 0 }),
+    int8Activations: await of(weights, { accuracyLevel: 4 }),
   };
   console.log(
     `perplexity on ${result.tokens} tokens of reviews: float32 ${result.float32.toFixed(4)}, exact 4-bit ${result.exact4bit.toFixed(4)}, 8-bit activations ${result.int8Activations.toFixed(4)}`,

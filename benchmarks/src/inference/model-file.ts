@@ -1,14 +1,11 @@
 import { readdir } from 'node:fs/promises';
 import path from 'node:path';
-import { fileURLToPath } from 'node:url';
-
-const repository = path.dirname(path.dirname(path.dirname(path.dirname(fileURLToPath(import.meta.url)))));
+import { beside } from './review-text.js';
 
 /** The GGUF file that is measured: the named one, or SmolLM2-135M-Instruct's under USER_LLM_MODELS. */
 export async function ggufToMeasure(named: string | undefined): Promise<string> {
   if (named !== undefined) return named;
-  const models = process.env.USER_LLM_MODELS ?? path.join(repository, '../shared/models');
-  const folder = path.join(models, 'SmolLM2-135M-Instruct');
+  const folder = path.join(beside('USER_LLM_MODELS', 'models'), 'SmolLM2-135M-Instruct');
   const file = (await readdir(folder).catch(() => [])).find((name) => name.endsWith('.gguf'));
   if (file !== undefined) return path.join(folder, file);
   throw new Error(

@@ -1,4 +1,4 @@
-import type { AccuracyLevel, DecoderConfig, DecoderWeights } from '@user-llm/cross-attention';
+import type { DecoderConfig, DecoderWeights, Precision } from '@user-llm/cross-attention';
 import { inferenceModel } from '@user-llm/cross-attention';
 import * as ort from 'onnxruntime-node';
 
@@ -7,9 +7,9 @@ export async function perplexity(
   config: DecoderConfig,
   weights: DecoderWeights,
   windows: readonly (readonly number[])[],
-  { accuracyLevel, threads }: { accuracyLevel?: AccuracyLevel; threads: number },
+  { precision = {}, threads }: { precision?: Precision; threads: number },
 ): Promise<number> {
-  const model = inferenceModel(config, weights, undefined, accuracyLevel === undefined ? {} : { accuracyLevel });
+  const model = inferenceModel(config, weights, undefined, precision);
   const session = await ort.InferenceSession.create(model, { intraOpNumThreads: threads, interOpNumThreads: 1 });
   const { vocabularySize: v, keyValueHeads, headSize } = config;
   let sum = 0;

@@ -29,7 +29,7 @@ export { type LoadOptions } from './hub/local-place.js';
 export { createDecoder, decoderConfig, decoderParameterCount, type Decoder, type DecoderSizes } from './decoder/decoder.js';
 export { decoderFlops, type DecoderWork } from './decoder/flops.js';
 export { inferenceModel } from './decoder/inference-graph.js';
-export { type AccuracyLevel } from './decoder/quantized-matrices.js';
+export { type AccuracyLevel, type Precision } from './decoder/packable-matrix.js';
 export { type Integration, type UserShape } from './integration/integration.js';
 export { gatedCrossAttention, type GatedCrossAttentionOptions } from './integration/gated-cross-attention.js';
 export { type BlindPrefix } from './integration/blind-prefix.js';

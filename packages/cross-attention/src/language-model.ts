@@ -7,7 +7,7 @@ import type { Adapted, TrainableEncoder } from './adaptation/trainable-encoder.j
 import type { TrainingProgress, TrainingRecord } from './adaptation/training-options.js';
 import { decoderConfig, initialDecoderWeights } from './decoder/decoder.js';
 import type { DecoderSizes } from './decoder/decoder.js';
-import type { AccuracyLevel } from './decoder/quantized-matrices.js';
+import type { Precision } from './decoder/packable-matrix.js';
 import { AdaptationError } from './errors.js';
 import type { DecoderConfig } from './folder/decoder-config.js';
 import { readHuggingFaceFolder } from './folder/hugging-face.js';
@@ -224,8 +224,8 @@ export class LanguageModel {
     );
   }
 
-  /** Opens the model for inference. The caller disposes it. `accuracyLevel` is for quantised weights; see `AccuracyLevel`. */
-  serve(options: ServeOptions & { readonly accuracyLevel?: AccuracyLevel } = {}): Promise<ServedModel> {
+  /** Opens the model for inference. The caller disposes it. `Precision` says how weights are computed with. */
+  serve(options: ServeOptions & Precision = {}): Promise<ServedModel> {
     return serveModel(this.contents, options);
   }
 
@@ -277,10 +277,11 @@ export class LanguageModel {
 
   /**
    * Writes the model as a folder in Hugging Face layout, whole or not at all: `config.json`, tokenizer, `onnx/model.onnx`, `onnx/user.onnx`,
-   * `user_llm.json`. transformers.js opens it. `trainable: false` leaves the float32 weights out, which only training needs.
+   * `user_llm.json`. transformers.js opens it. `trainable: false` leaves the float32 weights out, which only training and,
+   * of a quantised model, ranking need; `quantize` rounds those of `onnx/model.onnx`.
    */
-  save(folder: string, { trainable = true }: { trainable?: boolean } = {}): Promise<void> {
-    return saveModel(folder, this.contents, { trainable });
+  save(folder: string, options: { trainable?: boolean } & Precision = {}): Promise<void> {
+    return saveModel(folder, this.contents, { trainable: true, ...options });
   }
 
   #open(): Promise<ServedModel> {

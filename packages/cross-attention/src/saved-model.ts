@@ -5,8 +5,8 @@ import type { Weights } from '@user-llm/onnx-autograd';
 import { z } from 'zod';
 import { branchingModel, inferenceModel, inferenceModelBeside } from './decoder/inference-graph.js';
 import type { InferenceAddition } from './decoder/inference-graph.js';
-import { isQuantized } from './decoder/quantized-matrices.js';
-import type { AccuracyLevel } from './decoder/quantized-matrices.js';
+import { packableMatrix } from './decoder/packable-matrix.js';
+import type { Precision } from './decoder/packable-matrix.js';
 import { ValueFile } from './decoder/value-store.js';
 import { decoderTensorShapes } from './folder/decoder-config.js';
 import type { DecoderConfig } from './folder/decoder-config.js';
@@ -68,19 +68,17 @@ const manifestSchema = z.looseObject({
 });
 
 /** Both ONNX files of a model, in memory, and the graph for rankings. */
-export function servedParts(contents: ModelContents): ServedParts {
-  return partsOf(contents, {}, (weights, addition) => inferenceModel(contents.config, weights, addition));
+export function servedParts(contents: ModelContents, precision: Precision = {}): ServedParts {
+  return partsOf(contents, precision, (weights, addition) => inferenceModel(contents.config, weights, addition, precision));
 }
 
 /**
  * Opens a model for inference. Quantised weights go to the session through a temporary file that it maps into memory: never are there
- * two copies of them in the process. `accuracyLevel` says how products with them are computed.
+ * two copies of them in the process. See `Precision`.
  */
-export async function serveModel(
-  contents: ModelContents,
-  options: ServeOptions & { readonly accuracyLevel?: AccuracyLevel },
-): Promise<ServedModel> {
-  if (![...contents.weights.values()].some(isQuantized)) return ServedModel.create(servedParts(contents), options);
+export async function serveModel(contents: ModelContents, options: ServeOptions & Precision): Promise<ServedModel> {
+  if (![...contents.weights].some(([name, weight]) => packableMatrix(name, weight, options)))
+    return ServedModel.create(servedParts(contents, options), options);
   const file = new ValueFile();
   try {
     const model = (weights: Weights, addition?: InferenceAddition) =>
@@ -93,7 +91,7 @@ export async function serveModel(
 
 function partsOf(
   { config, weights, tokenizer, user, items }: ModelContents,
-  options: { readonly accuracyLevel?: AccuracyLevel },
+  options: Precision,
   model: (weights: Weights, addition?: InferenceAddition) => Uint8Array,
 ): ServedParts {
   const named = items === undefined ? {} : { items: { items: items.items, model: itemModel(items) } };
@@ -114,9 +112,13 @@ function partsOf(
 }
 
 /** Writes a model as a folder that transformers.js opens, whole or not at all; with `trainable`, also the weights to train on from. */
-export async function saveModel(folder: string, contents: ModelContents, { trainable }: { trainable: boolean }): Promise<void> {
+export async function saveModel(
+  folder: string,
+  contents: ModelContents,
+  { trainable, ...precision }: { trainable: boolean } & Precision,
+): Promise<void> {
   const { config, user } = contents;
-  const parts = servedParts(contents);
+  const parts = servedParts(contents, precision);
   const count = user?.integration.placeholders(user.shape) ?? 0;
   const extra: Record<string, Uint8Array> = { ...savedItems(parts.items) };
   if (trainable) {

@@ -1,12 +1,12 @@
 import { expect } from '@jest/globals';
 import * as ort from 'onnxruntime-node';
 import type { Decoder } from '../src/decoder/decoder.js';
-import type { AccuracyLevel } from '../src/decoder/quantized-matrices.js';
+import type { AccuracyLevel, Precision } from '../src/decoder/packable-matrix.js';
 import { inferenceModel } from '../src/decoder/inference-graph.js';
 
 /** The inference graph, one call of which continues the cache of the one before. */
-export async function openInference({ config, weights }: Decoder, accuracyLevel?: AccuracyLevel) {
-  const session = await ort.InferenceSession.create(inferenceModel(config, weights, undefined, { accuracyLevel }));
+export async function openInference({ config, weights }: Decoder, accuracyLevel?: AccuracyLevel, precision: Precision = {}) {
+  const session = await ort.InferenceSession.create(inferenceModel(config, weights, undefined, { accuracyLevel, ...precision }));
   return {
     session,
     dispose: () => session.release(),

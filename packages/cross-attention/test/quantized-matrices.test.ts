@@ -2,13 +2,17 @@ import { existsSync } from 'node:fs';
 import { mkdtemp, readdir, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
-import { afterAll, beforeAll, expect, test } from '@jest/globals';
+import { afterAll, beforeAll, describe, expect, jest, test } from '@jest/globals';
 import { Random } from '@user-llm/onnx-autograd';
 import { decoderConfig } from '../src/decoder/decoder.js';
 import type { Decoder } from '../src/decoder/decoder.js';
-import { packBlocks } from '../src/decoder/packed-blocks.js';
+import { packBlocks, packedForm } from '../src/decoder/pack-blocks.js';
+import type { Precision } from '../src/decoder/packable-matrix.js';
+import type { PackedBlocks } from '../src/decoder/packed-form.js';
+import { quantizeBlocks } from '../src/decoder/quantize.js';
 import { ValueFile } from '../src/decoder/value-store.js';
 import { decoderTensorShapes } from '../src/folder/decoder-config.js';
+import type { DecoderConfig } from '../src/folder/decoder-config.js';
 import { dequantize } from '../src/gguf/dequantize.js';
 import { blockFormats } from '../src/gguf/block-formats.js';
 import { readGgufHeader } from '../src/gguf/gguf-header.js';
@@ -19,65 +23,74 @@ import { ggufBytes } from './gguf-writer.js';
 import type { WrittenTensor } from './gguf-writer.js';
 import { difference, openInference } from './inference-session.js';
 
+// Seconds on a busy machine.
+jest.setTimeout(60_000);
+
 const tokenizer = trainByteLevelBpe(['Toy Story (1995)'], { vocabularySize: 262 });
 const sizes = { vocabularySize: 262, width: 64, layers: 3, heads: 4, keyValueHeads: 2, intermediate: 96, context: 64 };
-const config = { ...decoderConfig(sizes), endTokens: [0], beginToken: 0, paddingToken: 1 };
+const numbers = { F16: 1, Q4_0: 2, Q4_1: 3, Q5_0: 6, Q5_1: 7, Q8_0: 8, Q4_K: 12, Q5_K: 13, Q6_K: 14, BF16: 30 } as const;
+type Format = keyof typeof numbers;
 
-// Q4_0, Q4_1, Q8_0, and Q5_0, which is computed in float32.
-const formatCodes = [2, 3, 8, 6];
 const random = Random.of(5);
-const float16 = (exponent: number) => [0, (random.next() < 0.5 ? 0x80 : 0) | (exponent << 2) | Math.floor(random.next() * 4)];
+const float16 = (exponent: number) => [
+  Math.floor(random.next() * 4),
+  (random.next() < 0.5 ? 0x80 : 0) | (exponent << 2) | Math.floor(random.next() * 4),
+];
+/** Where a block's scale and minimum lie, and their exponents. */
+const halves: Record<Format, readonly (readonly [at: number, exponent: number])[]> = {
+  F16: [[0, 10]],
+  Q4_0: [[0, 8]],
+  Q4_1: [[0, 8], [2, 10]], // prettier-ignore
+  Q5_0: [[0, 7]],
+  Q5_1: [[0, 7], [2, 10]], // prettier-ignore
+  Q8_0: [[0, 4]],
+  Q4_K: [[0, 3], [2, 3]], // prettier-ignore
+  Q5_K: [[0, 2], [2, 2]], // prettier-ignore
+  Q6_K: [[208, 1]],
+  BF16: [],
+};
 
-function randomBlocks(code: number, values: number): Uint8Array {
-  const { bytes, values: perBlock } = blockFormats.get(code)!;
+function randomBlocks(format: Format, values: number): Uint8Array {
+  const { bytes, values: perBlock } = blockFormats.get(numbers[format])!;
   const blocks = new Uint8Array((values / perBlock) * bytes).map(() => Math.floor(random.next() * 256));
-  for (let at = 0; at < blocks.length; at += bytes) {
-    blocks.set(float16(code === 8 ? 4 : 8), at);
-    if (code === 3) blocks.set(float16(10), at + 2);
-  }
+  for (let at = 0; at < blocks.length; at += bytes)
+    for (const [place, exponent] of halves[format]) blocks.set(float16(exponent), at + place);
   return blocks;
 }
 
+const partNames: Record<string, string> = {
+  input_layernorm: 'attn_norm',
+  post_attention_layernorm: 'ffn_norm',
+  o_proj: 'attn_output',
+  q_proj: 'attn_q',
+  k_proj: 'attn_k',
+  v_proj: 'attn_v',
+  gate_proj: 'ffn_gate',
+  up_proj: 'ffn_up',
+  down_proj: 'ffn_down',
+};
+
 let folder: string;
-let model: LanguageModel;
-/** The same weights as plain float32 tensors. */
-let plain: Decoder;
-beforeAll(async () => {
-  folder = await mkdtemp(path.join(tmpdir(), 'quantized-'));
-  const file = path.join(folder, 'model.gguf');
-  for (const [name, json] of Object.entries(tokenizer)) await writeFile(path.join(folder, name), JSON.stringify(json));
-  const parts: Record<string, string> = {
-    input_layernorm: 'attn_norm',
-    post_attention_layernorm: 'ffn_norm',
-    o_proj: 'attn_output',
-    q_proj: 'attn_q',
-    k_proj: 'attn_k',
-    v_proj: 'attn_v',
-    gate_proj: 'ffn_gate',
-    up_proj: 'ffn_up',
-    down_proj: 'ffn_down',
-  };
+
+/** A model from a GGUF file with matrices of the named formats, and the same weights as plain float32 tensors. */
+async function modelOf(file: string, config: DecoderConfig, formatOf: (stored: string) => Format) {
   const tensors = Array.from(decoderTensorShapes(config), ([name, shape]): WrittenTensor => {
     const stored = name
       .replace('model.embed_tokens', 'token_embd')
       .replace('model.norm', 'output_norm')
       .replace(
         /model\.layers\.(\d+)\.(?:self_attn\.|mlp\.)?(\w+)/,
-        (_, layer: string, part: string) => `blk.${layer}.${parts[part]}`,
+        (_, layer: string, part: string) => `blk.${layer}.${partNames[part]}`,
       );
     if (shape.length === 1) {
       const ones = new Float32Array(shape[0]).fill(1);
       return { name: stored, shape, format: 0, bytes: new Uint8Array(ones.buffer) };
     }
-    // The embedding, which is the head too, in 4 bits with a minimum; every format among the others. Keys of the last layer are in
-    // another one than queries and values, elsewhere the three are one product.
-    const layer = Number(/\d+/.exec(stored)?.[0] ?? 0);
-    const place = layer + Number(stored.includes('ffn')) + Number(stored === 'blk.2.attn_k.weight');
-    const format = stored.startsWith('token_embd') ? 3 : formatCodes[place % formatCodes.length];
-    return { name: stored, shape, format, bytes: randomBlocks(format, shape[0] * shape[1]) };
+    const format = formatOf(stored);
+    return { name: stored, shape, format: numbers[format], bytes: randomBlocks(format, shape[0] * shape[1]) };
   });
   await writeFile(
-    file,
+    path.join(folder, file),
     ggufBytes(
       {
         'general.architecture': 'llama',
@@ -95,10 +108,26 @@ beforeAll(async () => {
       tensors,
     ),
   );
-  model = await LanguageModel.load(file);
+  const model = await LanguageModel.load(path.join(folder, file));
   expect(model.config).toEqual(config);
   const weights = new Map(Array.from(model.weights, ([name, { data, shape, dtype }]) => [name, { data, shape, dtype }]));
-  plain = { config: model.config, weights };
+  return { model, plain: { config: model.config, weights } };
+}
+
+let model: LanguageModel;
+let plain: Decoder;
+beforeAll(async () => {
+  folder = await mkdtemp(path.join(tmpdir(), 'quantized-'));
+  for (const [name, json] of Object.entries(tokenizer)) await writeFile(path.join(folder, name), JSON.stringify(json));
+  const config = { ...decoderConfig(sizes), endTokens: [0], beginToken: 0, paddingToken: 1 };
+  // The embedding, which is the head too, in 4 bits with a minimum; every format among the others. Keys of the last layer are in
+  // another one than queries and values, elsewhere the three are one product.
+  const formats = ['Q4_0', 'Q4_1', 'Q8_0', 'Q5_0', 'Q5_1'] as const;
+  ({ model, plain } = await modelOf('model.gguf', config, (stored) => {
+    const layer = Number(/\d+/.exec(stored)?.[0] ?? 0);
+    const place = 2 * layer + Number(stored.includes('ffn')) + Number(stored === 'blk.2.attn_k.weight');
+    return stored.startsWith('token_embd') ? 'Q4_1' : formats[place % formats.length];
+  }));
 });
 afterAll(async () => {
   await model.dispose();
@@ -148,24 +177,101 @@ test('a value file is private and goes away', async () => {
   expect(existsSync(file.folder)).toBe(false);
 });
 
-test('packed codes, scales and offsets stand for exactly the values of their blocks', async () => {
+test('blocks of 256, whose groups have scales of their own, are exact too', async () => {
+  const config = { ...decoderConfig({ ...sizes, width: 256, layers: 1, intermediate: 256 }), endTokens: [0], beginToken: 0 };
+  const formats: Record<string, Format> = { attn_v: 'Q6_K', attn_output: 'Q5_K', ffn_down: 'Q6_K', token_embd: 'Q6_K' };
+  const { model, plain } = await modelOf(
+    'large-blocks.gguf',
+    { ...config, paddingToken: 1 },
+    (stored) => formats[stored.split('.').at(-2)!] ?? 'Q4_K',
+  );
+  const [exact, packed] = [await openInference(plain), await openInference(model, 0)];
+  const { logits } = await exact.run(ids, 1, 0);
+  expect(logits.every(Number.isFinite)).toBe(true);
+  expect(difference((await packed.run(ids, 1, 0)).logits, logits)).toBeLessThan(1e-5);
+  for (const inference of [exact, packed]) await inference.dispose();
+});
+
+test('half floats of a GGUF file are rounded to 8 bits unless that is forbidden, plain weights where it is asked for', async () => {
+  const config = { ...decoderConfig({ ...sizes, layers: 2 }), endTokens: [0], beginToken: 0, paddingToken: 1 };
+  const half = await modelOf('half.gguf', config, () => 'F16');
+  const exact = await openInference(half.plain);
+  const { logits } = await exact.run(ids, 1, 0);
+  const differenceOf = async (decoder: Decoder, precision: Precision) => {
+    const inference = await openInference(decoder, 0, precision);
+    const found = difference((await inference.run(ids, 1, 0)).logits, logits);
+    await inference.dispose();
+    return found;
+  };
+  const eight = await differenceOf(half.model, {});
+  expect(eight).toBeGreaterThan(1e-4);
+  expect(eight).toBeLessThan(0.02);
+  expect(await differenceOf(half.model, { quantize: false })).toBeLessThan(1e-6);
+  expect(await differenceOf(half.plain, {})).toBeLessThan(1e-6);
+  expect(await differenceOf(half.plain, { quantize: 8 })).toBeCloseTo(eight, 4);
+  const four = await differenceOf(half.plain, { quantize: 4 });
+  expect(four).toBeGreaterThan(eight);
+  expect(four).toBeLessThan(0.3);
+  await exact.dispose();
+
+  const served = await half.model.serve({ quantize: 4, accuracyLevel: 0, threads: 1 });
+  expect(await served.generate({ promptIds: ids, maxNewTokens: 4 }).tokenIds).toHaveLength(4);
+  await served.dispose();
+});
+
+test('packed codes, scales and offsets stand for the values of their blocks', async () => {
   const header = await readGgufHeader(path.join(folder, 'model.gguf'));
-  for (const name of ['Q4_0', 'Q4_1', 'Q8_0'] as const) {
-    const code = { Q4_0: 2, Q4_1: 3, Q8_0: 8 }[name];
-    const bytes = randomBlocks(code, 8 * 64);
-    const { codes, scales, offsets } = packBlocks({ format: name, bytes });
-    const bits = name === 'Q8_0' ? 8 : 4;
-    const codeOf = (i: number) => (bits === 8 ? codes[i] : i % 2 === 0 ? codes[i >> 1] & 15 : codes[i >> 1] >> 4);
-    const values = Array.from({ length: 8 * 64 }, (_, i) =>
-      Math.fround(scales[i >> 5] * (codeOf(i) - 2 ** (bits - 1)) + (offsets?.[i >> 5] ?? 0)),
-    );
-    expect(values.map((value) => value + 0)).toEqual(
-      Array.from(dequantize(blockFormats.get(code)!, bytes), (value) => value + 0),
-    );
+  for (const name of ['Q4_0', 'Q4_1', 'Q5_0', 'Q5_1', 'Q8_0', 'Q4_K', 'Q5_K', 'Q6_K'] as const) {
+    const bytes = randomBlocks(name, 8 * 256);
+    const { bits, blockSize, hasOffsets } = packedForm(name, [8, 256])!;
+    const found = valuesOf(packBlocks({ format: name, bytes }), bits, blockSize);
+    const expected = dequantize(blockFormats.get(numbers[name])!, bytes);
+    // With a minimum, its sum with the centre of the codes is rounded to float32.
+    if (hasOffsets) expect(difference(found, expected)).toBeLessThan(3e-7);
+    else expect(found.map((value) => value + 0)).toEqual(expected.map((value) => value + 0));
   }
   const info = header.tensors.get('token_embd.weight')!;
   const tensor = new GgufTensor(info.shape, header, info, undefined);
   expect(Buffer.concat(Array.from(tensor.pieces(new Uint8Array(1000)), ({ bytes }) => bytes.slice()))).toEqual(
     Buffer.from(tensor.blocks().bytes),
   );
+});
+
+/** What packed blocks stand for. */
+function valuesOf({ codes, scales, offsets }: PackedBlocks, bits: number, blockSize: number): Float32Array {
+  const codeOf = (i: number) => (bits === 8 ? codes[i] : i % 2 === 0 ? codes[i >> 1] & 15 : codes[i >> 1] >> 4);
+  return Float32Array.from({ length: scales.length * blockSize }, (_, i) => {
+    const block = Math.floor(i / blockSize);
+    return scales[block] * (codeOf(i) - 2 ** (bits - 1)) + (offsets?.[block] ?? 0);
+  });
+}
+
+describe('rounding floats', () => {
+  const values = Float32Array.from({ length: 40 * 32 }, () => random.normal());
+  const squares = (found: Float32Array) => found.reduce((sum, value, i) => sum + (value - values[i]) ** 2, 0) / values.length;
+
+  test('to 8 bits: half a step of the largest value in the block at most', () => {
+    const found = valuesOf(quantizeBlocks(values, 8), 8, 32);
+    for (let block = 0; block < 40; block++) {
+      const range = (all: Float32Array) => Array.from(all.subarray(32 * block, 32 * block + 32));
+      const largest = Math.max(...range(values).map(Math.abs));
+      expect(Math.max(...range(found).map((value, i) => Math.abs(value - values[32 * block + i])))).toBeLessThan(largest / 253.9);
+    }
+  });
+
+  test('to 4 bits: no worse than sixteen even steps from the least value to the greatest', () => {
+    const even = values.map((value, i) => {
+      const block = values.subarray(i - (i % 32), i - (i % 32) + 32);
+      const least = Math.min(...block);
+      const step = (Math.max(...block) - least) / 15;
+      return least + step * Math.round((value - least) / step);
+    });
+    expect(squares(valuesOf(quantizeBlocks(values, 4), 4, 32))).toBeLessThan(0.95 * squares(even));
+  });
+
+  test('values that 4 bits can say are kept, equal ones and zeros too', () => {
+    const steps = Float32Array.from({ length: 96 }, (_, i) => (i < 32 ? (i % 16) / 4 - 2 : i < 64 ? 0.75 : 0));
+    expect(valuesOf(quantizeBlocks(steps, 4), 4, 32)).toEqual(steps);
+    expect(valuesOf(quantizeBlocks(new Float32Array(32), 8), 8, 32)).toEqual(new Float32Array(32));
+  });
 });

@@ -132,4 +132,4 @@ test('the code of the README runs', async () => {
   await run(plain, scope);
   expect(logged.at(-1)![0]).toEqual([expect.any(String)]);
   await (scope.plain as transformers.PreTrainedModel).dispose();
-}, 60_000);
+}, 300_000);

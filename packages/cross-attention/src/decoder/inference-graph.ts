@@ -3,8 +3,8 @@ import type { Dim, Tensor, Weights } from '@user-llm/onnx-autograd';
 import type { DecoderConfig } from '../folder/decoder-config.js';
 import { DecoderGraph } from './decoder-graph.js';
 import type { DecoderHooks, SelfAttention } from './decoder-graph.js';
+import type { Precision } from './packable-matrix.js';
 import { QuantizedMatrices } from './quantized-matrices.js';
-import type { AccuracyLevel } from './quantized-matrices.js';
 import { rotaryCaches } from './rotary.js';
 import { ValueFile, valuesInside } from './value-store.js';
 import type { ValueStore } from './value-store.js';
@@ -20,16 +20,17 @@ export type InferenceAddition = (builder: GraphBuilder, positions: () => Tensor)
  * `attention_mask` [batch_size, total_sequence_length] int64, `num_logits_to_keep` int64 (0: all positions),
  * `past_key_values.I.key|value` [batch_size, key/value heads, past_sequence_length, head size], and those of the addition. Outputs:
  * `logits` [batch_size, kept, V], `log_normalizers` [batch_size, kept] (the logarithm of each row's sum of exponentials),
- * `last_hidden_state` [batch_size, kept, hidden] (what the logits are made from), `present.I.key|value`. Several new tokens on top of a cache are possible for a batch of one only. Weights that come from a GGUF
- * file in Q4_0, Q4_1 or Q8_0 stay as they are; `accuracyLevel` says how products with them are computed (default 4).
+ * `last_hidden_state` [batch_size, kept, hidden] (what the logits are made from), `present.I.key|value`. Several new tokens on top of a
+ * cache are possible for a batch of one only. Weights in the blocks of a GGUF file stay as they are; `precision` says how products with
+ * them are computed, and what becomes of other weights.
  */
 export function inferenceModel(
   config: DecoderConfig,
   weights: Weights,
   addition?: InferenceAddition,
-  { accuracyLevel = 4 }: { readonly accuracyLevel?: AccuracyLevel } = {},
+  precision: Precision = {},
 ): Uint8Array {
-  return inferenceGraph(config, weights, addition, accuracyLevel, valuesInside);
+  return inferenceGraph(config, weights, addition, precision, valuesInside);
 }
 
 /**
@@ -41,16 +42,16 @@ export function inferenceModelBeside(
   config: DecoderConfig,
   weights: Weights,
   addition?: InferenceAddition,
-  { accuracyLevel = 4 }: { readonly accuracyLevel?: AccuracyLevel } = {},
+  precision: Precision = {},
 ): Uint8Array {
-  return inferenceGraph(config, weights, addition, accuracyLevel, file);
+  return inferenceGraph(config, weights, addition, precision, file);
 }
 
 function inferenceGraph(
   config: DecoderConfig,
   weights: Weights,
   addition: InferenceAddition | undefined,
-  accuracyLevel: AccuracyLevel,
+  precision: Precision,
   store: ValueStore,
 ): Uint8Array {
   const builder = GraphBuilder.create();
@@ -59,7 +60,7 @@ function inferenceGraph(
   const keep = builder.input('num_logits_to_keep', [], 'int64');
   const lengths = mask.sum(1).sub(1).cast('int32');
   const cache = new CachedAttention(builder, config, 'batch_size', lengths);
-  const matrices = new QuantizedMatrices(builder, weights, accuracyLevel, store);
+  const matrices = new QuantizedMatrices(builder, weights, precision, store);
   const positions = () => {
     const count = builder.dims(['sequence_length']).cast('int32');
     return lengths.reshape(['batch_size', 1]).add(builder.range('sequence_length')).sub(count.sub(1));
@@ -80,7 +81,7 @@ export function branchingModel(
   config: DecoderConfig,
   weights: Weights,
   addition?: InferenceAddition,
-  { accuracyLevel = 4 }: { readonly accuracyLevel?: AccuracyLevel } = {},
+  precision: Precision = {},
 ): Uint8Array {
   const builder = GraphBuilder.create();
   const ids = builder.input('input_ids', [1, 'sequence_length'], 'int64');
@@ -90,7 +91,7 @@ export function branchingModel(
   const window = hasWindow(config) ? builder.input('visible_window', biasShape) : undefined;
   const lengths = builder.dims(['total_sequence_length']).cast('int32').sub(1);
   const cache = new CachedAttention(builder, config, 1, lengths, { positions, bias, window });
-  const matrices = new QuantizedMatrices(builder, weights, accuracyLevel, valuesInside);
+  const matrices = new QuantizedMatrices(builder, weights, precision, valuesInside);
   const graph = new DecoderGraph(
     builder,
     config,

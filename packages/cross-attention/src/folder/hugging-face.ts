@@ -20,16 +20,17 @@ export interface HuggingFaceModel {
 
 /**
  * Reads a language model from a local folder in Hugging Face layout: `config.json`, the tokenizer's files, and weights as
- * `model.safetensors` or its shards. Throws a `ModelFolderError` (or the tokenizer's own `TokenizerError`) that names what is wrong.
+ * `model.safetensors` or its shards. Without a tokenizer.json it takes token ids alone. Throws a `ModelFolderError` (or the tokenizer's own `TokenizerError`) that names what is wrong.
  */
 export async function readHuggingFaceFolder(folder: string): Promise<HuggingFaceModel> {
   const config = await readDecoderConfig(folder);
   const weightFiles = await findWeights(folder);
-  const tokenizer = await TextTokenizer.load(folder);
+  const hasTokenizer = (await stat(path.join(folder, 'tokenizer.json')).catch(() => undefined)) !== undefined;
+  const tokenizer = hasTokenizer ? await TextTokenizer.load(folder) : TextTokenizer.absent(folder);
   checkTokenizerFits(folder, tokenizer, config);
   // Cheap checks first: the weights are read last.
   const weights = await readWeightFiles(folder, config, weightFiles);
-  const endTokens = config.endTokens.length > 0 ? config.endTokens : [tokenizer.eos];
+  const endTokens = config.endTokens.length === 0 && hasTokenizer ? [tokenizer.eos] : config.endTokens;
   return { folder, config: { ...config, endTokens }, weights, tokenizer };
 }
 

@@ -30,12 +30,12 @@ const affine32 =
 /** 16 bytes: the low halves are the values 0 to 15, the high halves 16 to 31. */
 const nibble = (bytes: Uint8Array, at: number, i: number): number => (i < 16 ? bytes[at + i] & 15 : bytes[at + i - 16] >> 4);
 
-/** 4 bytes of fifth bits, then the nibbles. */
-const five = (bytes: Uint8Array, at: number, i: number): number =>
+/** The i-th code of a block of Q5_0 or Q5_1: 4 bytes of fifth bits, then the nibbles. */
+export const fiveBits = (bytes: Uint8Array, at: number, i: number): number =>
   nibble(bytes, at + 4, i) | (((bytes[at + (i >> 3)] >> (i & 7)) & 1) << 4);
 
 /** The six-bit scale and minimum of the j-th of eight groups of 32, packed into 12 bytes (Q4_K, Q5_K). */
-function groupScale(bytes: Uint8Array, at: number, j: number): { scale: number; minimum: number } {
+export function groupScale(bytes: Uint8Array, at: number, j: number): { scale: number; minimum: number } {
   if (j < 4) return { scale: bytes[at + j] & 63, minimum: bytes[at + j + 4] & 63 };
   return {
     scale: (bytes[at + j + 4] & 15) | ((bytes[at + j - 4] >> 6) << 4),
@@ -92,8 +92,8 @@ const readers: Readonly<Record<Exclude<BlockFormatName, 'F32' | 'F16' | 'BF16'>,
   Q8_0: scaled32((bytes, at, i) => (bytes[at + i] << 24) >> 24, 2),
   Q4_0: scaled32((bytes, at, i) => nibble(bytes, at, i) - 8, 2),
   Q4_1: affine32(nibble, 4),
-  Q5_0: scaled32((bytes, at, i) => five(bytes, at, i) - 16, 2),
-  Q5_1: affine32(five, 4),
+  Q5_0: scaled32((bytes, at, i) => fiveBits(bytes, at, i) - 16, 2),
+  Q5_1: affine32(fiveBits, 4),
   Q4_K: q4k,
   Q5_K: q5k,
   Q6_K: q6k,

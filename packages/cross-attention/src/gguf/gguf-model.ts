@@ -28,7 +28,8 @@ export async function readGguf(file: string): Promise<GgufModel> {
   const header = await readGgufHeader(file, { wordLists: beside === undefined });
   const config = ggufConfig(header, ggufValues(header, 'rope_freqs.weight'));
   const weights = ggufWeights(header, config);
-  const tokenizer = beside === undefined ? ggufTokenizer(header) : await TextTokenizer.load(folder);
+  const carried = () => (header.metadata.has('tokenizer.ggml.model') ? ggufTokenizer(header) : TextTokenizer.absent(file));
+  const tokenizer = beside === undefined ? carried() : await TextTokenizer.load(folder);
   if (tokenizer.size > config.vocabularySize)
     throw new GgufError(
       'tokenizer-mismatch',
@@ -37,7 +38,7 @@ export async function readGguf(file: string): Promise<GgufModel> {
         `${config.vocabularySize}. Use the tokenizer that came with these weights.`,
       { expected: [config.vocabularySize], actual: [tokenizer.size] },
     );
-  const endTokens = config.endTokens.length > 0 ? config.endTokens : [tokenizer.eos];
+  const endTokens = config.endTokens.length === 0 && tokenizer.isPresent ? [tokenizer.eos] : config.endTokens;
   return { file, config: { ...config, endTokens }, weights, tokenizer };
 }
 

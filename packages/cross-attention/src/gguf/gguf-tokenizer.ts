@@ -57,7 +57,6 @@ export function ggufTokenizer(header: GgufHeader): TextTokenizer {
       key: key(name),
     });
   const model = metadata.get(key('model'));
-  if (model === undefined) throw refuse('model', 'the file carries no tokenizer.');
   if (model !== 'gpt2')
     throw refuse('model', `the tokenizer is of the kind '${String(model)}'; byte-level BPE ('gpt2') is read.`);
   const name = metadata.get(key('pre')) ?? 'default';

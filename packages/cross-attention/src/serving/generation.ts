@@ -1,4 +1,5 @@
 import { Run } from '../run.js';
+import type { TextTokenizer } from '../text/text-tokenizer.js';
 
 /** What a request cost, in tokens and in floating-point operations of its matrix products. */
 export interface Usage {
@@ -34,8 +35,8 @@ export interface Answer {
   readonly timings: Timings;
 }
 
-/** An answer that is made by `work`, which emits its text piece by piece. */
-export function generationOf(work: (emit: (piece: string) => void) => Promise<Answer>): Generation {
+/** An answer that is made by `work`, which emits its text piece by piece; of a model that came without a `tokenizer` the text is that one's error. */
+export function generationOf(work: (emit: (piece: string) => void) => Promise<Answer>, tokenizer?: TextTokenizer): Generation {
   const run = new Run(work);
   // Not everybody asks for everything: what is not awaited must not crash the process.
   const of = <T>(pick: (answer: Answer) => T): Promise<T> => {
@@ -43,9 +44,13 @@ export function generationOf(work: (emit: (piece: string) => void) => Promise<An
     promise.catch(() => undefined);
     return promise;
   };
+  const inWords = <T>(what: T): T => {
+    tokenizer?.assertPresent();
+    return what;
+  };
   return {
-    textStream: run,
-    text: of(({ text }) => text),
+    textStream: { [Symbol.asyncIterator]: () => inWords(run)[Symbol.asyncIterator]() },
+    text: of(({ text }) => inWords(text)),
     tokenIds: of(({ ids }) => ids),
     usage: of(({ usage }) => usage),
     timings: of(({ timings }) => timings),

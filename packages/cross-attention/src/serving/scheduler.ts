@@ -65,7 +65,7 @@ export class RequestScheduler {
       this.#waiting.push(job);
       this.#loop ??= this.#run();
       return job.answer;
-    });
+    }, this.engine.tokenizer);
   }
 
   async #run(): Promise<void> {

@@ -130,7 +130,7 @@ export class ServedModel {
         usage: { promptTokens: prompt.ids.length, answerTokens: ids.length, flops },
         timings: { userMs: user?.milliseconds ?? 0, firstTokenMs, totalMs: performance.now() - begun },
       };
-    });
+    }, this.tokenizer);
   }
 
   /**

@@ -1,6 +1,6 @@
 import type { TextTokenizer } from '../text/text-tokenizer.js';
 
-/** Turns tokens into text as soon as it is certain: a character whose bytes are not all there yet waits. */
+/** Turns tokens into text as soon as it is certain: a character whose bytes are not all there yet waits. Without a tokenizer there is none. */
 export class TextPieces {
   readonly ids: number[] = [];
   #written = '';
@@ -12,12 +12,14 @@ export class TextPieces {
 
   push(...ids: readonly number[]): void {
     this.ids.push(...ids);
+    if (!this.tokenizer.isPresent) return;
     const text = this.tokenizer.decode(this.ids);
     if (!text.endsWith('\ufffd') && text.startsWith(this.#written)) this.#write(text);
   }
 
   /** Gives what waited, after the last token. */
   end(): void {
+    if (!this.tokenizer.isPresent) return;
     const text = this.tokenizer.decode(this.ids);
     if (text.startsWith(this.#written)) this.#write(text);
   }

@@ -53,20 +53,24 @@ export class TextTokenizer {
   readonly size: number;
   /** The token that begins a text, where the tokenizer has one. */
   readonly bos: number | undefined;
-  /** The token that ends an answer. Ranking appends it to each title, so that a title which begins another one has its own end. */
-  readonly eos: number;
-  /** The token that fills short rows of a batch; `eos` where the tokenizer names none. */
-  readonly pad: number;
+  readonly #eos: number | undefined;
+  readonly #pad: number | undefined;
   /** Whether `chat` follows a template of the tokenizer; otherwise messages are joined by line breaks. */
   readonly hasChatTemplate: boolean;
-  /** What the tokenizer was made from, for writing it beside a model. */
-  readonly files: TokenizerFiles;
-  readonly #tokenizer: PreTrainedTokenizer;
+  readonly #files: TokenizerFiles | undefined;
+  readonly #known: PreTrainedTokenizer | undefined;
   readonly #special: RegExp | undefined;
   /** The ids of words seen before, where a tokenizer treats each word by itself. */
   readonly #words: Map<string, readonly number[]> | undefined;
 
-  private constructor(files: TokenizerFiles, source: string) {
+  private constructor(
+    files: TokenizerFiles | undefined,
+    private readonly source: string,
+  ) {
+    this.#files = files;
+    this.size = 0;
+    this.hasChatTemplate = false;
+    if (files === undefined) return;
     let tokenizer: PreTrainedTokenizer;
     try {
       tokenizer = new PreTrainedTokenizer(files['tokenizer.json'], withPlainTokens(files['tokenizer_config.json']));
@@ -85,12 +89,11 @@ export class TextTokenizer {
         file: source,
       });
     }
-    this.files = files;
-    this.#tokenizer = tokenizer;
+    this.#known = tokenizer;
     this.#words = isPlainByteLevel(files['tokenizer.json']) ? new Map() : undefined;
-    this.eos = eos;
+    this.#eos = eos;
     this.bos = tokenId(tokenizer.bos_token_id);
-    this.pad = tokenId(tokenizer.pad_token_id) ?? eos;
+    this.#pad = tokenId(tokenizer.pad_token_id) ?? eos;
     this.hasChatTemplate = tokenizer.chat_template != null;
     let largest = -1;
     for (const id of tokenizer.get_vocab().values()) largest = Math.max(largest, id);
@@ -104,6 +107,48 @@ export class TextTokenizer {
   /** A tokenizer from its files' contents; `source` names them in errors. */
   static fromFiles(files: TokenizerFiles, source = 'tokenizer.json'): TextTokenizer {
     return new TextTokenizer(files, source);
+  }
+
+  /** Stands for the tokenizer that a model came without: all that needs one throws a `TokenizerError` which says so. */
+  static absent(place: string): TextTokenizer {
+    return new TextTokenizer(undefined, place);
+  }
+
+  /** False for a model that came without one; it takes and gives token ids alone. */
+  get isPresent(): boolean {
+    return this.#known !== undefined;
+  }
+
+  /** Throws a `TokenizerError` for a model that came without one. */
+  assertPresent(): void {
+    this.#present(this.#known);
+  }
+
+  get #tokenizer(): PreTrainedTokenizer {
+    return this.#present(this.#known);
+  }
+
+  /** The token that ends an answer. Ranking appends it to each title, so that a title which begins another one has its own end. */
+  get eos(): number {
+    return this.#present(this.#eos);
+  }
+
+  /** The token that fills short rows of a batch; `eos` where the tokenizer names none. */
+  get pad(): number {
+    return this.#present(this.#pad);
+  }
+
+  /** What the tokenizer was made from, for writing it beside a model. */
+  get files(): TokenizerFiles {
+    return this.#present(this.#files);
+  }
+
+  #present<T>(part: T | undefined): T {
+    if (part !== undefined) return part;
+    throw new TokenizerError(
+      `${this.source} came without a tokenizer, so text cannot be made into tokens, nor tokens into text. Put the model's tokenizer.json and tokenizer_config.json there and load it again, or give and take token ids (promptIds, tokenIds).`,
+      { file: this.source },
+    );
   }
 
   /** Reads `tokenizer.json`, `tokenizer_config.json` and, where they are there, `special_tokens_map.json` and `chat_template.jinja`. */
@@ -156,6 +201,7 @@ export class TextTokenizer {
 
   /** A conversation as the text that the model reads: by the tokenizer's chat template, or joined by line breaks where it has none. */
   renderChat(messages: readonly ChatMessage[], options: ChatOptions = {}): string {
+    this.assertPresent();
     const addGenerationPrompt = options.addGenerationPrompt ?? true;
     // A special token spelled out in a message is broken by a space: it must not start a turn of its own.
     const safe = messages.map(({ role, content }) => ({

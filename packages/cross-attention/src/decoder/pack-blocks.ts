@@ -1,0 +1,137 @@
+import type { BlockFormatName } from '../gguf/block-formats.js';
+import { fiveBits, groupScale, readHalf } from '../gguf/dequantize.js';
+import type { Blocks } from '../gguf/gguf-tensors.js';
+import { PackingMemory } from './packed-form.js';
+import type { PackedBlocks, PackedForm } from './packed-form.js';
+
+type Kind = Omit<PackedForm, 'rows' | 'width'>;
+
+const blocks = (bits: 4 | 8, hasOffsets: boolean, blockSize: 16 | 32 = 32): Kind => ({ bits, blockSize, hasOffsets });
+
+/**
+ * The formats whose values `MatMulNBits` computes with as they are. Codes of five and six bits become bytes; groups of 32 (Q6_K: 16) in
+ * blocks of 256 have a scale each, which is the product of the block's and the group's.
+ */
+const kinds: Readonly<Partial<Record<BlockFormatName, Kind>>> = {
+  Q4_0: blocks(4, false),
+  Q4_1: blocks(4, true),
+  Q5_0: blocks(8, false),
+  Q5_1: blocks(8, true),
+  Q8_0: blocks(8, false),
+  Q4_K: blocks(4, true),
+  Q5_K: blocks(8, true),
+  Q6_K: blocks(8, false, 16),
+};
+
+/** How a matrix in a format is given to `MatMulNBits`; undefined for formats without blocks. */
+export function packedForm(format: BlockFormatName, [rows, width]: readonly number[]): PackedForm | undefined {
+  const kind = kinds[format];
+  return kind && { rows, width, ...kind };
+}
+
+/** Blocks in the order that `MatMulNBits` reads. The arrays are the memory's: the next call writes over them. */
+export function packBlocks({ format, bytes }: Blocks, memory = new PackingMemory()): PackedBlocks {
+  const kind = kinds[format];
+  const packer = packers[format];
+  if (kind === undefined || packer === undefined) throw new Error(`internal: ${format} has no blocks`);
+  const count = bytes.length / packer.stored;
+  const packed = memory.blocks(count * packer.blocks, kind);
+  for (let block = 0, at = 0; block < count; block++, at += packer.stored) packer.pack(bytes, at, packed, block * packer.blocks);
+  return packed;
+}
+
+interface Packer {
+  /** Bytes of one stored block, and the blocks that it becomes. */
+  readonly stored: number;
+  readonly blocks: number;
+  readonly pack: (bytes: Uint8Array, at: number, to: PackedBlocks, block: number) => void;
+}
+
+const q8: Packer['pack'] = (bytes, at, { codes, scales }, block) => {
+  scales[block] = readHalf(bytes, at);
+  // Signed bytes around 0 become unsigned ones around 128.
+  for (let i = 0; i < 32; i++) codes[32 * block + i] = bytes[at + 2 + i] ^ 0x80;
+};
+
+/** In the file low halves are the first sixteen and high halves the last; here neighbours share a byte. */
+const q4 =
+  (begin: number): Packer['pack'] =>
+  (bytes, at, { codes, scales, offsets }, block) => {
+    const scale = readHalf(bytes, at);
+    scales[block] = scale;
+    if (offsets !== undefined) offsets[block] = readHalf(bytes, at + 2) + 8 * scale;
+    for (let i = 0, to = 16 * block; i < 16; i += 2, to++) {
+      const even = bytes[at + begin + i];
+      const odd = bytes[at + begin + i + 1];
+      codes[to] = (even & 15) | ((odd & 15) << 4);
+      codes[to + 8] = (even >> 4) | (odd & 0xf0);
+    }
+  };
+
+/** Five bits around 16 become a byte around 128. */
+const q5 =
+  (begin: number): Packer['pack'] =>
+  (bytes, at, { codes, scales, offsets }, block) => {
+    const scale = readHalf(bytes, at);
+    scales[block] = scale;
+    if (offsets !== undefined) offsets[block] = readHalf(bytes, at + 2) + 16 * scale;
+    for (let i = 0; i < 32; i++) codes[32 * block + i] = fiveBits(bytes, at + begin, i) + 112;
+  };
+
+/** Scale and offset of a group of Q4_K or Q5_K, whose codes are centred at `centre`. */
+function writeGroup(
+  bytes: Uint8Array,
+  at: number,
+  group: number,
+  centre: number,
+  { scales, offsets }: PackedBlocks,
+  block: number,
+) {
+  const { scale, minimum } = groupScale(bytes, at + 4, group);
+  scales[block] = readHalf(bytes, at) * scale;
+  offsets![block] = centre * scales[block] - readHalf(bytes, at + 2) * minimum;
+}
+
+const q4k: Packer['pack'] = (bytes, at, to, block) => {
+  for (let group = 0; group < 8; group++) {
+    writeGroup(bytes, at, group, 8, to, block + group);
+    const from = at + 16 + 32 * (group >> 1);
+    const shift = group & 1 ? 4 : 0;
+    for (let i = 0; i < 16; i++)
+      to.codes[16 * (block + group) + i] =
+        ((bytes[from + 2 * i] >> shift) & 15) | (((bytes[from + 2 * i + 1] >> shift) & 15) << 4);
+  }
+};
+
+const q5k: Packer['pack'] = (bytes, at, to, block) => {
+  for (let group = 0; group < 8; group++) {
+    writeGroup(bytes, at, group, 16, to, block + group);
+    const from = at + 48 + 32 * (group >> 1);
+    const shift = group & 1 ? 4 : 0;
+    for (let i = 0; i < 32; i++)
+      to.codes[32 * (block + group) + i] = (((bytes[from + i] >> shift) & 15) | (((bytes[at + 16 + i] >> group) & 1) << 4)) + 112;
+  }
+};
+
+const q6k: Packer['pack'] = (bytes, at, { codes, scales }, block) => {
+  const d = readHalf(bytes, at + 208);
+  for (let i = 0; i < 16; i++) scales[block + i] = d * ((bytes[at + 192 + i] << 24) >> 24);
+  for (let i = 0; i < 256; i++) {
+    const half = i >> 7;
+    const quarter = (i >> 5) & 3;
+    const low = bytes[at + 64 * half + 32 * (quarter & 1) + (i & 31)];
+    const high = bytes[at + 128 + 32 * half + (i & 31)];
+    codes[16 * block + i] = (((low >> (quarter > 1 ? 4 : 0)) & 15) | (((high >> (2 * quarter)) & 3) << 4)) + 96;
+  }
+};
+
+const packers: Readonly<Partial<Record<BlockFormatName, Packer>>> = {
+  Q4_0: { stored: 18, blocks: 1, pack: q4(2) },
+  Q4_1: { stored: 20, blocks: 1, pack: q4(4) },
+  Q5_0: { stored: 22, blocks: 1, pack: q5(2) },
+  Q5_1: { stored: 24, blocks: 1, pack: q5(4) },
+  Q8_0: { stored: 34, blocks: 1, pack: q8 },
+  Q4_K: { stored: 144, blocks: 8, pack: q4k },
+  Q5_K: { stored: 176, blocks: 8, pack: q5k },
+  Q6_K: { stored: 210, blocks: 16, pack: q6k },
+};

@@ -1,0 +1,76 @@
+import type { HostTensor } from '@user-llm/onnx-autograd';
+import { blockFormats } from '../gguf/block-formats.js';
+import { dequantize } from '../gguf/dequantize.js';
+import { GgufTensor } from '../gguf/gguf-tensors.js';
+import { packBlocks, packedForm } from './pack-blocks.js';
+import type { PackedBlocks, PackedForm, PackingMemory } from './packed-form.js';
+import { isQuantizable, quantizeBlocks, quantizedForm } from './quantize.js';
+
+/**
+ * How products with quantised weights are computed: 4 rounds the activations to 8-bit integers block by block (fast for every length,
+ * and what llama.cpp does), 0 keeps them in float32 (exact; slow for few tokens).
+ */
+export type AccuracyLevel = 0 | 4;
+
+/** How a model computes with its weights. */
+export interface Precision {
+  /** Default 4. */
+  readonly accuracyLevel?: AccuracyLevel | undefined;
+  /**
+   * Bits to which matrices without blocks are rounded, in blocks of 32; with 4, embeddings and head still have 8. Default: 8 for the
+   * float16 and bfloat16 matrices of a GGUF file, and none for others. `false`: none at all. Blocks of a GGUF file stay as they are.
+   */
+  readonly quantize?: 8 | 4 | false | undefined;
+}
+
+/** A matrix that goes into `MatMulNBits`. */
+export interface PackableMatrix {
+  readonly form: PackedForm;
+  /** Its blocks, some rows after the others. A piece is valid until the next one. */
+  pieces(memory: PackingMemory): Iterable<PackedBlocks>;
+}
+
+/** Bytes that are packed at once: an embedding table alone may be a third of a model. */
+const pieceBytes = 1 << 20;
+
+/** The format of each name. */
+const formats = new Map(Array.from(blockFormats.values(), (format) => [format.name, format]));
+
+/** A weight as it goes into `MatMulNBits`; undefined for one that is computed with in float32. */
+export function packableMatrix(name: string, weight: HostTensor, { quantize }: Precision): PackableMatrix | undefined {
+  const { shape } = weight;
+  if (shape.length !== 2) return undefined;
+  if (weight instanceof GgufTensor) {
+    const form = packedForm(weight.format, shape);
+    if (form !== undefined)
+      return {
+        form,
+        *pieces(memory) {
+          for (const piece of weight.pieces(memory.bytes('stored', pieceBytes))) yield packBlocks(piece, memory);
+        },
+      };
+  }
+  const isHalf = weight instanceof GgufTensor && weight.format !== 'F32';
+  const asked = quantize ?? (isHalf ? 8 : false);
+  if (asked === false || !isQuantizable(shape)) return undefined;
+  const bits = name === 'model.embed_tokens.weight' || name === 'lm_head.weight' ? 8 : asked;
+  return {
+    form: quantizedForm(bits, shape),
+    *pieces(memory) {
+      for (const values of floatPieces(weight, memory)) yield quantizeBlocks(values, bits, memory);
+    },
+  };
+}
+
+/** A matrix's values, some rows after the others. */
+function* floatPieces(weight: HostTensor, memory: PackingMemory): Generator<Float32Array> {
+  if (weight instanceof GgufTensor) {
+    const format = formats.get(weight.format)!;
+    for (const { bytes } of weight.pieces(memory.bytes('stored', pieceBytes))) yield dequantize(format, bytes);
+  } else {
+    const values = weight.data as Float32Array;
+    const [, width] = weight.shape;
+    const size = Math.max(1, Math.floor(pieceBytes / (4 * width))) * width;
+    for (let from = 0; from < values.length; from += size) yield values.subarray(from, from + size);
+  }
+}

@@ -1,0 +1,49 @@
+/** What `MatMulNBits` must know of a matrix. */
+export interface PackedForm {
+  readonly rows: number;
+  readonly width: number;
+  readonly bits: 4 | 8;
+  /** Weights that share one scale. */
+  readonly blockSize: 16 | 32;
+  /** Whether the format has a minimum for each block. */
+  readonly hasOffsets: boolean;
+}
+
+/** Blocks as `MatMulNBits` reads them: value = scale (code - 2^(bits - 1)) + offset, with the values of their source. */
+export interface PackedBlocks {
+  /** As many codes a block as it has weights; of two 4-bit codes in a byte the first is the low half. */
+  readonly codes: Uint8Array;
+  /** One a block. */
+  readonly scales: Float32Array;
+  /** One a block, of formats that have a minimum. */
+  readonly offsets?: Float32Array;
+}
+
+/** Memory that serves one piece of a matrix after the other: a model's worth of garbage would stand around for long. */
+export class PackingMemory {
+  readonly #buffers = new Map<string, ArrayBuffer>();
+
+  bytes(use: string, length: number): Uint8Array {
+    return new Uint8Array(this.#buffer(use, length), 0, length);
+  }
+
+  floats(use: string, length: number): Float32Array {
+    return new Float32Array(this.#buffer(use, 4 * length), 0, length);
+  }
+
+  /** Where a piece of so many blocks is packed to. */
+  blocks(count: number, { bits, blockSize, hasOffsets }: Omit<PackedForm, 'rows' | 'width'>): PackedBlocks {
+    const codes = this.bytes('codes', (count * blockSize * bits) / 8);
+    const scales = this.floats('scales', count);
+    return hasOffsets ? { codes, scales, offsets: this.floats('offsets', count) } : { codes, scales };
+  }
+
+  #buffer(use: string, bytes: number): ArrayBuffer {
+    let buffer = this.#buffers.get(use);
+    if (buffer === undefined || buffer.byteLength < bytes) {
+      buffer = new ArrayBuffer(bytes);
+      this.#buffers.set(use, buffer);
+    }
+    return buffer;
+  }
+}
