@@ -50,6 +50,7 @@ export class Workspace {
     };
     // Before anything is written: a path that cannot be read leaves no folder behind.
     const source = await openSource(settings.data, settings.seed);
+    if (settings.llm !== null && (given.fresh || !(await RunFolder.exists(options.out)))) await checkLanguageModel(settings.llm);
     if (given.fresh) await RunFolder.clear(options.out);
     const workspace = new Workspace(
       await RunFolder.create(options.out, settings),
@@ -104,6 +105,12 @@ export class Workspace {
     );
     return corpus;
   }
+}
+
+/** A model that cannot be loaded is found out before an encoder is trained for it. */
+async function checkLanguageModel(llm: string): Promise<void> {
+  const { checkModel } = await import('@user-llm/cross-attention');
+  await checkModel(llm);
 }
 
 /** A name on a hub as it is, a path from wherever the command may run next. */

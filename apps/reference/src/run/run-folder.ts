@@ -67,6 +67,11 @@ export class RunFolder {
     return run;
   }
 
+  /** Whether a folder holds a run. */
+  static async exists(folder: string): Promise<boolean> {
+    return (await readManifest(path.join(folder, 'run.json'))) !== null;
+  }
+
   /** Opens a folder that a run has made. */
   static async open(folder: string): Promise<RunFolder> {
     const manifest = await readManifest(path.join(folder, 'run.json'));

@@ -37,7 +37,7 @@ import { scalingCurve } from './scaling.js';
 const sampleUsers = (minutes: number): number => (minutes < 10 ? 80 : 200);
 
 /** How the language models rank, for the report. */
-const rankingMethods: Record<RankingWay, { method: string; among: string }> = {
+export const rankingMethods: Record<RankingWay, { method: string; among: string }> = {
   title: { method: `beam search over the titles' prefix trie, width ${beamWidth}`, among: 'the whole vocabulary' },
   'item-tokens': { method: 'one token per item: one pass over the prompt scores the catalogue', among: 'all items' },
   retrieve: {

@@ -55,7 +55,7 @@ export function adaptJointModel<History>(
     const epochs = Array.isArray(source) ? feeder.epochs(source as readonly AdaptationExample<History>[]) : undefined;
     const { encoderRate = 1 } = options;
     const task: TrainingTask = {
-      definition: jointDefinition(model, lora),
+      definition: jointDefinition(model, lora, { recomputed: options.recompute ?? false }),
       weights: jointWeights(model),
       trainable: trainedBy(strategy, model),
       batch: async (step) => {
