@@ -41,6 +41,7 @@ export { adaptJointModel, type AdaptedParts, type AdaptOptions } from './adaptat
 export { pretrainDecoder, type PretrainOptions } from './adaptation/pretrain.js';
 export { type Strategy, type JointModel } from './adaptation/joint-model.js';
 export { type LoraOptions } from './adaptation/lora.js';
+export { loadLoraAdapter, saveLoraAdapter, type LoraAdapter } from './adaptation/lora-adapter.js';
 export { type TrainableEncoder, type Adapted } from './adaptation/trainable-encoder.js';
 export {
   type TrainingBudget,
