@@ -7,7 +7,7 @@
  * with 8-bit activations. The model is found as SmolLM2-135M-Instruct under USER_LLM_MODELS unless it is named, the reviews under
  * USER_LLM_DATA. The last line is one JSON object; it is also written to benchmarks/results/inference.json when nothing was left out.
  */
-import { mkdir, readdir, stat, writeFile } from 'node:fs/promises';
+import { mkdir, stat, writeFile } from 'node:fs/promises';
 import os from 'node:os';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -17,24 +17,15 @@ import type { DecoderWeights, Precision, ServedModel } from '@user-llm/cross-att
 import { machineDescription } from '@user-llm/evaluation';
 import { missingLlamaCpp, runLlamaCpp } from './inference/llama-cpp.js';
 import { measureMemory } from './inference/memory.js';
+import { ggufToMeasure } from './inference/model-file.js';
 import { perplexity } from './inference/perplexity.js';
-import { beside, reviewText, windowsOf } from './inference/review-text.js';
+import { reviewText, windowsOf } from './inference/review-text.js';
 
 const threads = Math.min(2, os.availableParallelism());
 const decodedTokens = 96;
 const decodePrompt = 32;
 const repository = path.dirname(path.dirname(path.dirname(fileURLToPath(import.meta.url))));
 const rounded = (value: number | null) => (value === null ? null : Number(value.toPrecision(4)));
-
-async function modelFile(named: string | undefined): Promise<string> {
-  if (named !== undefined) return named;
-  const folder = path.join(beside('USER_LLM_MODELS', 'models'), 'SmolLM2-135M-Instruct');
-  const file = (await readdir(folder).catch(() => [])).find((name) => name.endsWith('.gguf'));
-  if (file !== undefined) return path.join(folder, file);
-  throw new Error(
-    'There is no SmolLM2-135M-Instruct with a .gguf file; set USER_LLM_MODELS to the folder that holds it, or name a file with --model.',
-  );
-}
 
 async function speed(served: ServedModel, ids: readonly number[], lengths: readonly number[], rounds: number) {
   const prefill: Record<string, number> = {};
@@ -90,7 +81,7 @@ async function main(): Promise<void> {
       'no-perplexity': { type: 'boolean', default: false },
     },
   });
-  const file = await modelFile(values.model);
+  const file = await ggufToMeasure(values.model);
   const { size } = await stat(file);
   const lengths = values.lengths.split(',').map(Number);
 

@@ -46,7 +46,9 @@ export async function loadCorpus(dataset: Dataset, tokenizer: EventTokenizer): P
     items,
   });
   if (log.users.length < 10)
-    throw new UsageError(`${dataset.name} has ${log.users.length} users; a split needs at least 10 with three events each`);
+    throw new UsageError(
+      `${dataset.name} has ${log.users.length} users; a split needs at least 10 with three events each. Give a larger log.`,
+    );
   return {
     dataset,
     tokenizer,

@@ -16,6 +16,8 @@ interface CommonOptions {
   llm?: string;
   minutes?: number;
   ranking?: RankingWay;
+  users?: number;
+  examples?: number;
   fresh?: boolean;
 }
 
@@ -33,6 +35,11 @@ const wholeNumber = (text: string): number => {
 const aboveZero = (text: string): number => {
   if (!/^[1-9]\d*$/.test(text)) throw new InvalidArgumentError('give a whole number above zero');
   return Number(text);
+};
+const count = (text: string): number => {
+  const value = wholeNumber(text);
+  if (value === 0) throw new InvalidArgumentError('give a whole number above zero');
+  return value;
 };
 const positive = (text: string): number => {
   const value = Number(text);
@@ -96,7 +103,7 @@ export function build(signal: AbortSignal): Command {
     });
     return sub;
   };
-  const source = (sub: Command): Command =>
+  const source = (sub: Command, ways: readonly RankingWay[] = ['title', 'item-tokens', 'retrieve']): Command =>
     sub
       .option(
         '--data <path>',
@@ -108,19 +115,31 @@ export function build(signal: AbortSignal): Command {
       )
       .addOption(
         new Option(
-          '--minutes <n>',
-          'how long the whole run may take (default: 5 for the simulated data, 20 for real data)',
-        ).argParser(positive),
+          '--ranking <way>',
+          `how the language models rank the items: by their titles (title), by one token for each (item-tokens)${ways.includes('retrieve') ? ', or anew what was retrieved (retrieve)' : ''} (default: ${defaultRanking})`,
+        ).choices(ways),
       )
       .addOption(
         new Option(
-          '--ranking <way>',
-          `how the language models rank the items: by their titles, by one token for each, or anew what was retrieved (default: ${defaultRanking})`,
-        ).choices(['title', 'item-tokens', 'retrieve']),
+          '--users <n>',
+          'test users that the language models rank for (default: 80 below ten minutes, 200 from there)',
+        ).argParser(count),
+      )
+      .addOption(
+        new Option('--examples <n>', 'train every language-model system on so many examples, however long it takes').argParser(
+          count,
+        ),
       )
       .option('--fresh', 'start anew: remove what a former run left in the run folder', false);
+  const timed = (sub: Command): Command =>
+    source(sub).addOption(
+      new Option(
+        '--minutes <n>',
+        'how long the whole run may take (default: 5 for the simulated data, 20 for real data)',
+      ).argParser(positive),
+    );
 
-  source(
+  timed(
     command(
       'poc',
       'everything in a row: data, fit, pretrain, adapt, encode, eval, ask; a second run goes on where the first one stopped',
@@ -133,7 +152,7 @@ export function build(signal: AbortSignal): Command {
     const { showData } = await import('./stages/data.js');
     await showData(await create(context, options));
   }).option('--data <path>', 'a folder or file of events; without it the simulated film service');
-  source(
+  timed(
     command(
       'fit',
       'reads the events and fits the tokenizer',
@@ -164,22 +183,23 @@ export function build(signal: AbortSignal): Command {
       await evaluateAll(await open(context, options));
     },
   );
-  command(
-    'sweep',
-    'trains a grid of embedding widths and user tokens, and draws quality against bytes and milliseconds per user: sweep.html and sweep.json',
-    async (context, options) => {
-      const { defaultGrid, gridOf, sweepBudget } = await import('./sweep/grid.js');
-      const { sweep } = await import('./sweep/sweep.js');
-      const given = options as CommonOptions & { cellMinutes: number; widths?: string; tokens?: string; users: number };
-      // Before anything is written: a grid that is none leaves no folder behind.
-      const cells = gridOf(given.widths ?? defaultGrid.widths, given.tokens ?? defaultGrid.tokens);
-      const place = { out: options.run, ...context, budget: sweepBudget };
-      await sweep(await Workspace.create(place, { ...options, minutes: given.cellMinutes }), { cells, users: given.users });
-    },
-    'sweep',
+  source(
+    command(
+      'sweep',
+      'trains a grid of embedding widths and user tokens, and draws quality against bytes and milliseconds per user: sweep.html and sweep.json',
+      async (context, options) => {
+        const { defaultGrid, gridOf, sweepBudget } = await import('./sweep/grid.js');
+        const { sweep } = await import('./sweep/sweep.js');
+        const given = options as CommonOptions & { cellMinutes: number; widths?: string; tokens?: string; users: number };
+        // Before anything is written: a grid that is none leaves no folder behind.
+        const cells = gridOf(given.widths ?? defaultGrid.widths, given.tokens ?? defaultGrid.tokens);
+        const place = { out: options.run, ...context, budget: sweepBudget };
+        await sweep(await Workspace.create(place, { ...options, minutes: given.cellMinutes }), { cells, users: given.users });
+      },
+      'sweep',
+    ),
+    ['title', 'item-tokens'],
   )
-    .option('--data <path>', 'a folder or file of events; without it the simulated film service')
-    .option('--llm <folder>', 'a language model in a Hugging Face folder; without it a small one is trained on the titles')
     .option('--widths <list>', 'widths D of the encoder and the user tokens, multiples of 4 (default: 32,64,128)')
     .option('--tokens <list>', 'user tokens K that the language model reads (default: 1,4,16)')
     .addOption(
@@ -195,7 +215,6 @@ export function build(signal: AbortSignal): Command {
         .argParser(aboveZero)
         .default(200),
     )
-    .option('--fresh', 'start anew: remove what a former run left in the run folder', false)
     .addHelpText(
       'after',
       `

@@ -1,6 +1,6 @@
 import { spawnSync } from 'node:child_process';
 import { existsSync } from 'node:fs';
-import { mkdtemp, readFile, writeFile } from 'node:fs/promises';
+import { mkdir, mkdtemp, readFile, writeFile } from 'node:fs/promises';
 import os from 'node:os';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -23,6 +23,16 @@ function userLlm(...given: (string | Record<string, string>)[]): { code: number 
   return { code: status, out: stdout, err: stderr };
 }
 
+const smallDecoder = {
+  model_type: 'llama',
+  vocab_size: 64,
+  hidden_size: 32,
+  intermediate_size: 64,
+  num_hidden_layers: 1,
+  num_attention_heads: 2,
+  max_position_embeddings: 64,
+};
+
 describe('bad input is one line that says what to do, and exit code 2', () => {
   it.each([
     ['a missing path', async () => path.join(folder, 'nowhere'), /nowhere/],
@@ -39,15 +49,23 @@ describe('bad input is one line that says what to do, and exit code 2', () => {
     expect(existsSync(out)).toBe(false);
   });
 
-  it('a model folder without weights', async () => {
-    const llm = await mkdtemp(path.join(os.tmpdir(), 'llm-'));
-    await writeFile(path.join(llm, 'config.json'), '{"model_type":"llama"}');
+  it.each([
+    ['a model folder without weights', { 'config.json': '{"model_type":"llama"}' }, /config\.json does not describe a decoder/],
+    ['a model folder with nothing but a config', { 'config.json': JSON.stringify(smallDecoder) }, /holds no weights/],
+    ['a GGUF file that is none', { 'model.gguf': 'not a model' }, /model\.gguf/],
+    ['a model folder that is not there', null, /There is no such folder/],
+  ])('%s, before anything is trained or written', async (_, files, message) => {
+    const llm = path.join(await mkdtemp(path.join(os.tmpdir(), 'llm-')), 'model');
+    if (files) await mkdir(llm);
+    for (const [name, content] of Object.entries(files ?? {})) await writeFile(path.join(llm, name), content);
     const run = path.join(folder, 'llm');
-    const { code, err } = userLlm('poc', '--data', await smallLog(), '--out', run, '--llm', llm, '--minutes', '0.05', '--quiet');
+    const { code, err } = userLlm('poc', '--data', await smallLog(), '--out', run, '--llm', llm, '--quiet');
     expect(code).toBe(2);
-    expect(err).toContain(path.basename(llm));
-    expect(existsSync(path.join(run, 'report.json'))).toBe(false);
-  }, 120_000);
+    expect(err.trim().split('\n')).toHaveLength(1);
+    expect(err).toMatch(message);
+    expect(err).toContain(llm);
+    expect(existsSync(run)).toBe(false);
+  });
 
   it('a model of a hub that is not in the cache, offline', async () => {
     const run = path.join(folder, 'hub');

@@ -15,19 +15,19 @@ export interface LlamaCppFigures {
 }
 
 /** The folder in which node-llama-cpp is installed: USER_LLM_LLAMA_CPP, or where the peer's script lies. */
-const home = process.env.USER_LLM_LLAMA_CPP ?? peers;
+export const llamaCppHome = process.env.USER_LLM_LLAMA_CPP ?? peers;
 
 /** Why the peer cannot run, and what to do; null when it can. */
 export function missingLlamaCpp(): string | null {
   if (!existsSync(script)) return 'there is no llama_cpp_speed.mjs; set USER_LLM_PEERS to the folder that holds it';
-  const lookup = createRequire(path.join(home, 'package.json')).resolve.paths('node-llama-cpp') ?? [];
+  const lookup = createRequire(path.join(llamaCppHome, 'package.json')).resolve.paths('node-llama-cpp') ?? [];
   if (lookup.some((folder) => existsSync(path.join(folder, 'node-llama-cpp')))) return null;
   return 'install it with `npm install --ignore-scripts node-llama-cpp`, and set USER_LLM_LLAMA_CPP to that folder';
 }
 
 /** Runs the peer on a model file; null when it fails. A script finds modules from where it lies, so it is copied to them. */
 export async function runLlamaCpp(file: string): Promise<LlamaCppFigures | null> {
-  const copy = home === peers ? script : path.join(home, `llama_cpp_speed-${process.pid}.mjs`);
+  const copy = llamaCppHome === peers ? script : path.join(llamaCppHome, `llama_cpp_speed-${process.pid}.mjs`);
   if (copy !== script) await copyFile(script, copy);
   try {
     return await figuresOf(copy, path.resolve(file));

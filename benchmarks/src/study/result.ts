@@ -16,8 +16,11 @@ export async function writeResult(
   await mkdir(folder, { recursive: true });
   const complete = { command, data, budget, seeds, machine: machineDescription(), ...result };
   await writeFile(path.join(folder, `${study}-${data}.json`), `${JSON.stringify(complete, null, 2)}\n`);
-  process.stdout.write(`${JSON.stringify({ study, data, seeds, ...lastLine })}\n`);
+  process.stdout.write(`${JSON.stringify({ study, data, seeds, ...lastLine }, fourDigits)}\n`);
 }
+
+const fourDigits = (_: string, value: unknown): unknown =>
+  typeof value === 'number' && !Number.isInteger(value) ? Number(value.toPrecision(4)) : value;
 
 /** Runs a study; what the person can mend is one line. */
 export function runStudy(study: () => Promise<void>): void {

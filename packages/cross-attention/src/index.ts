@@ -9,6 +9,7 @@ export {
   type DecoderWeights,
   type HuggingFaceModel,
 } from './folder/hugging-face.js';
+export { checkModel } from './check-model.js';
 export { ModelFolderError, type ModelFolderProblem } from './folder/model-folder-error.js';
 export { readGguf, type GgufModel } from './gguf/gguf-model.js';
 export {
@@ -34,11 +35,13 @@ export { type Integration, type UserShape } from './integration/integration.js';
 export { gatedCrossAttention, type GatedCrossAttentionOptions } from './integration/gated-cross-attention.js';
 export { type BlindPrefix } from './integration/blind-prefix.js';
 export { softPrompt } from './integration/soft-prompt.js';
+export { mixTasks, type Task } from './adaptation/task-mixture.js';
 export { type AdaptationExample, type ExampleSource, type ItemAnswer } from './adaptation/examples.js';
 export { adaptJointModel, type AdaptedParts, type AdaptOptions } from './adaptation/adapt.js';
 export { pretrainDecoder, type PretrainOptions } from './adaptation/pretrain.js';
 export { type Strategy, type JointModel } from './adaptation/joint-model.js';
 export { type LoraOptions } from './adaptation/lora.js';
+export { loadLoraAdapter, saveLoraAdapter, type LoraAdapter } from './adaptation/lora-adapter.js';
 export { type TrainableEncoder, type Adapted } from './adaptation/trainable-encoder.js';
 export {
   type TrainingBudget,

@@ -1,6 +1,8 @@
 import { adaptJointModel } from './adaptation/adapt.js';
 import type { AdaptOptions } from './adaptation/adapt.js';
 import type { AdaptationExample, ExampleSource } from './adaptation/examples.js';
+import { mergeLora } from './adaptation/lora.js';
+import type { LoraAdapter } from './adaptation/lora-adapter.js';
 import { pretrainDecoder } from './adaptation/pretrain.js';
 import type { PretrainOptions } from './adaptation/pretrain.js';
 import type { Adapted, TrainableEncoder } from './adaptation/trainable-encoder.js';
@@ -160,14 +162,23 @@ export class LanguageModel {
   adapt(
     examples: ExampleSource<never>,
     options: AdaptOptions<never>,
-  ): Run<TrainingProgress, { model: LanguageModel; record: TrainingRecord }> {
+  ): Run<TrainingProgress, { model: LanguageModel; record: TrainingRecord; lora?: LoraAdapter }> {
     return new Run(async (emit) => {
       const { items } = this.contents;
       const run = adaptJointModel<never>({ decoder: this.contents, itemRows: items?.rows }, examples, options);
       for await (const progress of run) emit(progress);
-      const { decoder, itemRows, record } = await run.result;
-      return { model: this.#with({ weights: decoder.weights, items: trained(items, itemRows), training: record }), record };
+      const { decoder, itemRows, record, lora } = await run.result;
+      return {
+        model: this.#with({ weights: decoder.weights, items: trained(items, itemRows), training: record }),
+        record,
+        ...(lora && { lora }),
+      };
     });
+  }
+
+  /** The model with a LoRA adapter merged into its weights. Throws an `AdaptationError` for one of another model. */
+  withLora(adapter: LoraAdapter): LanguageModel {
+    return this.#with({ weights: mergeLora(this.weights, adapter.weights, adapter) });
   }
 
   /** The model with a way to read an encoder's users: what it had already where the integration is the same, seeded weights otherwise. */
@@ -328,7 +339,7 @@ export class AdaptableModel<E extends AnyEncoder> {
   adapt(
     examples: ExampleSource<HistoryOf<E>>,
     options: AdaptOptions<HistoryOf<E>>,
-  ): Run<TrainingProgress, { model: LanguageModel; encoder: Adapted<E>; record: TrainingRecord }> {
+  ): Run<TrainingProgress, { model: LanguageModel; encoder: Adapted<E>; record: TrainingRecord; lora?: LoraAdapter }> {
     const { model } = this;
     const user = model.user;
     if (user === undefined) throw new AdaptationError('model', 'internal: it reads no users');
@@ -341,7 +352,7 @@ export class AdaptableModel<E extends AnyEncoder> {
       };
       const run = adaptJointModel(joint, examples, options);
       for await (const progress of run) emit(progress);
-      const { decoder, integration, itemRows, encoder: encoderWeights, record } = await run.result;
+      const { decoder, integration, itemRows, encoder: encoderWeights, record, lora } = await run.result;
       const adapted = encoder.withWeights(encoderWeights!);
       return {
         model: model.adapted({
@@ -352,6 +363,7 @@ export class AdaptableModel<E extends AnyEncoder> {
         }),
         encoder: adapted as Adapted<E>,
         record,
+        ...(lora && { lora }),
       };
     });
   }

@@ -157,6 +157,31 @@ describe('learning', () => {
     expect(Math.min(...record.validation.map(({ loss }) => loss))).toBeGreaterThan(0.85);
   });
 
+  test('layers that are computed again take the same steps', async () => {
+    const model = joint(gatedCrossAttention({ every: 1, gate: 0.5 }));
+    for (const strategy of ['full', 'encoder', 'lora'] as const) {
+      const run = { ...options, strategy };
+      const losses = (progress: TrainingProgress[]) => progress.map(({ loss }) => loss);
+      const kept = losses(await watch(adaptJointModel(model, examples, run)));
+      const again = losses(await watch(adaptJointModel(model, examples, { ...run, recompute: true })));
+      again.forEach((loss, i) => expect(loss).toBeCloseTo(kept[i], 5));
+    }
+  });
+
+  test('texts of different lengths in one batch count as they do each alone', async () => {
+    const model = joint(gatedCrossAttention({ every: 1, gate: 0.5 }));
+    const long = examples.map((example, i) => ({ ...example, promptIds: Array.from({ length: 2 + (i % 9) }, () => 20) }));
+    const [first] = await watch(adaptJointModel(model, () => long.slice(0, 12), { ...options, steps: 1 }));
+    let total = 0;
+    for (const example of long.slice(0, 12))
+      total += (await watch(adaptJointModel(model, () => [example], { ...options, steps: 1 })))[0].loss;
+    expect(first.loss).toBeCloseTo(total / 12, 4);
+    // And so do their gradients: parts of one length each, added up, take the same steps as one padded batch.
+    const padded = await watch(adaptJointModel(model, () => long.slice(0, 12), options));
+    const apart = await watch(adaptJointModel(model, () => long.slice(0, 12), { ...options, tokensPerPart: 1 }));
+    apart.forEach(({ loss }, i) => expect(loss).toBeCloseTo(padded[i].loss, 4));
+  });
+
   test('a batch cut into parts takes the same steps', async () => {
     const whole = await watch(adaptJointModel(joint(softPrompt()), examples, options));
     const parts = await watch(adaptJointModel(joint(softPrompt()), examples, { ...options, tokensPerPart: 40 }));

@@ -39,8 +39,8 @@ async function run(code: string, scope: Scope): Promise<void> {
 test('the code of the README runs', async () => {
   const readme = await readFile(path.join(path.dirname(fileURLToPath(import.meta.url)), '../README.md'), 'utf8');
   const blocks = [...readme.matchAll(/```ts\n([\s\S]*?)```/g)].map(([, code]) => code);
-  expect(blocks).toHaveLength(10);
-  const [opening, scratch, named, text, ranking, serving, many, threads, blind, plain] = blocks;
+  expect(blocks).toHaveLength(11);
+  const [opening, scratch, named, text, mixture, ranking, serving, many, threads, blind, plain] = blocks;
 
   const titles = [
     'Heat (1995)',
@@ -104,6 +104,9 @@ test('the code of the README runs', async () => {
   scope.heldOut = [speaker.example({ messages, answer: 'Heat 2' })];
   await run(text, scope);
   expect((scope.record as ours.TrainingRecord).validation.map(({ step }) => step)).toEqual([2, 4]);
+
+  await run(mixture, scope);
+  expect(logged.at(-1)).toEqual([2 * 8]);
 
   scope.retriever = () => [5, 4, 3, 2, 1, 0, 6];
   await run(ranking, scope);

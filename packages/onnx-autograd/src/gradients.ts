@@ -27,14 +27,20 @@ export const differentiableOperations: readonly string[] = Object.keys(rules);
  * does not depend on gets zeros.
  *
  * @param loss a scalar, or any shape when `upstream` (of the same shape) is given.
+ * @param options.from nodes with a lower number (`GraphBuilder.watermark`) are not looked behind: what they make counts as given
  */
-export function gradients(loss: Tensor, wrt: readonly Tensor[], upstream?: Tensor): Tensor[] {
+export function gradients(
+  loss: Tensor,
+  wrt: readonly Tensor[],
+  upstream?: Tensor,
+  { from = 0 }: { readonly from?: number } = {},
+): Tensor[] {
   if (!upstream && loss.rank !== 0)
     throw new ShapeError('gradients', [loss], 'a loss is a scalar; take its sum or mean, or give the upstream gradient');
   if (upstream && !sameShape(upstream.shape, loss.shape))
     throw new ShapeError('gradients', [loss, upstream], 'the upstream gradient has the shape of the value');
 
-  const order = topological(loss);
+  const order = topological(loss, from);
   const reached = new Set<Tensor>(wrt);
   for (const node of order)
     if (differentiableInputs(node).some((input) => input !== null && reached.has(input)))
@@ -140,12 +146,12 @@ function accumulate(parts: readonly Gradient[]): Tensor {
 }
 
 /** The nodes that the tensor depends on (through gradients), inputs before users. */
-function topological(root: Tensor): Node[] {
+function topological(root: Tensor, from: number): Node[] {
   const found = new Set<Node>();
   const stack = [root];
   while (stack.length > 0) {
     const node = stack.pop()!.producer;
-    if (!node || found.has(node)) continue;
+    if (!node || node.id < from || found.has(node)) continue;
     found.add(node);
     for (const input of differentiableInputs(node)) if (input) stack.push(input);
   }

@@ -72,8 +72,12 @@ export interface OutputSpec {
   readonly shape: readonly Dim[];
 }
 
+/** What becomes of the dropout masks that are asked for: see `GraphBuilder.withNoise`. */
+export type Noises = { readonly record: Tensor[] } | { readonly replay: Tensor[] };
+
 interface Shared {
   nextId: number;
+  readonly noises: Noises[];
   readonly inputs: Map<string, InputInfo>;
   readonly parameters: Map<string, ParameterInfo>;
   readonly tables: Map<string, TableInfo & { readonly made: Table }>;
@@ -94,7 +98,7 @@ export class GraphBuilder {
 
   static create(options: { training?: boolean } = {}): GraphBuilder {
     return new GraphBuilder(
-      { nextId: 0, inputs: new Map(), parameters: new Map(), tables: new Map(), nodesByKey: new Map() },
+      { nextId: 0, noises: [], inputs: new Map(), parameters: new Map(), tables: new Map(), nodesByKey: new Map() },
       '',
       options.training ?? false,
     );
@@ -139,6 +143,29 @@ export class GraphBuilder {
 
   /** A dropout mask that the trainer feeds: 0 with probability `rate`, otherwise 1 / (1 - rate). */
   noise(shape: readonly Dim[], rate: number): Tensor {
+    const { noises } = this.shared;
+    const replay = noises.findLast((one) => 'replay' in one)?.replay;
+    const made = replay?.shift() ?? this.declareNoise(shape, rate);
+    for (const one of noises) if ('record' in one) one.record.push(made);
+    return made;
+  }
+
+  /** Builds with the dropout masks written down, or with those of another time in their order. */
+  withNoise<T>(noises: Noises, build: () => T): T {
+    this.shared.noises.push(noises);
+    try {
+      return build();
+    } finally {
+      this.shared.noises.pop();
+    }
+  }
+
+  /** Nodes made from here on have this number or a higher one. */
+  get watermark(): number {
+    return this.shared.nextId;
+  }
+
+  private declareNoise(shape: readonly Dim[], rate: number): Tensor {
     return this.declareInput(`noise.${this.shared.inputs.size}`, shape, 'float32', { noise: { rate } }).tensor;
   }
 

@@ -32,6 +32,7 @@ export { Tensor } from './tensor.js';
 export { Table, type TableInfo } from './table.js';
 export { concat } from './ops/shaping.js';
 export { where } from './ops/elementwise.js';
+export { recompute } from './ops/recompute.js';
 export { scatterAddRows } from './ops/indexing.js';
 export { type MatmulOptions } from './ops/matmul.js';
 export {

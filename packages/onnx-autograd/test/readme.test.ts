@@ -46,7 +46,7 @@ describe('the README', () => {
   });
 
   test('has the blocks that are run here', () => {
-    expect(blocks).toHaveLength(6);
+    expect(blocks).toHaveLength(7);
   });
 
   test('trains, then serves', async () => {
@@ -70,8 +70,18 @@ describe('the README', () => {
     expect(logged).toEqual([[expect.closeTo(Math.log(3), 1)]]); // three candidates, nothing learned yet
   });
 
+  test('forgets the inner values of layers', async () => {
+    const { value } = await run(blocks[5], {}, 'deep');
+    const options = { minimize: 'loss', optimizer: autograd.sgd({ learningRate: 0.1 }), seed: 1, threads: 1 } as const;
+    const trainer = await autograd.Trainer.create(value as autograd.GraphDefinition, options);
+    const x = { dtype: 'float32', shape: [2, 8], data: new Float32Array(16).fill(1) } as const;
+    const losses = [await trainer.step({ x }), await trainer.step({ x })].map(({ loss }) => loss);
+    expect(losses[1]).toBeLessThan(losses[0]);
+    await trainer.dispose();
+  });
+
   test('rounds with a gradient of its own', async () => {
-    const { value } = await run(blocks[5], {}, 'definition');
+    const { value } = await run(blocks[6], {}, 'definition');
     const program = await autograd.Program.create(value as autograd.GraphDefinition, { weights: new Map() });
     const { y, slope } = await program.run({ x: { dtype: 'float32', shape: [3], data: Float32Array.of(0.2, 1.7, -2.6) } });
     expect(Array.from(y.data as Float32Array)).toEqual([0, 4, 9]);

@@ -30,6 +30,10 @@ export interface RunSettings {
   readonly minutes: number;
   /** How the language models rank a catalogue. */
   readonly ranking: RankingWay;
+  /** Test users that the language models rank for; undefined for what suits the minutes. */
+  readonly users?: number;
+  /** Examples that every language-model system is trained on, in place of a time. */
+  readonly examples?: number;
 }
 
 /**
@@ -65,6 +69,11 @@ export class RunFolder {
     const run = new RunFolder(folder, { format: 'user-llm run 1', settings: wanted, stages: {} });
     await run.write();
     return run;
+  }
+
+  /** Whether a folder holds a run. */
+  static async exists(folder: string): Promise<boolean> {
+    return (await readManifest(path.join(folder, 'run.json'))) !== null;
   }
 
   /** Opens a folder that a run has made. */

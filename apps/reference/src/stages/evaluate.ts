@@ -37,7 +37,7 @@ import { scalingCurve } from './scaling.js';
 const sampleUsers = (minutes: number): number => (minutes < 10 ? 80 : 200);
 
 /** How the language models rank, for the report. */
-const rankingMethods: Record<RankingWay, { method: string; among: string }> = {
+export const rankingMethods: Record<RankingWay, { method: string; among: string }> = {
   title: { method: `beam search over the titles' prefix trie, width ${beamWidth}`, among: 'the whole vocabulary' },
   'item-tokens': { method: 'one token per item: one pass over the prompt scores the catalogue', among: 'all items' },
   retrieve: {
@@ -75,7 +75,10 @@ export async function evaluateAll(workspace: Workspace): Promise<Report> {
     );
     const counting: System[] = [popularity(), markov(), itemKnn(), mix(), ...(tasks.length > 1 ? [mostFrequentGenre()] : [])];
     const systems: System[] = [...counting, encoderSystem(encoder, corpus), ...models];
-    const sample = { users: sampleUsers(run.settings.minutes), systems: languageSystems.map(({ name }) => name) };
+    const sample = {
+      users: run.settings.users ?? sampleUsers(run.settings.minutes),
+      systems: languageSystems.map(({ name }) => name),
+    };
     await mkdir(run.path('outcomes'), { recursive: true });
     const known = await readOutcomes(workspace, systems, encoded.key);
     const progress = output.progress('eval', 'evaluating');

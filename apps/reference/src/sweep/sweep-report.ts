@@ -52,6 +52,8 @@ export interface SweepFindings {
   readonly corpus: Corpus;
   readonly seed: number;
   readonly minutesPerCell: number;
+  /** How the language models rank the items. */
+  readonly ranking: { readonly way: string; readonly method: string; readonly among: string };
   readonly cells: readonly MeasuredCell[];
   readonly widths: readonly MeasuredWidth[];
   /** Of all outcomes and the counting baselines. */
@@ -60,7 +62,7 @@ export interface SweepFindings {
 
 /** sweep.json, and the page made of it. */
 export function sweepReport(findings: SweepFindings): { json: Record<string, unknown>; page: TradeOffPage } {
-  const { corpus, seed, minutesPerCell, cells, widths, report } = findings;
+  const { corpus, seed, minutesPerCell, ranking, cells, widths, report } = findings;
   const { systems } = report.toJSON();
   const rowOf = (name: string): SystemRow => systems.find((row) => row.name === name)!;
   const against = againstLargest(cells, seed);
@@ -76,6 +78,7 @@ export function sweepReport(findings: SweepFindings): { json: Record<string, unk
     simulated: corpus.dataset.simulated,
     seed,
     minutesPerCell,
+    ranking,
     machine,
     protocol: corpus.split.description,
     cells: figures.map(({ cell, costs, training, row, against: versus }) => ({
@@ -206,6 +209,7 @@ export function sweepReport(findings: SweepFindings): { json: Record<string, unk
     method: [
       `Every cell is trained for ${minutesPerCell} minutes, by the clock, from seed ${seed}: half of them pretrain its encoder, half adapt the language model to it. A larger cell does fewer steps in that time; the table says how many, and which cells were still getting better.`,
       'Pretraining leaves the resampler, which makes the K tokens, alone; cells of one width therefore share one pretrained encoder. All cells start from one language model.',
+      `The language models rank by ${ranking.method}.`,
       'One seed: how much another seed would move a cell is not measured here, and the intervals are over users alone. Run it again with another --seed to see.',
       'Differences are paired, user by user, against the cell with the most bytes; p is a two-sided sign-flip test after Holm’s correction over the cells.',
       'Each user’s last event is the test item, which nothing has seen; the one before it chooses the weights. Items of the history are left out of the ranking.',

@@ -1,6 +1,7 @@
 import { mkdir } from 'node:fs/promises';
 import { evaluate, mix, nextItem, popularity, writeTradeOffs } from '@user-llm/evaluation';
 import { writeFileAtomically } from '@user-llm/onnx-autograd';
+import { rankingMethods } from '../stages/evaluate.js';
 import { prepareLanguageModel } from '../stages/language.js';
 import { beamWidth } from '../systems/language-system.js';
 import type { Workspace } from '../workspace.js';
@@ -42,6 +43,7 @@ export async function sweep(workspace: Workspace, { cells, users }: SweepOptions
     corpus,
     seed,
     minutesPerCell: run.settings.minutes,
+    ranking: { way: run.settings.ranking, ...rankingMethods[run.settings.ranking] },
     cells: measured,
     widths,
     report,

@@ -8,7 +8,8 @@ import type { AdaptationExample, ExampleSource } from './examples.js';
 import { jointDefinition, jointWeights, strategies, trainedBy } from './joint-model.js';
 import type { JointModel, Strategy } from './joint-model.js';
 import { takesBlindLength } from '../integration/integration.js';
-import { isLoraParameter, mergeLora } from './lora.js';
+import { isLoraParameter, loraSettings, mergeLora } from './lora.js';
+import type { LoraAdapter } from './lora-adapter.js';
 import type { LoraOptions } from './lora.js';
 import { train } from './train.js';
 import type { Batch, TrainingTask } from './train.js';
@@ -28,6 +29,8 @@ export interface AdaptOptions<History = unknown> extends TrainingOptions<History
 export interface AdaptedParts {
   /** LoRA is merged into the weights. */
   readonly decoder: Decoder;
+  /** What the strategy `lora` added to them, by itself. */
+  readonly lora?: LoraAdapter;
   readonly integration?: Weights;
   readonly itemRows?: HostTensor;
   /** The encoder's own weights, by its own names. */
@@ -55,7 +58,7 @@ export function adaptJointModel<History>(
     const epochs = Array.isArray(source) ? feeder.epochs(source as readonly AdaptationExample<History>[]) : undefined;
     const { encoderRate = 1 } = options;
     const task: TrainingTask = {
-      definition: jointDefinition(model, lora),
+      definition: jointDefinition(model, lora, { recomputed: options.recompute ?? false }),
       weights: jointWeights(model),
       trainable: trainedBy(strategy, model),
       batch: async (step) => {
@@ -77,7 +80,10 @@ export function adaptJointModel<History>(
       budget === undefined && epochs !== undefined ? { ...options, epochs: 3 } : options,
       emit,
     );
-    return { ...takeApart(model, weights, lora), record };
+    const parts = { ...takeApart(model, weights, lora), record };
+    if (lora === undefined) return parts;
+    const own = new Map([...weights].filter(([name]) => isLoraParameter(name)));
+    return { ...parts, lora: { ...loraSettings(lora), weights: own } };
   });
 }
 

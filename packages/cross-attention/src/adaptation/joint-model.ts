@@ -42,6 +42,7 @@ export interface JointModel<History> {
 export function jointDefinition<History>(
   { decoder: { config }, user, itemRows: rowsOfItems }: JointModel<History>,
   lora: LoraOptions | undefined,
+  { recomputed = false }: { readonly recomputed?: boolean } = {},
 ): GraphDefinition<Outputs & { loss: Tensor }> {
   return graph(({ builder }) => {
     const hooks: DecoderHooks[] = [];
@@ -75,7 +76,7 @@ export function jointDefinition<History>(
     const weights = builder.input('target_weights', ['targets']);
     const normalizer = builder.input('normalizer', []);
     const decoder = new DecoderGraph(builder, config, hooks.length === 0 ? {} : combineHooks(hooks));
-    const hidden = decoder.hidden(decoder.embed(ids), trainingAttention(builder, config));
+    const hidden = decoder.hidden(decoder.embed(ids), trainingAttention(builder, config), { recomputed });
     // Logits cost most of a small model: only the rows that carry loss become some.
     const states = hidden.reshape([-1, config.hiddenSize]);
     const read = states.gather(at);

@@ -2,6 +2,7 @@ import { uniform, zeros } from '@user-llm/onnx-autograd';
 import type { GraphBuilder, Weights } from '@user-llm/onnx-autograd';
 import type { DecoderHooks } from '../decoder/decoder-graph.js';
 import type { DecoderConfig } from '../folder/decoder-config.js';
+import { AdaptationError } from '../errors.js';
 import { decoderTensorShapes } from '../folder/decoder-config.js';
 
 /** Low-rank adaptation (Hu et al., arXiv 2106.09685): y = x W + (alpha / rank) x A B on chosen projections; B starts at zero. */
@@ -17,11 +18,12 @@ export interface LoraOptions {
 const prefix = 'lora.';
 export const isLoraParameter = (name: string): boolean => name.startsWith(prefix);
 
-const settings = ({ rank = 8, alpha = 16, targets = ['q_proj', 'v_proj'] }: LoraOptions) => ({ rank, alpha, targets });
+/** The options with their defaults. */
+export const loraSettings = ({ rank = 8, alpha = 16, targets = ['q_proj', 'v_proj'] }: LoraOptions) => ({ rank, alpha, targets });
 
 /** The hooks that add LoRA to a decoder's graph. Parameters: `lora.PROJECTION.A` [rank, in], `lora.PROJECTION.B` [out, rank]. */
 export function loraHooks(builder: GraphBuilder, config: DecoderConfig, options: LoraOptions): DecoderHooks {
-  const { rank, alpha, targets } = settings(options);
+  const { rank, alpha, targets } = loraSettings(options);
   const shapes = decoderTensorShapes(config);
   const known = new Set(Array.from(shapes.keys(), (name) => name.split('.').at(-2)).filter((name) => name?.endsWith('_proj')));
   const unknown = targets.find((target) => !known.has(target));
@@ -41,14 +43,20 @@ export function loraHooks(builder: GraphBuilder, config: DecoderConfig, options:
 
 /** The decoder's weights with trained LoRA matrices added in: W + (alpha / rank) B A. The given maps are left as they are. */
 export function mergeLora(decoder: Weights, trained: Weights, options: LoraOptions): Weights {
-  const { rank, alpha } = settings(options);
+  const { rank, alpha } = loraSettings(options);
   const merged = new Map(decoder);
-  for (const [name, { data: down }] of trained) {
+  for (const [name, { data: down, shape: downShape }] of trained) {
     if (!isLoraParameter(name) || !name.endsWith('.A')) continue;
     const projection = name.slice(prefix.length, -2);
-    const target = decoder.get(`${projection}.weight`)!;
+    const target = decoder.get(`${projection}.weight`);
+    const { data: up, shape } = trained.get(`${prefix}${projection}.B`)! as { data: Float32Array; shape: readonly number[] };
+    const fits = target?.shape.length === 2 && target.shape[0] === shape[0] && target.shape[1] === downShape[1];
+    if (target === undefined || !fits)
+      throw new AdaptationError(
+        'lora',
+        `the adapter adds [${shape[0]}, ${downShape[1]}] to ${projection}, which is ${target === undefined ? 'not in the model' : `[${target.shape.join(', ')}]`}; it belongs to another model`,
+      );
     const [output, input] = target.shape;
-    const up = trained.get(`${prefix}${projection}.B`)!.data as Float32Array;
     const data = Float32Array.from(target.data as Float32Array);
     for (let o = 0; o < output; o++) {
       for (let r = 0; r < rank; r++) {

@@ -1,4 +1,4 @@
-import { float } from '@user-llm/onnx-autograd';
+import { float, recompute } from '@user-llm/onnx-autograd';
 import type { GraphBuilder, Tensor } from '@user-llm/onnx-autograd';
 import { decoderTensorShapes } from '../folder/decoder-config.js';
 import type { DecoderConfig } from '../folder/decoder-config.js';
@@ -90,28 +90,36 @@ export class DecoderGraph {
     return embed === undefined ? rows(ids) : embed(ids, rows(ids.minimum(this.config.vocabularySize - 1)));
   }
 
-  /** From token vectors to what the head reads: `[B, S, hidden]` both. */
-  hidden(embedded: Tensor, attention: SelfAttention): Tensor {
-    const { config } = this;
+  /**
+   * From token vectors to what the head reads: `[B, S, hidden]` both. With `recomputed`, a layer's inner values are made again for its
+   * gradient, so that a training step holds those of one layer at a time.
+   */
+  hidden(embedded: Tensor, attention: SelfAttention, { recomputed = false }: { readonly recomputed?: boolean } = {}): Tensor {
     let x = embedded;
-    for (let layer = 0; layer < config.layers; layer++) {
-      const name = `model.layers.${layer}`;
-      x = this.hooks.beforeLayer?.(layer, x) ?? x;
-      const read = this.#norm(`${name}.input_layernorm`, x);
-      const [queries, keys, values] = this.#projectAll(
-        ['q', 'k', 'v'].map((part) => `${name}.self_attn.${part}_proj`),
-        read,
-        config.queryKeyValueBias,
-      );
-      const normed = (part: string, y: Tensor, heads: number) =>
-        config.headNorms ? this.#headNorm(`${name}.self_attn.${part}_norm`, y, heads) : y;
-      const attended = attention(layer, normed('q', queries, config.heads), normed('k', keys, config.keyValueHeads), values);
-      x = x.add(this.#project(`${name}.self_attn.o_proj`, attended, config.attentionOutputBias));
-      const fed = this.#norm(`${name}.post_attention_layernorm`, x);
-      const [gate, up] = this.#projectAll([`${name}.mlp.gate_proj`, `${name}.mlp.up_proj`], fed, config.feedForwardBias);
-      x = x.add(this.#project(`${name}.mlp.down_proj`, gate.silu().mul(up), config.feedForwardBias));
+    for (let layer = 0; layer < this.config.layers; layer++) {
+      const segment = (input: Tensor) => this.#layer(layer, input, attention);
+      x = recomputed ? recompute([x], segment) : segment(x);
     }
     return this.#norm('model.norm', x);
+  }
+
+  #layer(layer: number, input: Tensor, attention: SelfAttention): Tensor {
+    const { config } = this;
+    const name = `model.layers.${layer}`;
+    let x = this.hooks.beforeLayer?.(layer, input) ?? input;
+    const read = this.#norm(`${name}.input_layernorm`, x);
+    const [queries, keys, values] = this.#projectAll(
+      ['q', 'k', 'v'].map((part) => `${name}.self_attn.${part}_proj`),
+      read,
+      config.queryKeyValueBias,
+    );
+    const normed = (part: string, y: Tensor, heads: number) =>
+      config.headNorms ? this.#headNorm(`${name}.self_attn.${part}_norm`, y, heads) : y;
+    const attended = attention(layer, normed('q', queries, config.heads), normed('k', keys, config.keyValueHeads), values);
+    x = x.add(this.#project(`${name}.self_attn.o_proj`, attended, config.attentionOutputBias));
+    const fed = this.#norm(`${name}.post_attention_layernorm`, x);
+    const [gate, up] = this.#projectAll([`${name}.mlp.gate_proj`, `${name}.mlp.up_proj`], fed, config.feedForwardBias);
+    return x.add(this.#project(`${name}.mlp.down_proj`, gate.silu().mul(up), config.feedForwardBias));
   }
 
   #norm(name: string, x: Tensor): Tensor {

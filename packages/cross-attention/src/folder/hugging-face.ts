@@ -23,15 +23,23 @@ export interface HuggingFaceModel {
  * `model.safetensors` or its shards. Without a tokenizer.json it takes token ids alone. Throws a `ModelFolderError` (or the tokenizer's own `TokenizerError`) that names what is wrong.
  */
 export async function readHuggingFaceFolder(folder: string): Promise<HuggingFaceModel> {
+  const { config, weightFiles, tokenizer } = await readAllButWeights(folder);
+  return { folder, config, tokenizer, weights: await readWeightFiles(folder, config, weightFiles) };
+}
+
+/** What is cheap to read and to check. Weights are found, and not opened. Throws as `readHuggingFaceFolder` does. */
+export async function readAllButWeights(folder: string): Promise<{
+  readonly config: DecoderConfig;
+  readonly tokenizer: TextTokenizer;
+  readonly weightFiles: ReadonlyMap<string, readonly string[] | undefined>;
+}> {
   const config = await readDecoderConfig(folder);
   const weightFiles = await findWeights(folder);
   const hasTokenizer = (await stat(path.join(folder, 'tokenizer.json')).catch(() => undefined)) !== undefined;
   const tokenizer = hasTokenizer ? await TextTokenizer.load(folder) : TextTokenizer.absent(folder);
   checkTokenizerFits(folder, tokenizer, config);
-  // Cheap checks first: the weights are read last.
-  const weights = await readWeightFiles(folder, config, weightFiles);
   const endTokens = config.endTokens.length === 0 && hasTokenizer ? [tokenizer.eos] : config.endTokens;
-  return { folder, config: { ...config, endTokens }, weights, tokenizer };
+  return { config: { ...config, endTokens }, tokenizer, weightFiles };
 }
 
 /** Reads `config.json`; end tokens are those of `generation_config.json` where it names some, as transformers generates with them. */

@@ -105,7 +105,7 @@ export const elementwiseRules: Record<string, GradientRule> = {
   Tanh: ({ outputs: [y] }, [g]) => [g!.sub(g!.mul(y.square()))],
   Sigmoid: ({ outputs: [y] }, [g]) => [g!.mul(y.sub(y.square()))],
   Softplus: ({ inputs: [x] }, [g]) => [g!.mul(x!.sigmoid())],
-  // What comes out is never negative, so its sign is 0 or 1; a product with that is several times faster than a choice.
-  Relu: ({ outputs: [y] }, [g]) => [g!.mul(unary('Sign', y))],
+  // A product with 0 or 1 is several times faster than a choice, and both passes faster than one that takes the sign.
+  Relu: ({ outputs: [y] }, [g]) => [g!.mul(y.greater(0).cast('float32'))],
   Cast: ({ inputs: [x] }, [g]) => [x!.dtype === 'float32' || x!.dtype === 'float16' ? g!.cast(x!.dtype) : null],
 };

@@ -1,0 +1,117 @@
+import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import { afterEach, beforeEach, expect, jest, test } from '@jest/globals';
+import { float32, readSafetensors, writeSafetensors } from '@user-llm/onnx-autograd';
+import { loadLoraAdapter, saveLoraAdapter } from '../src/adaptation/lora-adapter.js';
+import type { LoraAdapter } from '../src/adaptation/lora-adapter.js';
+import { AdaptationError } from '../src/errors.js';
+import { LanguageModel } from '../src/language-model.js';
+import { trainByteLevelBpe } from '../src/text/byte-level-bpe.js';
+
+jest.setTimeout(60_000);
+
+const tokenizer = trainByteLevelBpe(['Toy Story (1995)', 'Heat (1995)'], { vocabularySize: 270 });
+const model = LanguageModel.create({ width: 32, layers: 2, heads: 2, context: 64 }, tokenizer, 1);
+const projection = 'model.layers.1.self_attn.q_proj';
+const [rank, alpha] = [2, 6];
+const down = Float32Array.from({ length: rank * 32 }, (_, i) => Math.fround(Math.sin(i)));
+const up = Float32Array.from({ length: 32 * rank }, (_, i) => Math.fround(Math.cos(3 * i)));
+const adapter: LoraAdapter = {
+  rank,
+  alpha,
+  targets: ['q_proj'],
+  weights: new Map([
+    [`lora.${projection}.A`, float32(down, [rank, 32])],
+    [`lora.${projection}.B`, float32(up, [32, rank])],
+  ]),
+};
+
+let folder: string;
+beforeEach(async () => void (folder = await mkdtemp(path.join(tmpdir(), 'lora-'))));
+afterEach(() => rm(folder, { recursive: true }));
+
+const config = async () => JSON.parse(await readFile(path.join(folder, 'adapter_config.json'), 'utf8')) as object;
+const rewrite = async (changes: object) =>
+  writeFile(path.join(folder, 'adapter_config.json'), JSON.stringify({ ...(await config()), ...changes }));
+
+/** W + scale B A for the adapter's one projection, by the definition. */
+const byFormula = (scale: number) =>
+  (model.weights.get(`${projection}.weight`)!.data as Float32Array).map((value, at) => {
+    const [row, column] = [Math.floor(at / 32), at % 32];
+    let sum = 0;
+    for (let r = 0; r < rank; r++) sum += up[row * rank + r] * down[r * 32 + column];
+    return value + scale * sum;
+  });
+const merged = (adapter: LoraAdapter) => model.withLora(adapter).weights.get(`${projection}.weight`)!.data as Float32Array;
+const largest = (a: Float32Array, b: Float32Array) => a.reduce((most, value, i) => Math.max(most, Math.abs(value - b[i])), 0);
+
+test("it is written under PEFT's names, read back the same, and merged by its formula", async () => {
+  await saveLoraAdapter(folder, adapter, 'owner/base');
+  const { tensors } = await readSafetensors(path.join(folder, 'adapter_model.safetensors'));
+  expect(Array.from(tensors, ([name, { shape }]) => [name, shape]).sort()).toEqual([
+    ['base_model.model.model.layers.1.self_attn.q_proj.lora_A.weight', [rank, 32]],
+    ['base_model.model.model.layers.1.self_attn.q_proj.lora_B.weight', [32, rank]],
+  ]);
+  expect(await config()).toMatchObject({
+    peft_type: 'LORA',
+    task_type: 'CAUSAL_LM',
+    base_model_name_or_path: 'owner/base',
+    r: rank,
+    lora_alpha: alpha,
+    target_modules: ['q_proj'],
+  });
+  const loaded = await loadLoraAdapter(folder);
+  expect(loaded).toEqual(adapter);
+  expect(largest(merged(loaded), byFormula(alpha / rank))).toBeLessThan(1e-5);
+  // All other weights are the model's own.
+  expect(model.withLora(loaded).weights.get('model.norm.weight')).toBe(model.weights.get('model.norm.weight'));
+});
+
+test('rank-stabilised adapters scale by alpha over the root of the rank', async () => {
+  await saveLoraAdapter(folder, adapter, 'base');
+  await rewrite({ use_rslora: true });
+  expect(largest(merged(await loadLoraAdapter(folder)), byFormula(alpha / Math.sqrt(rank)))).toBeLessThan(1e-5);
+});
+
+test.each([
+  [{ use_dora: true }, /use_dora is not supported; merge the adapter with PEFT/],
+  [{ bias: 'all' }, /bias 'all'/],
+  [{ peft_type: 'IA3' }, /peft_type 'IA3'/],
+  [{ modules_to_save: ['lm_head'] }, /modules_to_save/],
+  [{ rank_pattern: { q_proj: 4 } }, /rank_pattern/],
+  [{ fan_in_fan_out: true }, /fan_in_fan_out/],
+])('what cannot be applied is refused: %j', async (changes, message) => {
+  await saveLoraAdapter(folder, adapter, 'base');
+  await rewrite(changes);
+  await expect(loadLoraAdapter(folder)).rejects.toMatchObject({
+    problem: 'unsupported',
+    message: expect.stringMatching(message),
+  });
+});
+
+test('damaged adapters, and those of another model', async () => {
+  await expect(loadLoraAdapter(folder)).rejects.toMatchObject({ problem: 'no-config' });
+  await saveLoraAdapter(folder, adapter, 'base');
+  await rewrite({ r: 4 });
+  await expect(loadLoraAdapter(folder)).rejects.toMatchObject({ problem: 'bad-weights', file: 'adapter_model.safetensors' });
+  await rewrite({ r: 0 });
+  await expect(loadLoraAdapter(folder)).rejects.toMatchObject({ problem: 'bad-config' });
+  await rewrite({ r: rank });
+  const alone = new Map([[`base_model.model.${projection}.lora_A.weight`, float32(down, [rank, 32])]]);
+  await writeSafetensors(path.join(folder, 'adapter_model.safetensors'), alone);
+  await expect(loadLoraAdapter(folder)).rejects.toThrow(/lacks its other matrix/);
+  const wide = LanguageModel.create({ width: 64, layers: 2, heads: 2, context: 64 }, tokenizer, 1);
+  expect(() => wide.withLora(adapter)).toThrow(AdaptationError);
+});
+
+test('what the strategy lora trained can be kept apart: merged into the base it is the trained model', async () => {
+  const examples = ['Toy Story (1995)', 'Heat (1995)'].map((answer) => model.example({ prompt: 'A film:', answer }));
+  const options = { strategy: 'lora', lora: { rank: 4, targets: ['q_proj', 'down_proj'] }, steps: 3, threads: 1 } as const;
+  const { model: trained, lora } = await model.adapt(examples, options).result;
+  await saveLoraAdapter(folder, lora!, 'base');
+  const loaded = await loadLoraAdapter(folder);
+  expect(loaded).toMatchObject({ rank: 4, alpha: 16, targets: ['down_proj', 'q_proj'] });
+  expect(model.withLora(loaded).weights).toEqual(trained.weights);
+  expect(trained.weights).not.toEqual(model.weights);
+});
