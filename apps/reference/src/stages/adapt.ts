@@ -66,7 +66,7 @@ export async function adaptSystem(workspace: Workspace, spec: SystemSpec, second
     const source = new ExampleSource(corpus, prompts, spec.reading, seed, trie, naming);
     const file = run.path('checkpoints', `${folderName(spec.name)}.safetensors`);
     const options = {
-      strategy: strategyOf(kind),
+      strategy: strategyOf(kind, spec.integration !== undefined),
       seconds,
       seed,
       learningRate: learningRate[kind],
