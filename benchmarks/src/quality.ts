@@ -1,12 +1,15 @@
 /**
  * `npm run bench -- quality --data NAME [--only encoder] [--minutes N | --steps N] [--seed N] [--dropout X] [--width N] [--layers N]
- * [--rate X] [--position P] [--window W] [--threads N] [--llm NAME]`
+ * [--rate X] [--position P] [--window W] [--threads N] [--llm NAME] [--ranking WAY] [--users N] [--examples N] [--slice MINUTES]`
  *
  * How good the systems are on a real data set, found by its name under the folder in USER_LLM_DATA (models under USER_LLM_MODELS). With
  * `--only encoder` the encoder alone is pretrained, for `--minutes` or, the same on every machine, for `--steps`, and stands beside the
- * counting baselines, alone and blended with Mix; otherwise the whole proof of concept runs. Leave-one-out, all items ranked. The last
+ * counting baselines, alone and blended with Mix; otherwise the whole proof of concept runs: by one way to rank, for so many test users, every language-model system trained
+ * on `--examples` rather than for a time. A long run is made in slices: after `--slice` minutes it stops with a checkpoint, and the
+ * same command goes on. Leave-one-out, all items ranked. The last
  * line is one JSON object; it is also written to benchmarks/results/.
  */
+import type { RankingWay } from '@user-llm/cross-attention';
 import { blend, evaluate, itemKnn, machineDescription, markov, mix, nextItem, popularity } from '@user-llm/evaluation';
 import {
   ConsoleOutput,
@@ -32,6 +35,10 @@ const { values } = parseArgs({
     only: { type: 'string' },
     llm: { type: 'string' },
     minutes: { type: 'string' },
+    ranking: { type: 'string' },
+    users: { type: 'string' },
+    examples: { type: 'string' },
+    slice: { type: 'string' },
     steps: { type: 'string' },
     threads: { type: 'string' },
     seed: { type: 'string', default: '1' },
@@ -47,6 +54,11 @@ const { values } = parseArgs({
 
 /** Weight of the encoder's standardised scores beside those of Mix; chosen once, not per data set. */
 const blendWeights = [1, 0.5];
+
+const variant = [values.llm, values.ranking]
+  .filter(Boolean)
+  .map((part) => `-${part}`)
+  .join('');
 
 const named = (variable: string, name: string): string => {
   const folder = process.env[variable];
@@ -93,15 +105,37 @@ async function encoderAlone(name: string, minutes: number, seed: number): Promis
   return { data: name, seed, shape, training: { steps, seconds, best, stillImproving, validation }, systems };
 }
 
+function rankingWay(given: string | undefined): RankingWay | undefined {
+  if (given === undefined || given === 'title' || given === 'item-tokens' || given === 'retrieve') return given;
+  throw new UsageError(`--ranking is title, item-tokens or retrieve, not ${given}`);
+}
+
 async function everything(name: string, minutes: number, seed: number): Promise<Record<string, unknown>> {
-  const out = values.out ?? path.join(os.tmpdir(), `user-llm-quality-${name}-${seed}`);
+  const out = values.out ?? path.join(os.tmpdir(), `user-llm-quality-${name}${variant}-${seed}`);
   const output = new ConsoleOutput({ json: false, quiet: false });
+  const signal = values.slice === undefined ? new AbortController().signal : AbortSignal.timeout(Number(values.slice) * 60_000);
   const llm = values.llm === undefined ? undefined : named('USER_LLM_MODELS', values.llm);
   const workspace = await Workspace.create(
-    { out, output, signal: new AbortController().signal },
-    { data: named('USER_LLM_DATA', name), seed, minutes, llm },
+    { out, output, signal },
+    {
+      data: named('USER_LLM_DATA', name),
+      seed,
+      minutes,
+      llm,
+      ranking: rankingWay(values.ranking),
+      users: values.users === undefined ? undefined : Number(values.users),
+      examples: values.examples === undefined ? undefined : Number(values.examples),
+    },
   );
-  await runAll(workspace, {});
+  try {
+    await runAll(workspace, {});
+  } catch (error) {
+    if (!signal.aborted) throw error;
+    // What is finished lies in the run folder, a checkpoint of what was under way too.
+    process.stderr.write(`the slice of ${values.slice} minutes is over; the same command goes on from here\n`);
+    process.stdout.write(`${JSON.stringify({ data: name, seed, finished: false })}\n`);
+    process.exit(0);
+  }
   const { curves: _, ...report } = JSON.parse(await readFile(path.join(out, 'report.json'), 'utf8')) as Record<string, unknown>;
   return { data: name, ...report };
 }
@@ -122,6 +156,6 @@ const command = `npm run bench -- quality ${process.argv
 const complete = { command, ...(values.steps === undefined && { minutes }), machine: machineDescription(), ...result };
 const folder = fileURLToPath(new URL('../results', import.meta.url));
 await mkdir(folder, { recursive: true });
-const file = `quality-${values.only ?? 'all'}-${name}${values.llm ? `-${values.llm}` : ''}-seed${seed}.json`;
+const file = `quality-${values.only ?? 'all'}-${name}${variant}-seed${seed}.json`;
 await writeFile(path.join(folder, file), `${JSON.stringify(complete, null, 2)}\n`);
 process.stdout.write(`${JSON.stringify({ data: name, seed, systems: result.systems })}\n`);

@@ -16,6 +16,8 @@ interface CommonOptions {
   llm?: string;
   minutes?: number;
   ranking?: RankingWay;
+  users?: number;
+  examples?: number;
   fresh?: boolean;
 }
 
@@ -33,6 +35,11 @@ const wholeNumber = (text: string): number => {
 const aboveZero = (text: string): number => {
   if (!/^[1-9]\d*$/.test(text)) throw new InvalidArgumentError('give a whole number above zero');
   return Number(text);
+};
+const count = (text: string): number => {
+  const value = wholeNumber(text);
+  if (value === 0) throw new InvalidArgumentError('give a whole number above zero');
+  return value;
 };
 const positive = (text: string): number => {
   const value = Number(text);
@@ -111,6 +118,17 @@ export function build(signal: AbortSignal): Command {
           '--ranking <way>',
           `how the language models rank the items: by their titles (title), by one token for each (item-tokens)${ways.includes('retrieve') ? ', or anew what was retrieved (retrieve)' : ''} (default: ${defaultRanking})`,
         ).choices(ways),
+      )
+      .addOption(
+        new Option(
+          '--users <n>',
+          'test users that the language models rank for (default: 80 below ten minutes, 200 from there)',
+        ).argParser(count),
+      )
+      .addOption(
+        new Option('--examples <n>', 'train every language-model system on so many examples, however long it takes').argParser(
+          count,
+        ),
       )
       .option('--fresh', 'start anew: remove what a former run left in the run folder', false);
   const timed = (sub: Command): Command =>

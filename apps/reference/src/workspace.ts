@@ -21,6 +21,15 @@ export const defaultRanking: RankingWay = 'item-tokens';
 
 export const defaultMinutes = { simulated: 5, real: 20 } as const;
 
+/** What a run is asked for; what is left out has a default. */
+export interface GivenSettings extends Partial<Pick<RunSettings, 'minutes' | 'ranking' | 'users' | 'examples'>> {
+  readonly data?: string;
+  readonly llm?: string;
+  readonly seed: number;
+  /** Remove what a former run left. */
+  readonly fresh?: boolean;
+}
+
 /** An open run: its folder, its settings, and what several stages read, loaded once. */
 export class Workspace {
   private source: Promise<Dataset> | undefined;
@@ -37,16 +46,15 @@ export class Workspace {
   }
 
   /** Opens or creates the run; with `fresh`, what a former run left is removed first. */
-  static async create(
-    options: WorkspaceOptions,
-    given: { data?: string; llm?: string; seed: number; minutes?: number; ranking?: RankingWay; fresh?: boolean },
-  ): Promise<Workspace> {
+  static async create(options: WorkspaceOptions, given: GivenSettings): Promise<Workspace> {
     const settings: RunSettings = {
       data: given.data === undefined ? null : path.resolve(given.data),
       llm: given.llm === undefined ? null : await modelPlace(given.llm),
       seed: given.seed,
       minutes: given.minutes ?? (given.data === undefined ? defaultMinutes.simulated : defaultMinutes.real),
       ranking: given.ranking ?? defaultRanking,
+      ...(given.users === undefined ? {} : { users: given.users }),
+      ...(given.examples === undefined ? {} : { examples: given.examples }),
     };
     // Before anything is written: a path that cannot be read leaves no folder behind.
     const source = await openSource(settings.data, settings.seed);

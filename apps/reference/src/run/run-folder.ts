@@ -30,6 +30,10 @@ export interface RunSettings {
   readonly minutes: number;
   /** How the language models rank a catalogue. */
   readonly ranking: RankingWay;
+  /** Test users that the language models rank for; undefined for what suits the minutes. */
+  readonly users?: number;
+  /** Examples that every language-model system is trained on, in place of a time. */
+  readonly examples?: number;
 }
 
 /**

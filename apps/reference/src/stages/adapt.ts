@@ -34,6 +34,10 @@ function textSeconds({ run }: Workspace): number {
 /** Every way to rank but that by titles needs item tokens. */
 const namingOf = ({ run }: Workspace): Naming => (run.settings.ranking === 'title' ? 'title' : 'item-tokens');
 
+/** The steps of a run that is measured in examples. */
+const stepsOf = ({ run }: Workspace, { batch }: SystemSpec): number | undefined =>
+  run.settings.examples && Math.ceil(run.settings.examples / (batch.users * batch.moments));
+
 export const stageOf = ({ name }: SystemSpec): string => `adapt ${name}`;
 
 export const systemFolder = (workspace: Workspace, name: string): string => workspace.run.path('systems', folderName(name));
@@ -52,9 +56,10 @@ export async function adaptSystem(workspace: Workspace, spec: SystemSpec, second
     encoder: spec.reading.embedding ? hash : null,
     ...(spec.encoder && { userTokens: spec.encoder.userTokens }),
     seed,
-    seconds: Math.round(seconds),
+    seconds: run.settings.examples ? null : Math.round(seconds),
     batch: spec.batch,
     naming,
+    examples: run.settings.examples,
   };
   return run.stage(stageOf(spec), key, async () => {
     const progress = workspace.output.progress(stageOf(spec), `training ${spec.title}`);
@@ -65,9 +70,10 @@ export async function adaptSystem(workspace: Workspace, spec: SystemSpec, second
     const trie = model.trie(corpus.titles);
     const source = new ExampleSource(corpus, prompts, spec.reading, seed, trie, naming);
     const file = run.path('checkpoints', `${folderName(spec.name)}.safetensors`);
+    const steps = stepsOf(workspace, spec);
     const options = {
       strategy: strategyOf(kind, spec.integration !== undefined),
-      seconds,
+      ...(steps === undefined ? { seconds } : { steps }),
       seed,
       learningRate: learningRate[kind],
       encoderRate,
@@ -88,7 +94,7 @@ export async function adaptSystem(workspace: Workspace, spec: SystemSpec, second
       });
       const teacher = new Teacher(encoder, corpus.known, prompts, corpus.titles, trie, seed);
       const training = adaptable.adapt((step) => teacher.teach(source.batch(step, { ...spec.batch, reach }), step), options);
-      await watchTraining(training, progress, seconds);
+      await watchTraining(training, progress, seconds, steps);
       const result = await training.result;
       record = result.record;
       await result.model.save(folder, { trainable: false });
@@ -100,7 +106,7 @@ export async function adaptSystem(workspace: Workspace, spec: SystemSpec, second
         ...rest,
         validation: { examples: validation.examples.map(textOnly) },
       });
-      await watchTraining(training, progress, seconds);
+      await watchTraining(training, progress, seconds, steps);
       const result = await training.result;
       record = result.record;
       await result.model.save(folder, { trainable: false });

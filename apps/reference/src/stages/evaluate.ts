@@ -75,7 +75,10 @@ export async function evaluateAll(workspace: Workspace): Promise<Report> {
     );
     const counting: System[] = [popularity(), markov(), itemKnn(), mix(), ...(tasks.length > 1 ? [mostFrequentGenre()] : [])];
     const systems: System[] = [...counting, encoderSystem(encoder, corpus), ...models];
-    const sample = { users: sampleUsers(run.settings.minutes), systems: languageSystems.map(({ name }) => name) };
+    const sample = {
+      users: run.settings.users ?? sampleUsers(run.settings.minutes),
+      systems: languageSystems.map(({ name }) => name),
+    };
     await mkdir(run.path('outcomes'), { recursive: true });
     const known = await readOutcomes(workspace, systems, encoded.key);
     const progress = output.progress('eval', 'evaluating');
