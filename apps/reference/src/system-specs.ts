@@ -63,7 +63,8 @@ export const languageSystems: readonly SystemSpec[] = [...userSystems, ...textSy
 /** The system that answers questions and whose latency is measured against the text prompt. */
 export const mainSystem = userSystems[0];
 
-/** A pretrained model stays as it is and its readers learn; one from scratch is trained whole. */
-export const strategyOf = (base: 'scratch' | 'pretrained'): Strategy => (base === 'scratch' ? 'full' : 'encoder');
+/** A pretrained model stays as it is and its readers learn, or LoRA where it reads text alone; one from scratch is trained whole. */
+export const strategyOf = (base: 'scratch' | 'pretrained', readsUsers: boolean): Strategy =>
+  base === 'scratch' ? 'full' : readsUsers ? 'encoder' : 'lora';
 
 export const folderName = (system: string): string => system.replaceAll('/', '-');

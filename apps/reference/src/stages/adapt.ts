@@ -72,7 +72,7 @@ export async function adaptSystem(workspace: Workspace, spec: SystemSpec, second
     const file = run.path('checkpoints', `${folderName(spec.name)}.safetensors`);
     const steps = stepsOf(workspace, spec);
     const options = {
-      strategy: strategyOf(kind),
+      strategy: strategyOf(kind, spec.integration !== undefined),
       ...(steps === undefined ? { seconds } : { steps }),
       seed,
       learningRate: learningRate[kind],
