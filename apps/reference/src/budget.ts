@@ -8,7 +8,7 @@ export interface Budget {
 }
 
 /** The share of a run that goes into training; the rest reads, encodes, evaluates and writes. */
-const trainingShare = 0.7;
+const trainingShare = 0.78;
 /** One pretraining, one language model, three user-reading models, two text prompts of pretraining and adaptation together. */
 const pretrainWeight = 1;
 const languageWeight = 1.2;

@@ -119,6 +119,15 @@ export function build(signal: AbortSignal): Command {
           `how the language models rank the items: by their titles (title), by one token for each (item-tokens)${ways.includes('retrieve') ? ', or anew what was retrieved (retrieve)' : ''} (default: ${defaultRanking})`,
         ).choices(ways),
       )
+      .option('--fresh', 'start anew: remove what a former run left in the run folder', false);
+  const timed = (sub: Command): Command =>
+    source(sub)
+      .addOption(
+        new Option(
+          '--minutes <n>',
+          'how long the whole run may take (default: 5 for the simulated data, 20 for real data)',
+        ).argParser(positive),
+      )
       .addOption(
         new Option(
           '--users <n>',
@@ -129,15 +138,7 @@ export function build(signal: AbortSignal): Command {
         new Option('--examples <n>', 'train every language-model system on so many examples, however long it takes').argParser(
           count,
         ),
-      )
-      .option('--fresh', 'start anew: remove what a former run left in the run folder', false);
-  const timed = (sub: Command): Command =>
-    source(sub).addOption(
-      new Option(
-        '--minutes <n>',
-        'how long the whole run may take (default: 5 for the simulated data, 20 for real data)',
-      ).argParser(positive),
-    );
+      );
 
   timed(
     command(

@@ -1,3 +1,4 @@
+import { setTimeout as rest } from 'node:timers/promises';
 import { mean, percentile } from './descriptive.js';
 import { InvalidOptionError } from './errors.js';
 
@@ -28,6 +29,11 @@ export interface ScalingOptions<User> {
   readonly userLlm: ScalingRequest<User>;
   /** measured requests per user, length and side. Default 5. */
   readonly repeats?: number;
+  /**
+   * Milliseconds of rest before each request, not measured: a runtime's threads may go on spinning for some time after a request, and
+   * would take the cores from the other side's. Default 0.
+   */
+  readonly restMs?: number;
   readonly onProgress?: (progress: { readonly done: number; readonly total: number }) => void;
   readonly signal?: AbortSignal;
 }
@@ -57,7 +63,7 @@ export interface ScalingRow {
  * counted (caches and memory fill); the median is reported.
  */
 export async function measureScaling<User>(options: ScalingOptions<User>): Promise<ScalingRow[]> {
-  const { events, repeats = 5, signal } = options;
+  const { events, repeats = 5, restMs = 0, signal } = options;
   if (!(Number.isInteger(repeats) && repeats > 0))
     throw new InvalidOptionError('repeats', `must be a positive integer, got ${repeats}.`);
   const lengths = events.map((count) => {
@@ -74,6 +80,7 @@ export async function measureScaling<User>(options: ScalingOptions<User>): Promi
         const order = (round + done) % 2 === 0 ? [sides.textPrompt, sides.userLlm] : [sides.userLlm, sides.textPrompt];
         for (const side of order) {
           signal?.throwIfAborted();
+          if (restMs > 0) await rest(restMs, undefined, { signal });
           await side.measure(user, count, round > 0, signal);
         }
         options.onProgress?.({ done: ++done, total });

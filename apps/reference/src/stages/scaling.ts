@@ -39,7 +39,8 @@ export async function scalingCurve(
   const rows = await measureScaling({
     events: lengths,
     users,
-    repeats: 3,
+    repeats: 5,
+    restMs: 20,
     signal: workspace.signal,
     onProgress: ({ done, total }) => progress.update({ fraction: done / total }),
     textPrompt: (user, events) => {
