@@ -1,5 +1,5 @@
 import type { Candidate } from '@user-llm/cross-attention';
-import { openDataset, simulateFilmService, type Dataset, type Item } from '@user-llm/datasets';
+import { MissingColumnError, openDataset, simulateFilmService, type Dataset, type Item } from '@user-llm/datasets';
 import { dropLast, EventTokenizer, type EncodedEvents, type EventColumns } from '@user-llm/event-tokenizer';
 import { interactions, leaveOneOut, type InteractionLog, type Split } from '@user-llm/evaluation';
 import { UsageError } from './errors.js';
@@ -26,9 +26,20 @@ export interface Corpus {
 /** The items as a language model knows them: by index, under their ids. */
 export const candidatesOf = ({ log, titles }: Corpus): Candidate[] => log.itemIds.map((id, i) => ({ id, text: titles[i] }));
 
-/** Opens a folder or file of events, or simulates the embedded film service. */
-export async function openSource(data: string | null, seed: number): Promise<Dataset> {
-  return data === null ? simulateFilmService({ seed }) : openDataset(data);
+/** Opens a folder or file of events, or simulates the embedded film service. @param columns which column is what, by role */
+export async function openSource(data: string | null, seed: number, columns?: Record<string, string>): Promise<Dataset> {
+  if (data === null) return simulateFilmService({ seed });
+  try {
+    return await openDataset(data, columns && { columns });
+  } catch (error) {
+    if (!MissingColumnError.isInstance(error)) throw error;
+    const { file, role, column, present } = error as MissingColumnError;
+    const missing = column === undefined ? `no column that looks like the ${role}` : `no column '${column}' for the ${role}`;
+    throw new UsageError(
+      `${file} has ${missing}; it has ${present.join(', ') || 'none'}. Name it with --columns ${role}=${present[0] ?? 'NAME'}`,
+      { cause: error },
+    );
+  }
 }
 
 /** Fits the tokenizer: every item has its own id, since every item is ranked. */

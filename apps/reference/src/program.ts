@@ -13,6 +13,7 @@ interface CommonOptions {
   quiet: boolean;
   verbose: boolean;
   data?: string;
+  columns?: Record<string, string>;
   llm?: string;
   minutes?: number;
   ranking?: RankingWay;
@@ -36,10 +37,11 @@ const aboveZero = (text: string): number => {
   if (!/^[1-9]\d*$/.test(text)) throw new InvalidArgumentError('give a whole number above zero');
   return Number(text);
 };
-const count = (text: string): number => {
-  const value = wholeNumber(text);
-  if (value === 0) throw new InvalidArgumentError('give a whole number above zero');
-  return value;
+const columnMapping = (text: string): Record<string, string> => {
+  const pairs = text.split(',').map((pair) => pair.split('='));
+  if (pairs.some((pair) => pair.length !== 2 || pair.includes('')))
+    throw new InvalidArgumentError('give roles and columns, such as user=customer,item=sku,time=bought_at');
+  return Object.fromEntries(pairs) as Record<string, string>;
 };
 const positive = (text: string): number => {
   const value = Number(text);
@@ -82,7 +84,9 @@ export function build(signal: AbortSignal): Command {
     .version(version)
     .exitOverride()
     .configureHelp({ sortSubcommands: false })
-    .showHelpAfterError('(add --help for the options)');
+    .configureOutput({
+      outputError: (text, write) => write(`user-llm: ${text.replace(/^error: /, '').trim()}; --help lists what there is\n`),
+    });
 
   const command = (name: string, description: string, action: Action, folder = 'run'): Command => {
     const sub = program
@@ -103,12 +107,18 @@ export function build(signal: AbortSignal): Command {
     });
     return sub;
   };
+  const columns = (): Option =>
+    new Option(
+      '--columns <list>',
+      'which column is what where names do not tell: user=customer,item=sku,time=bought_at (also rating, title, categories, text)',
+    ).argParser(columnMapping);
   const source = (sub: Command, ways: readonly RankingWay[] = ['title', 'item-tokens', 'retrieve']): Command =>
     sub
       .option(
         '--data <path>',
         'a folder or file of events (MovieLens, Amazon Review, Google Local, CSV, JSONL, Parquet); without it a simulated film service',
       )
+      .addOption(columns())
       .option(
         '--llm <model>',
         'a language model: a Hugging Face folder, a .gguf file, or owner/model of the hub; without it a small one is trained on the titles',
@@ -132,11 +142,11 @@ export function build(signal: AbortSignal): Command {
         new Option(
           '--users <n>',
           'test users that the language models rank for (default: 80 below ten minutes, 200 from there)',
-        ).argParser(count),
+        ).argParser(aboveZero),
       )
       .addOption(
         new Option('--examples <n>', 'train every language-model system on so many examples, however long it takes').argParser(
-          count,
+          aboveZero,
         ),
       );
 
@@ -152,7 +162,9 @@ export function build(signal: AbortSignal): Command {
   command('data', 'shows what is in a data set: users, items, events, rows that cannot be read', async (context, options) => {
     const { showData } = await import('./stages/data.js');
     await showData(await create(context, options));
-  }).option('--data <path>', 'a folder or file of events; without it the simulated film service');
+  })
+    .option('--data <path>', 'a folder or file of events; without it the simulated film service')
+    .addOption(columns());
   timed(
     command(
       'fit',

@@ -16,13 +16,13 @@ export interface WorkspaceOptions {
   readonly budget?: (minutes: number) => Budget;
 }
 
-/** The way that ranked the validation items of ml-100k best. */
+/** One pass ranks the whole catalogue, and every title of a prompt is one more item to learn from. */
 export const defaultRanking: RankingWay = 'item-tokens';
 
 export const defaultMinutes = { simulated: 5, real: 20 } as const;
 
 /** What a run is asked for; what is left out has a default. */
-export interface GivenSettings extends Partial<Pick<RunSettings, 'minutes' | 'ranking' | 'users' | 'examples'>> {
+export interface GivenSettings extends Partial<Pick<RunSettings, 'minutes' | 'ranking' | 'columns' | 'users' | 'examples'>> {
   readonly data?: string;
   readonly llm?: string;
   readonly seed: number;
@@ -53,11 +53,12 @@ export class Workspace {
       seed: given.seed,
       minutes: given.minutes ?? (given.data === undefined ? defaultMinutes.simulated : defaultMinutes.real),
       ranking: given.ranking ?? defaultRanking,
+      ...(given.columns === undefined ? {} : { columns: given.columns }),
       ...(given.users === undefined ? {} : { users: given.users }),
       ...(given.examples === undefined ? {} : { examples: given.examples }),
     };
     // Before anything is written: a path that cannot be read leaves no folder behind.
-    const source = await openSource(settings.data, settings.seed);
+    const source = await openSource(settings.data, settings.seed, settings.columns);
     if (settings.llm !== null && (given.fresh || !(await RunFolder.exists(options.out)))) await checkLanguageModel(settings.llm);
     if (given.fresh) await RunFolder.clear(options.out);
     const workspace = new Workspace(
@@ -80,7 +81,7 @@ export class Workspace {
   }
 
   dataset(): Promise<Dataset> {
-    this.source ??= openSource(this.run.settings.data, this.seed);
+    this.source ??= openSource(this.run.settings.data, this.seed, this.run.settings.columns);
     return this.source;
   }
 

@@ -49,6 +49,16 @@ describe('bad input is one line that says what to do, and exit code 2', () => {
     expect(existsSync(out)).toBe(false);
   });
 
+  it('columns of other names are named with --columns, and the message says how', async () => {
+    const rows = Array.from({ length: 60 }, (_, i) => `p${i % 12},b${(i * 7) % 9},${1_600_000_000 + i}`);
+    const data = await write('own.csv', ['who,what,moment', ...rows].join('\n'));
+    const place = ['--data', data, '--out', path.join(folder, 'own')];
+    expect(userLlm('data', ...place).err).toContain('it has who, what, moment. Name it with --columns user=who');
+    const { code, out } = userLlm('data', ...place, '--columns', 'user=who,item=what,time=moment', '--quiet');
+    expect([code, out]).toEqual([0, expect.stringMatching(/users +12\n/)]);
+    expect(userLlm('data', ...place, '--columns', 'who').err).toMatch(/^user-llm: .*user=customer,item=sku.*\n$/);
+  });
+
   it.each([
     ['a model folder without weights', { 'config.json': '{"model_type":"llama"}' }, /config\.json does not describe a decoder/],
     ['a model folder with nothing but a config', { 'config.json': JSON.stringify(smallDecoder) }, /holds no weights/],

@@ -30,6 +30,8 @@ export interface RunSettings {
   readonly minutes: number;
   /** How the language models rank a catalogue. */
   readonly ranking: RankingWay;
+  /** Which column of the data is what, by role; undefined where their names tell. */
+  readonly columns?: Record<string, string>;
   /** Test users that the language models rank for; undefined for what suits the minutes. */
   readonly users?: number;
   /** Examples that every language-model system is trained on, in place of a time. */
