@@ -1,4 +1,5 @@
 import { spawn } from 'node:child_process';
+import { rm, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { llamaCppHome } from './llama-cpp.js';
 
@@ -35,13 +36,21 @@ export interface LlamaCppPrompts {
 }
 
 /** Milliseconds to the first token of each round, by the prompt's length; null when the peer fails. */
-export function firstTokensOfLlamaCpp(prompts: LlamaCppPrompts): Promise<Record<string, number[]> | null> {
+export async function firstTokensOfLlamaCpp(prompts: LlamaCppPrompts): Promise<Record<string, number[]> | null> {
   const settings = JSON.stringify({ ...prompts, file: path.resolve(prompts.file) });
+  // A file: the library starts itself anew to try its binaries, which a program on the command line would not survive.
+  const file = path.join(llamaCppHome, `first-token-${process.pid}.mjs`);
+  await writeFile(file, program);
+  try {
+    return await figuresOf(file, settings);
+  } finally {
+    await rm(file, { force: true });
+  }
+}
+
+function figuresOf(file: string, settings: string): Promise<Record<string, number[]> | null> {
   return new Promise((resolve) => {
-    const child = spawn(process.execPath, ['--input-type=module', '-e', program, settings], {
-      cwd: llamaCppHome,
-      stdio: ['ignore', 'pipe', 'ignore'],
-    });
+    const child = spawn(process.execPath, [file, settings], { cwd: llamaCppHome, stdio: ['ignore', 'pipe', 'ignore'] });
     let text = '';
     child.stdout.on('data', (piece: Buffer) => (text += piece.toString()));
     child.on('error', () => resolve(null));
