@@ -33,19 +33,6 @@ test('scaling: one row per length, medians of what the requests report, sides in
   expect(first.filter((side) => side === 'text').length).toBe(first.length / 2);
 });
 
-test('scaling: the rest before a request is not its time', async () => {
-  const [row] = await measureScaling({
-    events: [50],
-    users: ['ann'],
-    repeats: 1,
-    restMs: 100,
-    textPrompt: () => ({ tokens: 700 }),
-    userLlm: () => ({ tokens: 12 }),
-  });
-  expect(row.textPrompt.p50Ms).toBeLessThan(100);
-  expect(row.userLlm.p50Ms).toBeLessThan(100);
-});
-
 test('scaling: a prompt that does not fit is null, not slow', async () => {
   const [row] = await measureScaling({
     events: [200],
