@@ -35,10 +35,9 @@ export async function openSource(data: string | null, seed: number, columns?: Re
     if (!MissingColumnError.isInstance(error)) throw error;
     const { file, role, column, present } = error as MissingColumnError;
     const missing = column === undefined ? `no column that looks like the ${role}` : `no column '${column}' for the ${role}`;
-    throw new UsageError(
-      `${file} has ${missing}; it has ${present.join(', ') || 'none'}. Name it with --columns ${role}=${present[0] ?? 'NAME'}`,
-      { cause: error },
-    );
+    throw new UsageError(`${file} has ${missing}; it has ${present.join(', ') || 'none'}. Name it with --columns ${role}=NAME`, {
+      cause: error,
+    });
   }
 }
 

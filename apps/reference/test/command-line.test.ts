@@ -53,7 +53,7 @@ describe('bad input is one line that says what to do, and exit code 2', () => {
     const rows = Array.from({ length: 60 }, (_, i) => `p${i % 12},b${(i * 7) % 9},${1_600_000_000 + i}`);
     const data = await write('own.csv', ['who,what,moment', ...rows].join('\n'));
     const place = ['--data', data, '--out', path.join(folder, 'own')];
-    expect(userLlm('data', ...place).err).toContain('it has who, what, moment. Name it with --columns user=who');
+    expect(userLlm('data', ...place).err).toContain('it has who, what, moment. Name it with --columns user=NAME');
     const { code, out } = userLlm('data', ...place, '--columns', 'user=who,item=what,time=moment', '--quiet');
     expect([code, out]).toEqual([0, expect.stringMatching(/users +12\n/)]);
     expect(userLlm('data', ...place, '--columns', 'who').err).toMatch(/^user-llm: .*user=customer,item=sku.*\n$/);

@@ -22,7 +22,7 @@ export async function pretrain(workspace: Workspace, size?: EncoderSize): Promis
   const shape = { ...encoderShape(tokenizer), ...(size && { width: size.width }) };
   const done = run.finished(stage);
   const seconds = budget.pretrain;
-  return run.stage(stage, { tokenizer: tokenizer.hash, seed, seconds, shape, schedule: pretrainingRate.schedule }, async () => {
+  return run.stage(stage, { tokenizer: tokenizer.hash, seed, seconds, shape, rate: pretrainingRate }, async () => {
     const progress = workspace.output.progress(
       stage,
       size ? `pretraining an encoder of width ${size.width}` : 'pretraining the user encoder',
