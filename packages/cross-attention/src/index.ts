@@ -65,7 +65,7 @@ export { logNormalizer, type Logits, type TokenScorer } from './ranking/token-sc
 export { type Candidate, type ItemTokens } from './items/item-tokens.js';
 export { byTitle, type ByTitleOptions } from './ranking/by-title.js';
 export { byItemTokens, logSoftmax } from './ranking/by-item-tokens.js';
-export { byRetrieval, type ByRetrievalOptions } from './ranking/by-retrieval.js';
+export { byRetrieval, mixedScore, type ByRetrievalOptions } from './ranking/by-retrieval.js';
 export { type AskedModel, type CatalogueRanker, type ItemScores, type RankingWay } from './ranking/catalogue-ranker.js';
 export { type CandidateRanking } from './ranking/rank-candidates.js';
 export {

@@ -2,7 +2,7 @@ import { existsSync } from 'node:fs';
 import path from 'node:path';
 import { describe, expect, test } from '@jest/globals';
 import { readSafetensors } from '@user-llm/onnx-autograd';
-import { blockFormatNames, blockFormats } from '../src/gguf/block-formats.js';
+import { blockFormat, blockFormatNames } from '../src/gguf/block-formats.js';
 import type { BlockFormatName } from '../src/gguf/block-formats.js';
 import { dequantize } from '../src/gguf/dequantize.js';
 
@@ -10,12 +10,10 @@ const shared = process.env.USER_LLM_SHARED ?? path.resolve(import.meta.dirname, 
 const fixture = path.join(shared, 'fixtures/gguf/blocks.safetensors');
 if (!existsSync(fixture)) console.warn(`skipped: no reference blocks at ${fixture}; set USER_LLM_SHARED`);
 
-const formatOf = (name: BlockFormatName) => [...blockFormats.values()].find((format) => format.name === name)!;
-
 const references = blockFormatNames.filter((name) => name !== 'F32');
 (existsSync(fixture) ? test : test.skip).each(references)("%s: every value is the reference's, bit for bit", async (name) => {
   const { tensors } = await readSafetensors(fixture, { names: [`${name}.bytes`, `${name}.values`] });
-  const values = dequantize(formatOf(name), tensors.get(`${name}.bytes`)!.data as Uint8Array);
+  const values = dequantize(blockFormat(name), tensors.get(`${name}.bytes`)!.data as Uint8Array);
   expect(values).toEqual(tensors.get(`${name}.values`)!.data);
 });
 
@@ -40,7 +38,7 @@ describe('blocks made by hand', () => {
     ['Q5_0', [...half.quarter, ...fifths(five), ...nibbles(five)], five.map((code) => (code - 16) / 4)],
     ['Q5_1', [...half.quarter, ...half.one, ...fifths(five), ...nibbles(five)], five.map((code) => code / 4 + 1)],
   ])('%s', (name, bytes, values) => {
-    expect(Array.from(dequantize(formatOf(name), Uint8Array.from(bytes)), (value) => value + 0)).toEqual(
+    expect(Array.from(dequantize(blockFormat(name), Uint8Array.from(bytes)), (value) => value + 0)).toEqual(
       values.map((value) => value + 0),
     );
   });
@@ -62,7 +60,7 @@ describe('blocks made by hand', () => {
   test('Q4_K', () => {
     const list = codes(4, 256);
     const bytes = Uint8Array.from([...half.quarter, ...half.minusTwo, ...packed, ...pairs(list)]);
-    expect(Array.from(dequantize(formatOf('Q4_K'), bytes))).toEqual(expected(list));
+    expect(Array.from(dequantize(blockFormat('Q4_K'), bytes))).toEqual(expected(list));
   });
 
   test('Q5_K', () => {
@@ -71,7 +69,7 @@ describe('blocks made by hand', () => {
       scales.reduce((byte, _scale, group) => byte | ((list[32 * group + i] >> 4) << group), 0),
     );
     const bytes = Uint8Array.from([...half.quarter, ...half.minusTwo, ...packed, ...high, ...pairs(list)]);
-    expect(Array.from(dequantize(formatOf('Q5_K'), bytes))).toEqual(expected(list));
+    expect(Array.from(dequantize(blockFormat('Q5_K'), bytes))).toEqual(expected(list));
   });
 
   test('Q6_K', () => {
@@ -86,6 +84,8 @@ describe('blocks made by hand', () => {
       ),
     );
     const bytes = Uint8Array.from([...low, ...high, ...signed.map((scale) => scale & 255), ...half.quarter]);
-    expect(Array.from(dequantize(formatOf('Q6_K'), bytes))).toEqual(list.map((code, i) => 0.25 * signed[i >> 4] * (code - 32)));
+    expect(Array.from(dequantize(blockFormat('Q6_K'), bytes))).toEqual(
+      list.map((code, i) => 0.25 * signed[i >> 4] * (code - 32)),
+    );
   });
 });

@@ -1,4 +1,4 @@
-import { logSoftmax } from '@user-llm/cross-attention';
+import { logSoftmax, mixedScore } from '@user-llm/cross-attention';
 import { Random } from '@user-llm/onnx-autograd';
 import type { StageRecord } from '../run/run-folder.js';
 import { LanguageSystem, retrievedItems } from '../systems/language-system.js';
@@ -57,7 +57,7 @@ export async function chooseRetrieverShare(workspace: Workspace, spec: SystemSpe
         const quick = logSoftmax((await retriever.retrieve(user, corpus.train)).scores);
         const target = items.indexOf(corpus.log.items[to]);
         shares.forEach((share, i) => {
-          const mixed = scores.map((score, j) => (share === 1 ? 0 : (1 - share) * score) + share * quick[items[j]]);
+          const mixed = scores.map((score, j) => mixedScore(score, quick[items[j]], share));
           const rank = target < 0 ? Infinity : mixed.filter((score) => score > mixed[target]).length;
           if (rank < depth) gains[i] += 1 / Math.log2(rank + 2) / cases.length;
         });

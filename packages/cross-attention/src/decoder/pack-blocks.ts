@@ -1,3 +1,4 @@
+import { blockFormat } from '../gguf/block-formats.js';
 import type { BlockFormatName } from '../gguf/block-formats.js';
 import { fiveBits, groupScale, readHalf } from '../gguf/dequantize.js';
 import type { Blocks } from '../gguf/gguf-tensors.js';
@@ -6,48 +7,10 @@ import type { PackedBlocks, PackedForm } from './packed-form.js';
 
 type Kind = Omit<PackedForm, 'rows' | 'width'>;
 
-const blocks = (bits: 4 | 8, hasOffsets: boolean, blockSize: 16 | 32 = 32): Kind => ({ bits, blockSize, hasOffsets });
+/** Packs the stored block that begins at a byte, as blocks from a number on. */
+type Pack = (bytes: Uint8Array, at: number, to: PackedBlocks, block: number) => void;
 
-/**
- * The formats whose values `MatMulNBits` computes with as they are. Codes of five and six bits become bytes; groups of 32 (Q6_K: 16) in
- * blocks of 256 have a scale each, which is the product of the block's and the group's.
- */
-const kinds: Readonly<Partial<Record<BlockFormatName, Kind>>> = {
-  Q4_0: blocks(4, false),
-  Q4_1: blocks(4, true),
-  Q5_0: blocks(8, false),
-  Q5_1: blocks(8, true),
-  Q8_0: blocks(8, false),
-  Q4_K: blocks(4, true),
-  Q5_K: blocks(8, true),
-  Q6_K: blocks(8, false, 16),
-};
-
-/** How a matrix in a format is given to `MatMulNBits`; undefined for formats without blocks. */
-export function packedForm(format: BlockFormatName, [rows, width]: readonly number[]): PackedForm | undefined {
-  const kind = kinds[format];
-  return kind && { rows, width, ...kind };
-}
-
-/** Blocks in the order that `MatMulNBits` reads. The arrays are the memory's: the next call writes over them. */
-export function packBlocks({ format, bytes }: Blocks, memory = new PackingMemory()): PackedBlocks {
-  const kind = kinds[format];
-  const packer = packers[format];
-  if (kind === undefined || packer === undefined) throw new Error(`internal: ${format} has no blocks`);
-  const count = bytes.length / packer.stored;
-  const packed = memory.blocks(count * packer.blocks, kind);
-  for (let block = 0, at = 0; block < count; block++, at += packer.stored) packer.pack(bytes, at, packed, block * packer.blocks);
-  return packed;
-}
-
-interface Packer {
-  /** Bytes of one stored block, and the blocks that it becomes. */
-  readonly stored: number;
-  readonly blocks: number;
-  readonly pack: (bytes: Uint8Array, at: number, to: PackedBlocks, block: number) => void;
-}
-
-const q8: Packer['pack'] = (bytes, at, { codes, scales }, block) => {
+const q8: Pack = (bytes, at, { codes, scales }, block) => {
   scales[block] = readHalf(bytes, at);
   // Signed bytes around 0 become unsigned ones around 128.
   for (let i = 0; i < 32; i++) codes[32 * block + i] = bytes[at + 2 + i] ^ 0x80;
@@ -55,7 +18,7 @@ const q8: Packer['pack'] = (bytes, at, { codes, scales }, block) => {
 
 /** In the file low halves are the first sixteen and high halves the last; here neighbours share a byte. */
 const q4 =
-  (begin: number): Packer['pack'] =>
+  (begin: number): Pack =>
   (bytes, at, { codes, scales, offsets }, block) => {
     const scale = readHalf(bytes, at);
     scales[block] = scale;
@@ -70,7 +33,7 @@ const q4 =
 
 /** Five bits around 16 become a byte around 128. */
 const q5 =
-  (begin: number): Packer['pack'] =>
+  (begin: number): Pack =>
   (bytes, at, { codes, scales, offsets }, block) => {
     const scale = readHalf(bytes, at);
     scales[block] = scale;
@@ -92,7 +55,7 @@ function writeGroup(
   offsets![block] = centre * scales[block] - readHalf(bytes, at + 2) * minimum;
 }
 
-const q4k: Packer['pack'] = (bytes, at, to, block) => {
+const q4k: Pack = (bytes, at, to, block) => {
   for (let group = 0; group < 8; group++) {
     writeGroup(bytes, at, group, 8, to, block + group);
     const from = at + 16 + 32 * (group >> 1);
@@ -103,7 +66,7 @@ const q4k: Packer['pack'] = (bytes, at, to, block) => {
   }
 };
 
-const q5k: Packer['pack'] = (bytes, at, to, block) => {
+const q5k: Pack = (bytes, at, to, block) => {
   for (let group = 0; group < 8; group++) {
     writeGroup(bytes, at, group, 16, to, block + group);
     const from = at + 48 + 32 * (group >> 1);
@@ -113,7 +76,7 @@ const q5k: Packer['pack'] = (bytes, at, to, block) => {
   }
 };
 
-const q6k: Packer['pack'] = (bytes, at, { codes, scales }, block) => {
+const q6k: Pack = (bytes, at, { codes, scales }, block) => {
   const d = readHalf(bytes, at + 208);
   for (let i = 0; i < 16; i++) scales[block + i] = d * ((bytes[at + 192 + i] << 24) >> 24);
   for (let i = 0; i < 256; i++) {
@@ -125,13 +88,41 @@ const q6k: Packer['pack'] = (bytes, at, { codes, scales }, block) => {
   }
 };
 
-const packers: Readonly<Partial<Record<BlockFormatName, Packer>>> = {
-  Q4_0: { stored: 18, blocks: 1, pack: q4(2) },
-  Q4_1: { stored: 20, blocks: 1, pack: q4(4) },
-  Q5_0: { stored: 22, blocks: 1, pack: q5(2) },
-  Q5_1: { stored: 24, blocks: 1, pack: q5(4) },
-  Q8_0: { stored: 34, blocks: 1, pack: q8 },
-  Q4_K: { stored: 144, blocks: 8, pack: q4k },
-  Q5_K: { stored: 176, blocks: 8, pack: q5k },
-  Q6_K: { stored: 210, blocks: 16, pack: q6k },
+const packed = (pack: Pack, bits: 4 | 8, hasOffsets: boolean, blockSize: 16 | 32 = 32) => ({
+  pack,
+  kind: { bits, blockSize, hasOffsets } satisfies Kind,
+});
+
+/**
+ * The formats whose values `MatMulNBits` computes with as they are. Codes of five and six bits become bytes; groups of 32 (Q6_K: 16) in
+ * blocks of 256 have a scale each, which is the product of the block's and the group's.
+ */
+const packings: Readonly<Partial<Record<BlockFormatName, { readonly pack: Pack; readonly kind: Kind }>>> = {
+  Q4_0: packed(q4(2), 4, false),
+  Q4_1: packed(q4(4), 4, true),
+  Q5_0: packed(q5(2), 8, false),
+  Q5_1: packed(q5(4), 8, true),
+  Q8_0: packed(q8, 8, false),
+  Q4_K: packed(q4k, 4, true),
+  Q5_K: packed(q5k, 8, true),
+  Q6_K: packed(q6k, 8, false, 16),
 };
+
+/** How a matrix in a format is given to `MatMulNBits`; undefined for formats without blocks. */
+export function packedForm(format: BlockFormatName, [rows, width]: readonly number[]): PackedForm | undefined {
+  const packing = packings[format];
+  return packing && { rows, width, ...packing.kind };
+}
+
+/** Blocks in the order that `MatMulNBits` reads. The arrays are the memory's: the next call writes over them. */
+export function packBlocks({ format, bytes }: Blocks, memory = new PackingMemory()): PackedBlocks {
+  const packing = packings[format];
+  if (packing === undefined) throw new Error(`internal: ${format} has no blocks`);
+  const { pack, kind } = packing;
+  const { values, bytes: stored } = blockFormat(format);
+  const count = bytes.length / stored;
+  const each = values / kind.blockSize;
+  const to = memory.blocks(count * each, kind);
+  for (let block = 0; block < count; block++) pack(bytes, block * stored, to, block * each);
+  return to;
+}

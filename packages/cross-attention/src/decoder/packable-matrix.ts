@@ -1,5 +1,5 @@
 import type { HostTensor } from '@user-llm/onnx-autograd';
-import { blockFormats } from '../gguf/block-formats.js';
+import { blockFormat } from '../gguf/block-formats.js';
 import { dequantize } from '../gguf/dequantize.js';
 import { GgufTensor } from '../gguf/gguf-tensors.js';
 import { packBlocks, packedForm } from './pack-blocks.js';
@@ -33,9 +33,6 @@ export interface PackableMatrix {
 /** Bytes that are packed at once: an embedding table alone may be a third of a model. */
 const pieceBytes = 1 << 20;
 
-/** The format of each name. */
-const formats = new Map(Array.from(blockFormats.values(), (format) => [format.name, format]));
-
 /** A weight as it goes into `MatMulNBits`; undefined for one that is computed with in float32. */
 export function packableMatrix(name: string, weight: HostTensor, { quantize }: Precision): PackableMatrix | undefined {
   const { shape } = weight;
@@ -65,7 +62,7 @@ export function packableMatrix(name: string, weight: HostTensor, { quantize }: P
 /** A matrix's values, some rows after the others. */
 function* floatPieces(weight: HostTensor, memory: PackingMemory): Generator<Float32Array> {
   if (weight instanceof GgufTensor) {
-    const format = formats.get(weight.format)!;
+    const format = blockFormat(weight.format);
     for (const { bytes } of weight.pieces(memory.bytes('stored', pieceBytes))) yield dequantize(format, bytes);
   } else {
     const values = weight.data as Float32Array;

@@ -26,6 +26,11 @@ export const blockFormats: ReadonlyMap<number, BlockFormat> = new Map([
   [30, format('BF16', 1, 2)],
 ]);
 
+const byName = new Map(Array.from(blockFormats.values(), (each) => [each.name, each]));
+
+/** A format by its name. */
+export const blockFormat = (name: BlockFormatName): BlockFormat => byName.get(name)!;
+
 /** Names of formats that exist but are not read, to name them in an error. */
 export const otherFormats: ReadonlyMap<number, string> = new Map([
   [9, 'Q8_1'],

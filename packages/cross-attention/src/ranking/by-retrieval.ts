@@ -15,6 +15,13 @@ export interface ByRetrievalOptions {
   readonly retrieverShare?: number;
 }
 
+/** The log-probabilities that a model and a retriever give an item, mixed. A share of nothing must not meet the logarithm of zero. */
+export function mixedScore(model: number, retrieved: number, retrieverShare: number): number {
+  if (retrieverShare === 0) return model;
+  if (retrieverShare === 1) return retrieved;
+  return (1 - retrieverShare) * model + retrieverShare * retrieved;
+}
+
 /** Retrieves candidates, and ranks those anew by a language model, or by a mix of both. Made for one user's request. */
 export function byRetrieval({
   retriever,
@@ -36,12 +43,7 @@ export function byRetrieval({
     return { scores: mixed(scores, items, quick), tokens, steps };
   };
   const mixed = (scores: Float64Array, items: Int32Array, quick: Float64Array) =>
-    scores.map((value, i) => {
-      // A share of zero must not meet the logarithm of zero.
-      if (retrieverShare === 0) return value;
-      if (retrieverShare === 1) return quick[items[i]];
-      return (1 - retrieverShare) * value + retrieverShare * quick[items[i]];
-    });
+    scores.map((value, i) => mixedScore(value, quick[items[i]], retrieverShare));
   return {
     way: 'retrieve',
     items: ranker.items,

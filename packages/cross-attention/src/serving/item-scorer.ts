@@ -3,7 +3,6 @@ import type { Candidate } from '../items/item-tokens.js';
 
 /** The item tokens of a served model: `items.onnx`, opened when it is first asked. */
 export class ItemScorer {
-  readonly #places = new Map<string, number>();
   #model: Uint8Array | undefined;
   #session: Promise<ort.InferenceSession> | undefined;
 
@@ -13,12 +12,6 @@ export class ItemScorer {
     private readonly options: ort.InferenceSession.SessionOptions,
   ) {
     this.#model = model;
-    items.forEach(({ id }, place) => this.#places.set(id, place));
-  }
-
-  /** An item's place; undefined where it has no token. */
-  placeOf(id: string): number | undefined {
-    return this.#places.get(id);
   }
 
   /** A logit for every item, `[items]`, after the token with this state `[hidden]`. */
