@@ -5,6 +5,7 @@ import { afterEach, beforeEach, describe, expect, test } from '@jest/globals';
 import type { Weights } from '@user-llm/onnx-autograd';
 import { adaptJointModel } from '../src/adaptation/adapt.js';
 import { ShuffledBatches } from '../src/adaptation/examples.js';
+import type { Choice } from '../src/adaptation/choices.js';
 import { textRow, withPlaceholders } from '../src/adaptation/text-rows.js';
 import type { AdaptationExample } from '../src/adaptation/examples.js';
 import type { JointModel, Strategy } from '../src/adaptation/joint-model.js';
@@ -268,17 +269,19 @@ describe('a run that was stopped', () => {
 
 describe('rows and batches', () => {
   const model = { vocabularySize: 24, contextLength: 10, placeholders: { count: 0, firstId: 24 } };
+  const inColumns = (choices: readonly Choice[]) =>
+    (['position', 'target', 'weight'] as const).map((name) => choices.map((choice) => choice[name]));
 
   test('the loss is on the answer, and on the prompt where it has weight', () => {
     const row = textRow({ promptIds: [1, 2, 3], answerIds: [4, 0] }, model, 'example');
     expect([...row.input]).toEqual([1, 2, 3, 4]);
-    expect([[...row.positions], [...row.targets], [...row.weights]]).toEqual([
+    expect(inColumns(row.tokens)).toEqual([
       [2, 3],
       [4, 0],
       [1, 1],
     ]);
     const weighted = textRow({ promptIds: [1, 2, 3], answerIds: [4, 0], promptWeight: 0.5 }, model, 'example');
-    expect([[...weighted.positions], [...weighted.targets], [...weighted.weights]]).toEqual([
+    expect(inColumns(weighted.tokens)).toEqual([
       [0, 1, 2, 3],
       [2, 3, 4, 0],
       [0.5, 0.5, 1, 1],
@@ -293,7 +296,7 @@ describe('rows and batches', () => {
       { ...model, placeholders: { count: 2, firstId: 24 } },
       'example',
     );
-    expect([...row.targets]).toEqual([1, 2]);
+    expect(inColumns(row.tokens)[1]).toEqual([1, 2]);
   });
 
   test('bad examples are named', () => {

@@ -71,7 +71,7 @@ describe('a title among the titles', () => {
     expect(choiceWeights(trie, [1, 3, 3], 0)).toEqual([1, 1, 1]);
     const model = { vocabularySize: 7, contextLength: 10, placeholders: { count: 0, firstId: 7 } };
     const row = textRow({ promptIds: [4], answerIds: [5, 6, end], answerWeights: [1, 0.5, 0] }, model, 'example');
-    expect([[...row.targets], [...row.weights]]).toEqual([
+    expect([row.tokens.map(({ target }) => target), row.tokens.map(({ weight }) => weight)]).toEqual([
       [5, 6],
       [1, 0.5],
     ]);

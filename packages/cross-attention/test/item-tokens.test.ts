@@ -140,7 +140,7 @@ describe('examples that name items', () => {
     const { input, items } = textRow(example, shape, 'it');
     const first = base.config.vocabularySize;
     expect(Array.from(input)).toEqual([first, first + 1, 7, 8, 9]);
-    expect(items).toEqual([{ position: 3, item: 3, weight: 1, probabilities: undefined }]);
+    expect(items).toEqual([{ position: 3, target: 3, weight: 1 }]);
   });
 
   test.each<[string, AdaptationExample<never>, RegExp]>([

@@ -13,6 +13,7 @@ import type { LoraAdapter } from './lora-adapter.js';
 import type { LoraOptions } from './lora.js';
 import { train } from './train.js';
 import type { Batch, TrainingTask } from './train.js';
+import { totalWeight } from './choices.js';
 import { placeholdersOf, textFeeds, textRow } from './text-rows.js';
 import type { TextRow } from './text-rows.js';
 import { isEncoderParameter, isResamplerParameter, withScope, withoutScope } from './trainable-encoder.js';
@@ -173,7 +174,7 @@ class Feeder<History> {
     const fitting = Math.max(1, Math.floor(this.#tokensPerPart / longest));
     const count = Math.ceil(rows.length / fitting);
     const perPart = Math.ceil(rows.length / count);
-    const weight = totalWeight(rows);
+    const weight = weightOf(rows);
     if (!(weight > 0)) throw new AdaptationError('examples', 'no token of a whole batch carries weight; look at answerWeights');
     // The trainer averages the parts' gradients, and so the losses; their sum is wanted.
     const normalizer = weight / Math.ceil(rows.length / perPart);
@@ -212,11 +213,11 @@ class Feeder<History> {
     const batches: { batch: Batch; weight: number }[] = [];
     for (let start = 0; start < rows.length; start += this.batchSize) {
       const part = rows.slice(start, start + this.batchSize);
-      batches.push({ batch: this.batch(part), weight: totalWeight(part) });
+      batches.push({ batch: this.batch(part), weight: weightOf(part) });
     }
     return batches;
   }
 }
 
-const totalWeight = (rows: readonly { readonly row: TextRow }[]): number =>
-  rows.reduce((sum, { row }) => row.items.reduce((a, { weight }) => a + weight, sum) + row.weights.reduce((a, b) => a + b, 0), 0);
+const weightOf = (rows: readonly { readonly row: TextRow }[]): number =>
+  rows.reduce((sum, { row }) => sum + totalWeight(row.tokens) + totalWeight(row.items), 0);

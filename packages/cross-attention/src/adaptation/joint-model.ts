@@ -1,5 +1,5 @@
-import { graph, linearCrossEntropy } from '@user-llm/onnx-autograd';
-import type { GraphBuilder, GraphDefinition, HostTensor, Outputs, Tensor, Weights } from '@user-llm/onnx-autograd';
+import { graph } from '@user-llm/onnx-autograd';
+import type { GraphDefinition, HostTensor, Outputs, Tensor, Weights } from '@user-llm/onnx-autograd';
 import type { Decoder } from '../decoder/decoder.js';
 import { DecoderGraph, combineHooks } from '../decoder/decoder-graph.js';
 import type { DecoderHooks } from '../decoder/decoder-graph.js';
@@ -9,6 +9,7 @@ import type { BlindPrefix } from '../integration/blind-prefix.js';
 import { readsFrom, takesBlindLength } from '../integration/integration.js';
 import type { Integration, UserShape } from '../integration/integration.js';
 import { itemRows, itemRowsName } from '../items/item-tokens.js';
+import { choiceLoss } from './choices.js';
 import { isLoraParameter, loraHooks } from './lora.js';
 import type { LoraOptions } from './lora.js';
 import { encoderScope, isEncoderParameter, isResamplerParameter, withScope } from './trainable-encoder.js';
@@ -35,9 +36,8 @@ export interface JointModel<History> {
 
 /**
  * One training graph: the encoder's own, the integration and the decoder. Inputs are the encoder's (in the scope `encoder`) and the text's:
- * `input_ids` [B, text], `user_present` [B], where prompts may begin blindly `blind_lengths` [B], and the positions that carry loss:
- * `target_rows`, `targets`, `target_weights` [targets], and `distribution_rows` [distributed] with the weighted `distributions`
- * [distributed, V] that the token there should have. With item tokens also those of `itemFeeds`.
+ * `input_ids` [B, text], `user_present` [B], where prompts may begin blindly `blind_lengths` [B], and what carries loss: the choices of
+ * tokens and, with item tokens, of items (`choiceLoss`), over `normalizer`.
  */
 export function jointDefinition<History>(
   { decoder: { config }, user, itemRows: rowsOfItems }: JointModel<History>,
@@ -71,36 +71,16 @@ export function jointDefinition<History>(
     }
     if (lora !== undefined) hooks.push(loraHooks(builder, config, lora));
     const ids = builder.input('input_ids', [rows, 'text'], 'int32');
-    const at = builder.input('target_rows', ['targets'], 'int32');
-    const targets = builder.input('targets', ['targets'], 'int32');
-    const weights = builder.input('target_weights', ['targets']);
     const normalizer = builder.input('normalizer', []);
     const decoder = new DecoderGraph(builder, config, hooks.length === 0 ? {} : combineHooks(hooks));
     const hidden = decoder.hidden(decoder.embed(ids), trainingAttention(builder, config), { recomputed });
     // Logits cost most of a small model: only the rows that carry loss become some.
     const states = hidden.reshape([-1, config.hiddenSize]);
-    const read = states.gather(at);
-    const losses = linearCrossEntropy(read, decoder.head, targets).mul(weights);
-    const distributedAt = builder.input('distribution_rows', ['distributed'], 'int32');
-    const distributions = builder.input('distributions', ['distributed', config.vocabularySize]);
-    const logProbabilities = states.gather(distributedAt).matmul(decoder.head, { transposeB: true }).logSoftmax();
-    const inWords = losses.sum().sub(logProbabilities.mul(distributions).sum());
-    const total = rowsOfItems === undefined ? inWords : inWords.add(itemLoss(builder, states, rowsOfItems.shape[0]));
-    return { loss: total.div(normalizer) };
+    const inWords = choiceLoss(builder, 'token', states, decoder.head);
+    if (rowsOfItems === undefined) return { loss: inWords.div(normalizer) };
+    const table = itemRows(builder, rowsOfItems.shape[0], config.hiddenSize);
+    return { loss: inWords.add(choiceLoss(builder, 'item', states, table)).div(normalizer) };
   });
-}
-
-/** The weighted cross-entropy of the items that are to be named: a softmax over all items, read from the states `[N, hidden]`. */
-function itemLoss(builder: GraphBuilder, states: Tensor, count: number): Tensor {
-  const table = itemRows(builder, count, states.shape[1] as number);
-  const at = builder.input('item_rows', ['named'], 'int32');
-  const targets = builder.input('item_targets', ['named'], 'int32');
-  const weights = builder.input('item_weights', ['named']);
-  const named = linearCrossEntropy(states.gather(at), table, targets).mul(weights).sum();
-  const taughtAt = builder.input('item_distribution_rows', ['taught'], 'int32');
-  const distributions = builder.input('item_distributions', ['taught', count]);
-  const logProbabilities = states.gather(taughtAt).matmul(table, { transposeB: true }).logSoftmax();
-  return named.sub(logProbabilities.mul(distributions).sum());
 }
 
 /** All weights of a joint model by their names in the joint graph. */

@@ -1,13 +1,13 @@
-import type { Feeds, HostTensor } from '@user-llm/onnx-autograd';
+import type { Feeds } from '@user-llm/onnx-autograd';
 import { AdaptationError, DoesNotFitError } from '../errors.js';
 import type { DecoderConfig } from '../folder/decoder-config.js';
 import { blindTokensOf, problemOfBlindTokens } from '../integration/blind-prefix.js';
 import type { BlindPrefix } from '../integration/blind-prefix.js';
 import type { Integration, UserShape } from '../integration/integration.js';
-import type { TokenDistribution } from '../ranking/title-distributions.js';
+import { checkProbabilities, choiceFeeds } from './choices.js';
+import type { Choice } from './choices.js';
 import type { AdaptationExample } from './examples.js';
-import { itemFeeds, placedItems } from './item-rows.js';
-import type { PlacedItem } from './item-rows.js';
+import { placedItems } from './item-rows.js';
 
 /** An example as a row of the graph. */
 export interface TextRow {
@@ -15,14 +15,10 @@ export interface TextRow {
   readonly input: Int32Array;
   /** Tokens at the beginning that do not read the user. */
   readonly blindTokens: number;
-  /** Positions whose next token carries loss, that token, and its weight. */
-  readonly positions: Int32Array;
-  readonly targets: Int32Array;
-  readonly weights: Float32Array;
-  /** In place of the token, where the example gives one. */
-  readonly distributions: readonly (TokenDistribution | undefined)[];
+  /** The next tokens that carry loss. */
+  readonly tokens: readonly Choice[];
   /** Items that are named by their tokens. */
-  readonly items: readonly PlacedItem[];
+  readonly items: readonly Choice[];
 }
 
 /** What an example must fit to. */
@@ -90,23 +86,16 @@ export function textRow(example: AdaptationExample, model: RowShape, where: stri
   if (all.length < 2 && items.length === 0)
     throw new AdaptationError(where, 'one token alone has nothing to be predicted from; give a prompt');
   if (all.length > model.contextLength) throw new DoesNotFitError(all.length, model.contextLength, where);
-  const positions: number[] = [];
-  const weights: number[] = [];
+  const tokens: Choice[] = [];
   for (let at = 1; at < all.length; at++) {
-    const weight = at < prompt.length ? promptWeight : (answerWeights?.[at - prompt.length] ?? 1);
+    const answered = at - prompt.length;
+    const weight = answered < 0 ? promptWeight : (answerWeights?.[answered] ?? 1);
     if (weight === 0 || all[at] >= model.vocabularySize) continue;
-    positions.push(at - 1);
-    weights.push(weight);
+    const distribution = answered < 0 ? undefined : answerDistributions?.[answered];
+    tokens.push({ position: at - 1, target: all[at], weight, ...(distribution && { distribution }) });
   }
-  return {
-    input: Int32Array.from(answerIds.length === 0 ? all : all.slice(0, -1)),
-    blindTokens,
-    positions: Int32Array.from(positions),
-    targets: Int32Array.from(positions, (at) => all[at + 1]),
-    weights: Float32Array.from(weights),
-    distributions: positions.map((at) => answerDistributions?.[at + 1 - prompt.length]),
-    items,
-  };
+  const input = Int32Array.from(answerIds.length === 0 ? all : all.slice(0, -1));
+  return { input, blindTokens, tokens, items };
 }
 
 function checkDistributions(
@@ -126,14 +115,9 @@ function checkDistributions(
     const bad = ids.find((id) => !(id >= 0 && id < vocabularySize));
     if (bad !== undefined)
       throw new AdaptationError(where, `a distribution's id ${bad} is outside the vocabulary of ${vocabularySize}`);
-    const total = probabilities.reduce((sum, p) => sum + (p >= 0 ? p : NaN), 0);
-    if (!(Math.abs(total - 1) < 1e-3))
-      throw new AdaptationError(where, `a distribution over ${ids.length} tokens sums to ${total}, not 1`);
+    checkProbabilities(probabilities, where, 'tokens');
   }
 }
-
-const int32 = (data: Int32Array, shape: readonly number[]): HostTensor => ({ dtype: 'int32', data, shape });
-const float = (data: Float32Array, shape: readonly number[]): HostTensor => ({ dtype: 'float32', data, shape });
 
 /** The text inputs of the training graph for some rows, padded to the longest. */
 export function textFeeds(
@@ -153,54 +137,15 @@ export function textFeeds(
 ): Feeds {
   const length = Math.max(...rows.map(({ input }) => input.length));
   const ids = new Int32Array(rows.length * length);
-  const tokens: { at: number; target: number; weight: number }[] = [];
-  const distributed: { at: number; distribution: TokenDistribution; weight: number }[] = [];
-  rows.forEach((row, i) => {
-    ids.set(row.input, i * length);
-    row.positions.forEach((position, j) => {
-      const at = i * length + position;
-      const distribution = row.distributions[j];
-      if (distribution) distributed.push({ at, distribution, weight: row.weights[j] });
-      else tokens.push({ at, target: row.targets[j], weight: row.weights[j] });
-    });
-  });
-  // At least one of each, of no weight, so that no input is empty.
-  if (tokens.length === 0) tokens.push({ at: 0, target: 0, weight: 0 });
-  const places = Math.max(1, distributed.length);
-  const distributions = new Float32Array(places * vocabularySize);
-  distributed.forEach(({ distribution, weight }, i) =>
-    distribution.ids.forEach((id, j) => (distributions[i * vocabularySize + id] += weight * distribution.probabilities[j])),
-  );
-  const size = tokens.length;
+  rows.forEach((row, i) => ids.set(row.input, i * length));
+  const blind = { dtype: 'int32', data: Int32Array.from(rows, ({ blindTokens }) => blindTokens), shape: [rows.length] } as const;
+  const ofRows = (kind: 'tokens' | 'items') => rows.map((row) => row[kind]);
   return {
-    input_ids: int32(ids, [rows.length, length]),
-    ...(blindLengths
-      ? {
-          blind_lengths: int32(
-            Int32Array.from(rows, ({ blindTokens }) => blindTokens),
-            [rows.length],
-          ),
-        }
-      : {}),
-    user_present: float(Float32Array.from(present, Number), [rows.length]),
-    target_rows: int32(
-      Int32Array.from(tokens, ({ at }) => at),
-      [size],
-    ),
-    targets: int32(
-      Int32Array.from(tokens, ({ target }) => target),
-      [size],
-    ),
-    target_weights: float(
-      Float32Array.from(tokens, ({ weight }) => weight),
-      [size],
-    ),
-    distribution_rows: int32(
-      Int32Array.from({ length: places }, (_, i) => distributed[i]?.at ?? 0),
-      [places],
-    ),
-    distributions: float(distributions, [places, vocabularySize]),
-    normalizer: float(Float32Array.of(normalizer), []),
-    ...(items === 0 ? {} : itemFeeds(rows, length, items)),
+    input_ids: { dtype: 'int32', data: ids, shape: [rows.length, length] },
+    ...(blindLengths ? { blind_lengths: blind } : {}),
+    user_present: { dtype: 'float32', data: Float32Array.from(present, Number), shape: [rows.length] },
+    normalizer: { dtype: 'float32', data: Float32Array.of(normalizer), shape: [] },
+    ...choiceFeeds('token', ofRows('tokens'), length, vocabularySize),
+    ...(items === 0 ? {} : choiceFeeds('item', ofRows('items'), length, items)),
   };
 }
