@@ -315,7 +315,8 @@ export class UserEncoder {
   /**
    * The encoder as one ONNX model, weights inside. Inputs: `events.FIELD` (ids int32 [windows, events], bags [windows, events,
    * bag], vectors float32), events first and padding (0) after them, and `lengths` int32 [windows], how many are events;
-   * with relative times also `gaps.events` int32 [windows, events, events]: for event i and an earlier event j of the band, 0 where the
+   * with `rotary-time` also `turns.events.cosine` and `turns.events.sine` float32 [windows, events, D / H / 2], the turns of each event's
+   * place and time; with relative times `gaps.events` int32 [windows, events, events]: for event i and an earlier event j of the band, 0 where the
    * time between them is unknown, 1 below a second, and 2 + floor(log2(seconds)) above. At most `context` events, or in a band as many
    * as count.
    * Outputs: `tokens` [windows, K, D] and, where there is an item head, `scores` [windows, V]; those of a bidirectional encoder are for a
