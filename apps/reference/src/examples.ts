@@ -96,15 +96,21 @@ export class ExampleSource {
     return examples;
   }
 
-  /** The validation item of some users, drawn with the seed. */
-  validation(count: number): Example[] {
+  /** The validation item of some users, drawn with the seed: as many as `tokens` prompt tokens hold, within bounds. */
+  validation(tokens: number, { least, most }: { least: number; most: number }): Example[] {
     const random = Random.of(this.seed, 'validation');
-    const cases = random.shuffle([...this.corpus.split.validation]).slice(0, count);
-    // The loss of the answer alone, so that systems with and without titles in the prompt can be compared.
-    return cases.map(({ user, from, to }) => {
+    const examples: Example[] = [];
+    let left = tokens;
+    for (const { user, from, to } of random.shuffle([...this.corpus.split.validation]).slice(0, most)) {
+      // The loss of the answer alone, so that systems with and without titles in the prompt can be compared.
       const example = this.nextItem(user, to - from, nextQuestions[0], this.reading, this.naming === 'title');
-      return { ...example, promptWeight: 0, ...(example.items === undefined ? {} : { items: example.items.slice(-1) }) };
-    });
+      const excluded = this.corpus.log.items.subarray(from, to).filter((item) => item >= 0);
+      const items = example.items?.slice(-1).map((answer) => ({ ...answer, excluded }));
+      left -= example.promptIds.length;
+      if (left < 0 && examples.length >= least) break;
+      examples.push({ ...example, promptWeight: 0, ...(items && { items }) });
+    }
+    return examples;
   }
 
   private drawUser(random: Random): number {

@@ -12,7 +12,9 @@ import type { Workspace } from '../workspace.js';
 import { baseKind, prepareLanguageModel, removeCheckpoint } from './language.js';
 import { loadEncoder, pretrained } from './pretrain.js';
 
-const validationExamples = 96;
+/** Users whose validation items are asked for: as many as so many tokens of prompts hold, so that long prompts keep their time to learn. */
+const validationTokens = 20_000;
+const validationUsers = { least: 96, most: 600 };
 const learningRate = { scratch: 5e-3, pretrained: 5e-4 };
 /** The encoder is pretrained: at the full rate its first steps would undo that. */
 const encoderRate = 0.1;
@@ -78,7 +80,10 @@ export async function adaptSystem(workspace: Workspace, spec: SystemSpec, second
       learningRate: learningRate[kind],
       encoderRate,
       checkpoint: { file },
-      validation: { examples: source.validation(validationExamples) },
+      validation: {
+        examples: source.validation(validationTokens, validationUsers),
+        by: naming === 'title' ? ('loss' as const) : ('ranking' as const),
+      },
       signal,
     };
     const folder = systemFolder(workspace, spec.name);
@@ -87,13 +92,19 @@ export async function adaptSystem(workspace: Workspace, spec: SystemSpec, second
       // It teaches between the steps: more threads would keep busy the cores that the steps need.
       const encoder = await loadEncoder(workspace, { threads: 1 }, spec.encoder);
       const reach = Math.floor(encoder.config.context / 2);
-      const adaptable = model.withUserEmbeddings({
+      let adaptable = model.withUserEmbeddings({
         encoder: encoder.trainable(corpus.known),
         integration: spec.integration(kind),
         seed,
       });
       const teacher = new Teacher(encoder, corpus.known, prompts, corpus.titles, trie, seed);
-      const training = adaptable.adapt((step) => teacher.teach(source.batch(step, { ...spec.batch, reach }), step), options);
+      const batch = (step: number): Example[] => source.batch(step, { ...spec.batch, reach });
+      const began = performance.now();
+      const E = JSON.parse(process.env.PROBE ?? '{}');
+      if (naming === 'item-tokens' && E.fit !== false) adaptable = await adaptable.fitItemTokens(teacher.scored(batch, E.batches ?? 40), { signal, ...E.fitOptions });
+      console.error('fit', performance.now() - began);
+      Object.assign(options, E.options);
+      const training = adaptable.adapt(async (step) => teacher.teach(batch(step), step), options);
       await watchTraining(training, progress, seconds, steps);
       const result = await training.result;
       record = result.record;
@@ -104,7 +115,7 @@ export async function adaptSystem(workspace: Workspace, spec: SystemSpec, second
       const { validation, ...rest } = options;
       const training = model.adapt((step) => source.batch(step, { ...spec.batch, reach: Infinity }).map(textOnly), {
         ...rest,
-        validation: { examples: validation.examples.map(textOnly) },
+        validation: { ...validation, examples: validation.examples.map(textOnly) },
       });
       await watchTraining(training, progress, seconds, steps);
       const result = await training.result;
