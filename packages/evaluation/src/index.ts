@@ -19,7 +19,7 @@ export {
   SystemFailedError,
 } from './errors.js';
 export type { EvaluationErrorKind } from './errors.js';
-export { evaluate } from './evaluate.js';
+export { evaluate, sampledCases } from './evaluate.js';
 export type { EvaluateOptions, EvaluationProgress } from './evaluate.js';
 export { addCosts, decoderFlops, matmulFlops } from './flops.js';
 export type { DecoderSizes } from './flops.js';

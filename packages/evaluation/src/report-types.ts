@@ -66,6 +66,8 @@ export interface TrainingRecord {
   readonly steps?: number;
   readonly examplesSeen?: number;
   readonly parameters?: number;
+  /** which weights learned, in a word: 'full', 'lora', ... */
+  readonly strategy?: string;
   /** overrides what the validation curve tells */
   readonly stillFalling?: boolean;
   readonly notes?: readonly string[];
