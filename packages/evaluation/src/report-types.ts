@@ -1,4 +1,5 @@
 import type { Interval } from './bootstrap.js';
+import type { HistoryLengthRow } from './history-length.js';
 import type { MachineDescription } from './machine.js';
 import type { NextItemMetrics } from './ranking-metrics.js';
 import type { ScalingRow } from './scaling.js';
@@ -94,6 +95,7 @@ export interface ReportFields {
   readonly training?: readonly TrainingRecord[];
   readonly curves?: readonly Curve[];
   readonly scaling?: readonly ScalingRow[];
+  readonly historyLength?: readonly HistoryLengthRow[];
   readonly [further: string]: unknown;
 }
 

@@ -53,7 +53,7 @@ export async function evaluateAll(workspace: Workspace): Promise<Report> {
   const began = performance.now();
   return withBench(workspace, async (bench) => {
     const report = await askAll(workspace, bench, systems);
-    const measured = await furtherMeasurements(workspace, bench.corpus, bench.store);
+    const measured = await furtherMeasurements(workspace, bench);
     const complete = described(report, workspace, bench, systems).with({
       finished: true,
       durationSeconds: Math.round((stageSeconds(workspace, systems) + (performance.now() - began) / 1000) * 10) / 10,
