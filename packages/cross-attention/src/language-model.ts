@@ -2,7 +2,7 @@ import { adaptJointModel } from './adaptation/adapt.js';
 import type { AdaptOptions } from './adaptation/adapt.js';
 import type { AdaptationExample, ExampleSource } from './adaptation/examples.js';
 import { fitItemRows } from './adaptation/fit-item-rows.js';
-import type { FitItemsOptions, ScoredExample } from './adaptation/fit-item-rows.js';
+import type { FitItemsOptions, FittedItems, ScoredExample } from './adaptation/fit-item-rows.js';
 import type { JointModel } from './adaptation/joint-model.js';
 import { mergeLora } from './adaptation/lora.js';
 import type { LoraAdapter } from './adaptation/lora-adapter.js';
@@ -342,17 +342,19 @@ export class AdaptableModel<E extends AnyEncoder> {
 
   /**
    * The model with item tokens whose rows answer as a teacher does: a ridge regression of the teacher's scores on the states after the
-   * prompts, some seconds of work. It gives training a start that is as good as the teacher, where the states hold what the teacher
-   * knows; a closed gate holds nothing of a user. Throws an `AdaptationError` for scores of another length than the items.
+   * prompts, some seconds of work. Before training it is a start near the teacher, where the states hold what the teacher knows (a
+   * closed gate holds nothing of a user); after training, with validation examples, it may find better rows than training did. Throws an
+   * `AdaptationError` for scores of another length than the items.
    *
-   * @param examples batches of them, as many as fit into memory at once; two thousand or more in all
+   * @param examples batches of them, as many as fit into memory at once; a thousand or more in all
+   * @returns the model to go on with, and the NDCG of the validation examples with the rows that there were and the fitted ones
    */
   async fitItemTokens(
     examples: AsyncIterable<readonly ScoredExample<HistoryOf<E>>[]> | Iterable<readonly ScoredExample<HistoryOf<E>>[]>,
-    options: FitItemsOptions = {},
-  ): Promise<AdaptableModel<E>> {
-    const { rows } = await fitItemRows(this.#joint(), examples, options);
-    return new AdaptableModel(this.encoder, this.model.withItemRows(rows));
+    options: FitItemsOptions<HistoryOf<E>> = {},
+  ): Promise<{ adaptable: AdaptableModel<E> } & Pick<FittedItems, 'ndcg'>> {
+    const { rows, ...found } = await fitItemRows(this.#joint(), examples, options);
+    return { adaptable: new AdaptableModel(this.encoder, this.model.withItemRows(rows)), ...found };
   }
 
   #joint(): JointModel<HistoryOf<E>> & Required<Pick<JointModel<HistoryOf<E>>, 'user'>> {

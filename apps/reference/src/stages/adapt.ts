@@ -1,36 +1,44 @@
 import { mkdir } from 'node:fs/promises';
-import { LanguageModel } from '@user-llm/cross-attention';
-import type { UserEncoder } from '@user-llm/user-encoder';
+import { LanguageModel, type Run, type TrainingProgress } from '@user-llm/cross-attention';
 import { candidatesOf } from '../corpus.js';
-import { ExampleSource, type Example, type Naming } from '../examples.js';
+import { ExampleSource, validatedUsers, type Naming } from '../examples.js';
 import { Prompts } from '../prompts.js';
 import type { StageRecord } from '../run/run-folder.js';
 import { watchTraining } from '../run/training-progress.js';
-import { folderName, mainSystem, strategyOf, textSystems, userSystems, type SystemSpec } from '../system-specs.js';
-import { Teacher } from '../teacher.js';
+import { folderName, mainSystem, strategyOf, type SystemSpec } from '../system-specs.js';
 import type { Workspace } from '../workspace.js';
 import { baseKind, prepareLanguageModel, removeCheckpoint } from './language.js';
-import { loadEncoder, pretrained } from './pretrain.js';
+import { adaptReader } from './adapt-reader.js';
+import { adaptText } from './adapt-text.js';
+import { pretrained } from './pretrain.js';
+import { summariesOf, writeSummaries } from './summarise.js';
 
-/** Users whose validation items are asked for: as many as so many tokens of prompts hold, so that long prompts keep their time to learn. */
+/** Of prompts of validation items: a validation takes no more than so much time, for a small model. */
 const validationTokens = 20_000;
-const validationUsers = { least: 96, most: 600 };
+const mostValidated = 600;
 const learningRate = { scratch: 5e-3, pretrained: 5e-4 };
-/** The encoder is pretrained: at the full rate its first steps would undo that. */
-const encoderRate = 0.1;
+/** How often a given model is held against the validation items in a run by examples. */
+const validations = 4;
 
-/** Trains every language-model system from the same base: the user-reading ones first, then the text prompts for as long. */
+/** Trains every language-model system from the same base, in their order; see `prepareSystem`. */
 export async function adaptAll(workspace: Workspace): Promise<void> {
   await prepareLanguageModel(workspace);
-  for (const spec of userSystems) await adaptSystem(workspace, spec, workspace.budget.adapt);
-  const seconds = textSeconds(workspace);
-  for (const spec of textSystems) await adaptSystem(workspace, spec, seconds);
+  for (const spec of workspace.systems) await prepareSystem(workspace, spec);
 }
 
-/** A text prompt may train as long as the encoder's pretraining and the main system's adaptation took together. */
-function textSeconds({ run }: Workspace): number {
-  const spent = (stage: string, command: string): number => Number(run.need(stage, command).result.trainingSeconds);
-  return spent('pretrain', 'pretrain') + spent(stageOf(mainSystem), 'adapt');
+/** Trains a system for as long as its kind may, once what it reads is there. */
+export async function prepareSystem(workspace: Workspace, spec: SystemSpec): Promise<StageRecord> {
+  if (spec.reading.summary === 'written') await writeSummaries(workspace);
+  return adaptSystem(workspace, spec, spec.reading.embedding ? workspace.budget.adapt : textSeconds(workspace));
+}
+
+/**
+ * A text prompt may train as long as the encoder's pretraining and the main system's adaptation took together, or were to take where
+ * they are not of this run.
+ */
+function textSeconds({ run, budget }: Workspace): number {
+  const spent = (stage: string, planned: number): number => Number(run.finished(stage)?.result.trainingSeconds ?? planned);
+  return spent('pretrain', budget.pretrain) + spent(stageOf(mainSystem), budget.adapt);
 }
 
 /** Every way to rank but that by titles needs item tokens. */
@@ -43,6 +51,9 @@ const stepsOf = ({ run }: Workspace, { batch }: SystemSpec): number | undefined 
 export const stageOf = ({ name }: SystemSpec): string => `adapt ${name}`;
 
 export const systemFolder = (workspace: Workspace, name: string): string => workspace.run.path('systems', folderName(name));
+
+/** Where the encoder lies that was trained with a system. */
+export const encoderFolder = (workspace: Workspace, name: string): string => `${systemFolder(workspace, name)}-encoder`;
 
 /** Trains one system from the base that all start from. */
 export async function adaptSystem(workspace: Workspace, spec: SystemSpec, seconds: number): Promise<StageRecord> {
@@ -57,6 +68,8 @@ export async function adaptSystem(workspace: Workspace, spec: SystemSpec, second
     language: language.key,
     encoder: spec.reading.embedding ? hash : null,
     ...(spec.encoder && { userTokens: spec.encoder.userTokens }),
+    ...(spec.strategy && { strategy: spec.strategy }),
+    ...(spec.reading.summary === 'written' && { summaries: run.need('summaries', 'adapt').key }),
     seed,
     seconds: run.settings.examples ? null : Math.round(seconds),
     batch: spec.batch,
@@ -70,66 +83,43 @@ export async function adaptSystem(workspace: Workspace, spec: SystemSpec, second
     const model = naming === 'title' ? base : base.withItemTokens(candidatesOf(corpus));
     const prompts = new Prompts(model.tokenizer, corpus.titles);
     const trie = model.trie(corpus.titles);
-    const source = new ExampleSource(corpus, prompts, spec.reading, seed, trie, naming);
+    const source = new ExampleSource(corpus, prompts, spec.reading, seed, trie, naming, await summariesOf(workspace, spec));
     const file = run.path('checkpoints', `${folderName(spec.name)}.safetensors`);
     const steps = stepsOf(workspace, spec);
+    const validated = kind === 'pretrained' || spec.reading.summary === 'written' ? validatedUsers : mostValidated;
     const options = {
-      strategy: strategyOf(kind, spec.integration !== undefined),
+      strategy: strategyOf(kind, spec),
       ...(steps === undefined ? { seconds } : { steps }),
       seed,
       learningRate: learningRate[kind],
-      encoderRate,
+      ...workspace.runtime,
       checkpoint: { file },
       validation: {
-        examples: source.validation(validationTokens, validationUsers),
+        examples: source.validation({ most: validated, tokens: validationTokens }),
         by: naming === 'title' ? ('loss' as const) : ('ranking' as const),
+        // A few of a large model's validations take as long as all of its training would.
+        ...(kind === 'pretrained' && steps !== undefined ? { everySteps: Math.ceil(steps / validations) } : {}),
       },
       signal,
     };
-    const folder = systemFolder(workspace, spec.name);
-    let record;
-    if (spec.integration) {
-      // It teaches between the steps: more threads would keep busy the cores that the steps need.
-      const encoder = await loadEncoder(workspace, { threads: 1 }, spec.encoder);
-      const reach = Math.floor(encoder.config.context / 2);
-      let adaptable = model.withUserEmbeddings({
-        encoder: encoder.trainable(corpus.known),
-        integration: spec.integration(kind),
-        seed,
-      });
-      const teacher = new Teacher(encoder, corpus.known, prompts, corpus.titles, trie, seed);
-      const batch = (step: number): Example[] => source.batch(step, { ...spec.batch, reach });
-      const began = performance.now();
-      const E = JSON.parse(process.env.PROBE ?? '{}');
-      if (naming === 'item-tokens' && E.fit !== false) adaptable = await adaptable.fitItemTokens(teacher.scored(batch, E.batches ?? 40), { signal, ...E.fitOptions });
-      console.error('fit', performance.now() - began);
-      Object.assign(options, E.options);
-      const training = adaptable.adapt(async (step) => teacher.teach(batch(step), step), options);
-      await watchTraining(training, progress, seconds, steps);
-      const result = await training.result;
-      record = result.record;
-      await result.model.save(folder, { trainable: false });
-      await (result.encoder as UserEncoder).save(`${folder}-encoder`);
-      await encoder.dispose();
-    } else {
-      const { validation, ...rest } = options;
-      const training = model.adapt((step) => source.batch(step, { ...spec.batch, reach: Infinity }).map(textOnly), {
-        ...rest,
-        validation: { ...validation, examples: validation.examples.map(textOnly) },
-      });
-      await watchTraining(training, progress, seconds, steps);
-      const result = await training.result;
-      record = result.record;
-      await result.model.save(folder, { trainable: false });
-    }
+    const task = {
+      ...{ workspace, spec, model, prompts, naming, source, options },
+      watch: (training: Run<TrainingProgress, unknown>) => watchTraining(training, progress, seconds, steps),
+    };
+    const {
+      model: adapted,
+      encoder,
+      record,
+      otherSeconds,
+      itemRows,
+    } = await (spec.integration ? adaptReader(task, spec.integration(kind), trie) : adaptText(task));
+    await adapted.save(systemFolder(workspace, spec.name), { trainable: false });
+    await encoder?.save(encoderFolder(workspace, spec.name));
     await removeCheckpoint(file);
     const reached = record.validation.at(-1)?.loss;
     progress.done(
       `${record.steps} steps, ${record.examplesSeen} examples, validation loss ${reached?.toFixed(3) ?? '-'}${record.stillFalling ? ' (still falling)' : ''}`,
     );
-    return { training: record, trainingSeconds: record.seconds };
+    return { training: record, trainingSeconds: record.seconds + otherSeconds, ...(itemRows && { itemRows }) };
   });
 }
-
-/** Examples of a text prompt have no embedding to read. */
-const textOnly = ({ history: _, ...example }: Example): Omit<Example, 'history'> => example;

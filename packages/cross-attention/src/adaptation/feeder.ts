@@ -133,7 +133,7 @@ function inParts<T>(rows: readonly T[], count: number): T[][] {
 }
 
 /** The items that are right, in the order of the graph's `item_logits`. */
-const rankedItems = (rows: readonly { readonly row: TextRow }[]): RankedItem[] =>
+export const rankedItems = (rows: readonly { readonly row: TextRow }[]): RankedItem[] =>
   rows.flatMap(({ row }) =>
     row.items
       .filter(({ distribution }) => distribution === undefined)

@@ -84,7 +84,6 @@ export async function train(
       log.restore(await readLog(checkpoint.file, trainer.steps));
       if (log.best !== undefined) best = (await readSafetensors(`${checkpoint.file}.best`)).tensors;
     }
-    if (log.validation.length === 0 && options.validation?.by === 'ranking') await validate();
     const due = validationClock(task, options, limit);
     due(log);
     let compiled = false;

@@ -46,8 +46,7 @@ export interface ValidationOptions<History> {
   readonly examples: readonly AdaptationExample<History>[];
   /**
    * What they do best at: the lowest loss, or the best ranking of the items that the examples name by their tokens (the highest NDCG without
-   * a cutoff). A ranking is looked at before the first step too: item tokens that were fitted to a teacher may be better than what follows.
-   * Default: loss.
+   * a cutoff), which need not have the lowest loss. Default: loss.
    */
   readonly by?: 'loss' | 'ranking';
   /** How often; by default ten times in a budget of steps, twelve in one of seconds. */

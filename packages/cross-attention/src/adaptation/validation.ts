@@ -38,7 +38,7 @@ export async function validated(trainer: Trainer, batches: readonly ValidationBa
       const [, items] = outputs.item_logits.shape;
       const logits = outputs.item_logits.data as Float32Array;
       ranked[i].forEach((right, row) => {
-        gain += 1 / Math.log2(1 + rankOf(right, logits.subarray(row * items, (row + 1) * items)));
+        gain += gainOf(right, logits.subarray(row * items, (row + 1) * items));
         asked++;
       });
     }
@@ -47,6 +47,9 @@ export async function validated(trainer: Trainer, batches: readonly ValidationBa
   }
   return { loss: loss / weights, ...(asked === 0 ? {} : { ndcg: gain / asked }) };
 }
+
+/** What a ranking gains by where it has the right item: NDCG without a cutoff. */
+export const gainOf = (right: RankedItem, logits: Float32Array): number => 1 / Math.log2(1 + rankOf(right, logits));
 
 /** From 1; behind every item that is scored as high. */
 function rankOf({ item, excluded }: RankedItem, logits: Float32Array): number {
