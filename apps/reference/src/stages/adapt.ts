@@ -104,6 +104,7 @@ export async function adaptSystem(workspace: Workspace, spec: SystemSpec, second
     };
     const task = {
       ...{ workspace, spec, model, prompts, naming, source, options },
+      say: (detail: string) => progress.update({ fraction: 0, detail }),
       watch: (training: Run<TrainingProgress, unknown>) => watchTraining(training, progress, seconds, steps),
     };
     const {

@@ -15,6 +15,8 @@ export interface AdaptationTask {
   readonly naming: Naming;
   readonly source: ExampleSource;
   readonly options: AdaptOptions<Example['history']> & { readonly validation: { readonly examples: readonly Example[] } };
+  /** Shows what is done besides training. */
+  say(what: string): void;
   /** Shows a training until it ends. */
   watch(training: Run<TrainingProgress, unknown>): Promise<void>;
 }
