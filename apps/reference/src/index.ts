@@ -5,5 +5,6 @@ export { explain, UsageError, type Explained } from './errors.js';
 export { ConsoleOutput, type OutputOptions } from './run/console-output.js';
 export { RunFolder, type RunSettings, type StageRecord } from './run/run-folder.js';
 export { defaultMinutes, Workspace, type WorkspaceOptions } from './workspace.js';
-export { runAll } from './stages/poc.js';
+export { runAll, type RunAllOptions } from './stages/poc.js';
+export { type Suite, type SystemChoice } from './system-specs.js';
 export { encoderSystem } from './systems/encoder-system.js';

@@ -6,14 +6,17 @@ import { budgetOf, type Budget } from './budget.js';
 import { fitTokenizer, loadCorpus, openSource, type Corpus } from './corpus.js';
 import { RunFolder, type RunSettings } from './run/run-folder.js';
 import type { ConsoleOutput } from './run/console-output.js';
+import { chooseSystems, type SystemChoice, type SystemSpec } from './system-specs.js';
 
-export interface WorkspaceOptions {
+export interface WorkspaceOptions extends SystemChoice {
   /** The run folder. */
   readonly out: string;
   readonly output: ConsoleOutput;
   readonly signal: AbortSignal;
   /** Seconds of each kind of training from the run's minutes; default: those of the proof of concept. */
   readonly budget?: (minutes: number) => Budget;
+  /** Threads of everything that trains and answers, so that a machine can be shared; its cores by default. */
+  readonly threads?: number | undefined;
 }
 
 /** One pass ranks the whole catalogue, and every title of a prompt is one more item to learn from. */
@@ -35,14 +38,23 @@ export class Workspace {
   private source: Promise<Dataset> | undefined;
   private loaded: Promise<Corpus> | undefined;
   readonly budget: Budget;
+  /** The language-model systems that are compared, in the order in which they are trained. */
+  readonly systems: readonly SystemSpec[];
+  readonly output: ConsoleOutput;
+  readonly signal: AbortSignal;
+  /** `{ threads }`, or nothing where the cores decide. */
+  readonly runtime: { readonly threads?: number };
 
   private constructor(
     readonly run: RunFolder,
-    readonly output: ConsoleOutput,
-    readonly signal: AbortSignal,
-    budget: (minutes: number) => Budget = budgetOf,
+    { output, signal, budget = budgetOf, suite, systems, threads }: WorkspaceOptions,
   ) {
-    this.budget = budget(run.settings.minutes);
+    const { minutes, llm } = run.settings;
+    this.output = output;
+    this.signal = signal;
+    this.runtime = threads === undefined ? {} : { threads };
+    this.budget = budget(minutes);
+    this.systems = chooseSystems(llm === null ? 'scratch' : 'pretrained', { suite, systems });
   }
 
   /** Opens or creates the run; with `fresh`, what a former run left is removed first. */
@@ -57,23 +69,19 @@ export class Workspace {
       ...(given.users === undefined ? {} : { users: given.users }),
       ...(given.examples === undefined ? {} : { examples: given.examples }),
     };
-    // Before anything is written: a path that cannot be read leaves no folder behind.
+    // Before anything is written: a path that cannot be read leaves no folder behind, nor does a system that there is none of.
+    chooseSystems(settings.llm === null ? 'scratch' : 'pretrained', options);
     const source = await openSource(settings.data, settings.seed, settings.columns);
     if (settings.llm !== null && (given.fresh || !(await RunFolder.exists(options.out)))) await checkLanguageModel(settings.llm);
     if (given.fresh) await RunFolder.clear(options.out);
-    const workspace = new Workspace(
-      await RunFolder.create(options.out, settings),
-      options.output,
-      options.signal,
-      options.budget,
-    );
+    const workspace = new Workspace(await RunFolder.create(options.out, settings), options);
     workspace.source = Promise.resolve(source);
     return workspace;
   }
 
   /** Opens a run that exists. */
   static async open(options: WorkspaceOptions): Promise<Workspace> {
-    return new Workspace(await RunFolder.open(options.out), options.output, options.signal, options.budget);
+    return new Workspace(await RunFolder.open(options.out), options);
   }
 
   get seed(): number {

@@ -143,6 +143,7 @@ const runContents = [
   'encoder',
   'encoders',
   'language',
+  'summaries',
   'systems',
   'users',
   'stores',

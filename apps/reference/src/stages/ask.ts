@@ -5,7 +5,7 @@ import { LanguageSystem } from '../systems/language-system.js';
 import { mainSystem } from '../system-specs.js';
 import type { Workspace } from '../workspace.js';
 import { stageOf, systemFolder } from './adapt.js';
-import { loadAdaptedEncoder, openUsers } from './encode.js';
+import { encoded, loadAdaptedEncoder, openUsers } from './encode.js';
 
 const titlesShown = 5;
 
@@ -16,7 +16,7 @@ export async function ask(
 ): Promise<void> {
   const { output, run, signal } = workspace;
   run.need(stageOf(mainSystem), 'adapt');
-  run.need('encode', 'encode');
+  encoded(workspace, mainSystem);
   const corpus = await workspace.corpus();
   const index = user === undefined ? longest(corpus.known.offsets) : userIndex(corpus.known).get(user);
   if (index === undefined)
