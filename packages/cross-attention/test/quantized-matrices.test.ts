@@ -151,12 +151,16 @@ test('blocks in MatMulNBits and rows gathered quantised: the logits of float32 w
 });
 
 test('4-bit codes two in a byte or one are the same model', async () => {
-  for (const accuracyLevel of [0, 4] as const) {
+  // Rounded activations are summed in another order.
+  for (const [accuracyLevel, most] of [
+    [0, 1e-5],
+    [4, 2e-4],
+  ] as const) {
     const [nibbles, bytes] = [
       await openInference(model, accuracyLevel),
       await openInference(model, accuracyLevel, { codes: 'bytes' }),
     ];
-    expect(difference((await bytes.run(ids, 1, 0)).logits, (await nibbles.run(ids, 1, 0)).logits)).toBeLessThan(1e-5);
+    expect(difference((await bytes.run(ids, 1, 0)).logits, (await nibbles.run(ids, 1, 0)).logits)).toBeLessThan(most);
     for (const inference of [nibbles, bytes]) await inference.dispose();
   }
   const memory = new PackingMemory();
