@@ -22,13 +22,14 @@ import type { EmbeddingStore } from '@user-llm/embedding-store';
 import { writeFileAtomically } from '@user-llm/onnx-autograd';
 import type { UserEncoder } from '@user-llm/user-encoder';
 import type { Corpus } from '../corpus.js';
+import type { RunFolder } from '../run/run-folder.js';
 import { encoderSystem } from '../systems/encoder-system.js';
-import { beamWidth, LanguageSystem, languageSystem } from '../systems/language-system.js';
+import { beamWidth, languageSystem, type LanguageSystem } from '../systems/language-system.js';
 import { folderName, languageSystems, mainSystem, type SystemSpec } from '../system-specs.js';
 import type { Workspace } from '../workspace.js';
-import { stageOf, systemFolder } from './adapt.js';
+import { loadAdaptedEncoder, openAdapted, stageOf } from './adapted.js';
 import { beamLoss } from './beam-loss.js';
-import { loadAdaptedEncoder, openUsers } from './encode.js';
+import { openUsers } from './encode.js';
 import { loadEncoder } from './pretrain.js';
 import { chooseRetrieverShare, openRetriever, retrieverShareOf, retrieverShares } from './retrieval.js';
 import { scalingCurve } from './scaling.js';
@@ -62,7 +63,9 @@ interface Adapted {
 export async function evaluateAll(workspace: Workspace): Promise<Report> {
   const { run, output, seed, signal } = workspace;
   const corpus = await workspace.corpus();
-  const encoded = run.need('encode', 'encode');
+  run.need('encode', 'encode');
+  for (const spec of languageSystems) run.need(stageOf(spec), 'adapt');
+  await run.begin();
   const began = performance.now();
   if (run.settings.ranking === 'retrieve') for (const spec of languageSystems) await chooseRetrieverShare(workspace, spec);
   const store = await openUsers(workspace);
@@ -80,7 +83,7 @@ export async function evaluateAll(workspace: Workspace): Promise<Report> {
       systems: languageSystems.map(({ name }) => name),
     };
     await mkdir(run.path('outcomes'), { recursive: true });
-    const known = await readOutcomes(workspace, systems, encoded.key);
+    const known = await readOutcomes(workspace, systems);
     const progress = output.progress('eval', 'evaluating');
     const report = await evaluate({
       task: tasks,
@@ -91,7 +94,7 @@ export async function evaluateAll(workspace: Workspace): Promise<Report> {
       known,
       signal,
       onOutcome: async (outcome) => {
-        await writeOutcome(workspace, outcome, encoded.key);
+        await writeOutcome(workspace, outcome);
         // One language model in memory at a time: the last task's outcome ends a system.
         if (outcome.task === tasks.at(-1)!.name) await models.find(({ name }) => name === outcome.system)?.close();
       },
@@ -146,8 +149,8 @@ async function openSystem(
   store: EmbeddingStore,
 ): Promise<LanguageSystem> {
   const share = retrieverShareOf(workspace, spec);
-  return LanguageSystem.open(spec, systemFolder(workspace, spec.name), corpus, {
-    ...(spec.reading.embedding ? { users: { store, encoder: await loadAdaptedEncoder(workspace, spec.name) } } : {}),
+  return openAdapted(workspace, spec, corpus, {
+    ...(spec.reading.embedding ? { users: { store, encoder: await loadAdaptedEncoder(workspace, spec) } } : {}),
     ...(share === undefined ? {} : { retrieval: { retriever: await openRetriever(workspace, spec), share } }),
   });
 }
@@ -215,7 +218,7 @@ function trainingRecords(
 }
 
 /** Outcomes of an interrupted evaluation of the same models. */
-async function readOutcomes({ run }: Workspace, systems: readonly System[], key: string): Promise<Outcome[]> {
+async function readOutcomes({ run }: Workspace, systems: readonly System[]): Promise<Outcome[]> {
   const found: Outcome[] = [];
   for (const { name } of systems)
     for (const task of ['next-item', 'favourite-genre']) {
@@ -224,7 +227,7 @@ async function readOutcomes({ run }: Workspace, systems: readonly System[], key:
           key: string;
           outcome: Outcome;
         };
-        if (saved.key === key) found.push(saved.outcome);
+        if (saved.key === outcomeKey(run, name)) found.push(saved.outcome);
       } catch (error) {
         if ((error as NodeJS.ErrnoException).code !== 'ENOENT' && !(error instanceof SyntaxError)) throw error;
       }
@@ -234,7 +237,15 @@ async function readOutcomes({ run }: Workspace, systems: readonly System[], key:
 
 const outcomeFile = (system: string, task: string): string => `${folderName(system)}.${task}.json`;
 
-async function writeOutcome({ run }: Workspace, outcome: Outcome, key: string): Promise<void> {
+/** An outcome is kept while what it was measured on stands: the store, and the system as it was trained. */
+function outcomeKey(run: RunFolder, system: string): string {
+  const spec = languageSystems.find(({ name }) => name === system);
+  const trained = spec ? stageOf(spec) : 'pretrain';
+  return `${run.finished('encode')?.key} ${run.finished(trained)?.finishedAt}`;
+}
+
+async function writeOutcome({ run }: Workspace, outcome: Outcome): Promise<void> {
+  const key = outcomeKey(run, outcome.system);
   await writeFileAtomically(run.path('outcomes', outcomeFile(outcome.system, outcome.task)), [
     Buffer.from(JSON.stringify({ key, outcome })),
   ]);
