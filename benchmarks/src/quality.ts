@@ -1,15 +1,18 @@
 /**
  * `npm run bench -- quality --data NAME [--only encoder] [--minutes N | --steps N] [--seed N] [--dropout X] [--width N] [--layers N]
- * [--rate X] [--position P] [--window W] [--threads N] [--llm NAME] [--ranking WAY] [--users N] [--examples N] [--slice MINUTES]`
+ * [--rate X] [--position P] [--window W] [--threads N] [--llm NAME] [--ranking WAY] [--users N] [--examples N] [--slice MINUTES]
+ * [--suite full | --systems NAME,...]`
  *
  * How good the systems are on a real data set, found by its name under the folder in USER_LLM_DATA (models under USER_LLM_MODELS). With
  * `--only encoder` the encoder alone is pretrained, for `--minutes` or, the same on every machine, for `--steps`, and stands beside the
- * counting baselines, alone and blended with Mix; otherwise the whole proof of concept runs: by one way to rank, for so many test users, every language-model system trained
- * on `--examples` rather than for a time. A long run is made in slices: after `--slice` minutes it stops with a checkpoint, and the
- * same command goes on. Leave-one-out, all items ranked. The last
- * line is one JSON object; it is also written to benchmarks/results/.
+ * counting baselines, alone and blended with Mix; otherwise the whole proof of concept runs, with the systems of a suite or those that
+ * are named: by one way to rank, for so many test users. Systems are compared after the same number of examples (`--examples`) or, without
+ * it, after the same time by the clock (from `--minutes`). A system that is finished is in the result at once, which says so by `finished: false`
+ * until all are. A long run is made in slices: after `--slice` minutes it stops with a checkpoint, and the same command goes on.
+ * Leave-one-out, all items ranked. The last line is one JSON object; it is also written to benchmarks/results/.
  */
 import type { RankingWay } from '@user-llm/cross-attention';
+import type { ReportData } from '@user-llm/evaluation';
 import { blend, evaluate, itemKnn, machineDescription, markov, mix, nextItem, popularity } from '@user-llm/evaluation';
 import {
   ConsoleOutput,
@@ -19,11 +22,12 @@ import {
   loadCorpus,
   openSource,
   runAll,
+  type Suite,
   UsageError,
   Workspace,
 } from '@user-llm/reference';
 import { nextEvent, UserEncoder, type Band } from '@user-llm/user-encoder';
-import { mkdir, readFile, writeFile } from 'node:fs/promises';
+import { mkdir, writeFile } from 'node:fs/promises';
 import os from 'node:os';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -39,6 +43,8 @@ const { values } = parseArgs({
     users: { type: 'string' },
     examples: { type: 'string' },
     slice: { type: 'string' },
+    suite: { type: 'string' },
+    systems: { type: 'string' },
     steps: { type: 'string' },
     threads: { type: 'string' },
     seed: { type: 'string', default: '1' },
@@ -55,7 +61,7 @@ const { values } = parseArgs({
 /** Weight of the encoder's standardised scores beside those of Mix; chosen once, not per data set. */
 const blendWeights = [1, 0.5];
 
-const variant = [values.llm, values.ranking]
+const variant = [values.llm, values.ranking, values.suite, values.examples && `${values.examples}-examples`]
   .filter(Boolean)
   .map((part) => `-${part}`)
   .join('');
@@ -110,25 +116,46 @@ function rankingWay(given: string | undefined): RankingWay | undefined {
   throw new UsageError(`--ranking is title, item-tokens or retrieve, not ${given}`);
 }
 
+function suiteNamed(given: string | undefined): Suite | undefined {
+  if (given === undefined || given === 'default' || given === 'full') return given;
+  throw new UsageError(`--suite is default or full, not ${given}`);
+}
+
+const numberOf = (text: string | undefined): number | undefined => (text === undefined ? undefined : Number(text));
+
 async function everything(name: string, minutes: number, seed: number): Promise<Record<string, unknown>> {
   const out = values.out ?? path.join(os.tmpdir(), `user-llm-quality-${name}${variant}-${seed}`);
   const output = new ConsoleOutput({ json: false, quiet: false });
   const signal = values.slice === undefined ? new AbortController().signal : AbortSignal.timeout(Number(values.slice) * 60_000);
   const llm = values.llm === undefined ? undefined : named('USER_LLM_MODELS', values.llm);
   const workspace = await Workspace.create(
-    { out, output, signal },
+    {
+      out,
+      output,
+      signal,
+      suite: suiteNamed(values.suite),
+      systems: values.systems?.split(','),
+      threads: numberOf(values.threads),
+    },
     {
       data: named('USER_LLM_DATA', name),
       seed,
       minutes,
       llm,
       ranking: rankingWay(values.ranking),
-      users: values.users === undefined ? undefined : Number(values.users),
-      examples: values.examples === undefined ? undefined : Number(values.examples),
+      users: numberOf(values.users),
+      examples: numberOf(values.examples),
     },
   );
+  let latest: Record<string, unknown> = {};
   try {
-    await runAll(workspace, {});
+    await runAll(workspace, {
+      onReport: async (report) => {
+        const { curves: _, ...figures }: ReportData = report.toJSON();
+        latest = { data: name, ...figures };
+        await writeResult(latest);
+      },
+    });
   } catch (error) {
     if (!signal.aborted) throw error;
     // What is finished lies in the run folder, a checkpoint of what was under way too.
@@ -136,8 +163,7 @@ async function everything(name: string, minutes: number, seed: number): Promise<
     process.stdout.write(`${JSON.stringify({ data: name, seed, finished: false })}\n`);
     process.exit(0);
   }
-  const { curves: _, ...report } = JSON.parse(await readFile(path.join(out, 'report.json'), 'utf8')) as Record<string, unknown>;
-  return { data: name, ...report };
+  return latest;
 }
 
 const name = values.data;
@@ -147,15 +173,20 @@ if (!name) {
 }
 const minutes = Number(values.minutes ?? (values.only === 'encoder' ? 15 : 20));
 const seed = Number(values.seed);
+
+async function writeResult(result: Record<string, unknown>): Promise<void> {
+  // Where it was written is nobody's business but this machine's.
+  const command = `npm run bench -- quality ${process.argv
+    .slice(2)
+    .join(' ')
+    .replace(/\s*--out[= ]\S+/, '')}`;
+  const complete = { command, ...(values.steps === undefined && { minutes }), machine: machineDescription(), ...result };
+  const folder = fileURLToPath(new URL('../results', import.meta.url));
+  await mkdir(folder, { recursive: true });
+  const file = `quality-${values.only ?? 'all'}-${name}${variant}-seed${seed}.json`;
+  await writeFile(path.join(folder, file), `${JSON.stringify(complete, null, 2)}\n`);
+}
+
 const result = await (values.only === 'encoder' ? encoderAlone : everything)(name, minutes, seed);
-// Where it was written is nobody's business but this machine's.
-const command = `npm run bench -- quality ${process.argv
-  .slice(2)
-  .join(' ')
-  .replace(/\s*--out[= ]\S+/, '')}`;
-const complete = { command, ...(values.steps === undefined && { minutes }), machine: machineDescription(), ...result };
-const folder = fileURLToPath(new URL('../results', import.meta.url));
-await mkdir(folder, { recursive: true });
-const file = `quality-${values.only ?? 'all'}-${name}${variant}-seed${seed}.json`;
-await writeFile(path.join(folder, file), `${JSON.stringify(complete, null, 2)}\n`);
+await writeResult(result);
 process.stdout.write(`${JSON.stringify({ data: name, seed, systems: result.systems })}\n`);

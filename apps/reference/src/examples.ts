@@ -2,6 +2,7 @@ import { choiceWeights, type ItemAnswer, type PrefixTrie, type TokenDistribution
 import { Random } from '@user-llm/onnx-autograd';
 import type { Corpus } from './corpus.js';
 import { genreQuestion, nextQuestions, type Prompts } from './prompts.js';
+import type { Summaries, SummaryKind } from './summaries/summaries.js';
 
 /** Which part of a user's log an example may see: events 0 .. end - 1. The encoder counts them in the columns it was given. */
 export interface HistoryReference {
@@ -31,7 +32,19 @@ export interface Reading {
   readonly embedding: boolean;
   /** How many of the last titles stand in the prompt. */
   readonly titles: number;
+  /** The whole history in a paragraph, in place of titles. */
+  readonly summary?: SummaryKind;
 }
+
+/** Users whose validation items the systems are held against while they are trained or mixed with a retriever. */
+export const validatedUsers = 96;
+
+/** The validation items of some users, drawn with the seed: what was before them. */
+export const validationMoments = ({ split }: Corpus, seed: number, count: number): HistoryReference[] =>
+  Random.of(seed, 'validation')
+    .shuffle([...split.validation])
+    .slice(0, count)
+    .map(({ user, from, to }) => ({ user, end: to - from }));
 
 /** The weight of a token that the titles leave no choice about, next to 1 where they do. */
 const certainWeight = 0.05;
@@ -65,6 +78,8 @@ export class ExampleSource {
     /** The titles that an answer is one of, for every system alike. */
     private readonly titles: PrefixTrie,
     private readonly naming: Naming = 'title',
+    /** Where the reading has a summary. */
+    private readonly summaries?: Summaries,
   ) {
     const { offsets } = corpus.train;
     this.cumulative = new Float64Array(offsets.length - 1);
@@ -79,12 +94,18 @@ export class ExampleSource {
     return this.cumulative.at(-1) ?? 0;
   }
 
-  /** `users` users, each with `moments` moments. */
+  /** `users` users, each with `moments` moments; where there are summaries of some moments alone, as many of these as users. */
   batch(step: number, { users, moments, reach }: { users: number; moments: number; reach: number }): Example[] {
     const random = Random.of(this.seed, 'examples', step);
     const inWords = this.naming === 'title' || step % stepsPerWordedStep === 0;
     const examples: Example[] = [];
+    const given = this.summaries?.moments;
     for (let i = 0; i < users; i++) {
+      if (given !== undefined) {
+        const { user, end } = given[random.integer(given.length)];
+        examples.push(this.example(user, end, random, inWords));
+        continue;
+      }
       const user = this.drawUser(random);
       const length = this.corpus.train.offsets[user + 1] - this.corpus.train.offsets[user];
       // The moments lie within one window of the encoder, anywhere in the log.
@@ -98,11 +119,9 @@ export class ExampleSource {
 
   /** The validation item of some users, drawn with the seed. */
   validation(count: number): Example[] {
-    const random = Random.of(this.seed, 'validation');
-    const cases = random.shuffle([...this.corpus.split.validation]).slice(0, count);
     // The loss of the answer alone, so that systems with and without titles in the prompt can be compared.
-    return cases.map(({ user, from, to }) => {
-      const example = this.nextItem(user, to - from, nextQuestions[0], this.reading, this.naming === 'title');
+    return validationMoments(this.corpus, this.seed, count).map(({ user, end }) => {
+      const example = this.nextItem(user, end, nextQuestions[0], this.reading, this.naming === 'title');
       return { ...example, promptWeight: 0, ...(example.items === undefined ? {} : { items: example.items.slice(-1) }) };
     });
   }
@@ -164,9 +183,11 @@ export class ExampleSource {
 
   private build(user: number, end: number, question: string, answer: string, reading: Reading): Example {
     const promptIds =
-      reading.titles > 0
-        ? this.prompts.withHistory(this.shown(user, end, reading.titles), question)
-        : this.prompts.question(question);
+      reading.summary !== undefined
+        ? this.prompts.withText(this.summaries!.of(user, end), question)
+        : reading.titles > 0
+          ? this.prompts.withHistory(this.shown(user, end, reading.titles), question)
+          : this.prompts.question(question);
     const answerIds = this.prompts.answer(answer);
     return {
       ...(reading.embedding ? { history: { user, end } } : {}),

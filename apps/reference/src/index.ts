@@ -7,5 +7,6 @@ export { ConsoleOutput, type OutputOptions } from './run/console-output.js';
 export { RunFolder, type StageOptions } from './run/run-folder.js';
 export type { RunSettings, StageRecord } from './run/run-manifest.js';
 export { defaultMinutes, Workspace, type WorkspaceOptions } from './workspace.js';
-export { runAll } from './stages/poc.js';
+export { runAll, type RunAllOptions } from './stages/poc.js';
+export { type Suite, type SystemChoice } from './system-specs.js';
 export { encoderSystem } from './systems/encoder-system.js';

@@ -4,7 +4,8 @@ import type { RankingWay } from '@user-llm/cross-attention';
 import { Command, CommanderError, InvalidArgumentError, Option } from 'commander';
 import { explain } from './explain.js';
 import { ConsoleOutput } from './run/console-output.js';
-import { defaultRanking, Workspace } from './workspace.js';
+import { defaultRanking, Workspace, type WorkspaceOptions } from './workspace.js';
+import type { Suite } from './system-specs.js';
 
 interface CommonOptions {
   run: string;
@@ -21,6 +22,8 @@ interface CommonOptions {
   users?: number;
   examples?: number;
   fresh?: boolean;
+  suite?: Suite;
+  systems?: string[];
 }
 
 interface Context {
@@ -134,6 +137,21 @@ export function build(signal: AbortSignal): Command {
         ).choices(ways),
       )
       .option('--fresh', 'start anew: remove what a former run left in the run folder', false);
+  const compared = (sub: Command): Command =>
+    sub
+      .addOption(
+        new Option(
+          '--suite <name>',
+          'which systems are compared: the usual five (default), or with them every strategy, both ways in, and prompts with summaries (full)',
+        )
+          .choices(['default', 'full'])
+          .conflicts('systems'),
+      )
+      .addOption(
+        new Option('--systems <list>', 'the systems to compare, by name, in this order: text-prompt-10,text-summary').argParser(
+          (text: string) => text.split(','),
+        ),
+      );
   const timed = (sub: Command): Command =>
     source(sub)
       .addOption(
@@ -154,11 +172,13 @@ export function build(signal: AbortSignal): Command {
         ),
       );
 
-  timed(
-    command(
-      'poc',
-      'everything in a row: data, fit, pretrain, adapt, encode, eval, ask; a second run goes on where the first one stopped',
-      poc,
+  compared(
+    timed(
+      command(
+        'poc',
+        'everything in a row: data, fit, pretrain, adapt, encode, eval, ask; a second run goes on where the first one stopped',
+        poc,
+      ),
     ),
   )
     .option('--question <text>', 'the question to ask at the end')
@@ -185,25 +205,31 @@ export function build(signal: AbortSignal): Command {
     const { pretrain } = await import('./stages/pretrain.js');
     await pretrain(await openToWrite(context, options));
   });
-  command(
-    'adapt',
-    'trains the language model, with each way of reading users and with text prompts',
-    async (context, options) => {
-      const { adaptAll } = await import('./stages/adapt.js');
-      await adaptAll(await openToWrite(context, options));
-    },
+  compared(
+    command(
+      'adapt',
+      'trains the language model, with each way of reading users and with text prompts',
+      async (context, options) => {
+        const { adaptAll } = await import('./stages/adapt.js');
+        await adaptAll(await openToWrite(context, options));
+      },
+    ),
   );
-  command('encode', 'writes the embedding of every user into the store', async (context, options) => {
-    const { encodeUsers } = await import('./stages/encode.js');
-    await encodeUsers(await openToWrite(context, options));
-  });
-  command(
-    'eval',
-    'evaluates all systems on the held-out events and writes report.html and report.json',
-    async (context, options) => {
-      const { evaluateAll } = await import('./stages/evaluate.js');
-      await evaluateAll(await openToWrite(context, options));
-    },
+  compared(
+    command('encode', 'writes the embedding of every user into the store', async (context, options) => {
+      const { encodeUsers } = await import('./stages/encode.js');
+      await encodeUsers(await openToWrite(context, options));
+    }),
+  );
+  compared(
+    command(
+      'eval',
+      'evaluates the systems on the held-out events and writes report.html and report.json',
+      async (context, options) => {
+        const { evaluateAll } = await import('./stages/evaluate.js');
+        await evaluateAll(await openToWrite(context, options));
+      },
+    ),
   );
   source(
     command(
@@ -255,9 +281,15 @@ intervals over users. Finished cells are kept: the same command goes on after Ct
 }
 
 const create = (context: Context, options: CommonOptions): Promise<Workspace> =>
-  Workspace.create({ out: options.run, ...context }, options);
+  Workspace.create(placeOf(context, options), options);
 const open = (context: Context, options: CommonOptions): Promise<Workspace> =>
-  Workspace.open({ out: options.run, ...context }, context.seed);
+  Workspace.open(placeOf(context, options), context.seed);
+const placeOf = (context: Context, { run, suite, systems }: CommonOptions): WorkspaceOptions => ({
+  out: run,
+  ...context,
+  suite,
+  systems,
+});
 
 /** One command at a time writes into a run folder: the second one is told so before it has read anything. */
 async function openToWrite(context: Context, options: CommonOptions): Promise<Workspace> {

@@ -13,6 +13,9 @@ export const nextQuestions: readonly string[] = [
 /** The question of the favourite-genre task. */
 export const genreQuestion = 'Which genre do I like best?';
 
+/** What a model is asked to write a user's summary, behind their last titles. */
+export const summaryQuestion = 'Describe in two sentences what the person who chose these likes.';
+
 /** Puts questions and histories into words, as token ids. */
 export class Prompts {
   private readonly cache = new Map<string, number[]>();
@@ -35,6 +38,11 @@ export class Prompts {
   /** A question after the user's last titles, oldest first. */
   withHistory(history: ArrayLike<number>, question: string): number[] {
     return this.tokenizer.chat([{ role: 'user', content: this.historyText(history, question) }]);
+  }
+
+  /** A question after a text about the user. */
+  withText(text: string, question: string): number[] {
+    return this.tokenizer.chat([{ role: 'user', content: `${text}\n${question}` }]);
   }
 
   /**

@@ -1,6 +1,10 @@
 import { gatedCrossAttention, softPrompt, type Integration, type Strategy } from '@user-llm/cross-attention';
 import type { EncoderSize } from './encoder-shape.js';
+import { UsageError } from './errors.js';
 import type { Reading } from './examples.js';
+
+/** What all language-model systems of a run start from. */
+export type BaseKind = 'scratch' | 'pretrained';
 
 /** A language-model system of the comparison: how it reads users and how its batches are made. */
 export interface SystemSpec {
@@ -8,7 +12,9 @@ export interface SystemSpec {
   readonly title: string;
   readonly reading: Reading;
   /** Undefined for a text prompt. */
-  readonly integration?: (base: 'scratch' | 'pretrained') => Integration;
+  readonly integration?: (base: BaseKind) => Integration;
+  /** Which weights learn, where it is not what suits the base. */
+  readonly strategy?: Strategy;
   /** The encoder that it reads, where it is not the run's own. */
   readonly encoder?: EncoderSize;
   /** Users per step, moments per user. */
@@ -16,7 +22,7 @@ export interface SystemSpec {
 }
 
 /** A base from scratch learns to read users from the start; a pretrained one begins as it is (gate closed). */
-const crossAttention = (base: 'scratch' | 'pretrained'): Integration =>
+const crossAttention = (base: BaseKind): Integration =>
   base === 'scratch' ? gatedCrossAttention({ every: 2, gate: 0.5 }) : gatedCrossAttention({ every: 4, gate: 0 });
 
 export const userSystems: readonly SystemSpec[] = [
@@ -43,6 +49,14 @@ export const userSystems: readonly SystemSpec[] = [
   },
 ];
 
+/** The text prompt whose quality, latency and cost the others are held against. */
+export const mainTextSystem: SystemSpec = {
+  name: 'text-prompt-50',
+  title: 'text prompt, last 50',
+  reading: { embedding: false, titles: 50 },
+  batch: { users: 8, moments: 1 },
+};
+
 export const textSystems: readonly SystemSpec[] = [
   {
     name: 'text-prompt-10',
@@ -50,21 +64,71 @@ export const textSystems: readonly SystemSpec[] = [
     reading: { embedding: false, titles: 10 },
     batch: { users: 32, moments: 1 },
   },
+  mainTextSystem,
+];
+
+/** Prompts that tell of the history in a paragraph. */
+const summarySystems: readonly SystemSpec[] = [
   {
-    name: 'text-prompt-50',
-    title: 'text prompt, last 50',
-    reading: { embedding: false, titles: 50 },
-    batch: { users: 8, moments: 1 },
+    name: 'text-summary',
+    title: 'text prompt, summary by a template',
+    reading: { embedding: false, titles: 0, summary: 'template' },
+    batch: { users: 32, moments: 1 },
+  },
+  {
+    name: 'text-summary-written',
+    title: 'text prompt, summary by the model',
+    reading: { embedding: false, titles: 0, summary: 'written' },
+    batch: { users: 32, moments: 1 },
   },
 ];
 
-export const languageSystems: readonly SystemSpec[] = [...userSystems, ...textSystems];
+export const defaultSystems: readonly SystemSpec[] = [...userSystems, ...textSystems];
 
 /** The system that answers questions and whose latency is measured against the text prompt. */
 export const mainSystem = userSystems[0];
 
 /** A pretrained model stays as it is and its readers learn, or LoRA where it reads text alone; one from scratch is trained whole. */
-export const strategyOf = (base: 'scratch' | 'pretrained', readsUsers: boolean): Strategy =>
-  base === 'scratch' ? 'full' : readsUsers ? 'encoder' : 'lora';
+export const strategyOf = (base: BaseKind, { strategy, integration }: SystemSpec): Strategy =>
+  strategy ?? (base === 'scratch' ? 'full' : integration !== undefined ? 'encoder' : 'lora');
+
+const userStrategies: readonly Strategy[] = ['full', 'lora', 'encoder', 'projection'];
+
+/** Both ways in, by each strategy that is not the usual one. */
+const strategySystems = (base: BaseKind): SystemSpec[] =>
+  userSystems
+    .filter(({ reading }) => reading.titles === 0)
+    .flatMap((spec) =>
+      userStrategies
+        .filter((strategy) => strategy !== strategyOf(base, spec))
+        .map((strategy) => ({ ...spec, name: `${spec.name}@${strategy}`, title: `${spec.title}, ${strategy}`, strategy })),
+    );
+
+/** Which systems a run compares. */
+export type Suite = 'default' | 'full';
+
+/** The systems of a suite, in the order in which they are trained. */
+export const suiteOf = (suite: Suite, base: BaseKind): readonly SystemSpec[] =>
+  suite === 'default'
+    ? defaultSystems
+    : [...userSystems, ...strategySystems(base), textSystems[0], ...summarySystems, mainTextSystem];
+
+/** Which systems are asked for: a suite, or some of the full one by their names, in the order given. */
+export interface SystemChoice {
+  readonly suite?: Suite | undefined;
+  readonly systems?: readonly string[] | undefined;
+}
+
+/** @throws UsageError for a name that no system has */
+export function chooseSystems(base: BaseKind, { suite = 'default', systems }: SystemChoice): readonly SystemSpec[] {
+  if (systems === undefined) return suiteOf(suite, base);
+  const all = suiteOf('full', base);
+  return [...new Set(systems)].map((name) => {
+    const spec = all.find((each) => each.name === name);
+    if (spec === undefined)
+      throw new UsageError(`there is no system '${name}'; --systems takes some of ${all.map((each) => each.name).join(', ')}`);
+    return spec;
+  });
+}
 
 export const folderName = (system: string): string => system.replaceAll('/', '-');

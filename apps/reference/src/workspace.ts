@@ -8,14 +8,17 @@ import { UsageError } from './errors.js';
 import { RunFolder } from './run/run-folder.js';
 import type { RunSettings } from './run/run-manifest.js';
 import type { ConsoleOutput } from './run/console-output.js';
+import { chooseSystems, type SystemChoice, type SystemSpec } from './system-specs.js';
 
-export interface WorkspaceOptions {
+export interface WorkspaceOptions extends SystemChoice {
   /** The run folder. */
   readonly out: string;
   readonly output: ConsoleOutput;
   readonly signal: AbortSignal;
   /** Seconds of each kind of training from the run's minutes; default: those of the proof of concept. */
   readonly budget?: (minutes: number) => Budget;
+  /** Threads of everything that trains and answers, so that a machine can be shared; its cores by default. */
+  readonly threads?: number | undefined;
 }
 
 /** One pass ranks the whole catalogue, and every title of a prompt is one more item to learn from. */
@@ -37,14 +40,23 @@ export class Workspace {
   private source: Promise<Dataset> | undefined;
   private loaded: Promise<Corpus> | undefined;
   readonly budget: Budget;
+  /** The language-model systems that are compared, in the order in which they are trained. */
+  readonly systems: readonly SystemSpec[];
+  readonly output: ConsoleOutput;
+  readonly signal: AbortSignal;
+  /** `{ threads }`, or nothing where the cores decide. */
+  readonly runtime: { readonly threads?: number };
 
   private constructor(
     readonly run: RunFolder,
-    readonly output: ConsoleOutput,
-    readonly signal: AbortSignal,
-    budget: (minutes: number) => Budget = budgetOf,
+    { output, signal, budget = budgetOf, suite, systems, threads }: WorkspaceOptions,
   ) {
-    this.budget = budget(run.settings.minutes);
+    const { minutes, llm } = run.settings;
+    this.output = output;
+    this.signal = signal;
+    this.runtime = threads === undefined ? {} : { threads };
+    this.budget = budget(minutes);
+    this.systems = chooseSystems(llm === null ? 'scratch' : 'pretrained', { suite, systems });
   }
 
   /** Opens the run, or readies a new one; with `fresh`, what a former run left is removed when the new one begins. */
@@ -59,21 +71,22 @@ export class Workspace {
       ...(given.users === undefined ? {} : { users: given.users }),
       ...(given.examples === undefined ? {} : { examples: given.examples }),
     };
-    // Before anything is written: a path that cannot be read leaves no folder behind.
+    // Before anything is written: a path that cannot be read leaves no folder behind, nor does a system that there is none of.
+    chooseSystems(settings.llm === null ? 'scratch' : 'pretrained', options);
     const source = await openSource(settings.data, settings.seed, settings.columns);
     const exists = await RunFolder.exists(options.out);
     if (settings.llm !== null && (given.fresh || !exists)) await checkLanguageModel(settings.llm);
     const run = await RunFolder.create(options.out, settings, { fresh: given.fresh });
     // A new folder is made when the log turned out to be one that can be learned from.
     if (exists && !given.fresh) await run.begin();
-    const workspace = new Workspace(run, options.output, options.signal, options.budget);
+    const workspace = new Workspace(run, options);
     workspace.source = Promise.resolve(source);
     return workspace;
   }
 
   /** Opens a run that exists. @param seed where one is given it must be the run's */
   static async open(options: WorkspaceOptions, seed?: number): Promise<Workspace> {
-    return new Workspace(await RunFolder.open(options.out, seed), options.output, options.signal, options.budget);
+    return new Workspace(await RunFolder.open(options.out, seed), options);
   }
 
   /** Lets other processes work in the run folder, which else they may when this one ends. */

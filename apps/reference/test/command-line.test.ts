@@ -167,7 +167,7 @@ describe('the whole way on a small log', () => {
     run = path.join(folder, 'run');
     // Of one user a single event is known, and of another none besides the one that is held out.
     data = await smallLog({ more: ['two,film 1,3,1600000000', 'two,film 2,3,1600003600', 'one,film 3,4,1600000000'] });
-    args = ['poc', '--data', data, '--out', run, '--minutes', '0.3', '--json', '--seed', '3'];
+    args = ['poc', '--data', data, '--out', run, '--minutes', '0.1', '--json', '--seed', '3'];
   });
 
   it('leaves a report with every system, and answers for a user and for an unknown one', async () => {
@@ -213,7 +213,7 @@ describe('the whole way on a small log', () => {
       code: 2,
       err: expect.stringContaining("no user 'nobody'"),
     });
-    expect(userLlm('poc', '--data', data, '--out', run, '--minutes', '0.3', '--seed', '4')).toMatchObject({
+    expect(userLlm('poc', '--data', data, '--out', run, '--minutes', '0.1', '--seed', '4')).toMatchObject({
       code: 2,
       err: expect.stringContaining('--seed 3, not 4'),
     });
@@ -243,7 +243,7 @@ describe('the whole way on a small log', () => {
     await writeFile(path.join(store, 'data.mdb'), '');
     refused('eval', `holds 0 embeddings of 96. Remove ${store} and run: user-llm encode --run ${run}`);
     await rm(store, { recursive: true });
-    refused('ask', `users, which 'encode' left, is gone; run: user-llm encode --run ${run}`);
+    refused('ask', `users, which 'encode user-llm/cross-attention' left, is gone; run: user-llm encode --run ${run}`);
     expect(userLlm('encode', '--run', run, '--quiet')).toEqual({ code: 0, out: '', err: '' });
     expect(userLlm('ask', '--run', run, '--quiet').code).toBe(0);
   }, 120_000);

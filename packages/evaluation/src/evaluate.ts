@@ -56,7 +56,7 @@ export async function evaluate(options: EvaluateOptions): Promise<Report> {
     for (const task of tasks) {
       if (!canDo(system, task)) continue;
       const sampled = isSampled(system);
-      const cases = sampled && sample ? sampleCases(task, sample.users, seed) : task.cases;
+      const cases = sampled && sample ? sampledCases(task, sample.users, seed) : task.cases;
       const before = known.find((outcome) => isAnswerTo(outcome, system, task, depth, cases));
       if (before) {
         outcomes.push(before);
@@ -291,8 +291,8 @@ class CostMeans {
 
 const canDo = (system: System, task: Task): boolean => (task.name === 'next-item' ? system.rank : system.classify) !== undefined;
 
-/** The same users for every task and every system of one seed: the first of a seeded order of all the log's users. */
-function sampleCases(task: Task, users: number, seed: number): readonly SplitCase[] {
+/** The cases of a sample: the same users for every task and every system of one seed, the first of a seeded order of all the log's users. */
+export function sampledCases(task: Task, users: number, seed: number): readonly SplitCase[] {
   const byUser = new Map(task.cases.map((one) => [one.user, one]));
   const chosen: SplitCase[] = [];
   for (const user of permutation(task.log.users.length, seed)) {

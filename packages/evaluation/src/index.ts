@@ -19,10 +19,12 @@ export {
   SystemFailedError,
 } from './errors.js';
 export type { EvaluationErrorKind } from './errors.js';
-export { evaluate } from './evaluate.js';
+export { evaluate, sampledCases } from './evaluate.js';
 export type { EvaluateOptions, EvaluationProgress } from './evaluate.js';
 export { addCosts, decoderFlops, matmulFlops } from './flops.js';
 export type { DecoderSizes } from './flops.js';
+export { measureHistoryLength } from './history-length.js';
+export type { HistoryLengthFigures, HistoryLengthOptions, HistoryLengthRow, HistoryLengthSystem } from './history-length.js';
 export { checkLog, interactions, interactionsFromRows, UNKNOWN_ITEM } from './interaction-log.js';
 export type { CatalogueItem, EventColumnsLike, InteractionLog, InteractionRow, InteractionsOptions } from './interaction-log.js';
 export { machineDescription } from './machine.js';

@@ -1,5 +1,6 @@
 import { bytes, duration, short, whole } from './format.js';
 import { Html, markup } from './html.js';
+import { historyLengthSection } from './history-length-section.js';
 import { costSection, qualitySection, scalingSection, trainingSection } from './report-sections.js';
 import { STYLE } from './report-style.js';
 import type { ReportData } from './report-types.js';
@@ -23,6 +24,7 @@ ${others.length > 0 && markup`<ul class="summary">${others.map((sentence) => mar
 ${facts(report)}</section>
 ${qualitySection(report, 'next-item')}
 ${qualitySection(report, 'favourite-genre')}
+${historyLengthSection(report)}
 ${scalingSection(report)}
 ${costSection(report)}
 ${trainingSection(report)}

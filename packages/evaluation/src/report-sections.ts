@@ -187,9 +187,10 @@ export function trainingSection({ curves = [], training = [] }: ReportData): Htm
     record.steps === undefined ? null : whole(record.steps),
     record.examplesSeen === undefined ? null : whole(record.examplesSeen),
     record.parameters === undefined ? null : whole(record.parameters),
+    record.strategy ?? null,
     markup`<span class="words">${record.notes?.join(' ') ?? ''}</span>`,
   ]);
   return markup`<section><h2>How did they learn?</h2><p class="under">Loss over wall-clock time. Losses of different models are not comparable with each other.</p>
 <div class="panels">${panels}</div>
-${spent.length > 0 && table(['', 'time', 'steps', 'examples seen', 'trained parameters', ''], spent)}</section>`;
+${spent.length > 0 && table(['', 'time', 'steps', 'examples seen', 'trained parameters', 'strategy', ''], spent)}</section>`;
 }

@@ -1,4 +1,5 @@
 import type { Interval } from './bootstrap.js';
+import type { HistoryLengthRow } from './history-length.js';
 import type { MachineDescription } from './machine.js';
 import type { NextItemMetrics } from './ranking-metrics.js';
 import type { ScalingRow } from './scaling.js';
@@ -66,6 +67,8 @@ export interface TrainingRecord {
   readonly steps?: number;
   readonly examplesSeen?: number;
   readonly parameters?: number;
+  /** which weights learned, in a word: 'full', 'lora', ... */
+  readonly strategy?: string;
   /** overrides what the validation curve tells */
   readonly stillFalling?: boolean;
   readonly notes?: readonly string[];
@@ -92,6 +95,7 @@ export interface ReportFields {
   readonly training?: readonly TrainingRecord[];
   readonly curves?: readonly Curve[];
   readonly scaling?: readonly ScalingRow[];
+  readonly historyLength?: readonly HistoryLengthRow[];
   readonly [further: string]: unknown;
 }
 

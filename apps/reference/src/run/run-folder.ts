@@ -148,6 +148,12 @@ export class RunFolder {
     return record;
   }
 
+  /** Forgets stages, by how their names begin: what they left went with something else. */
+  forget(prefix: string): void {
+    const stages = Object.entries(this.manifest.stages).filter(([name]) => !name.startsWith(prefix));
+    this.manifest = { ...this.manifest, stages: Object.fromEntries(stages) };
+  }
+
   /** Reads what a stage left; where that is damaged, the error says which command makes it anew. */
   async read<T>(part: string, command: string, read: () => Promise<T>): Promise<T> {
     try {
@@ -215,6 +221,7 @@ const runContents = [
   'encoder',
   'encoders',
   'language',
+  'summaries',
   'systems',
   'users',
   'stores',

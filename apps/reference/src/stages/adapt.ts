@@ -2,34 +2,43 @@ import { mkdir } from 'node:fs/promises';
 import type { TrainingRecord } from '@user-llm/cross-attention';
 import type { UserEncoder } from '@user-llm/user-encoder';
 import { candidatesOf } from '../corpus.js';
-import { ExampleSource, type Example, type Naming } from '../examples.js';
+import { ExampleSource, validatedUsers, type Example, type Naming } from '../examples.js';
 import { Prompts } from '../prompts.js';
 import type { StageRecord } from '../run/run-manifest.js';
 import { watchTraining } from '../run/training-progress.js';
-import { folderName, mainSystem, strategyOf, textSystems, userSystems, type SystemSpec } from '../system-specs.js';
+import { folderName, mainSystem, strategyOf, type SystemSpec } from '../system-specs.js';
 import { Teacher } from '../teacher.js';
 import type { Workspace } from '../workspace.js';
 import { encoderPart, stageOf, systemPart } from './adapted.js';
 import { baseKind, loadBase, prepareLanguageModel, removeCheckpoint } from './language.js';
 import { loadEncoder, pretrained } from './pretrain.js';
+import { summariesOf, writeSummaries } from './summarise.js';
 
-const validationExamples = 96;
 const learningRate = { scratch: 5e-3, pretrained: 5e-4 };
+/** How often a given model is held against the validation items in a run by examples. */
+const validations = 4;
 /** The encoder is pretrained: at the full rate its first steps would undo that. */
 const encoderRate = 0.1;
 
-/** Trains every language-model system from the same base: the user-reading ones first, then the text prompts for as long. */
+/** Trains every language-model system from the same base, in their order; see `prepareSystem`. */
 export async function adaptAll(workspace: Workspace): Promise<void> {
   await prepareLanguageModel(workspace);
-  for (const spec of userSystems) await adaptSystem(workspace, spec, workspace.budget.adapt);
-  const seconds = textSeconds(workspace);
-  for (const spec of textSystems) await adaptSystem(workspace, spec, seconds);
+  for (const spec of workspace.systems) await prepareSystem(workspace, spec);
 }
 
-/** A text prompt may train as long as the encoder's pretraining and the main system's adaptation took together. */
-function textSeconds({ run }: Workspace): number {
-  const spent = (stage: string, command: string): number => Number(run.need(stage, command).result.trainingSeconds);
-  return spent('pretrain', 'pretrain') + spent(stageOf(mainSystem), 'adapt');
+/** Trains a system for as long as its kind may, once what it reads is there. */
+export async function prepareSystem(workspace: Workspace, spec: SystemSpec): Promise<StageRecord> {
+  if (spec.reading.summary === 'written') await writeSummaries(workspace);
+  return adaptSystem(workspace, spec, spec.reading.embedding ? workspace.budget.adapt : textSeconds(workspace));
+}
+
+/**
+ * A text prompt may train as long as the encoder's pretraining and the main system's adaptation took together, or were to take where
+ * they are not of this run.
+ */
+function textSeconds({ run, budget }: Workspace): number {
+  const spent = (stage: string, planned: number): number => Number(run.finished(stage)?.result.trainingSeconds ?? planned);
+  return spent('pretrain', budget.pretrain) + spent(stageOf(mainSystem), budget.adapt);
 }
 
 /** Every way to rank but that by titles needs item tokens. */
@@ -52,6 +61,8 @@ export async function adaptSystem(workspace: Workspace, spec: SystemSpec, second
     language: language.key,
     encoder: spec.reading.embedding ? hash : null,
     ...(spec.encoder && { userTokens: spec.encoder.userTokens }),
+    ...(spec.strategy && { strategy: spec.strategy }),
+    ...(spec.reading.summary === 'written' && { summaries: run.need('summaries', 'adapt').key }),
     seed,
     seconds: run.settings.examples ? null : Math.round(seconds),
     batch: spec.batch,
@@ -65,17 +76,22 @@ export async function adaptSystem(workspace: Workspace, spec: SystemSpec, second
     const model = naming === 'title' ? base : base.withItemTokens(candidatesOf(corpus));
     const prompts = new Prompts(model.tokenizer, corpus.titles);
     const trie = model.trie(corpus.titles);
-    const source = new ExampleSource(corpus, prompts, spec.reading, seed, trie, naming);
+    const source = new ExampleSource(corpus, prompts, spec.reading, seed, trie, naming, await summariesOf(workspace, spec));
     const file = run.path('checkpoints', `${folderName(spec.name)}.safetensors`);
     const steps = stepsOf(workspace, spec);
     const options = {
-      strategy: strategyOf(kind, spec.integration !== undefined),
+      strategy: strategyOf(kind, spec),
       ...(steps === undefined ? { seconds } : { steps }),
       seed,
       learningRate: learningRate[kind],
       encoderRate,
+      ...workspace.runtime,
       checkpoint: { file },
-      validation: { examples: source.validation(validationExamples) },
+      validation: {
+        examples: source.validation(validatedUsers),
+        // A few of a large model's validations take as long as all of its training would.
+        ...(kind === 'pretrained' && steps !== undefined ? { everySteps: Math.ceil(steps / validations) } : {}),
+      },
       signal,
     };
     const folder = run.path(systemPart(spec.name));
@@ -103,7 +119,7 @@ export async function adaptSystem(workspace: Workspace, spec: SystemSpec, second
       const { validation, ...rest } = options;
       const training = model.adapt((step) => source.batch(step, { ...spec.batch, reach: Infinity }).map(textOnly), {
         ...rest,
-        validation: { examples: validation.examples.map(textOnly) },
+        validation: { ...validation, examples: validation.examples.map(textOnly) },
       });
       await watchTraining(training, progress, seconds, steps);
       const result = await training.result;

@@ -21,7 +21,9 @@ export async function loadAdaptedEncoder(workspace: Workspace, spec: SystemSpec)
   const { run } = workspace;
   const { tokenizer } = await workspace.corpus();
   const part = encoderPart(spec.name);
-  const encoder = await run.read(part, commandOf(spec), () => UserEncoder.load(run.path(part), { tokenizer }));
+  const encoder = await run.read(part, commandOf(spec), () =>
+    UserEncoder.load(run.path(part), { tokenizer, ...workspace.runtime }),
+  );
   const expected = run.need(stageOf(spec), commandOf(spec)).result.encoder;
   if (expected === undefined || expected === encoder.hash) return encoder;
   await encoder.dispose();

@@ -4,7 +4,7 @@ import { nextQuestions } from '../prompts.js';
 import { mainSystem } from '../system-specs.js';
 import type { Workspace } from '../workspace.js';
 import { loadAdaptedEncoder, openAdapted, stageOf } from './adapted.js';
-import { openUsers } from './encode.js';
+import { encoded, openUsers } from './encode.js';
 
 const titlesShown = 5;
 
@@ -15,7 +15,7 @@ export async function ask(
 ): Promise<void> {
   const { output, run, signal } = workspace;
   run.need(stageOf(mainSystem), 'adapt');
-  run.need('encode', 'encode');
+  encoded(workspace, mainSystem);
   const corpus = await workspace.corpus();
   const index = user === undefined ? longest(corpus.known.offsets) : userIndex(corpus.known).get(user);
   if (index === undefined)
@@ -32,12 +32,8 @@ export async function ask(
     const own = await system.embedding(index);
     const length = known.offsets[index + 1] - known.offsets[index];
     const recent = log.items.subarray(log.offsets[index] + Math.max(0, length - titlesShown), log.offsets[index] + length);
-    output.print(
-      `\nUser ${known.users[index]} (${whatIsKnown(
-        length,
-        Array.from(recent, (item) => titles[item] ?? 'unknown'),
-      )})`,
-    );
+    const seen = Array.from(recent, (item) => titles[item] ?? 'unknown');
+    output.print(`\nUser ${known.users[index]} (${whatIsKnown(length, seen)})`);
     output.print(`> ${question}`);
     const answers: Record<string, string> = {};
     for (const [label, embedding] of [

@@ -1,41 +1,34 @@
 import { createHash } from 'node:crypto';
-import { mkdir, readFile } from 'node:fs/promises';
 import {
   evaluate,
-  favouriteGenre,
   itemKnn,
   machineDescription,
   markov,
   mix,
   mostFrequentGenre,
-  nextItem,
   popularity,
-  type Curve,
   type Outcome,
   type Report,
   type System,
-  type Task,
-  type TrainingRecord,
 } from '@user-llm/evaluation';
 import type { RankingWay } from '@user-llm/cross-attention';
 import type { EmbeddingStore } from '@user-llm/embedding-store';
-import { writeFileAtomically } from '@user-llm/onnx-autograd';
 import type { UserEncoder } from '@user-llm/user-encoder';
 import type { Corpus } from '../corpus.js';
-import type { RunFolder } from '../run/run-folder.js';
+import { OutcomeFolder } from '../run/outcome-folder.js';
 import { encoderSystem } from '../systems/encoder-system.js';
-import { beamWidth, languageSystem, type LanguageSystem } from '../systems/language-system.js';
-import { folderName, languageSystems, mainSystem, type SystemSpec } from '../system-specs.js';
+import { beamWidth, languageSystem } from '../systems/language-system.js';
+import type { SystemSpec } from '../system-specs.js';
 import type { Workspace } from '../workspace.js';
-import { loadAdaptedEncoder, openAdapted, stageOf } from './adapted.js';
-import { beamLoss } from './beam-loss.js';
-import { openUsers } from './encode.js';
-import { loadEncoder } from './pretrain.js';
-import { chooseRetrieverShare, openRetriever, retrieverShareOf, retrieverShares } from './retrieval.js';
-import { scalingCurve } from './scaling.js';
-
-/** Test users that the language models rank for: fewer where the whole run is short. */
-const sampleUsers = (minutes: number): number => (minutes < 10 ? 80 : 200);
+import { stageOf } from './adapted.js';
+import { encoded, openUsers } from './encode.js';
+import { furtherMeasurements } from './further-measurements.js';
+import { openSystem } from './open-system.js';
+import { loadEncoder, pretrained } from './pretrain.js';
+import { chooseRetrieverShare, retrieverShares } from './retrieval.js';
+import { showReport } from './show-report.js';
+import { sampleSize, tasksOf } from './test-questions.js';
+import { aboutOf, stageSeconds, trainingRecords } from './training-records.js';
 
 /** How the language models rank, for the report. */
 export const rankingMethods: Record<RankingWay, { method: string; among: string }> = {
@@ -47,44 +40,97 @@ export const rankingMethods: Record<RankingWay, { method: string; among: string 
   },
 };
 
-interface Adapted {
-  readonly training: {
-    examplesSeen: number;
-    steps: number;
-    seconds: number;
-    stillFalling: boolean;
-    trainedParameters: number;
-    curve: Curve['points'];
-    validation: Curve['points'];
-  };
+/** What evaluations of one run share. */
+interface Bench {
+  readonly corpus: Corpus;
+  readonly store: EmbeddingStore;
+  readonly encoder: UserEncoder;
 }
 
-/** Asks every system about the held-out events and writes the report. */
+/** Asks all systems of the run about the held-out events, measures what is measured beside that, and writes the report. */
 export async function evaluateAll(workspace: Workspace): Promise<Report> {
-  const { run, output, seed, signal } = workspace;
-  const corpus = await workspace.corpus();
-  run.need('encode', 'encode');
-  for (const spec of languageSystems) run.need(stageOf(spec), 'adapt');
+  const { run, systems } = workspace;
+  for (const spec of systems) answerKey(workspace, spec);
   await run.begin();
   const began = performance.now();
-  if (run.settings.ranking === 'retrieve') for (const spec of languageSystems) await chooseRetrieverShare(workspace, spec);
+  return withBench(workspace, async (bench) => {
+    const report = await askAll(workspace, bench, systems);
+    const measured = await furtherMeasurements(workspace, bench);
+    const complete = described(report, workspace, bench, systems).with({
+      finished: true,
+      durationSeconds: Math.round((stageSeconds(workspace, systems) + (performance.now() - began) / 1000) * 10) / 10,
+      ...measured,
+    });
+    await complete.writeJson(run.path('report.json'));
+    await complete.writeHtml(run.path('report.html'));
+    showReport(workspace, complete);
+    return complete;
+  });
+}
+
+/** Asks one language-model system, as soon as it is trained. The outcome is kept for the report. */
+export async function evaluateSystem(workspace: Workspace, spec: SystemSpec): Promise<void> {
+  await withBench(workspace, async (bench) => {
+    await ask(workspace, bench, { counting: false, specs: [spec] });
+  });
+}
+
+/** A report on the systems that are finished, while others are not: their answers are known, or asked for now. */
+export function reportSoFar(workspace: Workspace, finished: readonly SystemSpec[]): Promise<Report> {
+  const missing = workspace.systems.filter((spec) => !finished.includes(spec)).map(({ name }) => name);
+  return withBench(workspace, async (bench) => {
+    const report = await askAll(workspace, bench, finished);
+    return described(report, workspace, bench, finished).with({ finished: false, unfinished: missing });
+  });
+}
+
+async function withBench<T>(workspace: Workspace, work: (bench: Bench) => Promise<T>): Promise<T> {
+  const corpus = await workspace.corpus();
   const store = await openUsers(workspace);
-  const encoder = await loadEncoder(workspace);
   try {
-    const tasks: Task[] = [nextItem(corpus.split)];
-    if (corpus.categories.some((list) => list.length > 0)) tasks.push(favouriteGenre(corpus.log));
-    const models = languageSystems.map((spec) =>
-      languageSystem(spec, () => openSystem(workspace, spec, corpus, store), aboutOf(workspace, spec)),
-    );
-    const counting: System[] = [popularity(), markov(), itemKnn(), mix(), ...(tasks.length > 1 ? [mostFrequentGenre()] : [])];
-    const systems: System[] = [...counting, encoderSystem(encoder, corpus), ...models];
-    const sample = {
-      users: run.settings.users ?? sampleUsers(run.settings.minutes),
-      systems: languageSystems.map(({ name }) => name),
-    };
-    await mkdir(run.path('outcomes'), { recursive: true });
-    const known = await readOutcomes(workspace, systems);
-    const progress = output.progress('eval', 'evaluating');
+    const encoder = await loadEncoder(workspace);
+    try {
+      return await work({ corpus, store, encoder });
+    } finally {
+      await encoder.dispose();
+    }
+  } finally {
+    await store.close();
+  }
+}
+
+const askAll = (workspace: Workspace, bench: Bench, specs: readonly SystemSpec[]): Promise<Report> =>
+  ask(workspace, bench, { counting: true, specs });
+
+/** @param counting whether the counting baselines and the encoder alone are asked too */
+async function ask(
+  workspace: Workspace,
+  { corpus, store, encoder }: Bench,
+  { counting, specs }: { readonly counting: boolean; readonly specs: readonly SystemSpec[] },
+): Promise<Report> {
+  const { run, output, seed, signal } = workspace;
+  if (run.settings.ranking === 'retrieve') for (const spec of specs) await chooseRetrieverShare(workspace, spec);
+  const tasks = tasksOf(corpus);
+  const models = specs.map((spec) =>
+    languageSystem(spec, () => openSystem(workspace, spec, corpus, store), aboutOf(workspace, spec)),
+  );
+  const others: System[] = [popularity(), markov(), itemKnn(), mix(), ...(tasks.length > 1 ? [mostFrequentGenre()] : [])];
+  const systems: System[] = [...(counting ? [...others, encoderSystem(encoder, corpus)] : []), ...models];
+  const keys = new Map([
+    ...others.map(({ name }) => [name, run.need('fit', 'fit').key] as const),
+    ['encoder', String(pretrained(workspace).result.hash)],
+    ...specs.map((spec) => [spec.name, answerKey(workspace, spec)] as const),
+  ]);
+  const folder = await OutcomeFolder.open(run);
+  const known: Outcome[] = [];
+  for (const { name } of systems)
+    for (const task of tasks) {
+      const outcome = await folder.read(name, task.name, keys.get(name)!);
+      if (outcome) known.push(outcome);
+    }
+  const sample = { users: sampleSize(run.settings), systems: specs.map(({ name }) => name) };
+  const progress = output.progress('eval', specs.length === 1 ? `evaluating ${specs[0].title}` : 'evaluating');
+  try {
     const report = await evaluate({
       task: tasks,
       systems,
@@ -94,187 +140,50 @@ export async function evaluateAll(workspace: Workspace): Promise<Report> {
       known,
       signal,
       onOutcome: async (outcome) => {
-        await writeOutcome(workspace, outcome);
+        await folder.write(outcome, keys.get(outcome.system)!);
         // One language model in memory at a time: the last task's outcome ends a system.
         if (outcome.task === tasks.at(-1)!.name) await models.find(({ name }) => name === outcome.system)?.close();
       },
       onProgress: ({ system, task, done, total }) => {
-        const place =
-          Math.max(
-            0,
-            systems.findIndex(({ name }) => name === system),
-          ) *
-            tasks.length +
-          tasks.findIndex(({ name }) => name === task);
+        const order = systems.findIndex(({ name }) => name === system);
+        const place = Math.max(0, order) * tasks.length + tasks.findIndex(({ name }) => name === task);
         progress.update({
           fraction: (place + done / total) / (systems.length * tasks.length),
           detail: `${system}, ${task}, ${done}/${total} users`,
         });
       },
     });
-    for (const model of models) await model.close();
-    progress.done(`${systems.length} systems, ${sample.users} users for the language models`);
-    const extra = await measure(workspace, corpus, store);
-    const complete = report.with({
-      dataset: {
-        name: corpus.dataset.name,
-        simulated: corpus.dataset.simulated,
-        users: corpus.log.users.length,
-        items: corpus.log.itemIds.length,
-        events: corpus.events.counts.events,
-        sha256: corpus.sha256.includes('+') ? createHash('sha256').update(corpus.sha256).digest('hex') : corpus.sha256,
-      },
-      machine: machineDescription(),
-      durationSeconds: Math.round((stageSeconds(workspace) + (performance.now() - began) / 1000) * 10) / 10,
-      peakRssBytes: process.resourceUsage().maxRSS * 1024,
-      sampleUsers: sample.users,
-      ranking: { way: run.settings.ranking, ...rankingMethods[run.settings.ranking], ...retrieverShares(workspace) },
-      ...extra,
-      ...trainingRecords(workspace, encoder),
-    });
-    await complete.writeJson(run.path('report.json'));
-    await complete.writeHtml(run.path('report.html'));
-    show(workspace, complete);
-    return complete;
+    progress.done(`${systems.length} system${systems.length === 1 ? '' : 's'}, ${sample.users} users for the language models`);
+    return report;
   } finally {
-    await encoder.dispose();
-    await store.close();
+    for (const model of models) await model.close();
   }
 }
 
-async function openSystem(
-  workspace: Workspace,
-  spec: SystemSpec,
-  corpus: Corpus,
-  store: EmbeddingStore,
-): Promise<LanguageSystem> {
-  const share = retrieverShareOf(workspace, spec);
-  return openAdapted(workspace, spec, corpus, {
-    ...(spec.reading.embedding ? { users: { store, encoder: await loadAdaptedEncoder(workspace, spec) } } : {}),
-    ...(share === undefined ? {} : { retrieval: { retriever: await openRetriever(workspace, spec), share } }),
+/** What a system's answers depend on: its training and, where it reads users, what is in the store. */
+function answerKey(workspace: Workspace, spec: SystemSpec): string {
+  if (spec.reading.embedding) return encoded(workspace, spec).key;
+  const { key, finishedAt } = workspace.run.need(stageOf(spec), 'adapt');
+  return `${key} ${finishedAt}`;
+}
+
+/** The report with what the run knows of data, machine and training. */
+function described(report: Report, workspace: Workspace, { corpus, encoder }: Bench, specs: readonly SystemSpec[]): Report {
+  const { settings } = workspace.run;
+  return report.with({
+    dataset: {
+      name: corpus.dataset.name,
+      simulated: corpus.dataset.simulated,
+      users: corpus.log.users.length,
+      items: corpus.log.itemIds.length,
+      events: corpus.events.counts.events,
+      sha256: corpus.sha256.includes('+') ? createHash('sha256').update(corpus.sha256).digest('hex') : corpus.sha256,
+    },
+    machine: machineDescription(),
+    peakRssBytes: process.resourceUsage().maxRSS * 1024,
+    sampleUsers: sampleSize(settings),
+    ranking: { way: settings.ranking, ...rankingMethods[settings.ranking], ...retrieverShares(workspace, specs) },
+    ...(settings.examples === undefined ? {} : { examplesPerSystem: settings.examples }),
+    ...trainingRecords(workspace, encoder, specs),
   });
 }
-
-const adaptedRecord = ({ run }: Workspace, spec: SystemSpec): Adapted['training'] =>
-  (run.need(stageOf(spec), 'adapt').result as unknown as Adapted).training;
-
-function aboutOf(workspace: Workspace, spec: SystemSpec): { examplesSeen: number; notes: string[] } {
-  const { examplesSeen, seconds, steps } = adaptedRecord(workspace, spec);
-  return { examplesSeen, notes: [`${steps} steps in ${Math.round(seconds)} s`] };
-}
-
-/** Latency against history length, and what the beam loses: by the main system and the text prompt side by side. */
-async function measure(workspace: Workspace, corpus: Corpus, store: EmbeddingStore): Promise<Record<string, unknown>> {
-  const main = await openSystem(workspace, mainSystem, corpus, store);
-  const text = await openSystem(
-    workspace,
-    languageSystems.find(({ name }) => name === 'text-prompt-50')!,
-    corpus,
-    store,
-  );
-  try {
-    return { scaling: await scalingCurve(workspace, corpus, store, main, text), beam: await beamLoss(workspace, corpus, main) };
-  } finally {
-    await main.dispose();
-    await text.dispose();
-  }
-}
-
-function stageSeconds({ run }: Workspace): number {
-  return ['fit', 'pretrain', 'language', ...languageSystems.map(stageOf), 'encode'].reduce(
-    (sum, stage) => sum + (run.finished(stage)?.seconds ?? 0),
-    0,
-  );
-}
-
-function trainingRecords(
-  workspace: Workspace,
-  encoder: UserEncoder,
-): {
-  training: TrainingRecord[];
-  curves: Curve[];
-} {
-  const training: TrainingRecord[] = [];
-  const curves: Curve[] = [];
-  if (encoder.training) {
-    const { steps, seconds, stillImproving, losses } = encoder.training;
-    training.push({ name: 'encoder', steps, seconds, stillFalling: stillImproving });
-    // The encoder's record has steps; its seconds pass evenly.
-    curves.push({
-      name: 'encoder',
-      kind: 'training',
-      points: losses.map(({ step, loss }) => ({ step, loss, seconds: (step / steps) * seconds })),
-    });
-  }
-  for (const spec of languageSystems) {
-    const { steps, seconds, examplesSeen, stillFalling, trainedParameters, curve, validation } = adaptedRecord(workspace, spec);
-    training.push({ name: spec.name, steps, seconds, examplesSeen, stillFalling, parameters: trainedParameters });
-    curves.push(
-      { name: spec.name, kind: 'training', points: curve },
-      { name: spec.name, kind: 'validation', points: validation },
-    );
-  }
-  return { training, curves };
-}
-
-/** Outcomes of an interrupted evaluation of the same models. */
-async function readOutcomes({ run }: Workspace, systems: readonly System[]): Promise<Outcome[]> {
-  const found: Outcome[] = [];
-  for (const { name } of systems)
-    for (const task of ['next-item', 'favourite-genre']) {
-      try {
-        const saved = JSON.parse(await readFile(run.path('outcomes', outcomeFile(name, task)), 'utf8')) as {
-          key: string;
-          outcome: Outcome;
-        };
-        if (saved.key === outcomeKey(run, name)) found.push(saved.outcome);
-      } catch (error) {
-        if ((error as NodeJS.ErrnoException).code !== 'ENOENT' && !(error instanceof SyntaxError)) throw error;
-      }
-    }
-  return found;
-}
-
-const outcomeFile = (system: string, task: string): string => `${folderName(system)}.${task}.json`;
-
-/** An outcome is kept while what it was measured on stands: the store, and the system as it was trained. */
-function outcomeKey(run: RunFolder, system: string): string {
-  const spec = languageSystems.find(({ name }) => name === system);
-  const trained = spec ? stageOf(spec) : 'pretrain';
-  return `${run.finished('encode')?.key} ${run.finished(trained)?.finishedAt}`;
-}
-
-async function writeOutcome({ run }: Workspace, outcome: Outcome): Promise<void> {
-  const key = outcomeKey(run, outcome.system);
-  await writeFileAtomically(run.path('outcomes', outcomeFile(outcome.system, outcome.task)), [
-    Buffer.from(JSON.stringify({ key, outcome })),
-  ]);
-}
-
-function show({ output, run }: Workspace, report: Report): void {
-  output.print();
-  for (const sentence of report.summary) output.print(sentence);
-  output.print();
-  for (const task of ['next-item', 'favourite-genre']) {
-    const rows = report.rows.filter((row) => row.task === task).map(({ task: _, ...row }) => row);
-    if (rows.length === 0) continue;
-    output.print(
-      task === 'next-item'
-        ? 'Which item comes next (filtered: without what the user knows already)'
-        : 'Which genre does the user like best',
-    );
-    output.table(rows);
-    output.print();
-  }
-  const { scaling } = report.toJSON();
-  for (const { events, textPrompt, userLlm, ratio } of scaling ?? [])
-    output.print(
-      `${String(events).padStart(4)} events: first token after ${format(textPrompt.p50Ms)} with the text prompt (${whole(textPrompt.tokens)} tokens), ${format(userLlm.p50Ms)} with the embedding (${whole(userLlm.tokens)} tokens)${ratio === null ? '' : `: ${ratio.toFixed(1)} times as fast`}`,
-    );
-  output.print();
-  output.print(`report: ${run.path('report.html')} and ${run.path('report.json')}`);
-  output.result({ event: 'report', summary: report.summary, json: run.path('report.json'), html: run.path('report.html') });
-}
-
-const format = (ms: number | null): string => (ms === null ? 'does not fit' : `${ms < 10 ? ms.toFixed(1) : Math.round(ms)} ms`);
-const whole = (tokens: number | null): string => (tokens === null ? '-' : String(Math.round(tokens)));

@@ -54,6 +54,7 @@ export async function prepareLanguageModel(workspace: Workspace): Promise<StageR
       learningRate: 6e-3,
       batchSize: 16,
       sequenceLength: 128,
+      ...workspace.runtime,
       checkpoint: { file },
       signal,
     });

@@ -36,6 +36,7 @@ export async function pretrain(workspace: Workspace, size?: EncoderSize): Promis
       seconds,
       ...pretrainingRate,
       validation: 'last',
+      ...workspace.runtime,
       checkpoint: { file },
       signal,
     });
@@ -63,7 +64,11 @@ export async function pretrain(workspace: Workspace, size?: EncoderSize): Promis
 }
 
 /** The pretrained encoder. */
-export async function loadEncoder(workspace: Workspace, runtime: RuntimeOptions = {}, size?: EncoderSize): Promise<UserEncoder> {
+export async function loadEncoder(
+  workspace: Workspace,
+  runtime: RuntimeOptions = workspace.runtime,
+  size?: EncoderSize,
+): Promise<UserEncoder> {
   pretrained(workspace, size);
   const { tokenizer } = await workspace.corpus();
   const found = await workspace.run.read(folderOf(size), commandOf(size), () =>

@@ -1,15 +1,16 @@
 import { logSoftmax, mixedScore } from '@user-llm/cross-attention';
-import { Random } from '@user-llm/onnx-autograd';
+import { validatedUsers, validationMoments } from '../examples.js';
 import type { StageRecord } from '../run/run-manifest.js';
 import { retrievedItems } from '../systems/language-system.js';
 import { encoderRetriever, mixRetriever, type Retriever } from '../systems/retriever.js';
-import { languageSystems, type SystemSpec } from '../system-specs.js';
+import type { SystemSpec } from '../system-specs.js';
 import type { Workspace } from '../workspace.js';
 import { loadAdaptedEncoder, openAdapted, stageOf } from './adapted.js';
 import { loadEncoder } from './pretrain.js';
+import { summariesOf } from './summarise.js';
 
 const shares = [0, 0.25, 0.5, 0.75, 1];
-const usersAsked = 100;
+const usersAsked = validatedUsers;
 const depth = 10;
 
 const stage = ({ name }: SystemSpec): string => `retrieval ${name}`;
@@ -26,9 +27,12 @@ export function retrieverShareOf({ run }: Workspace, spec: SystemSpec): number |
 }
 
 /** What was chosen, for the report. */
-export function retrieverShares(workspace: Workspace): { retrieverShares?: Record<string, number> } {
+export function retrieverShares(
+  workspace: Workspace,
+  systems: readonly SystemSpec[],
+): { retrieverShares?: Record<string, number> } {
   if (workspace.run.settings.ranking !== 'retrieve') return {};
-  return { retrieverShares: Object.fromEntries(languageSystems.map((spec) => [spec.name, retrieverShareOf(workspace, spec)!])) };
+  return { retrieverShares: Object.fromEntries(systems.map((spec) => [spec.name, retrieverShareOf(workspace, spec)!])) };
 }
 
 /** Chooses how much of a system's order is its retriever's: the share with the best NDCG@10 on validation items. */
@@ -42,19 +46,20 @@ export async function chooseRetrieverShare(workspace: Workspace, spec: SystemSpe
     const users = spec.reading.embedding ? { encoder: await loadAdaptedEncoder(workspace, spec) } : undefined;
     const system = await openAdapted(workspace, spec, corpus, {
       ...(users === undefined ? {} : { users }),
+      ...workspace.runtime,
+      summaries: await summariesOf(workspace, spec),
       retrieval: { retriever, share: 0 },
     });
     const gains = shares.map(() => 0);
-    const cases = Random.of(seed, 'retrieval')
-      .shuffle([...corpus.split.validation])
-      .slice(0, usersAsked);
+    const cases = validationMoments(corpus, seed, usersAsked);
     try {
-      for (const [done, { user, from, to }] of cases.entries()) {
-        const history = corpus.log.items.subarray(from, to).filter((item) => item >= 0);
+      for (const [done, { user, end }] of cases.entries()) {
+        const from = corpus.log.offsets[user];
+        const history = corpus.log.items.subarray(from, from + end).filter((item) => item >= 0);
         const request = { exclude: new Set(history), top: retrievedItems, events: corpus.train, signal };
         const { items, scores } = await system.rank(user, history, request);
         const quick = logSoftmax((await retriever.retrieve(user, corpus.train)).scores);
-        const target = items.indexOf(corpus.log.items[to]);
+        const target = items.indexOf(corpus.log.items[from + end]);
         shares.forEach((share, i) => {
           const mixed = scores.map((score, j) => mixedScore(score, quick[items[j]], share));
           const rank = target < 0 ? Infinity : mixed.filter((score) => score > mixed[target]).length;

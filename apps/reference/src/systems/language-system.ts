@@ -5,6 +5,7 @@ import {
   DoesNotFitError,
   LanguageModel,
   PrefixTrie,
+  type Prefix,
   type CatalogueRanker,
   type Ranking,
   type ServedModel,
@@ -16,6 +17,7 @@ import type { UserEmbedding, UserEncoder } from '@user-llm/user-encoder';
 import type { Corpus } from '../corpus.js';
 import { UsageError } from '../errors.js';
 import { genreQuestion, nextQuestions, Prompts } from '../prompts.js';
+import type { Summaries } from '../summaries/summaries.js';
 import type { SystemSpec } from '../system-specs.js';
 import type { Retrieved, Retriever } from './retriever.js';
 
@@ -43,6 +45,10 @@ export interface Retrieval {
 export interface SystemResources {
   readonly users?: SystemUsers;
   readonly retrieval?: Retrieval;
+  /** Where the reading has a summary. */
+  readonly summaries?: Summaries | undefined;
+  /** Threads of one operation; the machine's cores by default. */
+  readonly threads?: number;
 }
 
 /** A language-model system that is open for requests. */
@@ -62,7 +68,13 @@ export class LanguageSystem {
   }
 
   static async open(spec: SystemSpec, folder: string, corpus: Corpus, resources: SystemResources = {}): Promise<LanguageSystem> {
-    return new LanguageSystem(spec, corpus, await LanguageModel.open(folder), resources);
+    const { threads } = resources;
+    return new LanguageSystem(
+      spec,
+      corpus,
+      await LanguageModel.open(folder, threads === undefined ? {} : { threads }),
+      resources,
+    );
   }
 
   private trie(texts: readonly string[]): PrefixTrie {
@@ -94,26 +106,46 @@ export class LanguageSystem {
     return this.prompts.withHistory(history.subarray(Math.max(0, history.length - titles)), question);
   }
 
+  /** The prompt about a user of whom `events` are known: with a summary, titles, or the question alone. */
+  private promptOf(userIndex: number, history: Int32Array, question: string, { events, titles }: Known): number[] {
+    if (this.spec.reading.summary === undefined) return this.promptIds(history, question, titles);
+    const end = events.offsets[userIndex + 1] - events.offsets[userIndex];
+    return this.prompts.withText(this.resources.summaries!.of(userIndex, end), question);
+  }
+
   /** Ranks the whole catalogue after the user's history: in the run's way, or by title, or as it is given. */
   async rank(
     userIndex: number,
     history: Int32Array,
-    { by, events = this.corpus.known, ...options }: RankOptions,
+    { by, events = this.corpus.known, titles, prefix, ...options }: RankOptions,
   ): Promise<Ranking> {
     const began = performance.now();
     const retrieved = by === undefined ? await this.resources.retrieval?.retriever.retrieve(userIndex, events) : undefined;
     const retrievedMs = performance.now() - began;
     const ranking = await this.served.rank({
-      promptIds: this.promptIds(history, nextQuestions[0]),
+      promptIds: this.promptOf(userIndex, history, nextQuestions[0], { events, titles }),
       user: await this.embedding(userIndex, events),
       by: this.ranker(by, options.top, retrieved),
+      prefix,
       ...options,
     });
     if (retrieved === undefined) return ranking;
     return { ...ranking, flops: ranking.flops + retrieved.flops, totalMs: ranking.totalMs + retrievedMs };
   }
 
+  /** Whether one pass scores every item: by item tokens, and nothing is retrieved. */
+  get scoresAll(): boolean {
+    return this.served.items.length > 0 && this.resources.retrieval === undefined;
+  }
+
+  /** The log-probability of every item's token, `[items]`; see `scoresAll`. */
+  async scores(userIndex: number, history: Int32Array, options: Omit<RankOptions, 'by' | 'exclude' | 'top'>): Promise<Ranking> {
+    const { length } = this.served.items;
+    return this.rank(userIndex, history, { ...options, by: everyItem(length), exclude: [], top: length });
+  }
+
   private ranker(by: RankOptions['by'], top: number, retrieved: Retrieved | undefined): CatalogueRanker {
+    if (typeof by === 'object') return by;
     if (by === 'title' || by === 'exact-title') return this.titleRanker(top, by === 'exact-title');
     const { items } = this.served;
     const ranker = items.length > 0 ? byItemTokens(items.length) : this.titleRanker(top, false);
@@ -131,7 +163,7 @@ export class LanguageSystem {
     let trie = this.labels.get(key);
     if (!trie) this.labels.set(key, (trie = this.trie(labels)));
     return this.served.rank({
-      promptIds: this.promptIds(history, genreQuestion),
+      promptIds: this.promptOf(userIndex, history, genreQuestion, { events: this.corpus.known }),
       user: await this.embedding(userIndex),
       trie,
       among: 'vocabulary',
@@ -166,11 +198,27 @@ export class LanguageSystem {
 interface RankOptions {
   readonly exclude: Iterable<number>;
   readonly top: number;
-  /** By title, whatever the run's way is, or without the retriever. Default: the run's way. */
-  readonly by?: 'title' | 'exact-title' | 'model';
+  /** By title, whatever the run's way is, without the retriever, or as a ranker does. Default: the run's way. */
+  readonly by?: 'title' | 'exact-title' | 'model' | CatalogueRanker;
   /** What is known of the users. Default: everything but the test items. */
   readonly events?: EventColumns;
-  readonly signal?: AbortSignal;
+  /** How many titles stand in a text prompt, where it is not what the system was trained with. */
+  readonly titles?: number | undefined;
+  /** The beginning of the prompt, computed before. */
+  readonly prefix?: Prefix | undefined;
+  readonly signal?: AbortSignal | undefined;
+}
+
+interface Known {
+  readonly events: EventColumns;
+  readonly titles?: number | undefined;
+}
+
+/** All items in the catalogue's order with their scores: what is asked for every item need not be sorted. */
+function everyItem(count: number): CatalogueRanker {
+  const ranker = byItemTokens(count);
+  const items = Int32Array.from({ length: count }, (_, item) => item);
+  return { ...ranker, rank: async (asked, options) => ({ ...(await ranker.score(asked, items, options)), items }) };
 }
 
 /** A language-model system as the evaluation asks it; opened at the first request, closed by `close`. */
@@ -190,6 +238,10 @@ export function languageSystem(
     rank: ({ userIndex, history, candidates, exclude, depth, signal }) =>
       orDoesNotFit(async () => {
         const system = await ready();
+        if (system.scoresAll) {
+          const { scores, promptTokens, flops } = await system.scores(userIndex, known(history.items), { signal });
+          return { scores, cost: { tokens: promptTokens, flops } };
+        }
         const { items, scores, promptTokens, tokens, flops } = await system.rank(userIndex, known(history.items), {
           exclude,
           top: Math.min(depth, beamWidth),

@@ -1,0 +1,101 @@
+import { mkdir } from 'node:fs/promises';
+import { LanguageModel } from '@user-llm/cross-attention';
+import { sampledCases } from '@user-llm/evaluation';
+import { Random } from '@user-llm/onnx-autograd';
+import type { Corpus } from '../corpus.js';
+import { validatedUsers, validationMoments } from '../examples.js';
+import { Prompts, summaryQuestion } from '../prompts.js';
+import type { StageRecord } from '../run/run-manifest.js';
+import type { Moment, Summaries } from '../summaries/summaries.js';
+import { templateSummaries } from '../summaries/template-summary.js';
+import { WrittenSummaries } from '../summaries/written-summaries.js';
+import type { SystemSpec } from '../system-specs.js';
+import type { Workspace } from '../workspace.js';
+import { sampleSize, tasksOf } from './test-questions.js';
+
+/** Titles that a summary is written from, and its most tokens. */
+const titlesRead = 50;
+const mostTokens = 64;
+/** Users with a moment of their training events that is trained on; writing costs as much as answering a long prompt. */
+const trainedMoments = 256;
+/** Answers that grow at once. */
+const rows = 8;
+
+/** The summaries that a system reads; undefined for one that reads none. */
+export async function summariesOf(workspace: Workspace, { reading }: SystemSpec): Promise<Summaries | undefined> {
+  if (reading.summary === undefined) return undefined;
+  const corpus = await workspace.corpus();
+  if (reading.summary === 'template') return templateSummaries(corpus);
+  workspace.run.need('summaries', 'adapt');
+  return WrittenSummaries.open(fileOf(workspace), trainingMoments(corpus, workspace.seed));
+}
+
+/** The texts follow from the base model and the data alone, so that a larger sample of users adds to them. */
+const fileOf = ({ run }: Workspace): string => run.path('summaries', `${run.need('language', 'adapt').key}.jsonl`);
+
+/**
+ * Has the base model write a summary of the last titles, greedily: of every test user of the sample as they are before the test item, of
+ * the users that are validated on, and of some users at a moment of their training events. What was written is kept when it is stopped.
+ */
+export async function writeSummaries(workspace: Workspace): Promise<StageRecord> {
+  const { run, seed, signal } = workspace;
+  const corpus = await workspace.corpus();
+  const users = sampleSize(run.settings);
+  const key = { language: run.need('language', 'adapt').key, seed, users, validatedUsers, trainedMoments };
+  return run.stage('summaries', key, async () => {
+    const progress = workspace.output.progress('summaries', 'the model writes summaries');
+    await mkdir(run.path('summaries'), { recursive: true });
+    const summaries = await WrittenSummaries.open(fileOf(workspace));
+    const tested = tasksOf(corpus).flatMap((task) => sampledCases(task, users, seed));
+    const wanted = [
+      ...tested.map(({ user, from, to }) => ({ user, end: to - from })),
+      ...validationMoments(corpus, seed, validatedUsers),
+      ...trainingMoments(corpus, seed),
+    ].filter((moment) => !summaries.has(moment));
+    const began = performance.now();
+    let done = 0;
+    const model = await LanguageModel.open(run.path('language'), workspace.runtime);
+    try {
+      const prompts = new Prompts(model.tokenizer, corpus.titles);
+      const scheduler = model.scheduler({ rows });
+      const waiting = wanted.values();
+      const writer = async (): Promise<void> => {
+        for (const moment of waiting) {
+          signal.throwIfAborted();
+          if (summaries.has(moment)) continue;
+          const promptIds = prompts.withHistory(lastTitles(corpus, moment), summaryQuestion);
+          const { text } = scheduler.generate({ promptIds, maxNewTokens: mostTokens, signal });
+          await summaries.add(moment, (await text).replace(/\s+/g, ' ').trim());
+          const seconds = (performance.now() - began) / 1000;
+          progress.update({
+            fraction: ++done / wanted.length,
+            secondsLeft: (seconds / done) * (wanted.length - done),
+            detail: `${done}/${wanted.length} users`,
+          });
+        }
+      };
+      // All have stopped before the model goes, also where one of them failed.
+      const ends = await Promise.allSettled(Array.from({ length: rows }, writer));
+      for (const end of ends) if (end.status === 'rejected') throw end.reason;
+    } finally {
+      await model.dispose();
+    }
+    progress.done(`${done} summaries`);
+    return { summaries: done, titlesRead, mostTokens };
+  });
+}
+
+function lastTitles({ log }: Corpus, { user, end }: Moment): Int32Array {
+  const start = log.offsets[user];
+  return log.items.subarray(start + Math.max(0, end - titlesRead), start + end);
+}
+
+/** A moment each of some users: what came next is a training event. */
+function trainingMoments({ train }: Corpus, seed: number): Moment[] {
+  const random = Random.of(seed, 'summaries');
+  const length = (user: number): number => train.offsets[user + 1] - train.offsets[user];
+  return random
+    .shuffle(train.users.map((_, user) => user).filter((user) => length(user) > 1))
+    .slice(0, trainedMoments)
+    .map((user) => ({ user, end: 1 + random.integer(length(user) - 1) }));
+}

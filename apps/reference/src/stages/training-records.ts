@@ -1,0 +1,77 @@
+import type { Curve, TrainingRecord } from '@user-llm/evaluation';
+import type { UserEncoder } from '@user-llm/user-encoder';
+import { strategyOf, type SystemSpec } from '../system-specs.js';
+import type { Workspace } from '../workspace.js';
+import { stageOf } from './adapted.js';
+import { baseKind } from './language.js';
+
+interface Adapted {
+  readonly training: {
+    examplesSeen: number;
+    steps: number;
+    seconds: number;
+    stillFalling: boolean;
+    trainedParameters: number;
+    curve: Curve['points'];
+    validation: Curve['points'];
+  };
+}
+
+const adaptedRecord = ({ run }: Workspace, spec: SystemSpec): Adapted['training'] =>
+  (run.need(stageOf(spec), 'adapt').result as unknown as Adapted).training;
+
+/** What the report says beside a system's figures. */
+export function aboutOf(workspace: Workspace, spec: SystemSpec): { examplesSeen: number; notes: string[] } {
+  const { examplesSeen, seconds, steps } = adaptedRecord(workspace, spec);
+  return {
+    examplesSeen,
+    notes: [`trained by '${strategyOf(baseKind(workspace), spec)}', ${steps} steps in ${Math.round(seconds)} s`],
+  };
+}
+
+/** Seconds that all stages of these systems took. */
+export const stageSeconds = ({ run }: Workspace, systems: readonly SystemSpec[]): number =>
+  ['fit', 'pretrain', 'language', 'summaries', ...systems.flatMap((spec) => [stageOf(spec), `encode ${spec.name}`])].reduce(
+    (sum, stage) => sum + (run.finished(stage)?.seconds ?? 0),
+    0,
+  );
+
+/** How everything in a report was trained. */
+export function trainingRecords(
+  workspace: Workspace,
+  encoder: UserEncoder,
+  systems: readonly SystemSpec[],
+): {
+  training: TrainingRecord[];
+  curves: Curve[];
+} {
+  const training: TrainingRecord[] = [];
+  const curves: Curve[] = [];
+  if (encoder.training) {
+    const { steps, seconds, stillImproving, losses } = encoder.training;
+    training.push({ name: 'encoder', steps, seconds, stillFalling: stillImproving });
+    // The encoder's record has steps; its seconds pass evenly.
+    curves.push({
+      name: 'encoder',
+      kind: 'training',
+      points: losses.map(({ step, loss }) => ({ step, loss, seconds: (step / steps) * seconds })),
+    });
+  }
+  for (const spec of systems) {
+    const { steps, seconds, examplesSeen, stillFalling, trainedParameters, curve, validation } = adaptedRecord(workspace, spec);
+    training.push({
+      name: spec.name,
+      strategy: strategyOf(baseKind(workspace), spec),
+      steps,
+      seconds,
+      examplesSeen,
+      stillFalling,
+      parameters: trainedParameters,
+    });
+    curves.push(
+      { name: spec.name, kind: 'training', points: curve },
+      { name: spec.name, kind: 'validation', points: validation },
+    );
+  }
+  return { training, curves };
+}

@@ -1,0 +1,54 @@
+import { describe, expect, it } from '@jest/globals';
+import { UsageError } from '../src/errors.js';
+import { chooseSystems, defaultSystems, strategyOf, suiteOf, type SystemSpec } from '../src/system-specs.js';
+
+const names = (systems: readonly SystemSpec[]): string[] => systems.map(({ name }) => name);
+
+describe('the suites', () => {
+  it.each(['scratch', 'pretrained'] as const)('hold the default systems, and names once, on a base %s', (base) => {
+    const full = names(suiteOf('full', base));
+    expect(names(suiteOf('default', base))).toEqual(names(defaultSystems));
+    expect(full).toEqual(expect.arrayContaining(names(defaultSystems)));
+    expect(new Set(full).size).toBe(full.length);
+  });
+
+  it.each([
+    ['scratch', 'full'],
+    ['pretrained', 'encoder'],
+  ] as const)('train both ways in by each strategy once, on a base %s where %s is the usual one', (base, usual) => {
+    const full = suiteOf('full', base);
+    for (const way of ['user-llm/cross-attention', 'user-llm/soft-prompt']) {
+      const ways = full.filter(({ name }) => name === way || name.startsWith(`${way}@`));
+      expect(ways.map((spec) => strategyOf(base, spec)).sort()).toEqual(['encoder', 'full', 'lora', 'projection']);
+      expect(
+        strategyOf(
+          base,
+          ways.find(({ name }) => name === way)!,
+        ),
+      ).toBe(usual);
+      for (const { name, strategy } of ways) if (strategy) expect(name).toBe(`${way}@${strategy}`);
+    }
+  });
+
+  it('train text prompts whole on a base from scratch, and by LoRA on a given one', () => {
+    for (const spec of suiteOf('full', 'pretrained').filter(({ reading }) => !reading.embedding)) {
+      expect(strategyOf('pretrained', spec)).toBe('lora');
+      expect(strategyOf('scratch', spec)).toBe('full');
+    }
+  });
+});
+
+describe('systems by name', () => {
+  it('come in the order given, each once', () => {
+    const systems = ['text-summary', 'user-llm/soft-prompt@projection', 'text-summary'];
+    expect(names(chooseSystems('pretrained', { systems }))).toEqual(['text-summary', 'user-llm/soft-prompt@projection']);
+  });
+
+  it('that there are none of are refused with those that there are', () => {
+    expect(() => chooseSystems('pretrained', { systems: ['text-prompt-51'] })).toThrow(UsageError);
+    // The usual strategy has no name of its own.
+    expect(() => chooseSystems('pretrained', { systems: ['user-llm/soft-prompt@encoder'] })).toThrow(
+      /no system 'user-llm\/soft-prompt@encoder'.*user-llm\/soft-prompt@full/,
+    );
+  });
+});
