@@ -46,7 +46,7 @@ export async function loadCorpus(dataset: Dataset, tokenizer: EventTokenizer): P
     vocabulary: [...tokenizer.vocabulary(tokenizer.itemField)],
     items,
   });
-  checkSize(dataset.name, log);
+  checkUsers(dataset.name, log);
   return {
     dataset,
     tokenizer,
@@ -63,15 +63,19 @@ export async function loadCorpus(dataset: Dataset, tokenizer: EventTokenizer): P
 
 const least = { users: 10, events: 3, items: 11 };
 
-/** @throws UsageError for a log that is too small to be split, or to be ranked */
-function checkSize(name: string, { users, offsets, itemIds }: InteractionLog): void {
+/** @throws UsageError for a log that is too small to be split */
+function checkUsers(name: string, { users, offsets }: InteractionLog): void {
   const testable = users.filter((_, user) => offsets[user + 1] - offsets[user] >= least.events).length;
   if (testable < least.users)
     throw new UsageError(
       `${name}: ${testable} of ${users.length} users have ${least.events} events or more, and a split needs ${least.users} such users. Give a larger log.`,
     );
-  if (itemIds.length < least.items)
+}
+
+/** @throws UsageError for a catalogue that is too small for a ranking to say anything */
+export function checkCatalogue({ dataset, log }: Corpus): void {
+  if (log.itemIds.length < least.items)
     throw new UsageError(
-      `${name} has ${itemIds.length} items, and a ranking of the first ten needs ${least.items}. Give a log with more items.`,
+      `${dataset.name} has ${log.itemIds.length} items, and a ranking of the first ten needs ${least.items}. Give a log with more items.`,
     );
 }

@@ -3,7 +3,7 @@ import type { RankingWay } from '@user-llm/cross-attention';
 import type { Dataset } from '@user-llm/datasets';
 import { EventTokenizer } from '@user-llm/event-tokenizer';
 import { budgetOf, type Budget } from './budget.js';
-import { fitTokenizer, loadCorpus, openSource, type Corpus } from './corpus.js';
+import { checkCatalogue, fitTokenizer, loadCorpus, openSource, type Corpus } from './corpus.js';
 import { UsageError } from './errors.js';
 import { RunFolder } from './run/run-folder.js';
 import type { RunSettings } from './run/run-manifest.js';
@@ -124,7 +124,7 @@ export class Workspace {
       },
       {
         leaves: ['tokenizer.json'],
-        before: async () => void (corpus = await loadCorpus(dataset, await fitTokenizer(dataset))),
+        before: async () => checkCatalogue((corpus = await loadCorpus(dataset, await fitTokenizer(dataset)))),
       },
     );
     corpus ??= await loadCorpus(dataset, await this.run.read('tokenizer.json', 'fit', () => EventTokenizer.load(file)));

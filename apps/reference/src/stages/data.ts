@@ -1,10 +1,12 @@
 import type { Dataset } from '@user-llm/datasets';
-import { fitTokenizer, loadCorpus } from '../corpus.js';
+import { checkCatalogue, fitTokenizer, loadCorpus } from '../corpus.js';
 import type { ConsoleOutput } from '../run/console-output.js';
 
 /** Prints what a data set holds; writes nothing. */
 export async function showData(dataset: Dataset, output: ConsoleOutput): Promise<void> {
-  const { events, log, split } = await loadCorpus(dataset, await fitTokenizer(dataset));
+  const corpus = await loadCorpus(dataset, await fitTokenizer(dataset));
+  checkCatalogue(corpus);
+  const { events, log, split } = corpus;
   const lengths = Array.from(log.users, (_, user) => log.offsets[user + 1] - log.offsets[user]).sort((a, b) => a - b);
   const summary = {
     name: dataset.name,
