@@ -25,7 +25,7 @@ describe('a folder that cannot be written, as on a full disk', () => {
   const { config, weights } = encoder;
   const other = { tokenizer: tokenizer.hash, config, weights: new Map([...weights].reverse()) };
   const write = (place: string): Promise<void> =>
-    writeEncoderFolder(place, { ...other, hash: encoderHash(other), training: undefined }, new Uint8Array(8), full);
+    writeEncoderFolder(place, { ...other, hash: encoderHash(other), training: null }, new Uint8Array(8), full);
 
   test('is not there', async () => {
     await expect(write(path.join(root, 'new', 'encoder'))).rejects.toThrow('no space left');
