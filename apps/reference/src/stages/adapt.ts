@@ -1,15 +1,16 @@
 import { mkdir } from 'node:fs/promises';
-import { LanguageModel, type Run, type TrainingProgress } from '@user-llm/cross-attention';
+import type { Run, TrainingProgress } from '@user-llm/cross-attention';
 import { candidatesOf } from '../corpus.js';
 import { ExampleSource, validatedUsers, type Naming } from '../examples.js';
 import { Prompts } from '../prompts.js';
-import type { StageRecord } from '../run/run-folder.js';
+import type { StageRecord } from '../run/run-manifest.js';
 import { watchTraining } from '../run/training-progress.js';
 import { folderName, mainSystem, strategyOf, type SystemSpec } from '../system-specs.js';
 import type { Workspace } from '../workspace.js';
-import { baseKind, prepareLanguageModel, removeCheckpoint } from './language.js';
 import { adaptReader } from './adapt-reader.js';
 import { adaptText } from './adapt-text.js';
+import { encoderPart, stageOf, systemPart } from './adapted.js';
+import { baseKind, loadBase, prepareLanguageModel, removeCheckpoint } from './language.js';
 import { pretrained } from './pretrain.js';
 import { summariesOf, writeSummaries } from './summarise.js';
 
@@ -48,13 +49,6 @@ const namingOf = ({ run }: Workspace): Naming => (run.settings.ranking === 'titl
 const stepsOf = ({ run }: Workspace, { batch }: SystemSpec): number | undefined =>
   run.settings.examples && Math.ceil(run.settings.examples / (batch.users * batch.moments));
 
-export const stageOf = ({ name }: SystemSpec): string => `adapt ${name}`;
-
-export const systemFolder = (workspace: Workspace, name: string): string => workspace.run.path('systems', folderName(name));
-
-/** Where the encoder lies that was trained with a system. */
-export const encoderFolder = (workspace: Workspace, name: string): string => `${systemFolder(workspace, name)}-encoder`;
-
 /** Trains one system from the base that all start from. */
 export async function adaptSystem(workspace: Workspace, spec: SystemSpec, seconds: number): Promise<StageRecord> {
   const { run, seed, signal } = workspace;
@@ -76,10 +70,10 @@ export async function adaptSystem(workspace: Workspace, spec: SystemSpec, second
     naming,
     examples: run.settings.examples,
   };
-  return run.stage(stageOf(spec), key, async () => {
+  const work = async () => {
     const progress = workspace.output.progress(stageOf(spec), `training ${spec.title}`);
     await mkdir(run.path('systems'), { recursive: true });
-    const base = await LanguageModel.load(run.path('language'));
+    const base = await loadBase(workspace);
     const model = naming === 'title' ? base : base.withItemTokens(candidatesOf(corpus));
     const prompts = new Prompts(model.tokenizer, corpus.titles);
     const trie = model.trie(corpus.titles);
@@ -114,13 +108,20 @@ export async function adaptSystem(workspace: Workspace, spec: SystemSpec, second
       otherSeconds,
       itemRows,
     } = await (spec.integration ? adaptReader(task, spec.integration(kind), trie) : adaptText(task));
-    await adapted.save(systemFolder(workspace, spec.name), { trainable: false });
-    await encoder?.save(encoderFolder(workspace, spec.name));
+    await adapted.save(run.path(systemPart(spec.name)), { trainable: false });
+    await encoder?.save(run.path(encoderPart(spec.name)));
     await removeCheckpoint(file);
     const reached = record.validation.at(-1)?.loss;
     progress.done(
       `${record.steps} steps, ${record.examplesSeen} examples, validation loss ${reached?.toFixed(3) ?? '-'}${record.stillFalling ? ' (still falling)' : ''}`,
     );
-    return { training: record, trainingSeconds: record.seconds + otherSeconds, ...(itemRows && { itemRows }) };
-  });
+    return {
+      training: record,
+      trainingSeconds: record.seconds + otherSeconds,
+      ...(encoder && { encoder: encoder.hash }),
+      ...(itemRows && { itemRows }),
+    };
+  };
+  const leaves = [systemPart(spec.name), ...(spec.integration ? [encoderPart(spec.name)] : [])];
+  return run.stage(stageOf(spec), key, work, { leaves });
 }

@@ -20,7 +20,8 @@ export function fitRidge(inputs: Float32Array, outputs: Float32Array, width: num
   }
   let trace = 0;
   for (let i = 0; i < width; i++) trace += gram[i * width + i];
-  const coefficients = trace > 0 ? solve(gram, moments, width, width, (strength * trace) / width) : new Float64Array(width * width);
+  const coefficients =
+    trace > 0 ? solve(gram, moments, width, width, (strength * trace) / width) : new Float64Array(width * width);
   return (input) => {
     const output = Float64Array.from(outputMean);
     for (let i = 0; i < width; i++) {
