@@ -10,10 +10,10 @@ export interface Budget {
 /** The share of a run that goes into training; the rest reads, encodes, evaluates and writes. */
 const trainingShare = 0.78;
 /** One pretraining, one language model, three user-reading models, two text prompts of pretraining and adaptation together. */
-const pretrainWeight = 1.6;
+const pretrainWeight = 1.4;
 const languageWeight = 1.2;
-/** Reading what the encoder knows is learned sooner than that, from its own predictions. */
-const adaptWeight = 0.8;
+/** Reading what the encoder knows is learned sooner than that, with the encoder as its teacher. */
+const adaptWeight = 1;
 const parts = pretrainWeight + languageWeight + 3 * adaptWeight + 2 * (pretrainWeight + adaptWeight);
 
 export function budgetOf(minutes: number): Budget {

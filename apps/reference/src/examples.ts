@@ -58,7 +58,7 @@ export type Naming = 'title' | 'item-tokens';
 /** Where items have tokens, every n-th step asks for titles too: the model also talks, and titles can be ranked as well. */
 const stepsPerWordedStep = 4;
 
-const genreShare = 0.05;
+const genreShare = 0.1;
 const withoutUserShare = 0.05;
 
 /**

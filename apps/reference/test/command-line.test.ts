@@ -206,7 +206,9 @@ describe('the whole way on a small log', () => {
     expect(userLlm(...args).code).toBe(0);
     expect(JSON.parse(await readFile(path.join(run, 'run.json'), 'utf8')).stages.pretrain.seconds).toBe(seconds);
 
-    expect(userLlm('ask', '--run', run, '--user', 'u3', 'What is next?').out).toContain('with the embedding');
+    const asked = userLlm('ask', '--run', run, '--user', 'u3', 'What is next?').out;
+    expect(asked).toContain('with the embedding');
+    expect(asked).toMatch(/film \d+; film \d+; film \d+ {2}\(named by their tokens\)/);
     expect(userLlm('ask', '--run', run, '--user', 'two').out).toMatch(/User two \(1 event known: film 1\)/);
     expect(userLlm('ask', '--run', run, '--user', 'one').out).toMatch(/User one \(no events known\)/);
     expect(userLlm('ask', '--run', run, '--user', 'nobody')).toMatchObject({

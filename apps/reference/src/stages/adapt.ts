@@ -16,7 +16,7 @@ import { summariesOf, writeSummaries } from './summarise.js';
 
 /** Of prompts of validation items: a validation takes no more than so much time, for a small model. */
 const validationTokens = 20_000;
-const mostValidated = 600;
+const mostValidated = 300;
 const learningRate = { scratch: 5e-3, pretrained: 5e-4 };
 /** How often a given model is held against the validation items in a run by examples. */
 const validations = 4;

@@ -1,3 +1,4 @@
+import { byItemTokens, type GenerateRequest, type Prompt, type ServedModel } from '@user-llm/cross-attention';
 import { userIndex } from '@user-llm/event-tokenizer';
 import { UsageError } from '../errors.js';
 import { nextQuestions } from '../prompts.js';
@@ -7,6 +8,7 @@ import { loadAdaptedEncoder, openAdapted, stageOf } from './adapted.js';
 import { encoded, openUsers } from './encode.js';
 
 const titlesShown = 5;
+const itemsNamed = 3;
 
 /** Answers one question for one user, streaming, with the embedding and without. */
 export async function ask(
@@ -35,28 +37,38 @@ export async function ask(
     const seen = Array.from(recent, (item) => titles[item] ?? 'unknown');
     output.print(`\nUser ${known.users[index]} (${whatIsKnown(length, seen)})`);
     output.print(`> ${question}`);
-    const answers: Record<string, string> = {};
+    const answers: Record<string, { text: string; items?: string[] }> = {};
+    const had = new Set(log.items.subarray(log.offsets[index], log.offsets[index] + length).filter((item) => item >= 0));
     for (const [label, embedding] of [
       ['with the embedding', own],
       ['without', undefined],
     ] as const) {
-      const answer = system.served.generate({
-        messages: [{ role: 'user', content: question }],
-        user: embedding,
-        maxNewTokens: 48,
-        signal,
-      });
+      const asked = { messages: [{ role: 'user', content: question }], user: embedding, signal } as const;
+      const answer = system.served.generate({ ...asked, maxNewTokens: 48 });
       output.write(`${label.padEnd(20)}`);
       for await (const piece of answer.textStream) output.write(piece);
       const { firstTokenMs } = await answer.timings;
       output.print(`  (first word after ${firstTokenMs.toFixed(0)} ms)`);
-      answers[label] = await answer.text;
+      const items = await named(system.served, asked, had);
+      answers[label] = { text: await answer.text, ...(items && { items: items.map((item) => titles[item]) }) };
+      if (items) output.print(`${''.padEnd(20)}${answers[label].items!.join('; ')}  (named by their tokens)`);
     }
     output.result({ event: 'answer', user: known.users[index], question, answers });
   } finally {
     await system.dispose();
     await store.close();
   }
+}
+
+/** The items that the model names after a question, without those that the user had; undefined where items have no tokens. */
+async function named(
+  served: ServedModel,
+  asked: Prompt & Pick<GenerateRequest, 'user' | 'signal'>,
+  had: ReadonlySet<number>,
+): Promise<number[] | undefined> {
+  if (served.items.length === 0) return undefined;
+  const { items } = await served.rank({ ...asked, by: byItemTokens(served.items.length), exclude: had, top: itemsNamed });
+  return Array.from(items);
 }
 
 function whatIsKnown(events: number, recent: readonly string[]): string {
