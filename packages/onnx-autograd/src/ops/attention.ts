@@ -5,6 +5,7 @@ import type { Tensor } from '../tensor.js';
 import { unbroadcast } from '../broadcast.js';
 import { where } from './elementwise.js';
 import { matmul } from './matmul.js';
+import { concat } from './shaping.js';
 
 /** What a masked score becomes: far below any real one, and still finite. */
 const masked = -1e9;
@@ -38,7 +39,7 @@ export function attention(q: Tensor, k: Tensor, v: Tensor, options: AttentionOpt
     if (!needQ && !needK && !needBias) return [null, null, gradV, null];
     // sum_j dP_ij P_ij = dO_i . O_i: a pass over [queries, width] in place of one over [queries, keys].
     const delta = g!.mul(output).sum(-1, true);
-    const gradScores = weights.mul(matmul(g!, v, { transposeB: true }).sub(delta));
+    const gradScores = weights.mul(productLess(g!, v, delta));
     return [
       needQ ? unbroadcast(matmul(gradScores, k, { scale }), q.shape) : null,
       needK ? unbroadcast(transposedProduct(gradScores, q, scale), k.shape) : null,
@@ -49,12 +50,26 @@ export function attention(q: Tensor, k: Tensor, v: Tensor, options: AttentionOpt
 }
 
 /**
+ * a b^T - c for a [..., queries, width], b [..., keys, width] and c [..., queries, 1]. Where the product is much larger than its operands, c
+ * is one more column of them, [a, -c] [b, 1]^T: a pass less over [queries, keys].
+ */
+function productLess(a: Tensor, b: Tensor, c: Tensor): Tensor {
+  const [keys, width] = [b.shape.at(-2)!, b.shape.at(-1)!];
+  if (isFew(keys, width)) return matmul(a, b, { transposeB: true }).sub(c);
+  const ones = b.graph.filled([...b.shape.slice(0, -1), 1], 1);
+  return matmul(concat([a, c.neg()], -1), concat([b, ones], -1), { transposeB: true });
+}
+
+/** Whether passes over [queries, keys] cost no more than passes over [queries, width]. */
+const isFew = (keys: Dim, width: Dim): boolean => typeof keys === 'number' && typeof width === 'number' && keys < 2 * width;
+
+/**
  * a^T b scale for a [..., queries, keys] and b [..., queries, width]. A product reads a transposed operand slowly, so the narrow one is
  * transposed: (b^T a)^T.
  */
 function transposedProduct(a: Tensor, b: Tensor, scale = 1): Tensor {
   const [keys, width] = [a.shape.at(-1)!, b.shape.at(-1)!];
-  if (typeof keys === 'number' && typeof width === 'number' && keys < 2 * width) return matmul(a, b, { transposeA: true, scale });
+  if (isFew(keys, width)) return matmul(a, b, { transposeA: true, scale });
   const product = matmul(b, a, { transposeA: true, scale });
   return product.transpose(
     [...product.shape.keys()].map((axis) => (axis < product.rank - 2 ? axis : 2 * product.rank - 3 - axis)),
