@@ -147,6 +147,7 @@ const runContents = [
   'systems',
   'users',
   'stores',
+  'prompt-caches',
   'checkpoints',
   'outcomes',
   'report.json',

@@ -6,14 +6,14 @@ import { ExampleSource, validatedUsers, type Example, type Naming } from '../exa
 import { Prompts } from '../prompts.js';
 import type { StageRecord } from '../run/run-folder.js';
 import { watchTraining } from '../run/training-progress.js';
-import { folderName, mainSystem, strategyOf, type SystemSpec } from '../system-specs.js';
+import { batchOf, folderName, mainSystem, strategyOf, type Batch, type SystemSpec } from '../system-specs.js';
 import { Teacher } from '../teacher.js';
 import type { Workspace } from '../workspace.js';
 import { baseKind, prepareLanguageModel, removeCheckpoint } from './language.js';
 import { loadEncoder, pretrained } from './pretrain.js';
 import { summariesOf, writeSummaries } from './summarise.js';
 
-const learningRate = { scratch: 5e-3, pretrained: 5e-4 };
+const learningRate = { scratch: 5e-3, pretrained: 2e-3 };
 /** How often a given model is held against the validation items in a run by examples. */
 const validations = 4;
 /** The encoder is pretrained: at the full rate its first steps would undo that. */
@@ -44,8 +44,8 @@ function textSeconds({ run, budget }: Workspace): number {
 const namingOf = ({ run }: Workspace): Naming => (run.settings.ranking === 'title' ? 'title' : 'item-tokens');
 
 /** The steps of a run that is measured in examples. */
-const stepsOf = ({ run }: Workspace, { batch }: SystemSpec): number | undefined =>
-  run.settings.examples && Math.ceil(run.settings.examples / (batch.users * batch.moments));
+const stepsOf = ({ run }: Workspace, { users, moments }: Batch): number | undefined =>
+  run.settings.examples && Math.ceil(run.settings.examples / (users * moments));
 
 export const stageOf = ({ name }: SystemSpec): string => `adapt ${name}`;
 
@@ -59,6 +59,7 @@ export async function adaptSystem(workspace: Workspace, spec: SystemSpec, second
   const language = run.need('language', 'adapt');
   const { hash } = pretrained(workspace, spec.encoder).result;
   const naming = namingOf(workspace);
+  const batch = batchOf(kind, spec);
   // The seconds of a text prompt follow from others' records, which do not change once they are finished.
   const key = {
     language: language.key,
@@ -68,7 +69,7 @@ export async function adaptSystem(workspace: Workspace, spec: SystemSpec, second
     ...(spec.reading.summary === 'written' && { summaries: run.need('summaries', 'adapt').key }),
     seed,
     seconds: run.settings.examples ? null : Math.round(seconds),
-    batch: spec.batch,
+    batch,
     naming,
     examples: run.settings.examples,
   };
@@ -81,7 +82,7 @@ export async function adaptSystem(workspace: Workspace, spec: SystemSpec, second
     const trie = model.trie(corpus.titles);
     const source = new ExampleSource(corpus, prompts, spec.reading, seed, trie, naming, await summariesOf(workspace, spec));
     const file = run.path('checkpoints', `${folderName(spec.name)}.safetensors`);
-    const steps = stepsOf(workspace, spec);
+    const steps = stepsOf(workspace, batch);
     const options = {
       strategy: strategyOf(kind, spec),
       ...(steps === undefined ? { seconds } : { steps }),
@@ -105,11 +106,11 @@ export async function adaptSystem(workspace: Workspace, spec: SystemSpec, second
       const reach = Math.floor(encoder.config.context / 2);
       const adaptable = model.withUserEmbeddings({
         encoder: encoder.trainable(corpus.known),
-        integration: spec.integration(kind),
+        integration: spec.integration(kind, model.config.layers),
         seed,
       });
       const teacher = new Teacher(encoder, corpus.known, prompts, corpus.titles, trie, seed);
-      const training = adaptable.adapt((step) => teacher.teach(source.batch(step, { ...spec.batch, reach }), step), options);
+      const training = adaptable.adapt((step) => teacher.teach(source.batch(step, { ...batch, reach }), step), options);
       await watchTraining(training, progress, seconds, steps);
       const result = await training.result;
       record = result.record;
@@ -118,7 +119,7 @@ export async function adaptSystem(workspace: Workspace, spec: SystemSpec, second
       await encoder.dispose();
     } else {
       const { validation, ...rest } = options;
-      const training = model.adapt((step) => source.batch(step, { ...spec.batch, reach: Infinity }).map(textOnly), {
+      const training = model.adapt((step) => source.batch(step, { ...batch, reach: Infinity }).map(textOnly), {
         ...rest,
         validation: { ...validation, examples: validation.examples.map(textOnly) },
       });
