@@ -1,5 +1,6 @@
 /**
- * `npm run bench -- encoder-window --data NAME [--windows 10,25,50,100,200] [--epochs N] [--patience N] [--width N] [--seed N]`
+ * `npm run bench -- encoder-window --data NAME [--windows 10,25,50,100,200] [--epochs N --patience N | --steps N] [--width N]
+ * [--threads N] [--seed N]`
  *
  * What a smaller window costs: encoders that see the last W events in every layer, by rotary and by relative-time positions, beside
  * one with learned positions over the whole context. Each is pretrained alike on a real data set, found by its name under the folder in
@@ -22,6 +23,8 @@ const { values } = parseArgs({
     patience: { type: 'string', default: '8' },
     width: { type: 'string', default: '64' },
     seed: { type: 'string', default: '1' },
+    steps: { type: 'string' },
+    threads: { type: 'string' },
   },
 });
 
@@ -51,8 +54,10 @@ async function main(): Promise<void> {
   const trained: Record<string, unknown>[] = [];
   for (const { name, attention } of variants) {
     const encoder = await UserEncoder.create(corpus.tokenizer, { ...shape, attention }).pretrain(corpus.known, {
-      epochs: Number(values.epochs),
-      patience: Number(values.patience),
+      ...(values.steps === undefined
+        ? { epochs: Number(values.epochs), patience: Number(values.patience) }
+        : { steps: Number(values.steps), schedule: 'cosine' as const }),
+      ...(values.threads === undefined ? {} : { threads: Number(values.threads) }),
     }).result;
     const { steps, seconds, best } = encoder.training!;
     const stateBytes =

@@ -1,11 +1,12 @@
 /**
- * `npm run bench -- quality --data NAME [--only encoder] [--minutes N | --steps N] [--seed N] [--dropout X] [--width N] [--layers N]
- * [--rate X] [--position P] [--window W] [--threads N] [--llm NAME] [--ranking WAY] [--users N] [--examples N] [--slice MINUTES]
+ * `npm run bench -- quality --data NAME [--only encoder] [--minutes N | --steps N] [--seed N] [--seeds COUNT] [--dropout X] [--width N]
+ * [--layers N] [--rate X] [--position P] [--window W] [--threads N] [--llm NAME] [--ranking WAY] [--users N] [--examples N] [--slice MINUTES]
  * [--suite full | --systems NAME,...]`
  *
  * How good the systems are on a real data set, found by its name under the folder in USER_LLM_DATA (models under USER_LLM_MODELS). With
  * `--only encoder` the encoder alone is pretrained, for `--minutes` or, the same on every machine, for `--steps`, and stands beside the
- * counting baselines, alone and blended with Mix; otherwise the whole proof of concept runs, with the systems of a suite or those that
+ * counting baselines, alone and blended with Mix by a weight that is chosen on validation items, for `--seeds` seeds from `--seed` on, each
+ * with a result of its own and one over all; otherwise the whole proof of concept runs, with the systems of a suite or those that
  * are named: by one way to rank, for so many test users. Systems are compared after the same number of examples (`--examples`) or, without
  * it, after the same time by the clock (from `--minutes`). A system that is finished is in the result at once, which says so by `finished: false`
  * until all are. A long run is made in slices: after `--slice` minutes it stops with a checkpoint, and the same command goes on.
@@ -13,11 +14,10 @@
  */
 import type { RankingWay } from '@user-llm/cross-attention';
 import type { ReportData } from '@user-llm/evaluation';
-import { blend, evaluate, itemKnn, machineDescription, markov, mix, nextItem, popularity } from '@user-llm/evaluation';
+import { machineDescription } from '@user-llm/evaluation';
 import {
   ConsoleOutput,
   encoderShape,
-  encoderSystem,
   fitTokenizer,
   loadCorpus,
   openSource,
@@ -26,12 +26,15 @@ import {
   UsageError,
   Workspace,
 } from '@user-llm/reference';
-import { nextEvent, UserEncoder, type Band } from '@user-llm/user-encoder';
+import type { Band } from '@user-llm/user-encoder';
 import { mkdir, writeFile } from 'node:fs/promises';
 import os from 'node:os';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
+import { encoderQuality } from './study/encoder-quality.js';
+import { positive } from './study/options.js';
+import { overSeeds } from './study/over-seeds.js';
 
 const { values } = parseArgs({
   options: {
@@ -48,6 +51,7 @@ const { values } = parseArgs({
     steps: { type: 'string' },
     threads: { type: 'string' },
     seed: { type: 'string', default: '1' },
+    seeds: { type: 'string', default: '1' },
     dropout: { type: 'string', default: '0.3' },
     width: { type: 'string', default: '64' },
     layers: { type: 'string', default: '2' },
@@ -57,9 +61,6 @@ const { values } = parseArgs({
     out: { type: 'string' },
   },
 });
-
-/** Weight of the encoder's standardised scores beside those of Mix; chosen once, not per data set. */
-const blendWeights = [1, 0.5];
 
 const variant = [values.llm, values.ranking, values.suite, values.examples && `${values.examples}-examples`]
   .filter(Boolean)
@@ -72,8 +73,8 @@ const named = (variable: string, name: string): string => {
   return path.resolve(folder, name);
 };
 
-async function encoderAlone(name: string, minutes: number, seed: number): Promise<Record<string, unknown>> {
-  const dataset = await openSource(named('USER_LLM_DATA', name), seed);
+async function encoderAlone(name: string, minutes: number, first: number): Promise<Record<string, unknown>> {
+  const dataset = await openSource(named('USER_LLM_DATA', name), first);
   const corpus = await loadCorpus(dataset, await fitTokenizer(dataset));
   const usual = encoderShape(corpus.tokenizer);
   const { position } = usual.attention as Band;
@@ -83,32 +84,25 @@ async function encoderAlone(name: string, minutes: number, seed: number): Promis
     layers: Number(values.layers),
     dropout: Number(values.dropout),
     attention: { position: (values.position ?? position) as Band['position'], window: Number(values.window) },
-    seed,
   };
-  const run = UserEncoder.create(corpus.tokenizer, shape).pretrain(corpus.known, {
-    objective: nextEvent(),
+  const training = {
     ...(values.steps === undefined ? { seconds: minutes * 60 } : { steps: Number(values.steps) }),
     ...(values.threads === undefined ? {} : { threads: Number(values.threads) }),
     learningRate: Number(values.rate),
-    schedule: 'cosine',
-  });
-  for await (const news of run)
-    if (news.kind === 'validation')
-      process.stderr.write(
-        `step ${news.step}: validation hit@10 ${news.hitAt10.toFixed(4)} ndcg@10 ${news.ndcgAt10.toFixed(4)}\n`,
-      );
-  const encoder = await run.result;
-  const alone = encoderSystem(encoder, corpus);
-  const report = await evaluate({
-    task: nextItem(corpus.split),
-    systems: [popularity(), markov(), itemKnn(), mix(), alone, blend([alone, mix()], blendWeights, { name: 'encoder+mix' })],
-    seed,
-  });
-  console.table(report.rows);
-  const { steps, seconds, validation, best, stillImproving } = encoder.training!;
-  const systems = report.toJSON().systems;
-  await encoder.dispose();
-  return { data: name, seed, shape, training: { steps, seconds, best, stillImproving, validation }, systems };
+  };
+  const runs = [];
+  const count = positive('seeds', values.seeds);
+  for (let seed = first; seed < first + count; seed++) {
+    const { report, outcomes, ...how } = await encoderQuality(corpus, { ...shape, seed }, training);
+    console.table(report.rows);
+    const { systems } = report.toJSON();
+    runs.push(outcomes);
+    await writeResult(`seed${seed}`, { data: name, shape: { ...shape, seed }, ...how, systems });
+    if (count === 1) return { data: name, seed, systems };
+  }
+  const summary = { data: name, seeds: runs.map((_, i) => first + i), shape, against: 'mix', systems: overSeeds(runs, 'mix') };
+  await writeResult(`seeds${first}-${first + count - 1}`, summary);
+  return summary;
 }
 
 function rankingWay(given: string | undefined): RankingWay | undefined {
@@ -153,7 +147,7 @@ async function everything(name: string, minutes: number, seed: number): Promise<
       onReport: async (report) => {
         const { curves: _, ...figures }: ReportData = report.toJSON();
         latest = { data: name, ...figures };
-        await writeResult(latest);
+        await writeResult(`seed${seed}`, latest);
       },
     });
   } catch (error) {
@@ -163,7 +157,7 @@ async function everything(name: string, minutes: number, seed: number): Promise<
     process.stdout.write(`${JSON.stringify({ data: name, seed, finished: false })}\n`);
     process.exit(0);
   }
-  return latest;
+  return { data: name, seed, systems: latest.systems };
 }
 
 const name = values.data;
@@ -174,7 +168,8 @@ if (!name) {
 const minutes = Number(values.minutes ?? (values.only === 'encoder' ? 15 : 20));
 const seed = Number(values.seed);
 
-async function writeResult(result: Record<string, unknown>): Promise<void> {
+/** Into benchmarks/results, under the data's name and what it is of. */
+async function writeResult(of: string, result: Readonly<Record<string, unknown>>): Promise<void> {
   // Where it was written is nobody's business but this machine's.
   const command = `npm run bench -- quality ${process.argv
     .slice(2)
@@ -183,10 +178,9 @@ async function writeResult(result: Record<string, unknown>): Promise<void> {
   const complete = { command, ...(values.steps === undefined && { minutes }), machine: machineDescription(), ...result };
   const folder = fileURLToPath(new URL('../results', import.meta.url));
   await mkdir(folder, { recursive: true });
-  const file = `quality-${values.only ?? 'all'}-${name}${variant}-seed${seed}.json`;
+  const file = `quality-${values.only ?? 'all'}-${name}${variant}-${of}.json`;
   await writeFile(path.join(folder, file), `${JSON.stringify(complete, null, 2)}\n`);
 }
 
 const result = await (values.only === 'encoder' ? encoderAlone : everything)(name, minutes, seed);
-await writeResult(result);
-process.stdout.write(`${JSON.stringify({ data: name, seed, systems: result.systems })}\n`);
+process.stdout.write(`${JSON.stringify(result)}\n`);

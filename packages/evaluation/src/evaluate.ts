@@ -1,11 +1,12 @@
 import { InvalidOptionError, InvalidResultError, SystemFailedError } from './errors.js';
 import { UNKNOWN_ITEM } from './interaction-log.js';
 import type { Outcome } from './outcome.js';
+import { historyOf, metItems, whoAsks } from './question.js';
 import { denseRanks, listRank, MISS } from './rank.js';
 import { permutation } from './random.js';
 import { Report } from './report.js';
 import type { SplitCase } from './split.js';
-import type { Candidates, Cost, DoesNotFit, History, RankRequest, RankResult, System, TrainingData } from './system.js';
+import type { Cost, DoesNotFit, RankRequest, RankResult, System, TrainingData } from './system.js';
 import type { FavouriteGenreTask, NextItemTask, Task } from './task.js';
 
 /** What {@link evaluate} reports while it works. */
@@ -172,8 +173,7 @@ async function rankOnce(
   const { log } = task;
   const history = historyOf(task, one);
   const target = log.items[one.to];
-  const met = new Set<number>();
-  for (const item of history.items) if (item !== UNKNOWN_ITEM) met.add(item);
+  const met = metItems(history);
   const request = { ...whoAsks(task, one), history, depth, signal: options.signal };
   const first = await timed(asking, 'rank', () => (system.rank as NonNullable<System['rank']>)({ ...request, exclude: met }));
   if (first.answer === null || 'doesNotFit' in first.answer) return first.answer ?? { doesNotFit: 'does not fit' };
@@ -236,20 +236,6 @@ async function timed<T>(
 function failed(system: System, stage: 'fit' | 'rank' | 'classify', error: unknown, signal?: AbortSignal): unknown {
   // an interruption is not the system's failure: the caller gets its own reason back
   return signal?.aborted ? (signal.reason ?? error) : new SystemFailedError(system.name, stage, error);
-}
-
-function whoAsks(task: Task, one: SplitCase): { user: string; userIndex: number; candidates: Candidates } {
-  const { log } = task;
-  return {
-    user: log.users[one.user],
-    userIndex: one.user,
-    candidates: { ids: log.itemIds, titles: log.titles, categories: log.categories },
-  };
-}
-
-function historyOf(task: Task, { from, to }: SplitCase): History {
-  const { items, times } = task.log;
-  return { items: items.subarray(from, to), times: times?.subarray(from, to), from, to };
 }
 
 const within = (rank: number, depth: number): number => (rank < depth ? rank : MISS);

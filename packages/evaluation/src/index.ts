@@ -5,6 +5,8 @@ export type { BlendOptions, ScoreTransform } from './blend.js';
 export { corpusBleu } from './bleu.js';
 export { bootstrap } from './bootstrap.js';
 export type { BootstrapOptions, Interval } from './bootstrap.js';
+export { chooseBlend, secondPartWeights } from './choose-blend.js';
+export type { BlendChoice, ChooseBlendOptions } from './choose-blend.js';
 export { chrf, corpusChrf } from './chrf.js';
 export { accuracy, averagePrecision, confusion, logLoss, macroF1, rocAuc } from './classification-metrics.js';
 export { count } from './counts.js';

@@ -9,7 +9,7 @@ const readme = path.join(path.dirname(fileURLToPath(import.meta.url)), '../READM
 
 test('the code blocks of the README run, one after the other', async () => {
   const blocks = [...(await readFile(readme, 'utf8')).matchAll(/```ts\n([\s\S]*?)```/g)].map((match) => match[1]);
-  expect(blocks).toHaveLength(3);
+  expect(blocks).toHaveLength(4);
   const folder = await mkdtemp(path.join(os.tmpdir(), 'readme-'));
   const table = jest.spyOn(console, 'table').mockImplementation(() => undefined);
   const rows = Array.from({ length: 60 }, (_, i) => ({ user: i % 6, item: (i * 7) % 11, time: i }));
@@ -22,11 +22,12 @@ test('the code blocks of the README run, one after the other', async () => {
   const AsyncFunction = Object.getPrototypeOf(async () => undefined).constructor as new (
     ...parameters: string[]
   ) => (...values: unknown[]) => Promise<unknown>;
-  const run = new AsyncFunction('rows', 'ask', ...Object.keys(evaluation), `${code}\nreturn [report, both];`);
+  const run = new AsyncFunction('rows', 'ask', ...Object.keys(evaluation), `${code}\nreturn [report, both, blended];`);
   try {
-    const [report, both] = (await run(rows, ask, ...Object.values(evaluation))) as evaluation.Report[];
+    const [report, both, blended] = (await run(rows, ask, ...Object.values(evaluation))) as evaluation.Report[];
     expect(report.systems.map(({ name }) => name)).toEqual(['popularity', 'mix', 'service', 'last-item-first']);
     expect(both.systems).toHaveLength(2);
+    expect(blended.systems.map(({ name }) => name)).toEqual(['mix', 'mix+popularity']);
     expect(table).toHaveBeenCalledWith(report.rows);
     expect(await readFile(path.join(folder, 'report.html'), 'utf8')).toContain('last-item-first');
   } finally {
