@@ -192,7 +192,7 @@ describe('the whole way on a small log', () => {
       code: 2,
       err: expect.stringContaining('seed 3, not 4'),
     });
-  }, 240_000);
+  }, 360_000);
 });
 
 async function write(name: string, content: string | Buffer): Promise<string> {

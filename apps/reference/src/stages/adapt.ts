@@ -75,7 +75,7 @@ export async function adaptSystem(workspace: Workspace, spec: SystemSpec, second
   };
   return run.stage(stageOf(spec), key, async () => {
     const progress = workspace.output.progress(stageOf(spec), `training ${spec.title}`);
-    await mkdir(run.path('systems'), { recursive: true });
+    for (const folder of ['systems', 'checkpoints']) await mkdir(run.path(folder), { recursive: true });
     const base = await LanguageModel.load(run.path('language'));
     const model = naming === 'title' ? base : base.withItemTokens(candidatesOf(corpus));
     const prompts = new Prompts(model.tokenizer, corpus.titles);
