@@ -1,5 +1,5 @@
 import type { Candidate } from '@user-llm/cross-attention';
-import { MissingColumnError, openDataset, simulateFilmService, type Dataset, type Item } from '@user-llm/datasets';
+import { openDataset, simulateFilmService, type Dataset, type Item } from '@user-llm/datasets';
 import { dropLast, EventTokenizer, type EncodedEvents, type EventColumns } from '@user-llm/event-tokenizer';
 import { interactions, leaveOneOut, type InteractionLog, type Split } from '@user-llm/evaluation';
 import { UsageError } from './errors.js';
@@ -29,16 +29,7 @@ export const candidatesOf = ({ log, titles }: Corpus): Candidate[] => log.itemId
 /** Opens a folder or file of events, or simulates the embedded film service. @param columns which column is what, by role */
 export async function openSource(data: string | null, seed: number, columns?: Record<string, string>): Promise<Dataset> {
   if (data === null) return simulateFilmService({ seed });
-  try {
-    return await openDataset(data, columns && { columns });
-  } catch (error) {
-    if (!MissingColumnError.isInstance(error)) throw error;
-    const { file, role, column, present } = error as MissingColumnError;
-    const missing = column === undefined ? `no column that looks like the ${role}` : `no column '${column}' for the ${role}`;
-    throw new UsageError(`${file} has ${missing}; it has ${present.join(', ') || 'none'}. Name it with --columns ${role}=NAME`, {
-      cause: error,
-    });
-  }
+  return openDataset(data, columns && { columns });
 }
 
 /** Fits the tokenizer: every item has its own id, since every item is ranked. */
@@ -55,10 +46,7 @@ export async function loadCorpus(dataset: Dataset, tokenizer: EventTokenizer): P
     vocabulary: [...tokenizer.vocabulary(tokenizer.itemField)],
     items,
   });
-  if (log.users.length < 10)
-    throw new UsageError(
-      `${dataset.name} has ${log.users.length} users; a split needs at least 10 with three events each. Give a larger log.`,
-    );
+  checkUsers(dataset.name, log);
   return {
     dataset,
     tokenizer,
@@ -71,4 +59,23 @@ export async function loadCorpus(dataset: Dataset, tokenizer: EventTokenizer): P
     categories: log.itemIds.map((_, i) => log.categories?.[i] ?? []),
     sha256: dataset.provenance.files.map(({ sha256 }) => sha256).join('+'),
   };
+}
+
+const least = { users: 10, events: 3, items: 11 };
+
+/** @throws UsageError for a log that is too small to be split */
+function checkUsers(name: string, { users, offsets }: InteractionLog): void {
+  const testable = users.filter((_, user) => offsets[user + 1] - offsets[user] >= least.events).length;
+  if (testable < least.users)
+    throw new UsageError(
+      `${name}: ${testable} of ${users.length} users have ${least.events} events or more, and a split needs ${least.users} such users. Give a larger log.`,
+    );
+}
+
+/** @throws UsageError for a catalogue that is too small for a ranking to say anything */
+export function checkCatalogue({ dataset, log }: Corpus): void {
+  if (log.itemIds.length < least.items)
+    throw new UsageError(
+      `${dataset.name} has ${log.itemIds.length} items, and a ranking of the first ten needs ${least.items}. Give a log with more items.`,
+    );
 }

@@ -1,9 +1,11 @@
 export { build, main } from './program.js';
 export { openSource, fitTokenizer, loadCorpus, type Corpus } from './corpus.js';
 export { encoderShape, pretrainingRate } from './encoder-shape.js';
-export { explain, UsageError, type Explained } from './errors.js';
+export { UsageError } from './errors.js';
+export { explain, type Explained } from './explain.js';
 export { ConsoleOutput, type OutputOptions } from './run/console-output.js';
-export { RunFolder, type RunSettings, type StageRecord } from './run/run-folder.js';
+export { RunFolder, type StageOptions } from './run/run-folder.js';
+export type { RunSettings, StageRecord } from './run/run-manifest.js';
 export { defaultMinutes, Workspace, type WorkspaceOptions } from './workspace.js';
 export { runAll, type RunAllOptions } from './stages/poc.js';
 export { type Suite, type SystemChoice } from './system-specs.js';

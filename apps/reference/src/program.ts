@@ -1,7 +1,8 @@
 import { readFileSync } from 'node:fs';
+import path from 'node:path';
 import type { RankingWay } from '@user-llm/cross-attention';
 import { Command, CommanderError, InvalidArgumentError, Option } from 'commander';
-import { explain } from './errors.js';
+import { explain } from './explain.js';
 import { ConsoleOutput } from './run/console-output.js';
 import { defaultRanking, Workspace, type WorkspaceOptions } from './workspace.js';
 import type { Suite } from './system-specs.js';
@@ -28,6 +29,8 @@ interface CommonOptions {
 interface Context {
   readonly output: ConsoleOutput;
   readonly signal: AbortSignal;
+  /** The seed that was typed; undefined where it is the default. */
+  readonly seed: number | undefined;
 }
 
 type Action = (context: Context, options: CommonOptions, args: string[]) => Promise<void>;
@@ -106,7 +109,8 @@ export function build(signal: AbortSignal): Command {
     sub.action(async () => {
       const options = sub.opts<CommonOptions>();
       const output = new ConsoleOutput(options);
-      await action({ output, signal }, { ...options, run: options.out ?? options.run }, sub.args);
+      const seed = sub.getOptionValueSource('seed') === 'cli' ? options.seed : undefined;
+      await action({ output, signal, seed }, { ...options, run: options.out ?? options.run }, sub.args);
     });
     return sub;
   };
@@ -179,10 +183,15 @@ export function build(signal: AbortSignal): Command {
   )
     .option('--question <text>', 'the question to ask at the end')
     .option('--user <id>', 'for whom; by default the test user with the longest history');
-  command('data', 'shows what is in a data set: users, items, events, rows that cannot be read', async (context, options) => {
-    const { showData } = await import('./stages/data.js');
-    await showData(await create(context, options));
-  })
+  command(
+    'data',
+    'shows what is in a data set: users, items, events, rows that cannot be read; writes nothing',
+    async ({ output }, { data, seed, columns }) => {
+      const { openSource } = await import('./corpus.js');
+      const { showData } = await import('./stages/data.js');
+      await showData(await openSource(data === undefined ? null : path.resolve(data), seed, columns), output);
+    },
+  )
     .option('--data <path>', 'a folder or file of events; without it the simulated film service')
     .addOption(columns());
   timed(
@@ -194,7 +203,7 @@ export function build(signal: AbortSignal): Command {
   );
   command('pretrain', 'pretrains the user encoder on the events alone', async (context, options) => {
     const { pretrain } = await import('./stages/pretrain.js');
-    await pretrain(await open(context, options));
+    await pretrain(await openToWrite(context, options));
   });
   compared(
     command(
@@ -202,14 +211,14 @@ export function build(signal: AbortSignal): Command {
       'trains the language model, with each way of reading users and with text prompts',
       async (context, options) => {
         const { adaptAll } = await import('./stages/adapt.js');
-        await adaptAll(await open(context, options));
+        await adaptAll(await openToWrite(context, options));
       },
     ),
   );
   compared(
     command('encode', 'writes the embedding of every user into the store', async (context, options) => {
       const { encodeUsers } = await import('./stages/encode.js');
-      await encodeUsers(await open(context, options));
+      await encodeUsers(await openToWrite(context, options));
     }),
   );
   compared(
@@ -218,7 +227,7 @@ export function build(signal: AbortSignal): Command {
       'evaluates the systems on the held-out events and writes report.html and report.json',
       async (context, options) => {
         const { evaluateAll } = await import('./stages/evaluate.js');
-        await evaluateAll(await open(context, options));
+        await evaluateAll(await openToWrite(context, options));
       },
     ),
   );
@@ -273,13 +282,21 @@ intervals over users. Finished cells are kept: the same command goes on after Ct
 
 const create = (context: Context, options: CommonOptions): Promise<Workspace> =>
   Workspace.create(placeOf(context, options), options);
-const open = (context: Context, options: CommonOptions): Promise<Workspace> => Workspace.open(placeOf(context, options));
+const open = (context: Context, options: CommonOptions): Promise<Workspace> =>
+  Workspace.open(placeOf(context, options), context.seed);
 const placeOf = (context: Context, { run, suite, systems }: CommonOptions): WorkspaceOptions => ({
   out: run,
   ...context,
   suite,
   systems,
 });
+
+/** One command at a time writes into a run folder: the second one is told so before it has read anything. */
+async function openToWrite(context: Context, options: CommonOptions): Promise<Workspace> {
+  const workspace = await open(context, options);
+  await workspace.run.begin();
+  return workspace;
+}
 
 const poc: Action = async (context, options) => {
   const { question, user } = options as CommonOptions & { question?: string; user?: string };

@@ -3,8 +3,10 @@ import type { RankingWay } from '@user-llm/cross-attention';
 import type { Dataset } from '@user-llm/datasets';
 import { EventTokenizer } from '@user-llm/event-tokenizer';
 import { budgetOf, type Budget } from './budget.js';
-import { fitTokenizer, loadCorpus, openSource, type Corpus } from './corpus.js';
-import { RunFolder, type RunSettings } from './run/run-folder.js';
+import { checkCatalogue, fitTokenizer, loadCorpus, openSource, type Corpus } from './corpus.js';
+import { UsageError } from './errors.js';
+import { RunFolder } from './run/run-folder.js';
+import type { RunSettings } from './run/run-manifest.js';
 import type { ConsoleOutput } from './run/console-output.js';
 import { chooseSystems, type SystemChoice, type SystemSpec } from './system-specs.js';
 
@@ -57,7 +59,7 @@ export class Workspace {
     this.systems = chooseSystems(llm === null ? 'scratch' : 'pretrained', { suite, systems });
   }
 
-  /** Opens or creates the run; with `fresh`, what a former run left is removed first. */
+  /** Opens the run, or readies a new one; with `fresh`, what a former run left is removed when the new one begins. */
   static async create(options: WorkspaceOptions, given: GivenSettings): Promise<Workspace> {
     const settings: RunSettings = {
       data: given.data === undefined ? null : path.resolve(given.data),
@@ -72,16 +74,24 @@ export class Workspace {
     // Before anything is written: a path that cannot be read leaves no folder behind, nor does a system that there is none of.
     chooseSystems(settings.llm === null ? 'scratch' : 'pretrained', options);
     const source = await openSource(settings.data, settings.seed, settings.columns);
-    if (settings.llm !== null && (given.fresh || !(await RunFolder.exists(options.out)))) await checkLanguageModel(settings.llm);
-    if (given.fresh) await RunFolder.clear(options.out);
-    const workspace = new Workspace(await RunFolder.create(options.out, settings), options);
+    const exists = await RunFolder.exists(options.out);
+    if (settings.llm !== null && (given.fresh || !exists)) await checkLanguageModel(settings.llm);
+    const run = await RunFolder.create(options.out, settings, { fresh: given.fresh });
+    // A new folder is made when the log turned out to be one that can be learned from.
+    if (exists && !given.fresh) await run.begin();
+    const workspace = new Workspace(run, options);
     workspace.source = Promise.resolve(source);
     return workspace;
   }
 
-  /** Opens a run that exists. */
-  static async open(options: WorkspaceOptions): Promise<Workspace> {
-    return new Workspace(await RunFolder.open(options.out), options);
+  /** Opens a run that exists. @param seed where one is given it must be the run's */
+  static async open(options: WorkspaceOptions, seed?: number): Promise<Workspace> {
+    return new Workspace(await RunFolder.open(options.out, seed), options);
+  }
+
+  /** Lets other processes work in the run folder, which else they may when this one ends. */
+  close(): Promise<void> {
+    return this.run.close();
   }
 
   get seed(): number {
@@ -104,14 +114,20 @@ export class Workspace {
     const file = this.run.path('tokenizer.json');
     let corpus: Corpus | undefined;
     const progress = this.output.progress('fit', 'reading events, fitting the tokenizer');
-    await this.run.stage('fit', { data: this.run.settings.data, seed: this.seed }, async () => {
-      const tokenizer = await fitTokenizer(dataset);
-      await tokenizer.save(file);
-      corpus = await loadCorpus(dataset, tokenizer);
-      const { counts } = corpus.events;
-      return { tokenizer: tokenizer.hash, users: corpus.log.users.length, items: corpus.log.itemIds.length, ...counts };
-    });
-    corpus ??= await loadCorpus(dataset, await EventTokenizer.load(file));
+    await this.run.stage(
+      'fit',
+      { data: this.run.settings.data, seed: this.seed },
+      async () => {
+        const { tokenizer, log, events } = corpus!;
+        await tokenizer.save(file);
+        return { tokenizer: tokenizer.hash, users: log.users.length, items: log.itemIds.length, ...events.counts };
+      },
+      {
+        leaves: ['tokenizer.json'],
+        before: async () => checkCatalogue((corpus = await loadCorpus(dataset, await fitTokenizer(dataset)))),
+      },
+    );
+    corpus ??= await loadCorpus(dataset, await this.run.read('tokenizer.json', 'fit', () => EventTokenizer.load(file)));
     const { log, events } = corpus;
     const rejected =
       events.counts.rejected > 0
@@ -127,7 +143,8 @@ export class Workspace {
 /** A model that cannot be loaded is found out before an encoder is trained for it. */
 async function checkLanguageModel(llm: string): Promise<void> {
   const { checkModel } = await import('@user-llm/cross-attention');
-  await checkModel(llm);
+  if ((await checkModel(llm))?.hasTokenizer === false)
+    throw new UsageError(`${llm} has no tokenizer; put the model's tokenizer.json and tokenizer_config.json there`);
 }
 
 /** A name on a hub as it is, a path from wherever the command may run next. */

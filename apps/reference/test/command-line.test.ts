@@ -1,11 +1,12 @@
 import { spawnSync } from 'node:child_process';
 import { existsSync } from 'node:fs';
-import { mkdir, mkdtemp, readFile, writeFile } from 'node:fs/promises';
+import { cp, mkdir, mkdtemp, readFile, rename, rm, truncate, writeFile } from 'node:fs/promises';
 import os from 'node:os';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { beforeAll, describe, expect, it } from '@jest/globals';
 import { smallLog } from './small-log.js';
+import { tinyModel } from './tiny-model.js';
 
 const cli = fileURLToPath(new URL('../dist/cli.js', import.meta.url));
 let folder: string;
@@ -39,9 +40,13 @@ describe('bad input is one line that says what to do, and exit code 2', () => {
     ['an empty file', async () => write('empty.csv', ''), /empty/],
     ['a wrong column', async () => write('columns.csv', 'who,what\n1,2\n'), /columns\.csv/],
     ['a binary file named .csv', async () => write('binary.csv', Buffer.from([0, 1, 2, 0, 255, 254, 0, 3])), /binary\.csv/],
+    ['too few users', async () => smallLog({ users: 9 }), /9 of 9 users have 3 events or more, and a split needs 10/],
+    ['histories of one event', async () => smallLog({ events: 1 }), /0 of 30 users have 3 events or more/],
+    ['too few items', async () => smallLog({ items: 2 }), /has 2 items, and a ranking of the first ten needs 11/],
+    ['no row that can be read', async () => write('times.csv', 'user,item,timestamp\nu1,i1,soon\n'), /--columns user=NAME/],
   ])('%s', async (_, make, message) => {
     const out = path.join(folder, 'untouched');
-    const { code, err } = userLlm('poc', '--data', await make(), '--out', out);
+    const { code, err } = userLlm('fit', '--data', await make(), '--out', out);
     expect(code).toBe(2);
     expect(err.trim().split('\n')).toHaveLength(1);
     expect(err).toMatch(message);
@@ -50,7 +55,7 @@ describe('bad input is one line that says what to do, and exit code 2', () => {
   });
 
   it('columns of other names are named with --columns, and the message says how', async () => {
-    const rows = Array.from({ length: 60 }, (_, i) => `p${i % 12},b${(i * 7) % 9},${1_600_000_000 + i}`);
+    const rows = Array.from({ length: 60 }, (_, i) => `p${i % 12},b${(i * 7) % 11},${1_600_000_000 + i}`);
     const data = await write('own.csv', ['who,what,moment', ...rows].join('\n'));
     const place = ['--data', data, '--out', path.join(folder, 'own')];
     expect(userLlm('data', ...place).err).toContain('it has who, what, moment. Name it with --columns user=NAME');
@@ -74,6 +79,26 @@ describe('bad input is one line that says what to do, and exit code 2', () => {
     expect(err.trim().split('\n')).toHaveLength(1);
     expect(err).toMatch(message);
     expect(err).toContain(llm);
+    expect(existsSync(run)).toBe(false);
+  });
+
+  it.each([
+    ['without a tokenizer', (llm: string) => rm(path.join(llm, 'tokenizer.json')), /has no tokenizer; put .*tokenizer\.json/],
+    ['with weights that are cut short', (llm: string) => truncate(path.join(llm, 'model.safetensors'), 9000), /cut short/],
+    [
+      'of a family that is unknown',
+      (llm: string) => writeFile(path.join(llm, 'config.json'), '{"model_type":"mamba"}'),
+      /'mamba'/,
+    ],
+    ['with a broken tokenizer', (llm: string) => writeFile(path.join(llm, 'tokenizer.json'), '{'), /tokenizer\.json is not JSON/],
+  ])('a model folder %s, before anything is trained or written', async (_, spoil, message) => {
+    const llm = await tinyModel();
+    await spoil(llm);
+    const run = path.join(folder, 'llm');
+    const { code, err } = userLlm('fit', '--data', await smallLog(), '--out', run, '--llm', llm);
+    expect(code).toBe(2);
+    expect(err.trim().split('\n')).toHaveLength(1);
+    expect(err).toMatch(message);
     expect(existsSync(run)).toBe(false);
   });
 
@@ -101,6 +126,20 @@ describe('bad input is one line that says what to do, and exit code 2', () => {
     expect(JSON.parse(await readFile(path.join(run, 'run.json'), 'utf8'))).toMatchObject({ settings: { llm: 'nobody/nothing' } });
   }, 120_000);
 
+  it('a run folder that is a file, or of another seed', async () => {
+    const file = await write('taken', 'mine');
+    const data = await smallLog();
+    expect(userLlm('fit', '--data', data, '--out', file)).toMatchObject({ code: 2, err: expect.stringContaining('is a file') });
+    expect(await readFile(file, 'utf8')).toBe('mine');
+    const run = path.join(folder, 'seeded');
+    expect(userLlm('fit', '--data', data, '--out', run, '--seed', '3').code).toBe(0);
+    for (const command of ['fit', 'pretrain', 'ask'])
+      expect(userLlm(command, '--run', run, '--seed', '4', ...(command === 'fit' ? ['--data', data] : []))).toMatchObject({
+        code: 2,
+        err: expect.stringContaining('--seed 3, not 4'),
+      });
+  });
+
   it('a command without a run, an unknown command, an unknown option', () => {
     expect(userLlm('ask', '--run', path.join(folder, 'none'), 'What?')).toMatchObject({
       code: 2,
@@ -125,10 +164,17 @@ describe('the help', () => {
 });
 
 describe('the whole way on a small log', () => {
+  let run: string;
+  let data: string;
+  let args: string[];
+  beforeAll(async () => {
+    run = path.join(folder, 'run');
+    // Of one user a single event is known, and of another none besides the one that is held out.
+    data = await smallLog({ more: ['two,film 1,3,1600000000', 'two,film 2,3,1600003600', 'one,film 3,4,1600000000'] });
+    args = ['poc', '--data', data, '--out', run, '--minutes', '0.1', '--json', '--seed', '3'];
+  });
+
   it('leaves a report with every system, and answers for a user and for an unknown one', async () => {
-    const run = path.join(folder, 'run');
-    const data = await smallLog();
-    const args = ['poc', '--data', data, '--out', run, '--minutes', '0.3', '--json', '--seed', '3'];
     const first = userLlm(...args);
     expect(first.err).toBe('');
     expect(first.code).toBe(0);
@@ -153,7 +199,7 @@ describe('the whole way on a small log', () => {
       'user-llm/cross-attention+text-10',
     ])
       expect(names).toContain(name);
-    expect(report.dataset.users).toBe(30);
+    expect(report.dataset.users).toBe(32);
     expect(report.finished).toBe(true);
     for (const { name, strategy } of report.training) expect(strategy).toBe(name === 'encoder' ? undefined : 'full');
     const { promptCache } = report;
@@ -184,15 +230,46 @@ describe('the whole way on a small log', () => {
     expect(JSON.parse(await readFile(path.join(run, 'run.json'), 'utf8')).stages.pretrain.seconds).toBe(seconds);
 
     expect(userLlm('ask', '--run', run, '--user', 'u3', 'What is next?').out).toContain('with the embedding');
+    expect(userLlm('ask', '--run', run, '--user', 'two').out).toMatch(/User two \(1 event known: film 1\)/);
+    expect(userLlm('ask', '--run', run, '--user', 'one').out).toMatch(/User one \(no events known\)/);
     expect(userLlm('ask', '--run', run, '--user', 'nobody')).toMatchObject({
       code: 2,
       err: expect.stringContaining("no user 'nobody'"),
     });
-    expect(userLlm('poc', '--data', data, '--out', run, '--minutes', '0.3', '--seed', '4')).toMatchObject({
+    expect(userLlm('poc', '--data', data, '--out', run, '--minutes', '0.1', '--seed', '4')).toMatchObject({
       code: 2,
-      err: expect.stringContaining('seed 3, not 4'),
+      err: expect.stringContaining('--seed 3, not 4'),
     });
   }, 360_000);
+
+  it('says which command mends what was damaged since, and that command does', async () => {
+    const [store, encoder, other] = [
+      'users',
+      'systems/user-llm-cross-attention-encoder',
+      'systems/user-llm-soft-prompt-encoder',
+    ].map((name) => path.join(run, name));
+    const refused = (command: string, said: string): void => {
+      const { code, out, err } = userLlm(command, '--run', run, '--quiet');
+      expect({ code, out, err }).toEqual({ code: 2, out: '', err: expect.stringContaining(said) });
+      expect(err.trim().split('\n')).toHaveLength(1);
+    };
+    await rm(path.join(run, 'outcomes'), { recursive: true });
+
+    await cp(encoder, `${encoder}.mine`, { recursive: true });
+    await rm(encoder, { recursive: true });
+    await cp(other, encoder, { recursive: true });
+    for (const command of ['ask', 'eval'])
+      refused(command, `not the encoder that was adapted with the model. Remove ${encoder} and run: user-llm adapt --run ${run}`);
+    await rm(encoder, { recursive: true });
+    await rename(`${encoder}.mine`, encoder);
+
+    await writeFile(path.join(store, 'data.mdb'), '');
+    refused('eval', `holds 0 embeddings of 96. Remove ${store} and run: user-llm encode --run ${run}`);
+    await rm(store, { recursive: true });
+    refused('ask', `users, which 'encode user-llm/cross-attention' left, is gone; run: user-llm encode --run ${run}`);
+    expect(userLlm('encode', '--run', run, '--quiet')).toEqual({ code: 0, out: '', err: '' });
+    expect(userLlm('ask', '--run', run, '--quiet').code).toBe(0);
+  }, 120_000);
 });
 
 async function write(name: string, content: string | Buffer): Promise<string> {

@@ -1,7 +1,10 @@
-import { mkdtemp, readdir, readFile, writeFile } from 'node:fs/promises';
+import { spawn } from 'node:child_process';
+import { existsSync } from 'node:fs';
+import { mkdir, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import os from 'node:os';
 import path from 'node:path';
 import { beforeEach, describe, expect, it } from '@jest/globals';
+import { TokenizerHashError } from '@user-llm/event-tokenizer';
 import { UsageError } from '../src/errors.js';
 import { RunFolder } from '../src/run/run-folder.js';
 
@@ -11,7 +14,22 @@ beforeEach(async () => {
   folder = path.join(await mkdtemp(path.join(os.tmpdir(), 'run-')), 'run');
 });
 
+async function begun(): Promise<RunFolder> {
+  const run = await RunFolder.create(folder, settings);
+  await run.begin();
+  return run;
+}
+
 describe('a run folder', () => {
+  it('is made when its first stage begins, after what may refuse it', async () => {
+    const run = await RunFolder.create(folder, settings);
+    const refused = run.stage('fit', 1, () => Promise.resolve({}), { before: () => Promise.reject(new Error('too small')) });
+    await expect(refused).rejects.toThrow('too small');
+    expect(existsSync(folder)).toBe(false);
+    await run.stage('fit', 1, () => Promise.resolve({ existed: existsSync(folder) }));
+    expect((await RunFolder.open(folder)).finished('fit')?.result).toEqual({ existed: true });
+  });
+
   it('runs a finished stage again only when what it depends on has changed', async () => {
     let count = 0;
     const work = async (): Promise<{ count: number }> => ({ count: ++count });
@@ -22,15 +40,33 @@ describe('a run folder', () => {
     expect((await again.stage('fit', { a: 2 }, work)).result).toEqual({ count: 2 });
   });
 
+  it('runs a stage again, and says so to those that build on it, when what it left is gone', async () => {
+    const run = await RunFolder.create(folder, settings);
+    const work = async (): Promise<Record<string, never>> => {
+      await mkdir(run.path('encoder'));
+      return {};
+    };
+    await run.stage('pretrain', 1, work, { leaves: ['encoder'] });
+    expect(run.need('pretrain', 'pretrain').leaves).toEqual(['encoder']);
+    await rm(run.path('encoder'), { recursive: true });
+    expect(() => run.need('pretrain', 'pretrain')).toThrow(
+      `${folder}: encoder, which 'pretrain' left, is gone; run: user-llm pretrain --run ${folder}`,
+    );
+    await run.stage('pretrain', 1, work, { leaves: ['encoder'] });
+    expect(existsSync(run.path('encoder'))).toBe(true);
+  });
+
   it('keeps no record of a stage that failed', async () => {
     const run = await RunFolder.create(folder, settings);
     await expect(run.stage('fit', 1, () => Promise.reject(new Error('no')))).rejects.toThrow('no');
     expect((await RunFolder.open(folder)).finished('fit')).toBeUndefined();
   });
 
-  it('refuses other settings, and says which', async () => {
-    await RunFolder.create(folder, settings);
-    await expect(RunFolder.create(folder, { ...settings, seed: 2 })).rejects.toThrow(/seed 1, not 2/);
+  it('refuses other settings, also those that are left out, and says which', async () => {
+    await begun();
+    await expect(RunFolder.create(folder, { ...settings, seed: 2 })).rejects.toThrow(/--seed 1, not 2/);
+    await expect(RunFolder.create(folder, { ...settings, users: 9 })).rejects.toThrow(/--users left out, not 9/);
+    await expect(RunFolder.open(folder, 2)).rejects.toThrow(/--seed 1, not 2/);
   });
 
   it('says what to run when an earlier stage is missing', async () => {
@@ -38,18 +74,96 @@ describe('a run folder', () => {
     expect(() => run.need('pretrain', 'pretrain')).toThrow(/run: user-llm pretrain/);
   });
 
-  it('is not opened where there is none, or a damaged one', async () => {
-    await expect(RunFolder.open(folder)).rejects.toThrow(UsageError);
-    await RunFolder.create(folder, settings);
-    await writeFile(path.join(folder, 'run.json'), '{');
-    await expect(RunFolder.open(folder)).rejects.toThrow(/damaged/);
+  it('says how to make anew what is damaged', async () => {
+    const run = await begun();
+    const damaged = new TokenizerHashError('tokenizer.json', 'a'.repeat(64), 'b'.repeat(64));
+    await expect(run.read('tokenizer.json', 'pretrain', () => Promise.reject(damaged))).rejects.toThrow(
+      new RegExp(`changed or damaged.*\\. Remove ${run.path('tokenizer.json')} and run: user-llm pretrain --run ${folder}$`),
+    );
+    const bug = new TypeError('a bug');
+    await expect(run.read('tokenizer.json', 'pretrain', () => Promise.reject(bug))).rejects.toBe(bug);
   });
 
-  it('clears what a run left and nothing else', async () => {
-    await RunFolder.create(folder, settings);
+  it('is not opened where there is none, where a file is, or where its record is damaged or newer', async () => {
+    await expect(RunFolder.open(folder)).rejects.toThrow(UsageError);
+    await writeFile(folder, 'mine');
+    await expect(RunFolder.create(folder, settings)).rejects.toThrow(/is a file/);
+    expect(await readFile(folder, 'utf8')).toBe('mine');
+    await rm(folder);
+    await begun();
+    const file = path.join(folder, 'run.json');
+    await writeFile(file, '{');
+    await expect(RunFolder.open(folder)).rejects.toThrow(/damaged/);
+    await writeFile(file, JSON.stringify({ format: 'user-llm run 2', settings: {}, stages: {} }));
+    await expect(RunFolder.open(folder)).rejects.toThrow(/record of 'user-llm run 2', and this version reads 'user-llm run 1'/);
+  });
+
+  it('clears what a run left and nothing else, when the new run begins', async () => {
+    await begun();
     await writeFile(path.join(folder, 'mine.txt'), 'keep');
-    await RunFolder.clear(folder);
-    expect(await readdir(folder)).toEqual(['mine.txt']);
-    expect(await readFile(path.join(folder, 'mine.txt'), 'utf8')).toBe('keep');
+    await writeFile(path.join(folder, 'report.json'), 'old');
+    const fresh = await RunFolder.create(folder, { ...settings, seed: 2 }, { fresh: true });
+    expect(existsSync(fresh.path('report.json'))).toBe(true);
+    await fresh.begin();
+    expect((await readdir(folder)).sort()).toEqual(['mine.txt', 'run.json', 'run.lock']);
+    expect((await RunFolder.open(folder)).settings.seed).toBe(2);
+  });
+
+  it('is rid of what killed runs left half-written', async () => {
+    await (await begun()).close();
+    await mkdir(path.join(folder, 'systems', 'text.77-0a.tmp'), { recursive: true });
+    for (const name of ['run.json.77-0a.tmp', '.report.html.77.tmp', 'mine.tmp', 'systems/text.safetensors.77-0a.tmp'])
+      await writeFile(path.join(folder, name), 'half');
+    await begun();
+    expect((await readdir(folder)).sort()).toEqual(['mine.tmp', 'run.json', 'run.lock', 'systems']);
+    expect(await readdir(path.join(folder, 'systems'))).toEqual([]);
+  });
+});
+
+describe('two processes in one run folder', () => {
+  /** A process that sleeps, and its lock as that process would have written it. */
+  async function other(): Promise<{ pid: number; end: () => Promise<void> }> {
+    const child = spawn(process.execPath, ['-e', 'setInterval(() => {}, 1000)'], { stdio: 'ignore' });
+    await new Promise((resolve) => child.once('spawn', resolve));
+    const ended = new Promise((resolve) => child.once('exit', resolve));
+    return { pid: child.pid!, end: async () => void (child.kill('SIGKILL'), await ended) };
+  }
+  const lock = (pid: number, host = os.hostname()): Promise<void> =>
+    writeFile(path.join(folder, 'run.lock'), JSON.stringify({ pid, host, began: null }));
+
+  it('is one too many, and the second is told of the first', async () => {
+    await (await begun()).close();
+    const { pid, end } = await other();
+    await lock(pid);
+    await expect(begun()).rejects.toThrow(`${folder}: process ${pid} is at work there; wait for it, or name another folder`);
+    await end();
+    // A process that was killed leaves its lock, which holds nobody up.
+    await (await begun()).close();
+    expect(existsSync(path.join(folder, 'run.lock'))).toBe(false);
+  });
+
+  it('of another machine is taken at its word', async () => {
+    await (await begun()).close();
+    await lock(1, 'elsewhere');
+    await expect(begun()).rejects.toThrow(/process 1 of elsewhere is at work there.*if it has ended, remove .*run\.lock/);
+  });
+
+  it('with a number that another process has got since is none', async () => {
+    await (await begun()).close();
+    await writeFile(path.join(folder, 'run.lock'), JSON.stringify({ pid: process.ppid, host: os.hostname(), began: '1' }));
+    // Only Linux says when a process began.
+    const answer = begun().then(
+      () => 'begun',
+      () => 'refused',
+    );
+    expect(await answer).toBe(existsSync('/proc/self/stat') ? 'begun' : 'refused');
+  });
+
+  it('goes on with what the first one has finished meanwhile', async () => {
+    const late = await RunFolder.create(folder, settings);
+    const first = await begun();
+    await first.stage('fit', 1, () => Promise.resolve({ by: 'first' }));
+    await first.close();
+    expect((await late.stage('fit', 1, () => Promise.resolve({ by: 'late' }))).result).toEqual({ by: 'first' });
   });
 });

@@ -9,7 +9,7 @@ export {
   type DecoderWeights,
   type HuggingFaceModel,
 } from './folder/hugging-face.js';
-export { checkModel } from './check-model.js';
+export { checkModel, type CheckedModel } from './check-model.js';
 export { ModelFolderError, type ModelFolderProblem } from './folder/model-folder-error.js';
 export { readGguf, type GgufModel } from './gguf/gguf-model.js';
 export {

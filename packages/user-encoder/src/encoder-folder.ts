@@ -1,8 +1,8 @@
-import { createHash } from 'node:crypto';
-import { access, mkdir, readFile } from 'node:fs/promises';
+import { createHash, randomBytes } from 'node:crypto';
+import { access, mkdir, readFile, rename, rm } from 'node:fs/promises';
 import path from 'node:path';
 import { EventTokenizer, TokenizerMismatchError } from '@user-llm/event-tokenizer';
-import { readSafetensors, writeFileAtomically, writeSafetensors, type Weights } from '@user-llm/onnx-autograd';
+import { readSafetensors, syncFolder, writeFileAtomically, writeSafetensors, type Weights } from '@user-llm/onnx-autograd';
 import { files, format, manifestText, parseManifest, version, type EncoderManifest } from './encoder-manifest.js';
 import { EncoderFormatError, EncoderHashError } from './errors.js';
 
@@ -33,12 +33,38 @@ const ordered = (value: unknown): unknown =>
         )
       : value;
 
-/** Writes the folder, the manifest last: a folder with one is whole. */
+/**
+ * Writes the folder: all of it beside its place first, so that on a full disk nothing, or the old encoder, is there; then each file is
+ * moved, the manifest last: a folder with one is whole.
+ */
 export async function writeEncoderFolder(
   folder: string,
   saved: SavedEncoder,
   onnx: Uint8Array,
-  tokenizer: EventTokenizer | undefined,
+  tokenizer: Pick<EventTokenizer, 'save'> | undefined,
+): Promise<void> {
+  const made = await mkdir(folder, { recursive: true });
+  const fresh = path.join(folder, `${process.pid}-${randomBytes(4).toString('hex')}.tmp`);
+  try {
+    await writeFiles(fresh, saved, onnx, tokenizer);
+    await mkdir(path.join(folder, path.dirname(files.onnx)), { recursive: true });
+    await rm(path.join(folder, files.manifest), { force: true });
+    const { weights, onnx: graph, tokenizer: words, manifest } = files;
+    for (const name of [weights, graph, ...(tokenizer ? [words] : []), manifest])
+      await rename(path.join(fresh, name), path.join(folder, name));
+    await syncFolder(folder);
+    await rm(fresh, { recursive: true });
+  } catch (error) {
+    await rm(made ?? fresh, { recursive: true, force: true });
+    throw error;
+  }
+}
+
+async function writeFiles(
+  folder: string,
+  saved: SavedEncoder,
+  onnx: Uint8Array,
+  tokenizer: Pick<EventTokenizer, 'save'> | undefined,
 ): Promise<void> {
   await mkdir(path.join(folder, path.dirname(files.onnx)), { recursive: true });
   await writeSafetensors(path.join(folder, files.weights), saved.weights, { format, hash: saved.hash });

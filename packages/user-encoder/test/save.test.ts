@@ -1,10 +1,11 @@
-import { copyFile, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
+import { copyFile, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { dropLast, takeLast, takeUsers, TokenizerMismatchError } from '@user-llm/event-tokenizer';
 import { readSafetensors, writeSafetensors } from '@user-llm/onnx-autograd';
 import { afterAll, describe, expect, test } from '@jest/globals';
 import * as ort from 'onnxruntime-node';
+import { encoderHash, writeEncoderFolder } from '../src/encoder-folder.js';
 import { bagSizes, vector } from '../src/event-feeds.js';
 import { EncoderFormatError, EncoderHashError, UserEncoder } from '../src/index.js';
 import { windowFeeds } from '../src/window-feeds.js';
@@ -18,6 +19,26 @@ const encoder = await UserEncoder.create(tokenizer, small, { threads: 1 }).pretr
   .result;
 const folder = path.join(root, 'encoder');
 await encoder.save(folder);
+
+describe('a folder that cannot be written, as on a full disk', () => {
+  const full = { save: () => Promise.reject(new Error('no space left')) };
+  const { config, weights } = encoder;
+  const other = { tokenizer: tokenizer.hash, config, weights: new Map([...weights].reverse()) };
+  const write = (place: string): Promise<void> =>
+    writeEncoderFolder(place, { ...other, hash: encoderHash(other), training: null }, new Uint8Array(8), full);
+
+  test('is not there', async () => {
+    await expect(write(path.join(root, 'new', 'encoder'))).rejects.toThrow('no space left');
+    expect(await readdir(root)).not.toContain('new');
+  });
+
+  test('holds the encoder that was there before', async () => {
+    const before = await readdir(folder);
+    await expect(write(folder)).rejects.toThrow('no space left');
+    expect(await readdir(folder)).toEqual(before);
+    expect((await UserEncoder.load(folder)).hash).toBe(encoder.hash);
+  });
+});
 
 describe('a saved encoder', () => {
   test('comes back as it was: hash, record, numbers', async () => {

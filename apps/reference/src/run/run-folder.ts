@@ -1,76 +1,46 @@
 import { createHash } from 'node:crypto';
-import { access, mkdir, readFile, rm } from 'node:fs/promises';
+import { existsSync } from 'node:fs';
+import { mkdir, readdir, rm, stat } from 'node:fs/promises';
 import path from 'node:path';
-import type { RankingWay } from '@user-llm/cross-attention';
-import { writeFileAtomically } from '@user-llm/onnx-autograd';
-import { z } from 'zod';
-import { UsageError } from '../errors.js';
+import { isDamage, UsageError } from '../errors.js';
+import { claimRunFolder, releaseRunFolder } from './run-lock.js';
+import {
+  differences,
+  newManifest,
+  readManifest,
+  writeManifest,
+  type Manifest,
+  type RunSettings,
+  type StageRecord,
+} from './run-manifest.js';
 
-const stageRecord = z.object({
-  key: z.string(),
-  seconds: z.number(),
-  finishedAt: z.string(),
-  result: z.record(z.string(), z.unknown()),
-});
-const manifestShape = z.object({
-  format: z.literal('user-llm run 1'),
-  settings: z.record(z.string(), z.unknown()),
-  stages: z.record(z.string(), stageRecord),
-});
-
-/** What a finished stage leaves in run.json. */
-export type StageRecord = z.infer<typeof stageRecord>;
-type Manifest = z.infer<typeof manifestShape>;
-
-/** The settings that everything in a run folder was made with. */
-export interface RunSettings {
-  readonly data: string | null;
-  readonly seed: number;
-  readonly llm: string | null;
-  readonly minutes: number;
-  /** How the language models rank a catalogue. */
-  readonly ranking: RankingWay;
-  /** Which column of the data is what, by role; undefined where their names tell. */
-  readonly columns?: Record<string, string>;
-  /** Test users that the language models rank for; undefined for what suits the minutes. */
-  readonly users?: number;
-  /** Examples that every language-model system is trained on, in place of a time. */
-  readonly examples?: number;
+export interface StageOptions {
+  /** What the stage leaves, by path inside the run folder: where that is gone, the stage is not finished. */
+  readonly leaves?: readonly string[];
+  /** Runs before anything is written: what it throws leaves no folder behind. */
+  readonly before?: () => Promise<void>;
 }
 
 /**
  * A folder that holds one run: run.json says which stages are finished and with which settings, so that a second run goes on
- * where the first one stopped.
+ * where the first one stopped. A new folder is made when its first stage begins.
  */
 export class RunFolder {
   private constructor(
     readonly folder: string,
     private manifest: Manifest,
+    private begun: boolean,
+    private readonly fresh = false,
   ) {}
 
-  /** Creates the folder, or opens it and checks that it was made with the same settings. */
-  static async create(folder: string, settings: RunSettings): Promise<RunFolder> {
-    const file = path.join(folder, 'run.json');
-    const known = await readManifest(file);
-    const wanted = { ...settings };
-    if (known) {
-      const differing = Object.entries(wanted).filter(
-        ([name, value]) => JSON.stringify(known.settings[name]) !== JSON.stringify(value),
-      );
-      if (differing.length > 0) {
-        const said = differing
-          .map(([name, value]) => `${name} ${JSON.stringify(known.settings[name])}, not ${JSON.stringify(value)}`)
-          .join('; ');
-        throw new UsageError(
-          `${folder} holds a run with ${said}; give the same settings, another --out, or --fresh to start anew`,
-        );
-      }
-      return new RunFolder(folder, known);
-    }
-    await mkdir(folder, { recursive: true });
-    const run = new RunFolder(folder, { format: 'user-llm run 1', settings: wanted, stages: {} });
-    await run.write();
-    return run;
+  /** Opens the folder and checks that it was made with the same settings, or is to be made; `fresh` replaces a former run. */
+  static async create(folder: string, settings: RunSettings, { fresh = false } = {}): Promise<RunFolder> {
+    if ((await stat(folder).catch(() => undefined))?.isDirectory() === false)
+      throw new UsageError(`${folder} is a file, and a run needs a folder; name another one with --out`);
+    const known = await readManifest(path.join(folder, 'run.json'));
+    if (known === null || fresh) return new RunFolder(folder, newManifest(settings), false, fresh);
+    refuseOthers(folder, known, settings);
+    return new RunFolder(folder, known, false);
   }
 
   /** Whether a folder holds a run. */
@@ -78,12 +48,16 @@ export class RunFolder {
     return (await readManifest(path.join(folder, 'run.json'))) !== null;
   }
 
-  /** Opens a folder that a run has made. */
-  static async open(folder: string): Promise<RunFolder> {
+  /** Opens a folder that a run has made. @param seed where one is given it must be the run's */
+  static async open(folder: string, seed?: number): Promise<RunFolder> {
     const manifest = await readManifest(path.join(folder, 'run.json'));
     if (!manifest)
       throw new UsageError(`${folder} is no run folder (it has no run.json); make one with: user-llm poc --out ${folder}`);
-    return new RunFolder(folder, manifest);
+    if (seed !== undefined && manifest.settings.seed !== seed)
+      throw new UsageError(
+        `${folder} holds a run with --seed ${String(manifest.settings.seed)}, not ${seed}; leave --seed out, or name that seed's folder with --run`,
+      );
+    return new RunFolder(folder, manifest, false);
   }
 
   /** Removes what a former run left in the folder, and nothing that is not a run's. */
@@ -100,40 +74,144 @@ export class RunFolder {
     return path.join(this.folder, ...parts);
   }
 
-  /** The record of a finished stage, or undefined. */
+  /** Makes the folder where there is none, and claims it for this process; what killed runs left half-written is removed. */
+  async begin(): Promise<void> {
+    if (this.begun) return;
+    await makeFolder(this.folder);
+    await claimRunFolder(this.folder);
+    try {
+      if (this.fresh) await RunFolder.clear(this.folder);
+      await removePartial(this.folder);
+      // Another process may have been at work since the record was read.
+      const file = this.path('run.json');
+      const found = await readManifest(file);
+      if (found === null) await writeManifest(file, this.manifest);
+      else refuseOthers(this.folder, found, this.settings);
+      this.manifest = found ?? this.manifest;
+      this.begun = true;
+    } catch (error) {
+      await this.close();
+      throw error;
+    }
+  }
+
+  /** Lets other processes work in the folder. */
+  async close(): Promise<void> {
+    this.begun = false;
+    await releaseRunFolder(this.folder);
+  }
+
+  /** The record of a finished stage, or undefined, also where what it left is gone. */
   finished(stage: string): StageRecord | undefined {
-    return this.manifest.stages[stage];
+    const record = this.manifest.stages[stage];
+    return record?.leaves?.every((name) => existsSync(this.path(name))) === false ? undefined : record;
   }
 
   /** The record of a stage that another one builds on. */
   need(stage: string, command: string): StageRecord {
     const record = this.finished(stage);
-    if (!record)
-      throw new UsageError(`${this.folder}: '${stage}' is not finished yet; run: user-llm ${command} --run ${this.folder}`);
-    return record;
+    if (record) return record;
+    const gone = this.manifest.stages[stage]?.leaves?.find((name) => !existsSync(this.path(name)));
+    const what = gone === undefined ? `'${stage}' is not finished yet` : `${gone}, which '${stage}' left, is gone`;
+    throw new UsageError(`${this.folder}: ${what}; run: ${this.command(command)}`);
   }
 
   /** Runs a stage unless it is finished with the same key; a changed key runs it again. */
-  async stage<T extends Record<string, unknown>>(name: string, key: unknown, work: () => Promise<T>): Promise<StageRecord> {
+  async stage<T extends Record<string, unknown>>(
+    name: string,
+    key: unknown,
+    work: () => Promise<T>,
+    { leaves, before }: StageOptions = {},
+  ): Promise<StageRecord> {
     const hash = createHash('sha256').update(JSON.stringify(key)).digest('hex').slice(0, 16);
-    const known = this.finished(name);
-    if (known?.key === hash) return known;
+    const known = (): StageRecord | undefined => {
+      const record = this.finished(name);
+      return record?.key === hash ? record : undefined;
+    };
+    const finished = known();
+    if (finished) return finished;
     const began = performance.now();
+    await before?.();
+    await this.begin();
+    const meanwhile = known();
+    if (meanwhile) return meanwhile;
     const result = await work();
     const record: StageRecord = {
       key: hash,
       seconds: (performance.now() - began) / 1000,
       finishedAt: new Date().toISOString(),
       result,
+      ...(leaves && { leaves: [...leaves] }),
     };
     this.manifest = { ...this.manifest, stages: { ...this.manifest.stages, [name]: record } };
-    await this.write();
+    await writeManifest(this.path('run.json'), this.manifest);
     return record;
   }
 
-  private async write(): Promise<void> {
-    await writeFileAtomically(path.join(this.folder, 'run.json'), [Buffer.from(`${JSON.stringify(this.manifest, null, 2)}\n`)]);
+  /** Forgets stages, by how their names begin: what they left went with something else. */
+  forget(prefix: string): void {
+    const stages = Object.entries(this.manifest.stages).filter(([name]) => !name.startsWith(prefix));
+    this.manifest = { ...this.manifest, stages: Object.fromEntries(stages) };
   }
+
+  /** Reads what a stage left; where that is damaged, the error says which command makes it anew. */
+  async read<T>(part: string, command: string, read: () => Promise<T>): Promise<T> {
+    try {
+      return await read();
+    } catch (error) {
+      if (!isDamage(error)) throw error;
+      throw this.damaged(part, command, (error as Error).message.split(/\.\s|\.$/)[0], error);
+    }
+  }
+
+  /** For what a stage left and cannot be used. @param command the one that makes it anew, once it is removed */
+  damaged(part: string, command: string, problem: string, cause?: unknown): UsageError {
+    return new UsageError(`${problem}. Remove ${this.path(part)} and run: ${this.command(command)}`, { cause });
+  }
+
+  private command(name: string): string {
+    const { data } = this.settings;
+    const source = (name === 'fit' || name === 'sweep') && data !== null ? ` --data ${data}` : '';
+    return `user-llm ${name} --run ${this.folder}${source}`;
+  }
+}
+
+function refuseOthers(folder: string, known: Manifest, wanted: RunSettings): void {
+  const differing = differences(known.settings, wanted);
+  if (differing.length > 0)
+    throw new UsageError(
+      `${folder} holds a run with ${differing.join('; ')}. Give the same settings, another --out, or --fresh to start anew`,
+    );
+}
+
+async function makeFolder(folder: string): Promise<void> {
+  try {
+    await mkdir(folder, { recursive: true });
+  } catch (error) {
+    // Node says ENOENT of a folder that is to be made on a read-only file system.
+    const parent = path.dirname(path.resolve(folder));
+    if ((error as NodeJS.ErrnoException).code !== 'ENOENT' || parent === path.resolve(folder)) throw error;
+    await makeFolder(parent);
+    await mkdir(folder);
+  }
+}
+
+/** Names of what is written beside its place before it is moved there. */
+const partial = /\.(tmp|part|old|partial)$/;
+
+async function removePartial(folder: string): Promise<void> {
+  for (const entry of await readdir(folder, { withFileTypes: true })) {
+    const place = path.join(folder, entry.name);
+    if (entry.isDirectory() && runContents.includes(entry.name)) await removePartialBelow(place);
+    // Beside them may lie what is somebody's own.
+    else if (partial.test(entry.name) && runContents.some((name) => entry.name.replace(/^\./, '').startsWith(`${name}.`)))
+      await rm(place, { recursive: true, force: true });
+  }
+}
+
+async function removePartialBelow(folder: string): Promise<void> {
+  for (const entry of await readdir(folder, { recursive: true, withFileTypes: true }))
+    if (partial.test(entry.name)) await rm(path.join(entry.parentPath, entry.name), { recursive: true, force: true });
 }
 
 /** Everything that stages write. */
@@ -155,22 +233,3 @@ const runContents = [
   'sweep.json',
   'sweep.html',
 ];
-
-async function readManifest(file: string): Promise<Manifest | null> {
-  try {
-    await access(file);
-  } catch {
-    return null;
-  }
-  const parsed = manifestShape.safeParse(parseJson(await readFile(file, 'utf8')));
-  if (!parsed.success) throw new UsageError(`${file} is not a run's record, or is damaged; name another folder with --out`);
-  return parsed.data;
-}
-
-function parseJson(text: string): unknown {
-  try {
-    return JSON.parse(text);
-  } catch {
-    return undefined;
-  }
-}

@@ -1,15 +1,16 @@
 import { mkdir } from 'node:fs/promises';
-import { LanguageModel } from '@user-llm/cross-attention';
+import type { TrainingRecord } from '@user-llm/cross-attention';
 import type { UserEncoder } from '@user-llm/user-encoder';
 import { candidatesOf } from '../corpus.js';
 import { ExampleSource, validatedUsers, type Example, type Naming } from '../examples.js';
 import { Prompts } from '../prompts.js';
-import type { StageRecord } from '../run/run-folder.js';
+import type { StageRecord } from '../run/run-manifest.js';
 import { watchTraining } from '../run/training-progress.js';
 import { batchOf, folderName, mainSystem, strategyOf, type Batch, type SystemSpec } from '../system-specs.js';
 import { Teacher } from '../teacher.js';
 import type { Workspace } from '../workspace.js';
-import { baseKind, prepareLanguageModel, removeCheckpoint } from './language.js';
+import { encoderPart, stageOf, systemPart } from './adapted.js';
+import { baseKind, loadBase, prepareLanguageModel, removeCheckpoint } from './language.js';
 import { loadEncoder, pretrained } from './pretrain.js';
 import { summariesOf, writeSummaries } from './summarise.js';
 
@@ -47,10 +48,6 @@ const namingOf = ({ run }: Workspace): Naming => (run.settings.ranking === 'titl
 const stepsOf = ({ run }: Workspace, { users, moments }: Batch): number | undefined =>
   run.settings.examples && Math.ceil(run.settings.examples / (users * moments));
 
-export const stageOf = ({ name }: SystemSpec): string => `adapt ${name}`;
-
-export const systemFolder = (workspace: Workspace, name: string): string => workspace.run.path('systems', folderName(name));
-
 /** Trains one system from the base that all start from. */
 export async function adaptSystem(workspace: Workspace, spec: SystemSpec, seconds: number): Promise<StageRecord> {
   const { run, seed, signal } = workspace;
@@ -73,10 +70,10 @@ export async function adaptSystem(workspace: Workspace, spec: SystemSpec, second
     naming,
     examples: run.settings.examples,
   };
-  return run.stage(stageOf(spec), key, async () => {
+  const work = async (): Promise<{ training: TrainingRecord; trainingSeconds: number; encoder?: string }> => {
     const progress = workspace.output.progress(stageOf(spec), `training ${spec.title}`);
     for (const folder of ['systems', 'checkpoints']) await mkdir(run.path(folder), { recursive: true });
-    const base = await LanguageModel.load(run.path('language'));
+    const base = await loadBase(workspace);
     const model = naming === 'title' ? base : base.withItemTokens(candidatesOf(corpus));
     const prompts = new Prompts(model.tokenizer, corpus.titles);
     const trie = model.trie(corpus.titles);
@@ -98,8 +95,9 @@ export async function adaptSystem(workspace: Workspace, spec: SystemSpec, second
       },
       signal,
     };
-    const folder = systemFolder(workspace, spec.name);
+    const folder = run.path(systemPart(spec.name));
     let record;
+    let adapted: UserEncoder | undefined;
     if (spec.integration) {
       // It teaches between the steps: more threads would keep busy the cores that the steps need.
       const encoder = await loadEncoder(workspace, { threads: 1 }, spec.encoder);
@@ -115,7 +113,8 @@ export async function adaptSystem(workspace: Workspace, spec: SystemSpec, second
       const result = await training.result;
       record = result.record;
       await result.model.save(folder, { trainable: false });
-      await (result.encoder as UserEncoder).save(`${folder}-encoder`);
+      adapted = result.encoder as UserEncoder;
+      await adapted.save(run.path(encoderPart(spec.name)));
       await encoder.dispose();
     } else {
       const { validation, ...rest } = options;
@@ -133,8 +132,10 @@ export async function adaptSystem(workspace: Workspace, spec: SystemSpec, second
     progress.done(
       `${record.steps} steps, ${record.examplesSeen} examples, validation loss ${reached?.toFixed(3) ?? '-'}${record.stillFalling ? ' (still falling)' : ''}`,
     );
-    return { training: record, trainingSeconds: record.seconds };
-  });
+    return { training: record, trainingSeconds: record.seconds, ...(adapted && { encoder: adapted.hash }) };
+  };
+  const leaves = [systemPart(spec.name), ...(spec.integration ? [encoderPart(spec.name)] : [])];
+  return run.stage(stageOf(spec), key, work, { leaves });
 }
 
 /** Examples of a text prompt have no embedding to read. */

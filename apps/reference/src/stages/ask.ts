@@ -1,11 +1,10 @@
 import { userIndex } from '@user-llm/event-tokenizer';
 import { UsageError } from '../errors.js';
 import { nextQuestions } from '../prompts.js';
-import { LanguageSystem } from '../systems/language-system.js';
 import { mainSystem } from '../system-specs.js';
 import type { Workspace } from '../workspace.js';
-import { stageOf, systemFolder } from './adapt.js';
-import { encoded, loadAdaptedEncoder, openUsers } from './encode.js';
+import { loadAdaptedEncoder, openAdapted, stageOf } from './adapted.js';
+import { encoded, openUsers } from './encode.js';
 
 const titlesShown = 5;
 
@@ -24,20 +23,21 @@ export async function ask(
       `there is no user '${user}' in ${corpus.dataset.name}; its users are named like '${corpus.known.users[0]}'`,
     );
   const store = await openUsers(workspace);
-  const system = await LanguageSystem.open(mainSystem, systemFolder(workspace, mainSystem.name), corpus, {
-    users: { store, encoder: await loadAdaptedEncoder(workspace, mainSystem.name) },
+  const system = await openAdapted(workspace, mainSystem, corpus, {
+    users: { store, encoder: await loadAdaptedEncoder(workspace, mainSystem) },
   });
   try {
     const { known, log, titles } = corpus;
+    // Before anything is said: a store that cannot be used is an error and no half answer.
+    const own = await system.embedding(index);
     const length = known.offsets[index + 1] - known.offsets[index];
     const recent = log.items.subarray(log.offsets[index] + Math.max(0, length - titlesShown), log.offsets[index] + length);
-    output.print(
-      `\nUser ${known.users[index]} (${length} events; the last: ${Array.from(recent, (item) => titles[item] ?? 'unknown').join('; ') || 'none'})`,
-    );
+    const seen = Array.from(recent, (item) => titles[item] ?? 'unknown');
+    output.print(`\nUser ${known.users[index]} (${whatIsKnown(length, seen)})`);
     output.print(`> ${question}`);
     const answers: Record<string, string> = {};
     for (const [label, embedding] of [
-      ['with the embedding', await system.embedding(index)],
+      ['with the embedding', own],
       ['without', undefined],
     ] as const) {
       const answer = system.served.generate({
@@ -57,6 +57,12 @@ export async function ask(
     await system.dispose();
     await store.close();
   }
+}
+
+function whatIsKnown(events: number, recent: readonly string[]): string {
+  if (events === 0) return 'no events known';
+  const last = recent.length < events ? ', the last' : '';
+  return `${events} event${events === 1 ? '' : 's'} known${last}: ${recent.join('; ')}`;
 }
 
 function longest(offsets: Int32Array): number {

@@ -21,7 +21,7 @@ export async function beamLoss(workspace: Workspace, corpus: Corpus, system: Lan
     const beam = await system.rank(user, history, { ...request, by: 'title' });
     const exact = await system.rank(user, history, { ...request, by: 'exact-title' });
     const found = new Set(beam.items);
-    shared += exact.items.filter((item) => found.has(item)).length / exact.items.length;
+    shared += exact.items.filter((item) => found.has(item)).length / Math.max(1, exact.items.length);
     const target = corpus.log.items[to];
     if (found.has(target)) hits.beam++;
     if (exact.items.includes(target)) hits.exact++;

@@ -1,8 +1,12 @@
-import type { Workspace } from '../workspace.js';
+import type { Dataset } from '@user-llm/datasets';
+import { checkCatalogue, fitTokenizer, loadCorpus } from '../corpus.js';
+import type { ConsoleOutput } from '../run/console-output.js';
 
-/** Prints what a data set holds. */
-export async function showData(workspace: Workspace): Promise<void> {
-  const { dataset, events, log, split } = await workspace.corpus();
+/** Prints what a data set holds; writes nothing. */
+export async function showData(dataset: Dataset, output: ConsoleOutput): Promise<void> {
+  const corpus = await loadCorpus(dataset, await fitTokenizer(dataset));
+  checkCatalogue(corpus);
+  const { events, log, split } = corpus;
   const lengths = Array.from(log.users, (_, user) => log.offsets[user + 1] - log.offsets[user]).sort((a, b) => a - b);
   const summary = {
     name: dataset.name,
@@ -17,11 +21,11 @@ export async function showData(workspace: Workspace): Promise<void> {
     'test users': split.test.length,
     split: split.description.split,
   };
-  for (const [name, value] of Object.entries(summary)) workspace.output.print(`${name.padEnd(36)}${String(value)}`);
-  for (const note of dataset.provenance.notes) workspace.output.print(`note: ${note}`);
+  for (const [name, value] of Object.entries(summary)) output.print(`${name.padEnd(36)}${String(value)}`);
+  for (const note of dataset.provenance.notes) output.print(`note: ${note}`);
   for (const { line, field, reason } of events.rejected.slice(0, 10))
-    workspace.output.print(`rejected: line ${line}${field ? `, ${field}` : ''}: ${reason}`);
-  workspace.output.result({
+    output.print(`rejected: line ${line}${field ? `, ${field}` : ''}: ${reason}`);
+  output.result({
     event: 'data',
     ...summary,
     notes: dataset.provenance.notes,

@@ -1,19 +1,26 @@
+import { existsSync } from 'node:fs';
 import { openStore, type EmbeddingStore } from '@user-llm/embedding-store';
-import { UserEncoder, type UserEmbedding } from '@user-llm/user-encoder';
-import type { StageRecord } from '../run/run-folder.js';
+import type { UserEmbedding } from '@user-llm/user-encoder';
+import type { StageRecord } from '../run/run-manifest.js';
 import type { SystemSpec } from '../system-specs.js';
 import type { Workspace } from '../workspace.js';
-import { stageOf, systemFolder } from './adapt.js';
+import { loadAdaptedEncoder, stageOf } from './adapted.js';
 
-export const openUsers = (workspace: Workspace): Promise<EmbeddingStore> => openStore(`lmdb:${workspace.run.path('users')}`);
+const storePart = 'users';
+const stagePrefix = 'encode ';
+const stageNameOf = ({ name }: SystemSpec): string => `${stagePrefix}${name}`;
 
-/** The encoder as it came out of adapting a system. */
-export async function loadAdaptedEncoder(workspace: Workspace, name: string): Promise<UserEncoder> {
-  const { tokenizer } = await workspace.corpus();
-  return UserEncoder.load(`${systemFolder(workspace, name)}-encoder`, { tokenizer, ...workspace.runtime });
+/** The store as the systems' users were written into it. */
+export async function openUsers({ run, systems }: Workspace): Promise<EmbeddingStore> {
+  const written = systems.flatMap((spec) => run.finished(stageNameOf(spec))?.result.records ?? []).map(Number);
+  const store = await run.read(storePart, 'encode', () => openStore(`lmdb:${run.path(storePart)}`));
+  const { records } = await store.stats();
+  const expected = Math.max(0, ...written);
+  if (records >= expected) return store;
+  await store.close();
+  const problem = `the store in ${run.path(storePart)} holds ${records} embeddings of ${expected}`;
+  throw run.damaged(storePart, 'encode', problem);
 }
-
-const stageNameOf = ({ name }: SystemSpec): string => `encode ${name}`;
 
 /** The record of the embeddings that a system reads. */
 export const encoded = ({ run }: Workspace, spec: SystemSpec): StageRecord => run.need(stageNameOf(spec), 'encode');
@@ -27,14 +34,17 @@ export async function encodeUsers(workspace: Workspace): Promise<void> {
 export async function encodeFor(workspace: Workspace, spec: SystemSpec): Promise<StageRecord> {
   const { run, signal } = workspace;
   const corpus = await workspace.corpus();
-  const { key } = run.need(stageOf(spec), 'adapt');
-  return run.stage(stageNameOf(spec), key, async () => {
+  const adapted = run.need(stageOf(spec), 'adapt');
+  const work = async (): Promise<{ hash: string; records: number; bytes: number }> => {
     const progress = workspace.output.progress('encode', `writing the users into the store, ${spec.title}`);
-    const store = await openUsers(workspace);
+    // A new store holds nobody, whoever was in the one before.
+    if (!existsSync(run.path(storePart))) run.forget(stagePrefix);
+    // What is written into must be whole: all of it is looked at.
+    const store = await run.read(storePart, 'encode', () => openStore(`lmdb:${run.path(storePart)}`, { check: 'full' }));
     const total = corpus.known.users.length;
     let done = 0;
     const began = performance.now();
-    const encoder = await loadAdaptedEncoder(workspace, spec.name);
+    const encoder = await loadAdaptedEncoder(workspace, spec);
     try {
       await store.putMany(
         counted(encoder.encode(corpus.known, { signal }), () => {
@@ -55,7 +65,8 @@ export async function encodeFor(workspace: Workspace, spec: SystemSpec): Promise
       await encoder.dispose();
       await store.close();
     }
-  });
+  };
+  return run.stage(stageNameOf(spec), [adapted.key, adapted.result.encoder], work, { leaves: [storePart] });
 }
 
 async function* counted(embeddings: AsyncIterable<UserEmbedding>, each: () => void): AsyncGenerator<UserEmbedding> {

@@ -20,7 +20,7 @@ import { encoderSystem } from '../systems/encoder-system.js';
 import { beamWidth, languageSystem } from '../systems/language-system.js';
 import type { SystemSpec } from '../system-specs.js';
 import type { Workspace } from '../workspace.js';
-import { stageOf } from './adapt.js';
+import { stageOf } from './adapted.js';
 import { encoded, openUsers } from './encode.js';
 import { furtherMeasurements } from './further-measurements.js';
 import { openSystem } from './open-system.js';
@@ -50,6 +50,8 @@ interface Bench {
 /** Asks all systems of the run about the held-out events, measures what is measured beside that, and writes the report. */
 export async function evaluateAll(workspace: Workspace): Promise<Report> {
   const { run, systems } = workspace;
+  for (const spec of systems) answerKey(workspace, spec);
+  await run.begin();
   const began = performance.now();
   return withBench(workspace, async (bench) => {
     const report = await askAll(workspace, bench, systems);
@@ -116,7 +118,7 @@ async function ask(
   const systems: System[] = [...(counting ? [...others, encoderSystem(encoder, corpus)] : []), ...models];
   const keys = new Map([
     ...others.map(({ name }) => [name, run.need('fit', 'fit').key] as const),
-    ['encoder', pretrained(workspace).key],
+    ['encoder', String(pretrained(workspace).result.hash)],
     ...specs.map((spec) => [spec.name, answerKey(workspace, spec)] as const),
   ]);
   const folder = await OutcomeFolder.open(run);
@@ -161,7 +163,8 @@ async function ask(
 /** What a system's answers depend on: its training and, where it reads users, what is in the store. */
 function answerKey(workspace: Workspace, spec: SystemSpec): string {
   if (spec.reading.embedding) return encoded(workspace, spec).key;
-  return workspace.run.need(stageOf(spec), 'adapt').key;
+  const { key, finishedAt } = workspace.run.need(stageOf(spec), 'adapt');
+  return `${key} ${finishedAt}`;
 }
 
 /** The report with what the run knows of data, machine and training. */

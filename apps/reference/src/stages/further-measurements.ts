@@ -5,7 +5,7 @@ import type { Corpus } from '../corpus.js';
 import { mainSystem, mainTextSystem, type SystemSpec } from '../system-specs.js';
 import type { LanguageSystem } from '../systems/language-system.js';
 import type { Workspace } from '../workspace.js';
-import { stageOf } from './adapt.js';
+import { stageOf } from './adapted.js';
 import { beamLoss } from './beam-loss.js';
 import { historyLengthCurve } from './history-length.js';
 import { baseKind } from './language.js';

@@ -1,9 +1,10 @@
 import { mkdir, rm } from 'node:fs/promises';
-import { LanguageModel, trainByteLevelBpe } from '@user-llm/cross-attention';
+import path from 'node:path';
+import { LanguageModel, trainByteLevelBpe, type TrainingRecord } from '@user-llm/cross-attention';
 import { Random } from '@user-llm/onnx-autograd';
 import type { Corpus } from '../corpus.js';
 import { genreQuestion, nextQuestions, Prompts } from '../prompts.js';
-import type { StageRecord } from '../run/run-folder.js';
+import type { StageRecord } from '../run/run-manifest.js';
 import { watchTraining } from '../run/training-progress.js';
 import type { Workspace } from '../workspace.js';
 
@@ -11,6 +12,9 @@ import type { Workspace } from '../workspace.js';
 const shape = { width: 128, layers: 4, heads: 4, keyValueHeads: 2, intermediate: 384, context: 4096 };
 const vocabulary = { small: 2048, large: 4096, largeFrom: 3000 };
 const popularSentences = 30_000;
+const baseFolder = 'language';
+
+type BaseRecord = { base: 'pretrained' | 'scratch'; training?: TrainingRecord; trainingSeconds: number };
 
 export const baseKind = (workspace: Workspace): 'scratch' | 'pretrained' =>
   workspace.run.settings.llm === null ? 'scratch' : 'pretrained';
@@ -20,7 +24,8 @@ export async function prepareLanguageModel(workspace: Workspace): Promise<StageR
   const { run, budget, seed, signal } = workspace;
   const corpus = await workspace.corpus();
   const { llm } = run.settings;
-  return run.stage('language', { tokenizer: corpus.tokenizer.hash, llm, seed, seconds: budget.language, shape }, async () => {
+  const key = { tokenizer: corpus.tokenizer.hash, llm, seed, seconds: budget.language, shape };
+  const work = async (): Promise<BaseRecord> => {
     const progress = workspace.output.progress(
       'language',
       llm === null ? 'language model on the titles' : 'loading the language model',
@@ -32,7 +37,7 @@ export async function prepareLanguageModel(workspace: Workspace): Promise<StageR
         onProgress: ({ file, allReceivedBytes, allTotalBytes }) =>
           progress.update({ fraction: allReceivedBytes / allTotalBytes, detail: file }),
       });
-      await model.save(run.path('language'));
+      await model.save(run.path(baseFolder));
       progress.done(`${model.config.layers} layers, context ${model.config.contextLength}`);
       return { base: 'pretrained', trainingSeconds: 0 };
     }
@@ -55,12 +60,18 @@ export async function prepareLanguageModel(workspace: Workspace): Promise<StageR
     });
     await watchTraining(training, progress, budget.language);
     const { model, record } = await training.result;
-    await model.save(run.path('language'));
+    await model.save(run.path(baseFolder));
     await removeCheckpoint(file);
     progress.done(`${record.steps} steps, loss ${record.curve.at(-1)?.loss.toFixed(3)}`);
     return { base: 'scratch', training: record, trainingSeconds: record.seconds };
-  });
+  };
+  return run.stage('language', key, work, { leaves: [baseFolder] });
 }
+
+/** The language model that all systems start from. */
+export const loadBase = ({ run }: Workspace): Promise<LanguageModel> =>
+  // By its whole path: a relative one that is not there could be the name of a model on a hub.
+  run.read(baseFolder, 'adapt', () => LanguageModel.load(path.resolve(run.path(baseFolder))));
 
 /** What the domain has in words: titles and what kind they are. */
 function domainTexts({ titles, categories }: Corpus): string[] {

@@ -1,10 +1,9 @@
 import type { EmbeddingStore } from '@user-llm/embedding-store';
 import type { Corpus } from '../corpus.js';
 import type { SystemSpec } from '../system-specs.js';
-import { LanguageSystem } from '../systems/language-system.js';
+import type { LanguageSystem } from '../systems/language-system.js';
 import type { Workspace } from '../workspace.js';
-import { systemFolder } from './adapt.js';
-import { loadAdaptedEncoder } from './encode.js';
+import { loadAdaptedEncoder, openAdapted } from './adapted.js';
 import { openRetriever, retrieverShareOf } from './retrieval.js';
 import { summariesOf } from './summarise.js';
 
@@ -16,8 +15,8 @@ export async function openSystem(
   store: EmbeddingStore,
 ): Promise<LanguageSystem> {
   const share = retrieverShareOf(workspace, spec);
-  return LanguageSystem.open(spec, systemFolder(workspace, spec.name), corpus, {
-    ...(spec.reading.embedding ? { users: { store, encoder: await loadAdaptedEncoder(workspace, spec.name) } } : {}),
+  return openAdapted(workspace, spec, corpus, {
+    ...(spec.reading.embedding ? { users: { store, encoder: await loadAdaptedEncoder(workspace, spec) } } : {}),
     ...(share === undefined ? {} : { retrieval: { retriever: await openRetriever(workspace, spec), share } }),
     ...workspace.runtime,
     summaries: await summariesOf(workspace, spec),

@@ -20,11 +20,13 @@ export interface RunAllOptions {
 export async function runAll(workspace: Workspace, { onReport, ...question }: RunAllOptions): Promise<void> {
   const began = performance.now();
   const { systems, run, output } = workspace;
-  const { data, minutes } = run.settings;
+  const { data, minutes, llm } = run.settings;
   output.note(
     `${data === null ? 'No --data: a simulated film service.' : data} About ${minutes} minutes on two cores; Ctrl-C stops, and the same command goes on.`,
   );
   await workspace.corpus();
+  // A model that is given is loaded before an encoder is trained for it.
+  if (llm !== null) await prepareLanguageModel(workspace);
   await pretrain(workspace);
   await prepareLanguageModel(workspace);
   for (const [i, spec] of systems.entries()) {

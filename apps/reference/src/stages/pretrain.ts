@@ -1,18 +1,17 @@
 import { mkdir, rm } from 'node:fs/promises';
 import path from 'node:path';
-import { nextEvent, UserEncoder, type RuntimeOptions } from '@user-llm/user-encoder';
+import { nextEvent, UserEncoder, type RuntimeOptions, type TrainingRecord } from '@user-llm/user-encoder';
 import { encoderShape, pretrainingRate, type EncoderSize } from '../encoder-shape.js';
-import type { StageRecord } from '../run/run-folder.js';
+import type { StageRecord } from '../run/run-manifest.js';
 import type { Workspace } from '../workspace.js';
 
 /** Pretraining leaves the resampler alone, so that encoders of one width share it. */
 const stageOf = (size: EncoderSize | undefined): string => (size ? `pretrain width ${size.width}` : 'pretrain');
-const folderOf = ({ run }: Workspace, size: EncoderSize | undefined): string =>
-  size ? run.path('encoders', `width-${size.width}`) : run.path('encoder');
+const folderOf = (size: EncoderSize | undefined): string => (size ? `encoders/width-${size.width}` : 'encoder');
+const commandOf = (size: EncoderSize | undefined): string => (size ? 'sweep' : 'pretrain');
 
 /** What pretraining an encoder left behind. */
-export const pretrained = ({ run }: Workspace, size?: EncoderSize): StageRecord =>
-  run.need(stageOf(size), size ? 'sweep' : 'pretrain');
+export const pretrained = ({ run }: Workspace, size?: EncoderSize): StageRecord => run.need(stageOf(size), commandOf(size));
 
 /** Pretrains the user encoder on everything but the test items, watching the validation items. */
 export async function pretrain(workspace: Workspace, size?: EncoderSize): Promise<StageRecord> {
@@ -22,7 +21,9 @@ export async function pretrain(workspace: Workspace, size?: EncoderSize): Promis
   const shape = { ...encoderShape(tokenizer), ...(size && { width: size.width }) };
   const done = run.finished(stage);
   const seconds = budget.pretrain;
-  return run.stage(stage, { tokenizer: tokenizer.hash, seed, seconds, shape, rate: pretrainingRate }, async () => {
+  const folder = folderOf(size);
+  const key = { tokenizer: tokenizer.hash, seed, seconds, shape, rate: pretrainingRate };
+  const work = async (): Promise<{ hash: string; training: TrainingRecord; trainingSeconds: number }> => {
     const progress = workspace.output.progress(
       stage,
       size ? `pretraining an encoder of width ${size.width}` : 'pretraining the user encoder',
@@ -50,15 +51,16 @@ export async function pretrain(workspace: Workspace, size?: EncoderSize): Promis
         });
     }
     const encoder = await training.result;
-    await mkdir(path.dirname(folderOf(workspace, size)), { recursive: true });
-    await encoder.save(folderOf(workspace, size));
+    await mkdir(path.dirname(run.path(folder)), { recursive: true });
+    await encoder.save(run.path(folder));
     const record = encoder.training!;
     await encoder.dispose();
     await rm(file, { force: true });
     await rm(`${file}.run`, { force: true });
     progress.done(`${record.steps} steps${validation}`);
     return { hash: encoder.hash, training: record, trainingSeconds: record.seconds };
-  });
+  };
+  return run.stage(stage, key, work, { leaves: [folder] });
 }
 
 /** The pretrained encoder. */
@@ -69,7 +71,9 @@ export async function loadEncoder(
 ): Promise<UserEncoder> {
   pretrained(workspace, size);
   const { tokenizer } = await workspace.corpus();
-  const found = await UserEncoder.load(folderOf(workspace, size), { tokenizer, ...runtime });
+  const found = await workspace.run.read(folderOf(size), commandOf(size), () =>
+    UserEncoder.load(workspace.run.path(folderOf(size)), { tokenizer, ...runtime }),
+  );
   if (!size || size.userTokens === found.config.userTokens) return found;
   // As many tokens as asked for, by a resampler that begins anew, behind the pretrained rest.
   const sized = UserEncoder.create(tokenizer, { ...encoderShape(tokenizer), ...size, seed: workspace.seed }, runtime);

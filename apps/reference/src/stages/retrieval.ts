@@ -1,12 +1,11 @@
 import { logSoftmax, mixedScore } from '@user-llm/cross-attention';
 import { validatedUsers, validationMoments } from '../examples.js';
-import type { StageRecord } from '../run/run-folder.js';
-import { LanguageSystem, retrievedItems } from '../systems/language-system.js';
+import type { StageRecord } from '../run/run-manifest.js';
+import { retrievedItems } from '../systems/language-system.js';
 import { encoderRetriever, mixRetriever, type Retriever } from '../systems/retriever.js';
 import type { SystemSpec } from '../system-specs.js';
 import type { Workspace } from '../workspace.js';
-import { stageOf, systemFolder } from './adapt.js';
-import { loadAdaptedEncoder } from './encode.js';
+import { loadAdaptedEncoder, openAdapted, stageOf } from './adapted.js';
 import { loadEncoder } from './pretrain.js';
 import { summariesOf } from './summarise.js';
 
@@ -44,8 +43,8 @@ export async function chooseRetrieverShare(workspace: Workspace, spec: SystemSpe
     const progress = workspace.output.progress('retrieval', `the retriever's share, ${spec.title}`);
     const retriever = await openRetriever(workspace, spec);
     // Nothing is stored of what users were before their validation items: every embedding is made anew.
-    const users = spec.reading.embedding ? { encoder: await loadAdaptedEncoder(workspace, spec.name) } : undefined;
-    const system = await LanguageSystem.open(spec, systemFolder(workspace, spec.name), corpus, {
+    const users = spec.reading.embedding ? { encoder: await loadAdaptedEncoder(workspace, spec) } : undefined;
+    const system = await openAdapted(workspace, spec, corpus, {
       ...(users === undefined ? {} : { users }),
       ...workspace.runtime,
       summaries: await summariesOf(workspace, spec),

@@ -8,7 +8,7 @@ import { nextQuestions } from '../prompts.js';
 import type { LanguageSystem } from '../systems/language-system.js';
 import { mainSystem } from '../system-specs.js';
 import type { Workspace } from '../workspace.js';
-import { loadAdaptedEncoder } from './encode.js';
+import { loadAdaptedEncoder } from './adapted.js';
 
 const lengths = [50, 100, 200];
 const usersMeasured = 5;
@@ -31,7 +31,7 @@ export async function scalingCurve(
     progress.done(`no user has ${lengths.at(-1)} events`);
     return [];
   }
-  const encoder = await loadAdaptedEncoder(workspace, mainSystem.name);
+  const encoder = await loadAdaptedEncoder(workspace, mainSystem);
   const tenant = (events: number): string => `scaling-${events}`;
   for (const events of lengths)
     await store.putMany(encoder.encode(takeLast(takeUsers(corpus.known, users), events), { tenant: tenant(events) }));

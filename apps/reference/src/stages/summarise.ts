@@ -5,7 +5,7 @@ import { Random } from '@user-llm/onnx-autograd';
 import type { Corpus } from '../corpus.js';
 import { validatedUsers, validationMoments } from '../examples.js';
 import { Prompts, summaryQuestion } from '../prompts.js';
-import type { StageRecord } from '../run/run-folder.js';
+import type { StageRecord } from '../run/run-manifest.js';
 import type { Moment, Summaries } from '../summaries/summaries.js';
 import { templateSummaries } from '../summaries/template-summary.js';
 import { WrittenSummaries } from '../summaries/written-summaries.js';

@@ -1,6 +1,6 @@
 import { favouriteGenre, nextItem, type Task } from '@user-llm/evaluation';
 import type { Corpus } from '../corpus.js';
-import type { RunSettings } from '../run/run-folder.js';
+import type { RunSettings } from '../run/run-manifest.js';
 
 /** What every system is asked: which item comes next and, where items have genres, which genre is the favourite. */
 export const tasksOf = ({ split, log, categories }: Corpus): Task[] => [

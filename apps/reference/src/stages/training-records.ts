@@ -2,7 +2,7 @@ import type { Curve, TrainingRecord } from '@user-llm/evaluation';
 import type { UserEncoder } from '@user-llm/user-encoder';
 import { strategyOf, type SystemSpec } from '../system-specs.js';
 import type { Workspace } from '../workspace.js';
-import { stageOf } from './adapt.js';
+import { stageOf } from './adapted.js';
 import { baseKind } from './language.js';
 
 interface Adapted {

@@ -1,16 +1,16 @@
-import { readFile } from 'node:fs/promises';
+import { readFile, rm } from 'node:fs/promises';
 import { openStore, type EmbeddingStore } from '@user-llm/embedding-store';
 import { evaluate, nextItem, percentile, type Outcome, type System } from '@user-llm/evaluation';
 import { Random, writeFileAtomically } from '@user-llm/onnx-autograd';
 import type { UserEmbedding } from '@user-llm/user-encoder';
 import type { Corpus } from '../corpus.js';
 import type { Progress } from '../run/console-output.js';
-import type { StageRecord } from '../run/run-folder.js';
-import { adaptSystem, stageOf, systemFolder } from '../stages/adapt.js';
-import { loadAdaptedEncoder } from '../stages/encode.js';
+import type { StageRecord } from '../run/run-manifest.js';
+import { adaptSystem } from '../stages/adapt.js';
+import { loadAdaptedEncoder, openAdapted, stageOf } from '../stages/adapted.js';
 import { loadEncoder, pretrain, pretrained } from '../stages/pretrain.js';
 import { encoderSystem } from '../systems/encoder-system.js';
-import { beamWidth, LanguageSystem, languageSystem } from '../systems/language-system.js';
+import { beamWidth, languageSystem } from '../systems/language-system.js';
 import { folderName } from '../system-specs.js';
 import type { Workspace } from '../workspace.js';
 import type { Cell } from './grid.js';
@@ -38,10 +38,12 @@ export async function runCell(workspace: Workspace, cell: Cell, users: number): 
   const { spec } = cell;
   await pretrain(workspace, cell.size);
   const adapted = await adaptSystem(workspace, spec, workspace.budget.adapt);
-  const measured = await run.stage(`measure ${spec.name}`, { adapted: adapted.key, users }, async () => {
+  const work = async (): Promise<{ costs: CellCosts }> => {
     const corpus = await workspace.corpus();
     const progress = workspace.output.progress(`measure ${spec.name}`, `measuring ${spec.title}`);
-    const store = await openStore(`lmdb:${run.path('stores', folderName(spec.name))}`);
+    const place = run.path('stores', folderName(spec.name));
+    await rm(place, { recursive: true, force: true });
+    const store = await openStore(`lmdb:${place}`);
     try {
       const costs = await costsOf(workspace, cell, corpus, store);
       const outcome = await rankedBy(workspace, cell, corpus, { store, users, adapted, progress });
@@ -51,16 +53,18 @@ export async function runCell(workspace: Workspace, cell: Cell, users: number): 
     } finally {
       await store.close();
     }
-  });
+  };
+  const key = { adapted: adapted.key, users };
+  const measured = await run.stage(`measure ${spec.name}`, key, work, { leaves: [outcomePart(spec.name)] });
   return { costs: measured.result.costs as CellCosts, outcome: await readOutcome(workspace, spec.name) };
 }
 
 async function costsOf(workspace: Workspace, { spec }: Cell, corpus: Corpus, store: EmbeddingStore): Promise<CellCosts> {
   const { signal, seed } = workspace;
-  const encoder = await loadAdaptedEncoder(workspace, spec.name);
+  const encoder = await loadAdaptedEncoder(workspace, spec);
   await store.putMany(encoder.encode(corpus.known, { signal }), { signal });
   const { bytes, records } = await store.stats();
-  const system = await LanguageSystem.open(spec, systemFolder(workspace, spec.name), corpus, { users: { store, encoder } });
+  const system = await openAdapted(workspace, spec, corpus, { users: { store, encoder } });
   try {
     const timed = Random.of(seed, 'timed')
       .shuffle(corpus.split.test.map(({ user }) => user))
@@ -112,8 +116,8 @@ async function rankedBy(
   const system = languageSystem(
     spec,
     async () =>
-      LanguageSystem.open(spec, systemFolder(workspace, spec.name), corpus, {
-        users: { store, encoder: await loadAdaptedEncoder(workspace, spec.name) },
+      openAdapted(workspace, spec, corpus, {
+        users: { store, encoder: await loadAdaptedEncoder(workspace, spec) },
       }),
     { examplesSeen: training.examplesSeen, notes: [`${training.steps} steps in ${Math.round(training.seconds)} s`] },
   );
@@ -128,7 +132,7 @@ async function rankedBy(
 export async function runWidth(workspace: Workspace, cell: Cell): Promise<Outcome> {
   const name = `encoder of width ${cell.size.width}`;
   await pretrain(workspace, cell.size);
-  await workspace.run.stage(`measure ${name}`, { encoder: pretrained(workspace, cell.size).result.hash }, async () => {
+  const work = async (): Promise<Record<string, never>> => {
     const corpus = await workspace.corpus();
     const progress = workspace.output.progress(`measure ${name}`, `the ${name} alone`);
     const encoder = await loadEncoder(workspace, {}, cell.size);
@@ -139,7 +143,9 @@ export async function runWidth(workspace: Workspace, cell: Cell): Promise<Outcom
     }
     progress.done();
     return {};
-  });
+  };
+  const key = { encoder: pretrained(workspace, cell.size).result.hash };
+  await workspace.run.stage(`measure ${name}`, key, work, { leaves: [outcomePart(name)] });
   return readOutcome(workspace, name);
 }
 
@@ -164,16 +170,15 @@ async function asked(
   return outcome!;
 }
 
-const outcomeFile = ({ run }: Workspace, system: string): string =>
-  run.path('outcomes', `${folderName(system).replaceAll(' ', '-')}.json`);
+const outcomePart = (system: string): string => `outcomes/${folderName(system).replaceAll(' ', '-')}.json`;
 
 async function saveOutcome(workspace: Workspace, outcome: Outcome): Promise<void> {
-  await writeFileAtomically(outcomeFile(workspace, outcome.system), [Buffer.from(JSON.stringify(outcome))]);
+  await writeFileAtomically(workspace.run.path(outcomePart(outcome.system)), [Buffer.from(JSON.stringify(outcome))]);
 }
 
-/** @throws where the file of a finished stage is gone */
-async function readOutcome(workspace: Workspace, system: string): Promise<Outcome> {
-  return JSON.parse(await readFile(outcomeFile(workspace, system), 'utf8')) as Outcome;
+async function readOutcome({ run }: Workspace, system: string): Promise<Outcome> {
+  const part = outcomePart(system);
+  return run.read(part, 'sweep', async () => JSON.parse(await readFile(run.path(part), 'utf8')) as Outcome);
 }
 
 /** How a cell was trained. */

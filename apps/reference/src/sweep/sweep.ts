@@ -19,6 +19,7 @@ export interface SweepOptions {
 export async function sweep(workspace: Workspace, { cells, users }: SweepOptions): Promise<void> {
   const { run, output, seed, signal } = workspace;
   const corpus = await workspace.corpus();
+  await run.begin();
   await mkdir(run.path('outcomes'), { recursive: true });
   await mkdir(run.path('stores'), { recursive: true });
   await prepareLanguageModel(workspace);

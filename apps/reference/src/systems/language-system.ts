@@ -15,6 +15,7 @@ import type { EventColumns } from '@user-llm/event-tokenizer';
 import { UNKNOWN_ITEM, type DoesNotFit, type System } from '@user-llm/evaluation';
 import type { UserEmbedding, UserEncoder } from '@user-llm/user-encoder';
 import type { Corpus } from '../corpus.js';
+import { UsageError } from '../errors.js';
 import { genreQuestion, nextQuestions, Prompts } from '../prompts.js';
 import type { Summaries } from '../summaries/summaries.js';
 import type { SystemSpec } from '../system-specs.js';
@@ -91,7 +92,13 @@ export class LanguageSystem {
     const { store, encoder } = users;
     if (events !== this.corpus.known) return encoder.encodeUser(events, userIndex);
     const found = await store?.get({ user: events.users[userIndex] }, { encoder: encoder.hash });
-    return found?.status === 'found' ? (found.embedding as UserEmbedding) : encoder.encodeUser(events, userIndex);
+    if (found?.status === 'found') return found.embedding as UserEmbedding;
+    // Whoever is new is encoded within the request; what cannot be used is no reason to go on without the store.
+    if (found?.status === 'damaged' || found?.status === 'other-encoder')
+      throw new UsageError(
+        `the store's record of a user ${found.status === 'damaged' ? `is damaged (${found.reason})` : 'was made by another encoder'}; remove the store's folder, users, from the run folder and run: user-llm encode`,
+      );
+    return encoder.encodeUser(events, userIndex);
   }
 
   promptIds(history: Int32Array, question: string, titles = this.spec.reading.titles): number[] {

@@ -128,12 +128,17 @@ async function findWeights(folder: string): Promise<Map<string, readonly string[
   return shards;
 }
 
-async function readWeightFiles(
+type WantedTensors = Map<string, { readonly name: string; readonly stored: string; readonly shape: readonly number[] }[]>;
+
+/**
+ * Which tensors to read from which file, from the headers alone: a folder that does not fit, or a file that was cut short, is refused
+ * before any values are read.
+ */
+export async function checkWeightFiles(
   folder: string,
   config: DecoderConfig,
   files: ReadonlyMap<string, readonly string[] | undefined>,
-): Promise<DecoderWeights> {
-  // First all headers: a folder that does not fit is refused before any values are read.
+): Promise<WantedTensors> {
   const fileOfTensor = new Map<string, string>();
   const headers = new Map<string, SafetensorsHeader>();
   for (const [file, names] of files) {
@@ -141,7 +146,7 @@ async function readWeightFiles(
     headers.set(file, header);
     for (const name of names ?? header.entries.keys()) if (header.entries.has(name)) fileOfTensor.set(name, file);
   }
-  const wanted = new Map<string, { name: string; shape: readonly number[] }[]>();
+  const wanted: WantedTensors = new Map();
   for (const [name, shape] of decoderTensorShapes(config)) {
     const stored = storedName(name, config, fileOfTensor);
     const file = fileOfTensor.get(stored);
@@ -157,12 +162,20 @@ async function readWeightFiles(
       throw new ModelFolderError('shape-mismatch', folder, message, { file, tensor: stored, expected: shape, actual });
     }
     const list = wanted.get(file);
-    if (list === undefined) wanted.set(file, [{ name, shape }]);
-    else list.push({ name, shape });
+    if (list === undefined) wanted.set(file, [{ name, stored, shape }]);
+    else list.push({ name, stored, shape });
   }
+  return wanted;
+}
+
+async function readWeightFiles(
+  folder: string,
+  config: DecoderConfig,
+  files: ReadonlyMap<string, readonly string[] | undefined>,
+): Promise<DecoderWeights> {
   const weights: DecoderWeights = new Map();
-  for (const [file, tensors] of wanted) {
-    const names = tensors.map(({ name }) => storedName(name, config, fileOfTensor));
+  for (const [file, tensors] of await checkWeightFiles(folder, config, files)) {
+    const names = tensors.map(({ stored }) => stored);
     const read = await guarded(folder, file, () => readSafetensors(path.join(folder, file), { names, asFloat32: true }));
     tensors.forEach(({ name, shape }, i) => {
       const tensor = read.tensors.get(names[i]);

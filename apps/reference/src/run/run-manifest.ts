@@ -1,0 +1,93 @@
+import { readFile } from 'node:fs/promises';
+import type { RankingWay } from '@user-llm/cross-attention';
+import { writeFileAtomically } from '@user-llm/onnx-autograd';
+import { z } from 'zod';
+import { UsageError } from '../errors.js';
+
+const format = 'user-llm run 1';
+
+const stageRecord = z.object({
+  key: z.string(),
+  seconds: z.number(),
+  finishedAt: z.string(),
+  result: z.record(z.string(), z.unknown()),
+  /** What the stage left, by path inside the run folder. */
+  leaves: z.array(z.string()).optional(),
+});
+const manifestShape = z.object({
+  format: z.literal(format),
+  settings: z.record(z.string(), z.unknown()),
+  stages: z.record(z.string(), stageRecord),
+});
+
+/** What a finished stage leaves in run.json. */
+export type StageRecord = z.infer<typeof stageRecord>;
+
+/** run.json: the settings of a run and its finished stages. */
+export type Manifest = z.infer<typeof manifestShape>;
+
+/** The settings that everything in a run folder was made with. */
+export interface RunSettings {
+  readonly data: string | null;
+  readonly seed: number;
+  readonly llm: string | null;
+  readonly minutes: number;
+  /** How the language models rank a catalogue. */
+  readonly ranking: RankingWay;
+  /** Which column of the data is what, by role; undefined where their names tell. */
+  readonly columns?: Record<string, string>;
+  /** Test users that the language models rank for; undefined for what suits the minutes. */
+  readonly users?: number;
+  /** Examples that every language-model system is trained on, in place of a time. */
+  readonly examples?: number;
+}
+
+export const newManifest = (settings: RunSettings): Manifest => ({ format, settings: { ...settings }, stages: {} });
+
+/** Null where there is none. Throws a `UsageError` for one that is damaged or newer. */
+export async function readManifest(file: string): Promise<Manifest | null> {
+  let text: string;
+  try {
+    text = await readFile(file, 'utf8');
+  } catch (error) {
+    if (['ENOENT', 'ENOTDIR'].includes((error as NodeJS.ErrnoException).code ?? '')) return null;
+    throw error;
+  }
+  const json = parseJson(text);
+  const parsed = manifestShape.safeParse(json);
+  if (parsed.success) return parsed.data;
+  const found = (json as { format?: unknown } | undefined)?.format;
+  if (typeof found === 'string' && found !== format && found.startsWith('user-llm run '))
+    throw new UsageError(
+      `${file} is the record of '${found}', and this version reads '${format}': use the version that wrote it, or name another folder with --out`,
+    );
+  throw new UsageError(`${file} is not a run's record, or is damaged; remove it by hand, or name another folder with --out`);
+}
+
+export async function writeManifest(file: string, manifest: Manifest): Promise<void> {
+  await writeFileAtomically(file, [Buffer.from(`${JSON.stringify(manifest, null, 2)}\n`)]);
+}
+
+/** What a run's settings and the wanted ones differ in, in the command line's words; empty where they are the same. */
+export function differences(known: Manifest['settings'], wanted: RunSettings): string[] {
+  const names = [...new Set([...Object.keys(wanted), ...Object.keys(known)])] as (keyof RunSettings)[];
+  return names
+    .filter((name) => JSON.stringify(known[name] ?? null) !== JSON.stringify(wanted[name] ?? null))
+    .map((name) => `${name === 'minutes' ? name : `--${name}`} ${inWords(known[name])}, not ${inWords(wanted[name])}`);
+}
+
+function inWords(value: unknown): string {
+  if (value === undefined || value === null) return 'left out';
+  if (typeof value !== 'object') return String(value);
+  return Object.entries(value)
+    .map(([role, column]) => `${role}=${column}`)
+    .join(',');
+}
+
+function parseJson(text: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch {
+    return undefined;
+  }
+}
