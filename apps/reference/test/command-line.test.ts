@@ -222,9 +222,7 @@ describe('the whole way on a small log', () => {
     expect(JSON.parse(await readFile(path.join(run, 'run.json'), 'utf8')).stages.pretrain.seconds).toBe(seconds);
 
     // Another system on the same run: what is finished is not trained again, and the report is on what is asked for.
-    expect(
-      userLlm('poc', '--data', data, '--out', run, '--minutes', '0.3', '--seed', '3', '--systems', 'text-summary').code,
-    ).toBe(0);
+    expect(userLlm(...args, '--systems', 'text-summary').code).toBe(0);
     const second = JSON.parse(await readFile(path.join(run, 'report.json'), 'utf8')) as typeof report;
     expect(second.training.map(({ name }) => name)).toEqual(['encoder', 'text-summary']);
     expect(JSON.parse(await readFile(path.join(run, 'run.json'), 'utf8')).stages.pretrain.seconds).toBe(seconds);

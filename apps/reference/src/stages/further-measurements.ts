@@ -39,7 +39,7 @@ export async function furtherMeasurements(workspace: Workspace, measured: Measur
       const key = [
         pretrained(workspace).key,
         sampleSize(run.settings),
-        ...models.map(({ spec }) => run.need(stageOf(spec), 'adapt').key),
+        ...models.map(({ spec }) => run.need(stageOf(spec), 'adapt').finishedAt),
       ];
       const { result } = await run.stage('history length', key, async () => ({
         rows: await historyLengthCurve(workspace, corpus, encoder, models),
