@@ -1,12 +1,15 @@
 import { mkdtemp } from 'node:fs/promises';
 import os from 'node:os';
 import path from 'node:path';
-import { expect, it } from '@jest/globals';
+import { afterAll, beforeAll, expect, it, jest } from '@jest/globals';
 import type { ReportData } from '@user-llm/evaluation';
 import { ConsoleOutput } from '../src/run/console-output.js';
 import { runAll } from '../src/stages/poc.js';
 import { Workspace } from '../src/workspace.js';
 import { smallLog } from './small-log.js';
+
+beforeAll(() => void jest.spyOn(process.stdout, 'write').mockReturnValue(true));
+afterAll(() => jest.restoreAllMocks());
 
 it('a run reports on each system as soon as it is finished, and says which are not', async () => {
   const workspace = await Workspace.create(
@@ -17,7 +20,7 @@ it('a run reports on each system as soon as it is finished, and says which are n
       systems: ['text-summary', 'text-prompt-10'],
       threads: 1,
     },
-    { data: await smallLog(), seed: 1, minutes: 0.1, examples: 64 },
+    { data: await smallLog({ users: 12, items: 20, events: 8 }), seed: 1, minutes: 0.1, examples: 64 },
   );
   const reports: ReportData[] = [];
   await runAll(workspace, { onReport: (report) => void reports.push(report.toJSON()) });
@@ -36,4 +39,4 @@ it('a run reports on each system as soon as it is finished, and says which are n
     expect(examplesPerSystem).toBe(64);
     for (const { name, examplesSeen } of training!) if (name !== 'encoder') expect(examplesSeen).toBe(64);
   }
-}, 120_000);
+}, 240_000);
