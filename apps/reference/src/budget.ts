@@ -10,11 +10,13 @@ export interface Budget {
 /** The share of a run that goes into training; the rest reads, encodes, evaluates and writes. */
 const trainingShare = 0.78;
 /** One pretraining, one language model, three user-reading models, two text prompts of pretraining and adaptation together. */
-const pretrainWeight = 1;
+const pretrainWeight = 1.6;
 const languageWeight = 1.2;
-const parts = pretrainWeight + languageWeight + 3 + 2 * (pretrainWeight + 1);
+/** Reading what the encoder knows is learned sooner than that, from its own predictions. */
+const adaptWeight = 0.8;
+const parts = pretrainWeight + languageWeight + 3 * adaptWeight + 2 * (pretrainWeight + adaptWeight);
 
 export function budgetOf(minutes: number): Budget {
-  const adapt = (minutes * 60 * trainingShare) / parts;
-  return { pretrain: adapt * pretrainWeight, language: adapt * languageWeight, adapt };
+  const unit = (minutes * 60 * trainingShare) / parts;
+  return { pretrain: unit * pretrainWeight, language: unit * languageWeight, adapt: unit * adaptWeight };
 }

@@ -117,13 +117,23 @@ export class ExampleSource {
     return examples;
   }
 
-  /** The validation item of some users, drawn with the seed. */
-  validation(count: number): Example[] {
-    // The loss of the answer alone, so that systems with and without titles in the prompt can be compared.
-    return validationMoments(this.corpus, this.seed, count).map(({ user, end }) => {
+  /**
+   * The validation items of some users, drawn with the seed: `validatedUsers`, and more, up to `most`, as long as their prompts are no more
+   * than `tokens` tokens.
+   */
+  validation({ most, tokens }: { readonly most: number; readonly tokens: number }): Example[] {
+    const examples: Example[] = [];
+    let left = tokens;
+    for (const { user, end } of validationMoments(this.corpus, this.seed, most)) {
+      // The loss of the answer alone, so that systems with and without titles in the prompt can be compared.
       const example = this.nextItem(user, end, nextQuestions[0], this.reading, this.naming === 'title');
-      return { ...example, promptWeight: 0, ...(example.items === undefined ? {} : { items: example.items.slice(-1) }) };
-    });
+      left -= example.promptIds.length;
+      if (left < 0 && examples.length >= validatedUsers) break;
+      const excluded = this.shown(user, end, Infinity).filter((item) => item >= 0);
+      const items = example.items?.slice(-1).map((answer) => ({ ...answer, excluded }));
+      examples.push({ ...example, promptWeight: 0, ...(items && { items }) });
+    }
+    return examples;
   }
 
   private drawUser(random: Random): number {

@@ -1,8 +1,8 @@
-import { titleDistributions, type PrefixTrie } from '@user-llm/cross-attention';
+import { titleDistributions, type PrefixTrie, type ScoredExample } from '@user-llm/cross-attention';
 import { FIRST_VALUE_ID, type EventColumns } from '@user-llm/event-tokenizer';
 import { Random } from '@user-llm/onnx-autograd';
 import type { UserEncoder } from '@user-llm/user-encoder';
-import { answerWeights, type Example } from './examples.js';
+import { answerWeights, type Example, type HistoryReference } from './examples.js';
 import type { Prompts } from './prompts.js';
 
 /** How much of the distribution to learn is what really came next; the rest is the encoder's prediction. */
@@ -23,19 +23,32 @@ export class Teacher {
     private readonly seed: number,
   ) {}
 
+  /** `batches` batches of examples that ask a user's next item, each with what the teacher thinks of every item. */
+  async *scored(batch: (step: number) => readonly Example[], batches: number): AsyncGenerator<ScoredExample<HistoryReference>[]> {
+    for (let step = 1; step <= batches; step++) {
+      const asked = batch(step).filter(isTaught);
+      if (asked.length === 0) continue;
+      const scores = await this.scores(asked);
+      yield asked.map(({ history, promptIds }, i) => ({ history, promptIds, scores: scores[i] }));
+    }
+  }
+
+  /** A logit for every item, `[items]`, after each example's history. */
+  private async scores(asked: readonly Taught[]): Promise<Float32Array[]> {
+    const histories = asked.map(({ history }) => history);
+    return (await this.encoder.scoreMoments(this.events, histories)).map((scores) => scores.subarray(FIRST_VALUE_ID));
+  }
+
   /** The examples of a step, those that ask a user's next item with a title drawn from what the teacher expects, and its distribution. */
   async teach(examples: readonly Example[], step: number): Promise<Example[]> {
     const random = Random.of(this.seed, 'teacher', step);
     const asked = examples.filter(isTaught);
     if (asked.length === 0) return [...examples];
-    const scores = await this.encoder.scoreMoments(
-      this.events,
-      asked.map(({ history }) => history),
-    );
+    const scores = await this.scores(asked);
     let next = 0;
     return examples.map((example) => {
       if (!isTaught(example)) return example;
-      const probabilities = softmax(scores[next++].subarray(FIRST_VALUE_ID));
+      const probabilities = softmax(scores[next++]);
       for (let item = 0; item < probabilities.length; item++) probabilities[item] *= 1 - truthShare;
       probabilities[example.item] += truthShare;
       const items = example.items && [...example.items.slice(0, -1), { ...example.items.at(-1)!, probabilities }];

@@ -1,7 +1,7 @@
 import { beforeAll, describe, expect, it } from '@jest/globals';
 import { PrefixTrie, TextTokenizer, trainByteLevelBpe } from '@user-llm/cross-attention';
 import { fitTokenizer, loadCorpus, openSource, type Corpus } from '../src/corpus.js';
-import { ExampleSource, type Example } from '../src/examples.js';
+import { ExampleSource, validatedUsers, type Example } from '../src/examples.js';
 import { nextQuestions, Prompts } from '../src/prompts.js';
 import { smallLog } from './small-log.js';
 
@@ -48,7 +48,10 @@ describe('training examples', () => {
   });
 
   it('of a text prompt hold the last titles, oldest first, and learn from each of them, while only the answer is validated', () => {
-    const [example] = new ExampleSource(corpus, prompts, { embedding: false, titles: 3 }, 1, trie).validation(1);
+    const [example] = new ExampleSource(corpus, prompts, { embedding: false, titles: 3 }, 1, trie).validation({
+      most: 1,
+      tokens: 0,
+    });
     const asked = tokenizer.decode(example.promptIds);
     const lines = asked.split('\n');
     expect(lines).toHaveLength(4);
@@ -64,7 +67,7 @@ describe('training examples', () => {
 
   it('for validation ask for the validation item', () => {
     const source = new ExampleSource(corpus, prompts, { embedding: true, titles: 0 }, 1, trie);
-    for (const example of source.validation(10)) {
+    for (const example of source.validation({ most: 10, tokens: 1000 })) {
       const { user, end } = example.history!;
       expect(end).toBe(corpus.log.offsets[user + 1] - corpus.log.offsets[user] - 2);
       expect(answerOf(example)).toBe(titleAt(user, end));
@@ -105,13 +108,29 @@ describe('training examples of items that have tokens', () => {
     }
   });
 
-  it('for validation name the validation item alone', () => {
+  it('for validation name the validation item alone, and leave out what came before it', () => {
     for (const titles of [0, 3]) {
-      const source = new ExampleSource(corpus, prompts, { embedding: titles === 0, titles }, 1, trie, 'item-tokens');
-      for (const { items, item, answerIds } of source.validation(10)) {
-        expect(items).toEqual([{ item }]);
+      const source = (embedding: boolean) => new ExampleSource(corpus, prompts, { embedding, titles }, 1, trie, 'item-tokens');
+      const most = { most: 10, tokens: 1000 };
+      const moments = source(true).validation(most);
+      for (const [i, { items, item, answerIds }] of source(titles === 0)
+        .validation(most)
+        .entries()) {
+        const { user, end } = moments[i].history!;
+        const before = Array.from({ length: end }, (_, at) => itemAt(user, at));
+        expect(items).toEqual([{ item, excluded: Int32Array.from(before) }]);
         expect(answerIds).toEqual([]);
       }
     }
+  });
+
+  it('for validation are many where prompts are short, and a fixed number where they are long', () => {
+    const source = new ExampleSource(corpus, prompts, { embedding: true, titles: 0 }, 1, trie, 'item-tokens');
+    const [{ promptIds }] = source.validation({ most: 1, tokens: 0 });
+    const all = corpus.split.validation.length;
+    expect(source.validation({ most: all, tokens: Infinity })).toHaveLength(all);
+    expect(source.validation({ most: all, tokens: 0 })).toHaveLength(Math.min(all, validatedUsers));
+    const few = validatedUsers + 2;
+    expect(source.validation({ most: all, tokens: few * promptIds.length })).toHaveLength(Math.min(all, few));
   });
 });

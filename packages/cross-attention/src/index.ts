@@ -37,6 +37,7 @@ export { type BlindPrefix } from './integration/blind-prefix.js';
 export { softPrompt } from './integration/soft-prompt.js';
 export { mixTasks, type Task } from './adaptation/task-mixture.js';
 export { type AdaptationExample, type ExampleSource, type ItemAnswer } from './adaptation/examples.js';
+export { fitItemRows, type FitItemsOptions, type FittedItems, type ScoredExample } from './adaptation/fit-item-rows.js';
 export { adaptJointModel, type AdaptedParts, type AdaptOptions } from './adaptation/adapt.js';
 export { pretrainDecoder, type PretrainOptions } from './adaptation/pretrain.js';
 export { type Strategy, type JointModel } from './adaptation/joint-model.js';

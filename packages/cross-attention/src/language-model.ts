@@ -1,6 +1,9 @@
 import { adaptJointModel } from './adaptation/adapt.js';
 import type { AdaptOptions } from './adaptation/adapt.js';
 import type { AdaptationExample, ExampleSource } from './adaptation/examples.js';
+import { fitItemRows } from './adaptation/fit-item-rows.js';
+import type { FitItemsOptions, FittedItems, ScoredExample } from './adaptation/fit-item-rows.js';
+import type { JointModel } from './adaptation/joint-model.js';
 import { mergeLora } from './adaptation/lora.js';
 import type { LoraAdapter } from './adaptation/lora-adapter.js';
 import { pretrainDecoder } from './adaptation/pretrain.js';
@@ -315,6 +318,11 @@ export class LanguageModel {
     return new LanguageModel({ ...this.contents, ...changes });
   }
 
+  /** For `AdaptableModel`: the model with other rows of its item tokens. */
+  withItemRows(rows: ItemTokens['rows']): LanguageModel {
+    return this.#with({ items: trained(this.contents.items, rows) });
+  }
+
   /** For `AdaptableModel`: the model with trained parts. */
   adapted(changes: Pick<ModelContents, 'weights' | 'user' | 'items' | 'training'>): LanguageModel {
     return this.#with(changes);
@@ -333,6 +341,30 @@ export class AdaptableModel<E extends AnyEncoder> {
   ) {}
 
   /**
+   * The model with item tokens whose rows answer as a teacher does: a ridge regression of the teacher's scores on the states after the
+   * prompts, some seconds of work. Before training it is a start near the teacher, where the states hold what the teacher knows (a
+   * closed gate holds nothing of a user); after training, with validation examples, it may find better rows than training did. Throws an
+   * `AdaptationError` for scores of another length than the items.
+   *
+   * @param examples batches of them, as many as fit into memory at once; a thousand or more in all
+   * @returns the model to go on with, and the NDCG of the validation examples with the rows that there were and the fitted ones
+   */
+  async fitItemTokens(
+    examples: AsyncIterable<readonly ScoredExample<HistoryOf<E>>[]> | Iterable<readonly ScoredExample<HistoryOf<E>>[]>,
+    options: FitItemsOptions<HistoryOf<E>> = {},
+  ): Promise<{ adaptable: AdaptableModel<E> } & Pick<FittedItems, 'ndcg'>> {
+    const { rows, ...found } = await fitItemRows(this.#joint(), examples, options);
+    return { adaptable: new AdaptableModel(this.encoder, this.model.withItemRows(rows)), ...found };
+  }
+
+  #joint(): JointModel<HistoryOf<E>> & Required<Pick<JointModel<HistoryOf<E>>, 'user'>> {
+    const { model } = this;
+    if (model.user === undefined) throw new AdaptationError('model', 'internal: it reads no users');
+    const encoder = this.encoder as unknown as TrainableEncoder<HistoryOf<E>>;
+    return { decoder: model, user: { ...model.user, encoder }, itemRows: model.itemTokens?.rows };
+  }
+
+  /**
    * Trains by a strategy, loss on the answers' tokens. Encode every user with the adapted encoder before the model is served: it reads
    * no other's embeddings.
    */
@@ -341,15 +373,9 @@ export class AdaptableModel<E extends AnyEncoder> {
     options: AdaptOptions<HistoryOf<E>>,
   ): Run<TrainingProgress, { model: LanguageModel; encoder: Adapted<E>; record: TrainingRecord; lora?: LoraAdapter }> {
     const { model } = this;
-    const user = model.user;
-    if (user === undefined) throw new AdaptationError('model', 'internal: it reads no users');
+    const joint = this.#joint();
+    const { encoder, ...user } = joint.user;
     return new Run(async (emit) => {
-      const encoder = this.encoder as unknown as TrainableEncoder<HistoryOf<E>>;
-      const joint = {
-        decoder: model,
-        user: { ...user, encoder },
-        itemRows: model.itemTokens?.rows,
-      };
       const run = adaptJointModel(joint, examples, options);
       for await (const progress of run) emit(progress);
       const { decoder, integration, itemRows, encoder: encoderWeights, record, lora } = await run.result;

@@ -5,7 +5,7 @@ import type { Weights } from '@user-llm/onnx-autograd';
 import { z } from 'zod';
 import { branchingModel, inferenceModel, inferenceModelBeside } from './decoder/inference-graph.js';
 import type { InferenceAddition } from './decoder/inference-graph.js';
-import { packableMatrix } from './decoder/packable-matrix.js';
+import { packableMatrix, smallCodes } from './decoder/packable-matrix.js';
 import type { Precision } from './decoder/packable-matrix.js';
 import { ValueFile } from './decoder/value-store.js';
 import { decoderTensorShapes } from './folder/decoder-config.js';
@@ -77,13 +77,16 @@ export function servedParts(contents: ModelContents, precision: Precision = {}):
  * two copies of them in the process. See `Precision`.
  */
 export async function serveModel(contents: ModelContents, options: ServeOptions & Precision): Promise<ServedModel> {
-  if (![...contents.weights].some(([name, weight]) => packableMatrix(name, weight, options)))
-    return ServedModel.create(servedParts(contents, options), options);
+  const forms = Array.from(contents.weights, ([name, weight]) => packableMatrix(name, weight, options)?.form);
+  if (forms.every((form) => form === undefined)) return ServedModel.create(servedParts(contents, options), options);
+  const narrow = forms.reduce((sum, form) => sum + (form?.bits === 4 ? form.rows * form.width : 0), 0);
+  const faster = narrow <= smallCodes && options.accuracyLevel !== 0 ? 'bytes' : 'nibbles';
+  const precision: Precision = { ...options, codes: options.codes ?? faster };
   const file = new ValueFile();
   try {
     const model = (weights: Weights, addition?: InferenceAddition) =>
-      inferenceModelBeside(file, contents.config, weights, addition, options);
-    return await ServedModel.create({ ...partsOf(contents, options, model), valueFolder: file.folder }, options);
+      inferenceModelBeside(file, contents.config, weights, addition, precision);
+    return await ServedModel.create({ ...partsOf(contents, precision, model), valueFolder: file.folder }, options);
   } finally {
     file.remove();
   }

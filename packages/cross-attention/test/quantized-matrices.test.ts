@@ -8,6 +8,7 @@ import { decoderConfig } from '../src/decoder/decoder.js';
 import type { Decoder } from '../src/decoder/decoder.js';
 import { packBlocks, packedForm } from '../src/decoder/pack-blocks.js';
 import type { Precision } from '../src/decoder/packable-matrix.js';
+import { PackingMemory, widenCodes } from '../src/decoder/packed-form.js';
 import type { PackedBlocks } from '../src/decoder/packed-form.js';
 import { quantizeBlocks } from '../src/decoder/quantize.js';
 import { ValueFile } from '../src/decoder/value-store.js';
@@ -147,6 +148,26 @@ test('blocks in MatMulNBits and rows gathered quantised: the logits of float32 w
   expect(difference4).toBeLessThan(0.1);
   expect(difference4).toBeGreaterThan(1e-5);
   for (const inference of [exact, quantized, rounded]) await inference.dispose();
+});
+
+test('4-bit codes two in a byte or one are the same model', async () => {
+  // Rounded activations are summed in another order.
+  for (const [accuracyLevel, most] of [
+    [0, 1e-5],
+    [4, 2e-4],
+  ] as const) {
+    const [nibbles, bytes] = [
+      await openInference(model, accuracyLevel),
+      await openInference(model, accuracyLevel, { codes: 'bytes' }),
+    ];
+    expect(difference((await bytes.run(ids, 1, 0)).logits, (await nibbles.run(ids, 1, 0)).logits)).toBeLessThan(most);
+    for (const inference of [nibbles, bytes]) await inference.dispose();
+  }
+  const memory = new PackingMemory();
+  for (const name of ['Q4_0', 'Q4_1', 'Q4_K'] as const) {
+    const packed = packBlocks({ format: name, bytes: randomBlocks(name, 8 * 256) });
+    expect(valuesOf(widenCodes(packed, memory), 8, 32)).toEqual(valuesOf(packed, 4, 32));
+  }
 });
 
 test('served from a temporary file, saved in one file: the same answers, and nothing is left behind', async () => {

@@ -1,24 +1,25 @@
 import { mkdir } from 'node:fs/promises';
-import type { TrainingRecord } from '@user-llm/cross-attention';
-import type { UserEncoder } from '@user-llm/user-encoder';
+import type { Run, TrainingProgress } from '@user-llm/cross-attention';
 import { candidatesOf } from '../corpus.js';
-import { ExampleSource, validatedUsers, type Example, type Naming } from '../examples.js';
+import { ExampleSource, validatedUsers, type Naming } from '../examples.js';
 import { Prompts } from '../prompts.js';
 import type { StageRecord } from '../run/run-manifest.js';
 import { watchTraining } from '../run/training-progress.js';
 import { folderName, mainSystem, strategyOf, type SystemSpec } from '../system-specs.js';
-import { Teacher } from '../teacher.js';
 import type { Workspace } from '../workspace.js';
+import { adaptReader } from './adapt-reader.js';
+import { adaptText } from './adapt-text.js';
 import { encoderPart, stageOf, systemPart } from './adapted.js';
 import { baseKind, loadBase, prepareLanguageModel, removeCheckpoint } from './language.js';
-import { loadEncoder, pretrained } from './pretrain.js';
+import { pretrained } from './pretrain.js';
 import { summariesOf, writeSummaries } from './summarise.js';
 
+/** Of prompts of validation items: a validation takes no more than so much time, for a small model. */
+const validationTokens = 20_000;
+const mostValidated = 600;
 const learningRate = { scratch: 5e-3, pretrained: 5e-4 };
 /** How often a given model is held against the validation items in a run by examples. */
 const validations = 4;
-/** The encoder is pretrained: at the full rate its first steps would undo that. */
-const encoderRate = 0.1;
 
 /** Trains every language-model system from the same base, in their order; see `prepareSystem`. */
 export async function adaptAll(workspace: Workspace): Promise<void> {
@@ -69,7 +70,7 @@ export async function adaptSystem(workspace: Workspace, spec: SystemSpec, second
     naming,
     examples: run.settings.examples,
   };
-  const work = async (): Promise<{ training: TrainingRecord; trainingSeconds: number; encoder?: string }> => {
+  const work = async () => {
     const progress = workspace.output.progress(stageOf(spec), `training ${spec.title}`);
     await mkdir(run.path('systems'), { recursive: true });
     const base = await loadBase(workspace);
@@ -79,63 +80,48 @@ export async function adaptSystem(workspace: Workspace, spec: SystemSpec, second
     const source = new ExampleSource(corpus, prompts, spec.reading, seed, trie, naming, await summariesOf(workspace, spec));
     const file = run.path('checkpoints', `${folderName(spec.name)}.safetensors`);
     const steps = stepsOf(workspace, spec);
+    const validated = kind === 'pretrained' || spec.reading.summary === 'written' ? validatedUsers : mostValidated;
     const options = {
       strategy: strategyOf(kind, spec),
       ...(steps === undefined ? { seconds } : { steps }),
       seed,
       learningRate: learningRate[kind],
-      encoderRate,
       ...workspace.runtime,
       checkpoint: { file },
       validation: {
-        examples: source.validation(validatedUsers),
+        examples: source.validation({ most: validated, tokens: validationTokens }),
+        by: naming === 'title' ? ('loss' as const) : ('ranking' as const),
         // A few of a large model's validations take as long as all of its training would.
         ...(kind === 'pretrained' && steps !== undefined ? { everySteps: Math.ceil(steps / validations) } : {}),
       },
       signal,
     };
-    const folder = run.path(systemPart(spec.name));
-    let record;
-    let adapted: UserEncoder | undefined;
-    if (spec.integration) {
-      // It teaches between the steps: more threads would keep busy the cores that the steps need.
-      const encoder = await loadEncoder(workspace, { threads: 1 }, spec.encoder);
-      const reach = Math.floor(encoder.config.context / 2);
-      const adaptable = model.withUserEmbeddings({
-        encoder: encoder.trainable(corpus.known),
-        integration: spec.integration(kind),
-        seed,
-      });
-      const teacher = new Teacher(encoder, corpus.known, prompts, corpus.titles, trie, seed);
-      const training = adaptable.adapt((step) => teacher.teach(source.batch(step, { ...spec.batch, reach }), step), options);
-      await watchTraining(training, progress, seconds, steps);
-      const result = await training.result;
-      record = result.record;
-      await result.model.save(folder, { trainable: false });
-      adapted = result.encoder as UserEncoder;
-      await adapted.save(run.path(encoderPart(spec.name)));
-      await encoder.dispose();
-    } else {
-      const { validation, ...rest } = options;
-      const training = model.adapt((step) => source.batch(step, { ...spec.batch, reach: Infinity }).map(textOnly), {
-        ...rest,
-        validation: { ...validation, examples: validation.examples.map(textOnly) },
-      });
-      await watchTraining(training, progress, seconds, steps);
-      const result = await training.result;
-      record = result.record;
-      await result.model.save(folder, { trainable: false });
-    }
+    const task = {
+      ...{ workspace, spec, model, prompts, naming, source, options },
+      say: (detail: string) => progress.update({ fraction: 0, detail }),
+      watch: (training: Run<TrainingProgress, unknown>) => watchTraining(training, progress, seconds, steps),
+    };
+    const {
+      model: adapted,
+      encoder,
+      record,
+      otherSeconds,
+      itemRows,
+    } = await (spec.integration ? adaptReader(task, spec.integration(kind), trie) : adaptText(task));
+    await adapted.save(run.path(systemPart(spec.name)), { trainable: false });
+    await encoder?.save(run.path(encoderPart(spec.name)));
     await removeCheckpoint(file);
     const reached = record.validation.at(-1)?.loss;
     progress.done(
       `${record.steps} steps, ${record.examplesSeen} examples, validation loss ${reached?.toFixed(3) ?? '-'}${record.stillFalling ? ' (still falling)' : ''}`,
     );
-    return { training: record, trainingSeconds: record.seconds, ...(adapted && { encoder: adapted.hash }) };
+    return {
+      training: record,
+      trainingSeconds: record.seconds + otherSeconds,
+      ...(encoder && { encoder: encoder.hash }),
+      ...(itemRows && { itemRows }),
+    };
   };
   const leaves = [systemPart(spec.name), ...(spec.integration ? [encoderPart(spec.name)] : [])];
   return run.stage(stageOf(spec), key, work, { leaves });
 }
-
-/** Examples of a text prompt have no embedding to read. */
-const textOnly = ({ history: _, ...example }: Example): Omit<Example, 'history'> => example;

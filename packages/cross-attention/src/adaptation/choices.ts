@@ -12,6 +12,8 @@ export interface Choice {
   readonly target: number;
   readonly weight: number;
   readonly distribution?: ChoiceDistribution | undefined;
+  /** Choices that take no place before this one when it is ranked. */
+  readonly excluded?: Iterable<number> | undefined;
 }
 
 /** How probable choices are; they sum to 1. Without `ids` the i-th probability is choice i's. */
@@ -29,27 +31,39 @@ const inputsOf = (kind: ChoiceKind) => ({
   distributions: `${kind}_distributions`,
 });
 
+/** What a graph has of choices. */
+export interface ChoiceOutputs {
+  /** [] the weighted cross-entropies, summed */
+  readonly loss: Tensor;
+  /** [n, choices] of the states with one right choice */
+  readonly logits: Tensor;
+}
+
 /**
- * The weighted cross-entropies of choices, summed: a softmax over all choices, read from those of the states that make one. Inputs are
+ * The loss of choices: a softmax over all of them, read from those of the states that make one. Inputs are
  * `KIND_rows`, `KIND_targets`, `KIND_weights` [n], and `KIND_distribution_rows` [m] with the weighted `KIND_distributions` [m, choices].
  *
  * @param states [N, hidden]
  * @param table [choices, hidden]
  */
-export function choiceLoss(builder: GraphBuilder, kind: ChoiceKind, states: Tensor, table: Tensor): Tensor {
+export function choiceOutputs(builder: GraphBuilder, kind: ChoiceKind, states: Tensor, table: Tensor): ChoiceOutputs {
   const names = inputsOf(kind);
   const [single, spread] = [`${kind}s`, `${kind}s_spread`];
   const at = builder.input(names.rows, [single], 'int32');
   const targets = builder.input(names.targets, [single], 'int32');
   const weights = builder.input(names.weights, [single]);
-  const losses = linearCrossEntropy(states.gather(at), table, targets).mul(weights);
+  const choosing = states.gather(at);
+  const losses = linearCrossEntropy(choosing, table, targets).mul(weights);
   const spreadAt = builder.input(names.distributionRows, [spread], 'int32');
   const distributions = builder.input(names.distributions, [spread, table.shape[0]]);
   const logProbabilities = states.gather(spreadAt).matmul(table, { transposeB: true }).logSoftmax();
-  return losses.sum().sub(logProbabilities.mul(distributions).sum());
+  return {
+    loss: losses.sum().sub(logProbabilities.mul(distributions).sum()),
+    logits: choosing.matmul(table, { transposeB: true }),
+  };
 }
 
-/** The inputs of `choiceLoss` for rows that are padded to `length`. */
+/** The inputs of `choiceOutputs` for rows that are padded to `length`. */
 export function choiceFeeds(kind: ChoiceKind, rows: readonly (readonly Choice[])[], length: number, choices: number): Feeds {
   const placed = rows.flatMap((row, i) => row.map((choice) => ({ ...choice, at: i * length + choice.position })));
   const single = placed.filter(({ distribution }) => distribution === undefined);

@@ -34,6 +34,8 @@ export interface ItemAnswer {
   readonly weight?: number;
   /** How probable each item is, `[items]`, where more than one is right; they sum to 1. Default: the item alone. */
   readonly probabilities?: ArrayLike<number>;
+  /** Items that are no answers any more, such as those that the user has: they take no place in a validation by ranking. */
+  readonly excluded?: Iterable<number>;
 }
 
 /**

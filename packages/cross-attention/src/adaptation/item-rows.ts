@@ -17,7 +17,7 @@ export function placedItems(
 ): Choice[] {
   if (items.length > 0 && count === 0)
     throw new AdaptationError(where, 'names items, and the model has no item tokens; make some with withItemTokens');
-  return items.map(({ item, after = promptIds.length - 1, weight = 1, probabilities }) => {
+  return items.map(({ item, after = promptIds.length - 1, weight = 1, probabilities, excluded }) => {
     if (!(Number.isInteger(item) && item >= 0 && item < count))
       throw new AdaptationError(where, `item ${item} is none of the ${count} items that have a token`);
     if (!(Number.isInteger(after) && after >= 0 && after < promptIds.length))
@@ -27,6 +27,6 @@ export function placedItems(
       throw new AdaptationError(where, `has ${probabilities.length} probabilities for the ${count} items that have a token`);
     if (probabilities !== undefined) checkProbabilities(probabilities, where, 'items');
     const position = after < placeholders.start ? after : after + placeholders.count;
-    return { position, target: item, weight, ...(probabilities && { distribution: { probabilities } }) };
+    return { position, target: item, weight, ...(probabilities && { distribution: { probabilities } }), excluded };
   });
 }

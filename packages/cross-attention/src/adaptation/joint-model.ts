@@ -1,5 +1,5 @@
 import { graph } from '@user-llm/onnx-autograd';
-import type { GraphDefinition, HostTensor, Outputs, Tensor, Weights } from '@user-llm/onnx-autograd';
+import type { GraphBuilder, GraphDefinition, HostTensor, Outputs, Tensor, Weights } from '@user-llm/onnx-autograd';
 import type { Decoder } from '../decoder/decoder.js';
 import { DecoderGraph, combineHooks } from '../decoder/decoder-graph.js';
 import type { DecoderHooks } from '../decoder/decoder-graph.js';
@@ -9,7 +9,7 @@ import type { BlindPrefix } from '../integration/blind-prefix.js';
 import { readsFrom, takesBlindLength } from '../integration/integration.js';
 import type { Integration, UserShape } from '../integration/integration.js';
 import { itemRows, itemRowsName } from '../items/item-tokens.js';
-import { choiceLoss } from './choices.js';
+import { choiceOutputs } from './choices.js';
 import { isLoraParameter, loraHooks } from './lora.js';
 import type { LoraOptions } from './lora.js';
 import { encoderScope, isEncoderParameter, isResamplerParameter, withScope } from './trainable-encoder.js';
@@ -37,50 +37,76 @@ export interface JointModel<History> {
 /**
  * One training graph: the encoder's own, the integration and the decoder. Inputs are the encoder's (in the scope `encoder`) and the text's:
  * `input_ids` [B, text], `user_present` [B], where prompts may begin blindly `blind_lengths` [B], and what carries loss: the choices of
- * tokens and, with item tokens, of items (`choiceLoss`), over `normalizer`.
+ * tokens and, with item tokens, of items (`choiceOutputs`), over `normalizer`. With item tokens there are
+ * `item_logits` too, of the states with one right item.
  */
 export function jointDefinition<History>(
-  { decoder: { config }, user, itemRows: rowsOfItems }: JointModel<History>,
+  model: JointModel<History>,
   lora: LoraOptions | undefined,
-  { recomputed = false }: { readonly recomputed?: boolean } = {},
+  options: { readonly recomputed?: boolean } = {},
 ): GraphDefinition<Outputs & { loss: Tensor }> {
-  return graph(({ builder }) => {
-    const hooks: DecoderHooks[] = [];
-    let rows: Tensor['shape'][number] = 'batch';
-    let present: Tensor | undefined;
-    if (user !== undefined) {
-      const { tokens, mask } = user.encoder.build(builder.scope(encoderScope));
-      const { userTokens, userWidth } = user.shape;
-      if (tokens.rank !== 3 || tokens.shape[1] !== userTokens || tokens.shape[2] !== userWidth)
-        throw new AdaptationError(
-          'encoder',
-          `gives user tokens [${tokens.shape.join(', ')}], and its manifest says [B, ${userTokens}, ${userWidth}]`,
-        );
-      if (mask !== undefined)
-        throw new AdaptationError(
-          'encoder',
-          'masks its user tokens; a resampler makes a fixed number of them, and a language model reads those',
-        );
-      rows = tokens.shape[0];
-      present = builder.input('user_present', [rows]);
-      const built = user.integration.build({ builder, config, user: user.shape });
-      const reads = takesBlindLength(user.integration, user.blindPrefix)
-        ? readsFrom(builder.range('text').unsqueeze(0), builder.input('blind_lengths', [rows], 'int32').unsqueeze(1))
-        : undefined;
-      hooks.push(built.hooks(built.read(tokens, present), reads));
-    }
-    if (lora !== undefined) hooks.push(loraHooks(builder, config, lora));
-    const ids = builder.input('input_ids', [rows, 'text'], 'int32');
+  return graph(({ builder }): Outputs & { loss: Tensor } => {
     const normalizer = builder.input('normalizer', []);
-    const decoder = new DecoderGraph(builder, config, hooks.length === 0 ? {} : combineHooks(hooks));
-    const hidden = decoder.hidden(decoder.embed(ids), trainingAttention(builder, config), { recomputed });
+    const { states, head } = jointStates(builder, model, lora, options);
     // Logits cost most of a small model: only the rows that carry loss become some.
-    const states = hidden.reshape([-1, config.hiddenSize]);
-    const inWords = choiceLoss(builder, 'token', states, decoder.head);
-    if (rowsOfItems === undefined) return { loss: inWords.div(normalizer) };
-    const table = itemRows(builder, rowsOfItems.shape[0], config.hiddenSize);
-    return { loss: inWords.add(choiceLoss(builder, 'item', states, table)).div(normalizer) };
+    const inWords = choiceOutputs(builder, 'token', states, head).loss;
+    if (model.itemRows === undefined) return { loss: inWords.div(normalizer) };
+    const table = itemRows(builder, model.itemRows.shape[0], model.decoder.config.hiddenSize);
+    const byToken = choiceOutputs(builder, 'item', states, table);
+    return { loss: inWords.add(byToken.loss).div(normalizer), item_logits: byToken.logits };
   });
+}
+
+/**
+ * The graph of the states after prompts, beside scores of theirs: outputs are `states` [n, hidden], those at `state_rows` [n] of the text,
+ * and `products` [hidden, items], their transpose times the input `scores` [n, items].
+ */
+export function statesDefinition<History>(
+  model: JointModel<History>,
+): GraphDefinition<Outputs & { states: Tensor; products: Tensor }> {
+  return graph(({ builder }) => {
+    const at = builder.input('state_rows', ['states'], 'int32');
+    const states = jointStates(builder, model, undefined, {}).states.gather(at);
+    const scores = builder.input('scores', ['states', model.itemRows!.shape[0]]);
+    return { states, products: states.matmul(scores, { transposeA: true }) };
+  });
+}
+
+/** States after every token of a joint model's text, [B * text, hidden], and the matrix that makes them logits of tokens. */
+function jointStates<History>(
+  builder: GraphBuilder,
+  { decoder: { config }, user }: JointModel<History>,
+  lora: LoraOptions | undefined,
+  { recomputed = false }: { readonly recomputed?: boolean },
+): { states: Tensor; head: Tensor } {
+  const hooks: DecoderHooks[] = [];
+  let rows: Tensor['shape'][number] = 'batch';
+  if (user !== undefined) {
+    const { tokens, mask } = user.encoder.build(builder.scope(encoderScope));
+    const { userTokens, userWidth } = user.shape;
+    if (tokens.rank !== 3 || tokens.shape[1] !== userTokens || tokens.shape[2] !== userWidth)
+      throw new AdaptationError(
+        'encoder',
+        `gives user tokens [${tokens.shape.join(', ')}], and its manifest says [B, ${userTokens}, ${userWidth}]`,
+      );
+    if (mask !== undefined)
+      throw new AdaptationError(
+        'encoder',
+        'masks its user tokens; a resampler makes a fixed number of them, and a language model reads those',
+      );
+    rows = tokens.shape[0];
+    const present = builder.input('user_present', [rows]);
+    const built = user.integration.build({ builder, config, user: user.shape });
+    const reads = takesBlindLength(user.integration, user.blindPrefix)
+      ? readsFrom(builder.range('text').unsqueeze(0), builder.input('blind_lengths', [rows], 'int32').unsqueeze(1))
+      : undefined;
+    hooks.push(built.hooks(built.read(tokens, present), reads));
+  }
+  if (lora !== undefined) hooks.push(loraHooks(builder, config, lora));
+  const ids = builder.input('input_ids', [rows, 'text'], 'int32');
+  const decoder = new DecoderGraph(builder, config, hooks.length === 0 ? {} : combineHooks(hooks));
+  const hidden = decoder.hidden(decoder.embed(ids), trainingAttention(builder, config), { recomputed });
+  return { states: hidden.reshape([-1, config.hiddenSize]), head: decoder.head };
 }
 
 /** All weights of a joint model by their names in the joint graph. */

@@ -6,7 +6,7 @@ import type { AdaptedParts } from './adapt.js';
 import type { AdaptationExample } from './examples.js';
 import type { TrainingOptions, TrainingProgress } from './training-options.js';
 
-export interface PretrainOptions extends Omit<TrainingOptions, 'validation' | 'encoderRate'> {
+export interface PretrainOptions extends Omit<TrainingOptions, 'validation' | 'encoderRate' | 'itemRate'> {
   /** Tokens of one row. Default 128, or the context where that is shorter. */
   readonly sequenceLength?: number;
   /** Rows of one step. Default 16. */

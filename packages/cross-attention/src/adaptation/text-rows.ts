@@ -119,33 +119,32 @@ function checkDistributions(
   }
 }
 
-/** The text inputs of the training graph for some rows, padded to the longest. */
-export function textFeeds(
-  rows: readonly TextRow[],
-  present: readonly boolean[],
-  {
-    normalizer,
-    vocabularySize,
-    blindLengths,
-    items = 0,
-  }: {
-    readonly normalizer: number;
-    readonly vocabularySize: number;
-    readonly blindLengths: boolean;
-    readonly items?: number;
-  },
-): Feeds {
-  const length = Math.max(...rows.map(({ input }) => input.length));
+/** What of the rows goes into the graph, padded to the longest. */
+export function textFeeds(rows: readonly TextRow[], present: readonly boolean[], blindLengths: boolean): Feeds {
+  const length = longestOf(rows);
   const ids = new Int32Array(rows.length * length);
   rows.forEach((row, i) => ids.set(row.input, i * length));
   const blind = { dtype: 'int32', data: Int32Array.from(rows, ({ blindTokens }) => blindTokens), shape: [rows.length] } as const;
-  const ofRows = (kind: 'tokens' | 'items') => rows.map((row) => row[kind]);
   return {
     input_ids: { dtype: 'int32', data: ids, shape: [rows.length, length] },
     ...(blindLengths ? { blind_lengths: blind } : {}),
     user_present: { dtype: 'float32', data: Float32Array.from(present, Number), shape: [rows.length] },
+  };
+}
+
+/** What of the rows carries loss, over `normalizer`. `items` is the number of item tokens. */
+export function lossFeeds(
+  rows: readonly TextRow[],
+  { normalizer, vocabularySize, items }: { readonly normalizer: number; readonly vocabularySize: number; readonly items: number },
+): Feeds {
+  const length = longestOf(rows);
+  const ofRows = (kind: 'tokens' | 'items') => rows.map((row) => row[kind]);
+  return {
     normalizer: { dtype: 'float32', data: Float32Array.of(normalizer), shape: [] },
     ...choiceFeeds('token', ofRows('tokens'), length, vocabularySize),
     ...(items === 0 ? {} : choiceFeeds('item', ofRows('items'), length, items)),
   };
 }
+
+/** Length that the rows of a batch are padded to. */
+export const longestOf = (rows: readonly TextRow[]): number => Math.max(...rows.map(({ input }) => input.length));

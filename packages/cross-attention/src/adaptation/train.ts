@@ -5,6 +5,8 @@ import { AdaptationError } from '../errors.js';
 import { TrainingLog } from './training-log.js';
 import type { LogState } from './training-log.js';
 import type { TrainingOptions, TrainingProgress, TrainingRecord } from './training-options.js';
+import { validated } from './validation.js';
+import type { ValidationBatch } from './validation.js';
 
 /** One batch, ready to be fed: parts whose gradients are added up. */
 export interface Batch {
@@ -23,8 +25,7 @@ export interface TrainingTask {
   readonly rateOf?: (name: string) => number;
   readonly batch: (step: number) => Promise<Batch | null>;
   readonly stepsPerEpoch?: number;
-  /** Batches of the validation examples, and the total weight of each. */
-  readonly validation?: readonly { readonly batch: Batch; readonly weight: number }[];
+  readonly validation?: readonly ValidationBatch[];
   /** What the record says of the options. */
   readonly options: Readonly<Record<string, unknown>>;
 }
@@ -71,21 +72,10 @@ export async function train(
   };
   const validate = async (): Promise<number | undefined> => {
     if (task.validation === undefined) return undefined;
-    let total = 0;
-    let weights = 0;
-    for (const { batch, weight } of task.validation) {
-      for (const part of batch.parts) {
-        const { loss } = await trainer.evaluate(part, ['loss']);
-        total += ((loss.data as Float32Array)[0] * weight) / batch.parts.length;
-      }
-      weights += weight;
-      await breathe();
-    }
-    const loss = total / weights;
-    const before = log.best?.loss ?? Infinity;
-    log.validation.push({ step: log.step, seconds: log.seconds, loss });
-    if (loss < before) best = trainer.weights({ trainableOnly: true });
-    return loss;
+    const found = await validated(trainer, task.validation);
+    log.validation.push({ step: log.step, seconds: log.seconds, ...found });
+    if (log.best === log.validation.at(-1)) best = trainer.weights({ trainableOnly: true });
+    return found.loss;
   };
 
   try {

@@ -14,7 +14,11 @@ export interface LogState {
   readonly tokensSeen: number;
   readonly curve: readonly Point[];
   readonly stride: number;
-  readonly validation: readonly Point[];
+  readonly validation: readonly ValidationPoint[];
+}
+
+interface ValidationPoint extends Point {
+  readonly ndcg?: number;
 }
 
 const mostPoints = 400;
@@ -24,7 +28,7 @@ export class TrainingLog {
   step = 0;
   examplesSeen = 0;
   tokensSeen = 0;
-  readonly validation: Point[] = [];
+  readonly validation: ValidationPoint[] = [];
   #curve: Point[] = [];
   #stride = 1;
   #sum = 0;
@@ -38,9 +42,11 @@ export class TrainingLog {
     return this.#before + (performance.now() - this.#since) / 1000;
   }
 
-  get best(): Point | undefined {
-    return this.validation.reduce<Point | undefined>(
-      (best, point) => (best && best.loss <= point.loss ? best : point),
+  /** The best validation: of the highest NDCG where rankings were looked at, of the lowest loss otherwise; the first of equals. */
+  get best(): ValidationPoint | undefined {
+    const badness = ({ loss, ndcg }: ValidationPoint): number => (ndcg === undefined ? loss : -ndcg);
+    return this.validation.reduce<ValidationPoint | undefined>(
+      (best, point) => (best && badness(best) <= badness(point) ? best : point),
       undefined,
     );
   }

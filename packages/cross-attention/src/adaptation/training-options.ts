@@ -17,6 +17,8 @@ export interface TrainingOptions<History = unknown> extends TrainingBudget {
   readonly learningRate?: number;
   /** A factor on the learning rate of the encoder below its resampler, which is pretrained. Default 1. */
   readonly encoderRate?: number;
+  /** A factor on the learning rate of the item tokens' rows, which may be fitted to a teacher. Default 1. */
+  readonly itemRate?: number;
   /** Share of the budget in which the learning rate rises; a cosine takes it down after that. Default 0.1. */
   readonly warmup?: number;
   /** Decoupled weight decay of matrices. Default 0.1. */
@@ -40,8 +42,13 @@ export interface TrainingOptions<History = unknown> extends TrainingBudget {
 }
 
 export interface ValidationOptions<History> {
-  /** Examples that are not trained on. The weights with the lowest loss on them are kept. */
+  /** Examples that are not trained on. The weights that do best on them are kept. */
   readonly examples: readonly AdaptationExample<History>[];
+  /**
+   * What they do best at: the lowest loss, or the best ranking of the items that the examples name by their tokens (the highest NDCG without
+   * a cutoff), which need not have the lowest loss. Default: loss.
+   */
+  readonly by?: 'loss' | 'ranking';
   /** How often; by default ten times in a budget of steps, twelve in one of seconds. */
   readonly everySteps?: number;
   readonly everySeconds?: number;
@@ -72,7 +79,13 @@ export interface TrainingRecord {
   readonly tokensSeen: number;
   /** Mean loss since the point before; a few hundred points at most. */
   readonly curve: readonly { readonly step: number; readonly seconds: number; readonly loss: number }[];
-  readonly validation: readonly { readonly step: number; readonly seconds: number; readonly loss: number }[];
+  /** With the NDCG of a validation by ranking. */
+  readonly validation: readonly {
+    readonly step: number;
+    readonly seconds: number;
+    readonly loss: number;
+    readonly ndcg?: number;
+  }[];
   /** The step whose weights were kept. */
   readonly bestStep: number;
   readonly stoppedEarly: boolean;

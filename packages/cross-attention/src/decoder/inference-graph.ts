@@ -59,8 +59,8 @@ function inferenceGraph(
   const mask = builder.input('attention_mask', ['batch_size', 'total_sequence_length'], 'int64');
   const keep = builder.input('num_logits_to_keep', [], 'int64');
   const lengths = mask.sum(1).sub(1).cast('int32');
-  const cache = new CachedAttention(builder, config, 'batch_size', lengths);
   const matrices = new QuantizedMatrices(builder, weights, precision, store);
+  const cache = new CachedAttention(builder, config, 'batch_size', lengths, matrices);
   const positions = () => {
     const count = builder.dims(['sequence_length']).cast('int32');
     return lengths.reshape(['batch_size', 1]).add(builder.range('sequence_length')).sub(count.sub(1));
@@ -90,8 +90,8 @@ export function branchingModel(
   const bias = builder.input('visible', biasShape);
   const window = hasWindow(config) ? builder.input('visible_window', biasShape) : undefined;
   const lengths = builder.dims(['total_sequence_length']).cast('int32').sub(1);
-  const cache = new CachedAttention(builder, config, 1, lengths, { positions, bias, window });
   const matrices = new QuantizedMatrices(builder, weights, precision, valuesInside);
+  const cache = new CachedAttention(builder, config, 1, lengths, matrices, { positions, bias, window });
   const graph = new DecoderGraph(
     builder,
     config,
@@ -152,6 +152,7 @@ class CachedAttention {
     private readonly rows: Dim,
     /** Positions of each row, the new ones included, less one. `[rows]` int32 */
     private readonly lengths: Tensor,
+    private readonly matrices: QuantizedMatrices,
     private readonly branches?: Branches,
   ) {
     const { contextLength, headSize } = config;
@@ -170,9 +171,11 @@ class CachedAttention {
     const present = { dtype: 'float32', shape: [this.rows, keyValueHeads, 'total_sequence_length', headSize] } as const;
     const isWindow = slidingWindow?.layers[layer] ?? false;
     const cache = [pastKey, pastValue, this.lengths, this.#total];
+    // Where one product gave all three, they are read where they are.
+    const packed = this.matrices.whole([queries, keys, values]);
     const inputs =
       branches === undefined
-        ? [queries, keys, values, ...cache, ...this.#tables]
+        ? [...(packed === undefined ? [queries, keys, values] : [packed, null, null]), ...cache, ...this.#tables]
         : [
             this.#rotated(queries, heads, branches),
             this.#rotated(keys, keyValueHeads, branches),

@@ -19,6 +19,19 @@ export interface PackedBlocks {
   readonly offsets?: Float32Array;
 }
 
+/** The same matrix with every 4-bit code in a byte. */
+export const widenedForm = (form: PackedForm): PackedForm => ({ ...form, bits: 8 });
+
+/** 4-bit codes around 8 as bytes around 128: the same values. The codes are the memory's: the next call writes over them. */
+export function widenCodes({ codes, ...rest }: PackedBlocks, memory: PackingMemory): PackedBlocks {
+  const bytes = memory.bytes('wide codes', 2 * codes.length);
+  for (let i = 0; i < codes.length; i++) {
+    bytes[2 * i] = (codes[i] & 15) + 120;
+    bytes[2 * i + 1] = (codes[i] >> 4) + 120;
+  }
+  return { ...rest, codes: bytes };
+}
+
 /** Memory that serves one piece of a matrix after the other: a model's worth of garbage would stand around for long. */
 export class PackingMemory {
   readonly #buffers = new Map<string, ArrayBuffer>();

@@ -15,6 +15,8 @@ export class QuantizedMatrices implements DecoderMatrices {
   readonly #constants = new Map<string, Constants>();
   readonly #memory = new PackingMemory();
   readonly #memberships = new Map<number, Tensor>();
+  /** Products that were split, by the first of their parts. */
+  readonly #split = new Map<Tensor, { readonly whole: Tensor; readonly parts: readonly Tensor[] }>();
 
   constructor(
     private readonly builder: GraphBuilder,
@@ -42,10 +44,18 @@ export class QuantizedMatrices implements DecoderMatrices {
     // Every weight of a block has the block's offset: it meets the sum of the block's activations.
     const product = offsets === undefined ? blocks : blocks.add(productWithTransposed(this.#blockSums(x, form), offsets));
     if (rows.length === 1) return [product];
-    return this.builder.operator('Split', [product, this.builder.constant(rows, [rows.length], 'int64')], {
+    const parts = this.builder.operator('Split', [product, this.builder.constant(rows, [rows.length], 'int64')], {
       attributes: { axis: -1 },
       outputs: rows.map((size) => ({ dtype: 'float32', shape: [...shape, size] })),
     });
+    this.#split.set(parts[0], { whole: product, parts });
+    return parts;
+  }
+
+  /** What was split into exactly these tensors, so that an operator may take them as they lay; undefined for others. */
+  whole(parts: readonly Tensor[]): Tensor | undefined {
+    const known = this.#split.get(parts[0]);
+    return known?.parts.length === parts.length && known.parts.every((part, i) => part === parts[i]) ? known.whole : undefined;
   }
 
   /** Sums of a block's neighbours, `[..., k / 32]`: a product with ones where a number belongs to a block. */
@@ -61,7 +71,9 @@ export class QuantizedMatrices implements DecoderMatrices {
   }
 
   rows(name: string, ids: Tensor): Tensor | undefined {
-    const constants = this.#of([name]);
+    // Of a head that is the embedding too, the product takes all values into an order of its own. Where they are mapped, a second copy
+    // that is only gathered from costs no memory but the rows that are read.
+    const constants = this.#of([name], this.store.isMapped ? 'rows of ' : '');
     if (constants === undefined) return undefined;
     const { form, codes, scales, offsets } = constants;
     const blocks = form.width / form.blockSize;
@@ -89,8 +101,8 @@ export class QuantizedMatrices implements DecoderMatrices {
   }
 
   /** The matrices below one another, where all of them are quantised in one way: fewer and larger products are faster. */
-  #of(names: readonly string[]): Constants | undefined {
-    const key = names.join(' ');
+  #of(names: readonly string[], use = ''): Constants | undefined {
+    const key = use + names.join(' ');
     const known = this.#constants.get(key);
     if (known !== undefined) return known;
     const matrices = names.map((name) => {

@@ -15,6 +15,8 @@ export interface GrowingValue {
 
 /** Where the large values of a graph go while it is built. */
 export interface ValueStore {
+  /** Whether values lie outside of the process until they are read. */
+  readonly isMapped: boolean;
   open(builder: GraphBuilder, name: string, dtype: ValueType, shape: readonly number[]): GrowingValue;
 }
 
@@ -23,6 +25,7 @@ const bytesOf = (dtype: ValueType, shape: readonly number[]) => shape.reduce((a,
 
 /** Values inside the graph, for a model in one file. */
 export const valuesInside: ValueStore = {
+  isMapped: false,
   open(builder, _, dtype, shape) {
     const bytes = new Uint8Array(bytesOf(dtype, shape));
     let end = 0;
@@ -44,6 +47,7 @@ const alignment = 4096;
  * weights there is one copy and the runtime's own arrangement of them. Remove it when the session is open.
  */
 export class ValueFile implements ValueStore {
+  readonly isMapped = true;
   readonly folder: string;
   readonly values = new Map<string, ExternalValue>();
   readonly #file = `${randomBytes(8).toString('hex')}.bin`;

@@ -20,7 +20,8 @@ export function fitRidge(inputs: Float32Array, outputs: Float32Array, width: num
   }
   let trace = 0;
   for (let i = 0; i < width; i++) trace += gram[i * width + i];
-  const coefficients = trace > 0 ? solve(gram, moments, width, (strength * trace) / width) : new Float64Array(width * width);
+  const coefficients =
+    trace > 0 ? solve(gram, moments, width, width, (strength * trace) / width) : new Float64Array(width * width);
   return (input) => {
     const output = Float64Array.from(outputMean);
     for (let i = 0; i < width; i++) {
@@ -38,8 +39,11 @@ function columnMeans(values: Float32Array, width: number): Float64Array {
   return means;
 }
 
-/** Solves (A + ridge I) X = B by Cholesky's decomposition; of A the lower half is read, and overwritten. Returns X in B's place. */
-function solve(a: Float64Array, b: Float64Array, size: number, ridge: number): Float64Array {
+/**
+ * Solves (A + ridge I) X = B, A `[size, size]` and positive semidefinite, B `[size, columns]`, by Cholesky's decomposition; of A the lower
+ * half is read, and overwritten. Returns X in B's place.
+ */
+export function solve(a: Float64Array, b: Float64Array, size: number, columns: number, ridge: number): Float64Array {
   for (let i = 0; i < size; i++) {
     a[i * size + i] += ridge;
     for (let j = 0; j <= i; j++) {
@@ -49,10 +53,10 @@ function solve(a: Float64Array, b: Float64Array, size: number, ridge: number): F
     }
   }
   const substitute = (row: number, from: number, factor: number) => {
-    for (let column = 0; column < size; column++) b[row * size + column] -= factor * b[from * size + column];
+    for (let column = 0; column < columns; column++) b[row * columns + column] -= factor * b[from * columns + column];
   };
   const divide = (row: number) => {
-    for (let column = 0; column < size; column++) b[row * size + column] /= a[row * size + row];
+    for (let column = 0; column < columns; column++) b[row * columns + column] /= a[row * size + row];
   };
   for (let i = 0; i < size; i++) {
     for (let k = 0; k < i; k++) substitute(i, k, a[i * size + k]);

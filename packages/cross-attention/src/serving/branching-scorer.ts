@@ -58,7 +58,8 @@ export class BranchingScorer implements TokenScorer<BranchingTexts> {
     const past = prefix?.ids.length ?? 0;
     this.#cache = new BranchCache(cacheNamesOf(this.sessions.prompt), ids.length, config.keyValueHeads, config.headSize);
     if (prefix !== undefined) placePrefix(prefix, this.#cache, config);
-    const outputs = await runPrompt(this.sessions.prompt, config, this.#cache, { ids, past, blindTokens, user });
+    const prompt = { ids: ids.slice(past), past, blindTokens, user };
+    const outputs = await runPrompt(this.sessions.prompt, config, this.#cache, prompt);
     this.calls.push({ rows: 1, tokens: ids.length - past, past });
     this.#promptState = outputs.last_hidden_state.data as Float32Array;
     this.promptMilliseconds = performance.now() - begun;

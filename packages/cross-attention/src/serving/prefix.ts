@@ -32,7 +32,12 @@ export async function computePrefix(
 }
 
 /** Copies a prefix to the beginning of one row of a cache. */
-export function placePrefix({ ids, keysAndValues }: Prefix, cache: CacheBuffers, config: DecoderConfig, row = 0): void {
+export function placePrefix(
+  { ids, keysAndValues }: Prefix,
+  cache: CacheBuffers,
+  config: Pick<DecoderConfig, 'keyValueHeads' | 'headSize'>,
+  row = 0,
+): void {
   const { keyValueHeads, headSize } = config;
   const length = ids.length * headSize;
   for (const [name, values] of keysAndValues) {

@@ -12,6 +12,7 @@ import { ServingEngine } from './engine.js';
 import type { ServedParts, ServeOptions } from './engine.js';
 import { generationOf } from './generation.js';
 import type { Generation } from './generation.js';
+import { InPlaceSession } from './in-place-session.js';
 import { ItemScorer } from './item-scorer.js';
 import type { Prefix } from './prefix.js';
 import { readPrompt } from './prompt-reader.js';
@@ -35,6 +36,7 @@ export class ServedModel {
 
   private constructor(
     private readonly engine: ServingEngine,
+    private readonly session: InPlaceSession,
     private readonly model: PreTrainedModel,
     { branching, items }: Pick<ServedParts, 'branching' | 'items'>,
   ) {
@@ -45,7 +47,8 @@ export class ServedModel {
 
   static async create(parts: ServedParts, options: ServeOptions = {}): Promise<ServedModel> {
     const engine = await ServingEngine.open(parts, options);
-    return new ServedModel(engine, transformersModel(parts.config, engine.session, parts.generation ?? {}), parts);
+    const session = new InPlaceSession(engine.session, parts.config);
+    return new ServedModel(engine, session, transformersModel(parts.config, session, parts.generation ?? {}), parts);
   }
 
   get config(): DecoderConfig {
@@ -112,7 +115,7 @@ export class ServedModel {
       let text = '';
       const ids = await generateOnce(this.model, this.tokenizer, {
         prompt,
-        config: this.config,
+        session: this.session,
         user: user?.state,
         maxNewTokens: prompt.maxNewTokens,
         settings: request.settings ?? {},

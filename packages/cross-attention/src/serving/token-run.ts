@@ -2,10 +2,10 @@ import * as ort from 'onnxruntime-node';
 import type { DecoderConfig } from '../folder/decoder-config.js';
 
 /**
- * Tokens of a prompt that run at once. The fused attention computes the scores of all pairs, those that causality hides too: in parts, a
- * long prompt is spared most of those, and what is worked on stays in the processor's cache. Nothing is computed twice.
+ * Tokens of a prompt that run at once. The fused attention works in tiles and leaves out those that causality hides, so that whole prompts
+ * are fastest; the bound is for the memory of very long ones.
  */
-export const promptPart = 256;
+export const promptPart = 2048;
 
 /** Where runs read and write keys and values in place: of each of the cache's tensors `[rows, key/value heads, capacity, head size]`. */
 export interface CacheBuffers {
@@ -52,7 +52,7 @@ export function runTokens(
   });
 }
 
-/** Runs a prompt of one row in parts, behind its first `past` tokens, which are in the cache; the outputs are the last part's. */
+/** Runs tokens of one row in parts, behind the first `past` positions of the cache; the outputs are the last part's. */
 export async function runPrompt(
   session: ort.InferenceSession,
   config: DecoderConfig,
@@ -64,14 +64,14 @@ export async function runPrompt(
     readonly user: ort.Tensor | undefined;
   },
 ): Promise<RunOutputs> {
-  const { ids, user, blindTokens } = prompt;
+  const { past, user, blindTokens } = prompt;
   let outputs: RunOutputs;
-  let end = prompt.past;
+  let done = 0;
   do {
-    const start = end;
-    end = Math.min(ids.length, start + promptPart);
-    outputs = await runTokens(session, config, cache, { ids: ids.slice(start, end), past: [start], user, blindTokens });
-  } while (end < ids.length);
+    const ids = prompt.ids.slice(done, done + promptPart);
+    outputs = await runTokens(session, config, cache, { ids, past: [past + done], user, blindTokens });
+    done += ids.length;
+  } while (done < prompt.ids.length);
   return outputs;
 }
 

@@ -6,12 +6,12 @@ import { familyOf } from '../families/families.js';
 import { toHuggingFaceConfig } from '../folder/decoder-config.js';
 import type { DecoderConfig } from '../folder/decoder-config.js';
 import type { TextTokenizer } from '../text/text-tokenizer.js';
-import type { Prefix } from './prefix.js';
+import type { InPlaceSession } from './in-place-session.js';
 import type { ReadPrompt } from './prompt-reader.js';
 import { TextPieces } from './text-pieces.js';
 
 /** transformers.js's own model around a session that is open already. */
-export function transformersModel(config: DecoderConfig, session: ort.InferenceSession, generation: object): PreTrainedModel {
+export function transformersModel(config: DecoderConfig, session: InPlaceSession, generation: object): PreTrainedModel {
   const json = toHuggingFaceConfig(config);
   const defaults = { bos_token_id: json.bos_token_id, eos_token_id: json.eos_token_id, pad_token_id: json.pad_token_id };
   const model = new transformers[familyOf(config).architecture](
@@ -26,7 +26,7 @@ export function transformersModel(config: DecoderConfig, session: ort.InferenceS
 
 export interface GenerateOnceOptions {
   readonly prompt: ReadPrompt;
-  readonly config: DecoderConfig;
+  readonly session: InPlaceSession;
   readonly user: { readonly packed: Float32Array; readonly shape: readonly number[] } | undefined;
   readonly maxNewTokens: number;
   /** More of transformers.js's generation settings: `do_sample`, `temperature`, `top_k`, ... */
@@ -42,7 +42,7 @@ export async function generateOnce(
   tokenizer: TextTokenizer,
   options: GenerateOnceOptions,
 ): Promise<number[]> {
-  const { user, signal, config } = options;
+  const { user, signal, session } = options;
   const { ids, blindTokens, prefix } = options.prompt;
   signal?.throwIfAborted();
   const { length } = ids;
@@ -56,7 +56,7 @@ export async function generateOnce(
       input_ids: new Tensor('int64', BigInt64Array.from(ids, BigInt), [1, length]),
       attention_mask: new Tensor('int64', new BigInt64Array(length).fill(1n), [1, length]),
       blind_length: new Tensor('int64', BigInt64Array.of(BigInt(blindTokens)), []),
-      ...(prefix === undefined ? {} : { past_key_values: cacheOf(prefix, config) }),
+      past_key_values: new DynamicCache(inTransformers(session.begin(length, prefix))),
       ...(user === undefined ? {} : { user_embeddings: new Tensor('float32', user.packed, [...user.shape]) }),
       max_new_tokens: options.maxNewTokens,
       streamer,
@@ -69,13 +69,9 @@ export async function generateOnce(
   return streamer.pieces.ids;
 }
 
-/** A prefix as transformers.js's cache; the runtime copies it, and leaves it as it is. */
-function cacheOf({ ids, keysAndValues }: Prefix, { keyValueHeads, headSize }: DecoderConfig): DynamicCache {
-  const shape = [1, keyValueHeads, ids.length, headSize];
-  return new DynamicCache(
-    Object.fromEntries(Array.from(keysAndValues, ([name, values]) => [name, new Tensor('float32', values, shape)])),
-  );
-}
+/** The runtime's tensors as transformers.js wraps them. */
+const inTransformers = (tensors: Readonly<Record<string, ort.Tensor>>): Record<string, Tensor> =>
+  Object.fromEntries(Object.entries(tensors).map(([name, tensor]) => [name, new Tensor(tensor)]));
 
 /** transformers.js's tokens as text. The first thing that it puts is the prompt. */
 class PieceStreamer extends BaseStreamer {
