@@ -53,7 +53,7 @@ function placeOf(error: unknown): string | undefined {
     // A model's folder comes with the name of a file inside it.
     const place = folder ?? file ?? path ?? source;
     // By the name that it has in the end, not by the one that it is written under.
-    if (typeof place === 'string') return place.replace(/[.\/]\d+-[0-9a-f]{8}\.tmp/, '');
+    if (typeof place === 'string') return place.replace(/[./]\d+-[0-9a-f]{8}\.tmp/, '');
   }
   return undefined;
 }
