@@ -12,18 +12,26 @@ export interface SystemSpec {
   readonly title: string;
   readonly reading: Reading;
   /** Undefined for a text prompt. */
-  readonly integration?: (base: BaseKind) => Integration;
+  readonly integration?: (base: BaseKind, layers: number) => Integration;
   /** Which weights learn, where it is not what suits the base. */
   readonly strategy?: Strategy;
   /** The encoder that it reads, where it is not the run's own. */
   readonly encoder?: EncoderSize;
-  /** Users per step, moments per user. */
-  readonly batch: { readonly users: number; readonly moments: number };
+  /** Of a model from scratch; see `batchOf`. */
+  readonly batch: Batch;
+}
+
+/** Users per step, moments per user. */
+export interface Batch {
+  readonly users: number;
+  readonly moments: number;
 }
 
 /** A base from scratch learns to read users from the start; a pretrained one begins as it is (gate closed). */
-const crossAttention = (base: BaseKind): Integration =>
-  base === 'scratch' ? gatedCrossAttention({ every: 2, gate: 0.5 }) : gatedCrossAttention({ every: 4, gate: 0 });
+const crossAttention = (base: BaseKind, layers: number): Integration =>
+  base === 'scratch'
+    ? gatedCrossAttention({ every: 2, gate: 0.5 })
+    : gatedCrossAttention({ every: Math.min(4, layers), gate: 0 });
 
 export const userSystems: readonly SystemSpec[] = [
   {
@@ -91,6 +99,15 @@ export const mainSystem = userSystems[0];
 /** A pretrained model stays as it is and its readers learn, or LoRA where it reads text alone; one from scratch is trained whole. */
 export const strategyOf = (base: BaseKind, { strategy, integration }: SystemSpec): Strategy =>
   strategy ?? (base === 'scratch' ? 'full' : integration !== undefined ? 'encoder' : 'lora');
+
+/**
+ * A model from scratch takes large batches, which cost it little more than small ones. A given one is so large that a step costs what its
+ * tokens cost, and so few examples are affordable that they had better make many steps: as many for every system.
+ */
+export function batchOf(base: BaseKind, { batch, reading }: SystemSpec): Batch {
+  if (base === 'scratch') return batch;
+  return reading.embedding ? { users: 4, moments: 2 } : { users: 8, moments: 1 };
+}
 
 const userStrategies: readonly Strategy[] = ['full', 'lora', 'encoder', 'projection'];
 

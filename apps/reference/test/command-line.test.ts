@@ -171,6 +171,10 @@ describe('bad input is one line that says what to do, and exit code 2', () => {
     });
     expect(userLlm('fly').code).toBe(2);
     expect(userLlm('poc', '--minutes', 'soon').code).toBe(2);
+    expect(userLlm('poc', '--suite', 'everything')).toMatchObject({ code: 2, err: expect.stringContaining('default, full') });
+    const unknown = userLlm('poc', '--systems', 'text-prompt-10,nonsense', '--out', path.join(folder, 'unknown'));
+    expect(unknown).toMatchObject({ code: 2, err: expect.stringMatching(/no system 'nonsense'.*text-summary/) });
+    expect(existsSync(path.join(folder, 'unknown'))).toBe(false);
   });
 });
 
@@ -201,6 +205,9 @@ describe('the whole way on a small log', () => {
     const report = JSON.parse(await readFile(path.join(run, 'report.json'), 'utf8')) as {
       systems: { name: string; task: string; filtered: Record<string, number>; latencyMs: { p50: number } }[];
       dataset: { users: number };
+      finished: boolean;
+      training: { name: string; strategy?: string }[];
+      promptCache: { system: string; tokensKept: number; tokensPerRequest: number; bytesPerUser: number; topShared: number };
     };
     const names = report.systems.filter(({ task }) => task === 'next-item').map(({ name }) => name);
     for (const name of [
@@ -217,6 +224,14 @@ describe('the whole way on a small log', () => {
     ])
       expect(names).toContain(name);
     expect(report.dataset.users).toBe(32);
+    expect(report.finished).toBe(true);
+    for (const { name, strategy } of report.training) expect(strategy).toBe(name === 'encoder' ? undefined : 'full');
+    const { promptCache } = report;
+    expect(promptCache).toMatchObject({ system: 'text-prompt-50+cache', topShared: 1 });
+    expect(promptCache.tokensPerRequest).toBeLessThan(promptCache.tokensKept);
+    // Keys and values of four layers with two heads of 32 numbers each, in float32.
+    expect(promptCache.bytesPerUser).toBeCloseTo(2 * 4 * 2 * 32 * 4 * promptCache.tokensKept, 3);
+    expect(existsSync(path.join(run, 'prompt-caches'))).toBe(false);
     expect(existsSync(path.join(run, 'report.html'))).toBe(true);
     const lines = first.out
       .trim()
@@ -230,6 +245,12 @@ describe('the whole way on a small log', () => {
     expect(userLlm(...args).code).toBe(0);
     expect(JSON.parse(await readFile(path.join(run, 'run.json'), 'utf8')).stages.pretrain.seconds).toBe(seconds);
 
+    // Another system on the same run: what is finished is not trained again, and the report is on what is asked for.
+    expect(userLlm(...args, '--systems', 'text-summary').code).toBe(0);
+    const second = JSON.parse(await readFile(path.join(run, 'report.json'), 'utf8')) as typeof report;
+    expect(second.training.map(({ name }) => name)).toEqual(['encoder', 'text-summary']);
+    expect(JSON.parse(await readFile(path.join(run, 'run.json'), 'utf8')).stages.pretrain.seconds).toBe(seconds);
+
     expect(userLlm('ask', '--run', run, '--user', 'u3', 'What is next?').out).toContain('with the embedding');
     expect(userLlm('ask', '--run', run, '--user', 'two').out).toMatch(/User two \(1 event known: film 1\)/);
     expect(userLlm('ask', '--run', run, '--user', 'one').out).toMatch(/User one \(no events known\)/);
@@ -241,7 +262,7 @@ describe('the whole way on a small log', () => {
       code: 2,
       err: expect.stringContaining('--seed 3, not 4'),
     });
-  }, 240_000);
+  }, 360_000);
 
   it('says which command mends what was damaged since, and that command does', async () => {
     const [store, encoder, other] = [

@@ -1,6 +1,6 @@
 import { describe, expect, it } from '@jest/globals';
 import { UsageError } from '../src/errors.js';
-import { chooseSystems, defaultSystems, strategyOf, suiteOf, type SystemSpec } from '../src/system-specs.js';
+import { batchOf, chooseSystems, defaultSystems, strategyOf, suiteOf, type SystemSpec } from '../src/system-specs.js';
 
 const names = (systems: readonly SystemSpec[]): string[] => systems.map(({ name }) => name);
 
@@ -34,6 +34,24 @@ describe('the suites', () => {
     for (const spec of suiteOf('full', 'pretrained').filter(({ reading }) => !reading.embedding)) {
       expect(strategyOf('pretrained', spec)).toBe('lora');
       expect(strategyOf('scratch', spec)).toBe('full');
+    }
+  });
+});
+
+describe('a system on a given model', () => {
+  it('makes as many steps of as many examples as every other one', () => {
+    const sizes = suiteOf('full', 'pretrained').map((spec) => batchOf('pretrained', spec));
+    expect(new Set(sizes.map(({ users, moments }) => users * moments))).toEqual(new Set([8]));
+  });
+
+  it.each([
+    [2, 1],
+    [6, 1],
+    [30, 7],
+  ])('of %i layers reads users in front of %i of them or more', (layers, least) => {
+    for (const { integration } of suiteOf('full', 'pretrained')) {
+      const { every } = integration?.('pretrained', layers).settings ?? {};
+      if (every !== undefined) expect(Math.floor(layers / every)).toBeGreaterThanOrEqual(least);
     }
   });
 });

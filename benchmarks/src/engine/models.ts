@@ -5,6 +5,7 @@ import {
   graph,
   linearCrossEntropy,
   mergeHeads,
+  multiHeadAttention,
   normal,
   ones,
   rotary,
@@ -47,10 +48,9 @@ export function sasrec({ events: T, width: D, heads, layers, items, dropout }: S
         y.layerNorm(own(`${name}.weight`, [D], ones()), own(`${name}.bias`, [D], zeros()));
       const [q, k, v] = norm(x, 'n1')
         .linear(own('qkv', [D, 3 * D]), own('qkv.bias', [3 * D], zeros()))
-        .split(-1, [D, D, D])
-        .map((part) => splitHeads(part, heads)); // [B, H, T, D / H]
+        .split(-1, [D, D, D]);
       x = x.add(
-        mergeHeads(attention(q, k, v, { bias }))
+        multiHeadAttention(q, k, v, heads, { bias })
           .matmul(own('o', [D, D]))
           .dropout(dropout),
       );

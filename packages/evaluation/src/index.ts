@@ -44,6 +44,7 @@ export { Report } from './report.js';
 export type {
   Curve,
   DatasetDescription,
+  PromptCacheFigures,
   ReportData,
   ReportFields,
   SystemFigures,

@@ -1,7 +1,7 @@
 import { bytes, duration, short, whole } from './format.js';
 import { Html, markup } from './html.js';
 import { historyLengthSection } from './history-length-section.js';
-import { costSection, qualitySection, scalingSection, trainingSection } from './report-sections.js';
+import { costSection, promptCacheSection, qualitySection, scalingSection, trainingSection } from './report-sections.js';
 import { STYLE } from './report-style.js';
 import type { ReportData } from './report-types.js';
 import { shortfall } from './summary.js';
@@ -27,6 +27,7 @@ ${qualitySection(report, 'favourite-genre')}
 ${historyLengthSection(report)}
 ${scalingSection(report)}
 ${costSection(report)}
+${promptCacheSection(report)}
 ${trainingSection(report)}
 ${method(report)}
 </main></body></html>

@@ -1,4 +1,4 @@
-import { duration, flops, metric, pValue, short, whole } from './format.js';
+import { bytes, duration, flops, metric, pValue, short, whole } from './format.js';
 import { markup, table } from './html.js';
 import type { Html } from './html.js';
 import { intervalPlot } from './interval-plot.js';
@@ -157,6 +157,36 @@ ${table(
     row.examplesSeen === undefined ? null : whole(row.examplesSeen),
     short(row.fitSeconds),
   ]),
+)}</section>`;
+}
+
+/** What a service pays that keeps text prompts for its users instead of embeddings. */
+export function promptCacheSection({ promptCache: cache }: ReportData): Html {
+  if (cache === undefined) return NOTHING;
+  return markup`<section><h2>What if text prompts were cached?</h2><p class="under">The keys and values of each user's prompt kept in a store, over ${whole(cache.users)} users. The rankings are those of the whole prompt: ${whole(100 * cache.topShared)} % of the first ten are the same.</p>
+${table(
+  [
+    '',
+    'bytes per user',
+    'written in, ms',
+    'tokens kept',
+    'tokens per request',
+    'latency p50, ms',
+    'p95, ms',
+    'without the cache p50, ms',
+  ],
+  [
+    [
+      cache.system,
+      bytes(cache.bytesPerUser),
+      short(cache.writeMs),
+      whole(cache.tokensKept),
+      whole(cache.tokensPerRequest),
+      short(cache.latencyMs.p50),
+      short(cache.latencyMs.p95),
+      short(cache.withoutCacheMs.p50),
+    ],
+  ],
 )}</section>`;
 }
 

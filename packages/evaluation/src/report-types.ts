@@ -74,6 +74,24 @@ export interface TrainingRecord {
   readonly notes?: readonly string[];
 }
 
+/** What it costs to keep a text prompt's keys and values for each user: figures of serving alone, since the answers are the same. */
+export interface PromptCacheFigures {
+  /** as which the prompt stands in a comparison when it comes from the cache */
+  readonly system: string;
+  readonly users: number;
+  /** means over users: tokens kept, and tokens left for a request to run */
+  readonly tokensKept: number;
+  readonly tokensPerRequest: number;
+  readonly bytesPerUser: number;
+  /** running the history and writing what it leaves: once for a user, and again after each new event */
+  readonly writeMs: number;
+  /** a whole ranking with the store read and its checksum, and one that runs the whole prompt */
+  readonly latencyMs: { readonly p50: number; readonly p95: number };
+  readonly withoutCacheMs: { readonly p50: number; readonly p95: number };
+  /** share of the first ten items that both ways have in common */
+  readonly topShared: number;
+}
+
 /** The data set, as the caller describes it. */
 export interface DatasetDescription {
   readonly name: string;
@@ -96,6 +114,7 @@ export interface ReportFields {
   readonly curves?: readonly Curve[];
   readonly scaling?: readonly ScalingRow[];
   readonly historyLength?: readonly HistoryLengthRow[];
+  readonly promptCache?: PromptCacheFigures;
   readonly [further: string]: unknown;
 }
 

@@ -244,3 +244,28 @@ describe('files', () => {
     });
   });
 });
+
+test('the page says what a cache of text prompts costs, where that was measured', async () => {
+  const folder = await mkdtemp(path.join(os.tmpdir(), 'report-'));
+  const file = path.join(folder, 'report.html');
+  const report = await reportOf();
+  const spread = { p50: 12.5, p95: 20 };
+  const promptCache = {
+    system: 'text-prompt-50+cache',
+    users: 10,
+    tokensKept: 650,
+    tokensPerRequest: 6,
+    bytesPerUser: 29_952_000,
+    writeMs: 800,
+    latencyMs: spread,
+    withoutCacheMs: { p50: 700, p95: 900 },
+    topShared: 1,
+  };
+  await report.writeHtml(file);
+  expect(await readFile(file, 'utf8')).not.toContain('cached');
+  await report.with({ promptCache }).writeHtml(file);
+  const page = await readFile(file, 'utf8');
+  for (const part of ['What if text prompts were cached?', 'text-prompt-50+cache', '650', '100 % of the first ten'])
+    expect(page).toContain(part);
+  await rm(folder, { recursive: true });
+});

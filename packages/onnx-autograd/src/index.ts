@@ -40,6 +40,7 @@ export {
   causalBias,
   maskBias,
   mergeHeads,
+  multiHeadAttention,
   rotary,
   rotaryTables,
   splitHeads,

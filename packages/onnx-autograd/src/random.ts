@@ -72,26 +72,60 @@ export class Random {
     return items;
   }
 
-  /** Fills an array with a dropout mask: 0 with probability `rate`, otherwise 1 / (1 - rate). */
+  /** Fills an array with a dropout mask: 0 with probability `rate` (to 1 / 65536), otherwise 1 / (1 - rate). */
   fillDropout(mask: Float32Array, rate: number): void {
-    const threshold = Math.round(rate * 65536);
-    const keep = 65536 / (65536 - threshold);
-    const even = mask.length & ~1;
+    const { runs, dropped } = keptRuns(rate);
+    const keep = 1 / (1 - dropped);
+    mask.fill(keep);
     const words = new Int32Array(mask.buffer, mask.byteOffset, mask.length);
     const [kept] = new Int32Array(Float32Array.of(keep).buffer);
     // uint32() with its state in local variables: masks are millions of numbers at every step.
     let { a, b, c, counter } = this;
-    for (let i = 0; i < even; i += 2) {
+    for (let i = 0; i < mask.length;) {
       const bits = (a + b + counter) | 0;
       counter = (counter + 1) | 0;
       a = b ^ (b >>> 9);
       b = (c + (c << 3)) | 0;
       c = (((c << 21) | (c >>> 11)) + bits) | 0;
-      // All bits where the number is kept, none where the difference is negative: a branch would be guessed wrong too often.
-      words[i] = kept & ~(((bits & 0xffff) - threshold) >> 31);
-      words[i + 1] = kept & ~(((bits >>> 16) - threshold) >> 31);
+      // Two runs: their bits are all of a number kept, or none. A branch would be guessed wrong too often.
+      for (let half = bits, n = 0; n < 2; half >>>= 16, n++) {
+        const run = runs[half & 0xffff];
+        i += run >> 1;
+        if (i >= mask.length) break;
+        words[i] = kept & ((run & 1) - 1);
+        i += run & 1;
+      }
     }
     Object.assign(this, { a, b, c, counter });
-    if (even < mask.length) mask[even] = this.uint32() >>> 16 < threshold ? 0 : keep;
   }
+}
+
+/** A run takes seven bits of a byte. */
+const longestRun = 127;
+const runTables = new Map<number, { runs: Uint8Array; dropped: number }>();
+
+/**
+ * How many numbers are kept before the next one is dropped, by 16 random bits: drawing that instead of each number takes as many draws as
+ * there are zeros. The length is geometric, P(n) = rate (1 - rate)^n; a run past the longest in the table (one in sixteen, or in
+ * fewer) is cut there, and since the distribution has no memory, the next draw goes on.
+ *
+ * @returns runs [65536], each 2 n + 1, or 2 n where nothing is dropped after the n; and the share that they drop
+ */
+function keptRuns(rate: number): { runs: Uint8Array; dropped: number } {
+  const known = runTables.get(rate);
+  if (known) return known;
+  const outcomes = 65536;
+  const longest = Math.max(1, Math.min(longestRun, Math.floor(Math.log(1 / 16) / Math.log(1 - rate))));
+  const runs = new Uint8Array(outcomes).fill(2 * longest);
+  let from = 0;
+  let passed = 0;
+  for (let length = 0; length < longest; length++) {
+    const to = Math.round(outcomes * (1 - (1 - rate) ** (length + 1)));
+    runs.fill(2 * length + 1, from, to);
+    passed += (to - from) * (length + 1);
+    from = to;
+  }
+  const table = { runs, dropped: from / (passed + (outcomes - from) * longest) };
+  runTables.set(rate, table);
+  return table;
 }

@@ -228,11 +228,38 @@ describe('dropout', () => {
     const dropped = mask.filter((value) => value === 0).length / mask.length;
     expect(dropped).toBeCloseTo(0.3, 2);
     expect(mask.reduce((sum, value) => sum + value, 0) / mask.length).toBeCloseTo(1, 2);
-    const rest = Random.of(1);
-    rest.fillDropout(new Float32Array(10), 0.3);
-    const again = Random.of(1);
-    for (let i = 0; i < 5; i++) again.uint32();
-    expect(rest.uint32()).toBe(again.uint32());
+  });
+
+  test.each([0.001, 0.05, 0.5, 0.9])('drops numbers independently of each other at a rate of %d', (rate) => {
+    const mask = new Float32Array(1_000_000);
+    Random.of('mask', rate).fillDropout(mask, rate);
+    const count = (holds: (value: number, i: number) => boolean): number => mask.filter(holds).length / mask.length;
+    /** Four standard deviations of a share of a million. */
+    const close = (share: number, expected: number): void =>
+      expect(Math.abs(share - expected)).toBeLessThan(4 * Math.sqrt((expected * (1 - expected)) / mask.length));
+    close(
+      count((value) => value === 0),
+      rate,
+    );
+    // Neighbours, and numbers further apart than a run that is drawn at once.
+    for (const apart of [1, 2, 130])
+      close(
+        count((value, i) => value === 0 && mask[i - apart] === 0),
+        rate ** 2,
+      );
+    const kept = 1 / (1 - rate);
+    expect(mask.every((value) => value === 0 || Math.abs(value - kept) < 1e-3 * kept)).toBe(true);
+  });
+
+  test('fills the mask that it is given, however short, and nothing beside it', () => {
+    const room = new Float32Array(12).fill(7);
+    for (let length = 0; length <= 10; length++) {
+      room.fill(7);
+      Random.of('short', length).fillDropout(room.subarray(1, 1 + length), 0.5);
+      expect([...room].map((value) => value !== 7)).toEqual([...room].map((_, i) => i >= 1 && i <= length));
+    }
+    Random.of(1).fillDropout(room, 0);
+    expect([...room]).toEqual(Array(12).fill(1));
   });
 });
 

@@ -4,6 +4,7 @@ import {
   concat,
   maskBias,
   mergeHeads,
+  multiHeadAttention,
   splitHeads,
   zeros,
   type Dim,
@@ -86,7 +87,7 @@ export function mixer(
 const masked =
   ({ heads }: EncoderConfig, bias: Tensor): Mixer['attend'] =>
   (q, k, v) =>
-    mergeHeads(attention(splitHeads(q, heads), splitHeads(k, heads), splitHeads(v, heads), { bias }));
+    multiHeadAttention(q, k, v, heads, { bias });
 
 /** Rotation by the place in the window, with tables for the longest one. */
 function rotaryPlaces(builder: GraphBuilder, config: EncoderConfig, band: Band): (x: Tensor) => Tensor {

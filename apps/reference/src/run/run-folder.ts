@@ -225,6 +225,7 @@ const runContents = [
   'systems',
   'users',
   'stores',
+  'prompt-caches',
   'checkpoints',
   'outcomes',
   'report.json',

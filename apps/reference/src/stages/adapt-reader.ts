@@ -23,7 +23,7 @@ const secondsSince = (began: number): number => (performance.now() - began) / 10
  * stay if they rank the validation items better than the trained ones.
  */
 export async function adaptReader(task: AdaptationTask, integration: Integration, titles: PrefixTrie): Promise<AdaptedSystem> {
-  const { workspace, spec, model, prompts, source, naming, watch, say } = task;
+  const { workspace, spec, batch: sizes, model, prompts, source, naming, watch, say } = task;
   const { signal, runtime, seed } = workspace;
   const corpus = await workspace.corpus();
   // It teaches between the steps: more threads would keep busy the cores that the steps need.
@@ -31,8 +31,8 @@ export async function adaptReader(task: AdaptationTask, integration: Integration
   try {
     const reach = Math.floor(encoder.config.context / 2);
     const teacher = new Teacher(encoder, corpus.known, prompts, corpus.titles, titles, seed);
-    const batch = (step: number): Example[] => source.batch(step, { ...spec.batch, reach });
-    const size = spec.batch.users * spec.batch.moments;
+    const batch = (step: number): Example[] => source.batch(step, { ...sizes, reach });
+    const size = sizes.users * sizes.moments;
     const mostBatches = Math.ceil(fittedExamples[baseKind(workspace)] / size);
     const leastBatches = Math.ceil(leastFittedExamples / size);
     const began = performance.now();

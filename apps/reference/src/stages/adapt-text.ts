@@ -2,9 +2,9 @@ import type { Example } from '../examples.js';
 import type { AdaptationTask, AdaptedSystem } from './adaptation-task.js';
 
 /** Trains a system that reads its prompt alone. */
-export async function adaptText({ spec, model, source, options, watch }: AdaptationTask): Promise<AdaptedSystem> {
+export async function adaptText({ batch, model, source, options, watch }: AdaptationTask): Promise<AdaptedSystem> {
   const { validation, ...rest } = options;
-  const training = model.adapt((step) => source.batch(step, { ...spec.batch, reach: Infinity }).map(textOnly), {
+  const training = model.adapt((step) => source.batch(step, { ...batch, reach: Infinity }).map(textOnly), {
     ...rest,
     validation: { ...validation, examples: validation.examples.map(textOnly) },
   });

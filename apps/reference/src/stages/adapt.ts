@@ -5,7 +5,7 @@ import { ExampleSource, validatedUsers, type Naming } from '../examples.js';
 import { Prompts } from '../prompts.js';
 import type { StageRecord } from '../run/run-manifest.js';
 import { watchTraining } from '../run/training-progress.js';
-import { folderName, mainSystem, strategyOf, type SystemSpec } from '../system-specs.js';
+import { batchOf, folderName, mainSystem, strategyOf, type Batch, type SystemSpec } from '../system-specs.js';
 import type { Workspace } from '../workspace.js';
 import { adaptReader } from './adapt-reader.js';
 import { adaptText } from './adapt-text.js';
@@ -46,8 +46,8 @@ function textSeconds({ run, budget }: Workspace): number {
 const namingOf = ({ run }: Workspace): Naming => (run.settings.ranking === 'title' ? 'title' : 'item-tokens');
 
 /** The steps of a run that is measured in examples. */
-const stepsOf = ({ run }: Workspace, { batch }: SystemSpec): number | undefined =>
-  run.settings.examples && Math.ceil(run.settings.examples / (batch.users * batch.moments));
+const stepsOf = ({ run }: Workspace, { users, moments }: Batch): number | undefined =>
+  run.settings.examples && Math.ceil(run.settings.examples / (users * moments));
 
 /** Trains one system from the base that all start from. */
 export async function adaptSystem(workspace: Workspace, spec: SystemSpec, seconds: number): Promise<StageRecord> {
@@ -57,6 +57,7 @@ export async function adaptSystem(workspace: Workspace, spec: SystemSpec, second
   const language = run.need('language', 'adapt');
   const { hash } = pretrained(workspace, spec.encoder).result;
   const naming = namingOf(workspace);
+  const batch = batchOf(kind, spec);
   // The seconds of a text prompt follow from others' records, which do not change once they are finished.
   const key = {
     language: language.key,
@@ -66,20 +67,20 @@ export async function adaptSystem(workspace: Workspace, spec: SystemSpec, second
     ...(spec.reading.summary === 'written' && { summaries: run.need('summaries', 'adapt').key }),
     seed,
     seconds: run.settings.examples ? null : Math.round(seconds),
-    batch: spec.batch,
+    batch,
     naming,
     examples: run.settings.examples,
   };
   const work = async () => {
     const progress = workspace.output.progress(stageOf(spec), `training ${spec.title}`);
-    await mkdir(run.path('systems'), { recursive: true });
+    for (const folder of ['systems', 'checkpoints']) await mkdir(run.path(folder), { recursive: true });
     const base = await loadBase(workspace);
     const model = naming === 'title' ? base : base.withItemTokens(candidatesOf(corpus));
     const prompts = new Prompts(model.tokenizer, corpus.titles);
     const trie = model.trie(corpus.titles);
     const source = new ExampleSource(corpus, prompts, spec.reading, seed, trie, naming, await summariesOf(workspace, spec));
     const file = run.path('checkpoints', `${folderName(spec.name)}.safetensors`);
-    const steps = stepsOf(workspace, spec);
+    const steps = stepsOf(workspace, batch);
     const validated = kind === 'pretrained' || spec.reading.summary === 'written' ? validatedUsers : mostValidated;
     const options = {
       strategy: strategyOf(kind, spec),
@@ -97,7 +98,7 @@ export async function adaptSystem(workspace: Workspace, spec: SystemSpec, second
       signal,
     };
     const task = {
-      ...{ workspace, spec, model, prompts, naming, source, options },
+      ...{ workspace, spec, batch, model, prompts, naming, source, options },
       say: (detail: string) => progress.update({ fraction: 0, detail }),
       watch: (training: Run<TrainingProgress, unknown>) => watchTraining(training, progress, seconds, steps),
     };
@@ -107,7 +108,7 @@ export async function adaptSystem(workspace: Workspace, spec: SystemSpec, second
       record,
       otherSeconds,
       itemRows,
-    } = await (spec.integration ? adaptReader(task, spec.integration(kind), trie) : adaptText(task));
+    } = await (spec.integration ? adaptReader(task, spec.integration(kind, model.config.layers), trie) : adaptText(task));
     await adapted.save(run.path(systemPart(spec.name)), { trainable: false });
     await encoder?.save(run.path(encoderPart(spec.name)));
     await removeCheckpoint(file);

@@ -2,13 +2,15 @@ import type { AdaptOptions, LanguageModel, Run, TrainingProgress, TrainingRecord
 import type { UserEncoder } from '@user-llm/user-encoder';
 import type { Example, ExampleSource, Naming } from '../examples.js';
 import type { Prompts } from '../prompts.js';
-import type { SystemSpec } from '../system-specs.js';
+import type { Batch, SystemSpec } from '../system-specs.js';
 import type { Workspace } from '../workspace.js';
 
 /** A system to be trained, with all that its training needs. */
 export interface AdaptationTask {
   readonly workspace: Workspace;
   readonly spec: SystemSpec;
+  /** Examples of a step. */
+  readonly batch: Batch;
   /** What it starts from, with item tokens where items are named by them. */
   readonly model: LanguageModel;
   readonly prompts: Prompts;

@@ -11,6 +11,7 @@ import { historyLengthCurve } from './history-length.js';
 import { baseKind } from './language.js';
 import { openSystem } from './open-system.js';
 import { pretrained } from './pretrain.js';
+import { measurePromptCache } from './prompt-cache.js';
 import { scalingCurve } from './scaling.js';
 import { sampleSize } from './test-questions.js';
 
@@ -23,7 +24,7 @@ export interface Measured {
 
 /**
  * What a report says beside the systems' figures, by the main system and the text prompt: quality against history length and, of both side
- * by side, latency against history length; what the beam loses.
+ * by side, latency against history length; what a cache of prompts costs; what the beam loses.
  */
 export async function furtherMeasurements(workspace: Workspace, measured: Measured): Promise<ReportFields> {
   const { run, systems } = workspace;
@@ -38,17 +39,18 @@ export async function furtherMeasurements(workspace: Workspace, measured: Measur
       const key = [
         pretrained(workspace).key,
         sampleSize(run.settings),
-        ...models.map(({ spec }) => run.need(stageOf(spec), 'adapt').key),
+        ...models.map(({ spec }) => run.need(stageOf(spec), 'adapt').finishedAt),
       ];
       const { result } = await run.stage('history length', key, async () => ({
         rows: await historyLengthCurve(workspace, corpus, encoder, models),
       }));
       const historyLength = result.rows as HistoryLengthRow[];
-      if (main === undefined || text === undefined) return { historyLength };
+      const promptCache = text && (await measurePromptCache(workspace, corpus, text));
+      if (main === undefined || text === undefined) return { historyLength, ...(promptCache && { promptCache }) };
       const scaling = await scalingCurve(workspace, corpus, store, main, text);
       // Every title of a catalogue by a large model takes longer than all the rest: it is compared where titles are what is ranked.
       const compared = baseKind(workspace) === 'scratch' || run.settings.ranking === 'title';
-      return { historyLength, scaling, ...(compared && { beam: await beamLoss(workspace, corpus, main) }) };
+      return { historyLength, promptCache, scaling, ...(compared && { beam: await beamLoss(workspace, corpus, main) }) };
     } finally {
       await text?.dispose();
     }

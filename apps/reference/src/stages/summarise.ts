@@ -21,17 +21,24 @@ const trainedMoments = 256;
 /** Answers that grow at once. */
 const rows = 8;
 
+/** Where the written ones lie in the run folder. */
+const part = 'summaries';
+
 /** The summaries that a system reads; undefined for one that reads none. */
 export async function summariesOf(workspace: Workspace, { reading }: SystemSpec): Promise<Summaries | undefined> {
   if (reading.summary === undefined) return undefined;
   const corpus = await workspace.corpus();
   if (reading.summary === 'template') return templateSummaries(corpus);
-  workspace.run.need('summaries', 'adapt');
-  return WrittenSummaries.open(fileOf(workspace), trainingMoments(corpus, workspace.seed));
+  const { run, seed } = workspace;
+  run.need('summaries', 'adapt');
+  const written = await WrittenSummaries.open(fileOf(workspace), trainingMoments(corpus, seed));
+  const missing = toldMoments(workspace, corpus).filter((moment) => !written.has(moment)).length;
+  if (missing > 0) throw run.damaged(part, 'adapt', `${run.path(part)} lacks ${missing} of its summaries`);
+  return written;
 }
 
 /** The texts follow from the base model and the data alone, so that a larger sample of users adds to them. */
-const fileOf = ({ run }: Workspace): string => run.path('summaries', `${run.need('language', 'adapt').key}.jsonl`);
+const fileOf = ({ run }: Workspace): string => run.path(part, `${run.need('language', 'adapt').key}.jsonl`);
 
 /**
  * Has the base model write a summary of the last titles, greedily: of every test user of the sample as they are before the test item, of
@@ -42,16 +49,11 @@ export async function writeSummaries(workspace: Workspace): Promise<StageRecord>
   const corpus = await workspace.corpus();
   const users = sampleSize(run.settings);
   const key = { language: run.need('language', 'adapt').key, seed, users, validatedUsers, trainedMoments };
-  return run.stage('summaries', key, async () => {
+  const work = async (): Promise<{ summaries: number; titlesRead: number; mostTokens: number }> => {
     const progress = workspace.output.progress('summaries', 'the model writes summaries');
-    await mkdir(run.path('summaries'), { recursive: true });
+    await mkdir(run.path(part), { recursive: true });
     const summaries = await WrittenSummaries.open(fileOf(workspace));
-    const tested = tasksOf(corpus).flatMap((task) => sampledCases(task, users, seed));
-    const wanted = [
-      ...tested.map(({ user, from, to }) => ({ user, end: to - from })),
-      ...validationMoments(corpus, seed, validatedUsers),
-      ...trainingMoments(corpus, seed),
-    ].filter((moment) => !summaries.has(moment));
+    const wanted = toldMoments(workspace, corpus).filter((moment) => !summaries.has(moment));
     const began = performance.now();
     let done = 0;
     const model = await LanguageModel.open(run.path('language'), workspace.runtime);
@@ -82,7 +84,18 @@ export async function writeSummaries(workspace: Workspace): Promise<StageRecord>
     }
     progress.done(`${done} summaries`);
     return { summaries: done, titlesRead, mostTokens };
-  });
+  };
+  return run.stage('summaries', key, work, { leaves: [part] });
+}
+
+/** Whom the summaries are of, and as of when. */
+function toldMoments({ run, seed }: Workspace, corpus: Corpus): Moment[] {
+  const tested = tasksOf(corpus).flatMap((task) => sampledCases(task, sampleSize(run.settings), seed));
+  return [
+    ...tested.map(({ user, from, to }) => ({ user, end: to - from })),
+    ...validationMoments(corpus, seed, validatedUsers),
+    ...trainingMoments(corpus, seed),
+  ];
 }
 
 function lastTitles({ log }: Corpus, { user, end }: Moment): Int32Array {

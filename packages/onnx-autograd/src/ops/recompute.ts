@@ -1,7 +1,8 @@
 import { ShapeError } from '../errors.js';
 import { gradients } from '../gradients.js';
 import type { Tensor } from '../tensor.js';
-import { stopGradient, where } from './elementwise.js';
+import { stopGradient } from './elementwise.js';
+import { after } from './order.js';
 
 /**
  * Part of a model whose inner values are forgotten on the way forward and made again on the way back (Chen et al. 2016, section 3): a step
@@ -36,19 +37,6 @@ export function recompute(inputs: readonly Tensor[], segment: (...inputs: Tensor
     const ofOutside = results.slice(inputs.length).filter((gradient) => gradient !== null);
     return results.map((gradient, i) => (gradient && i < inputs.length ? after(gradient, ofOutside) : gradient));
   })[0];
-}
-
-/** The value, but made no earlier than some others. */
-function after(value: Tensor, earlier: readonly Tensor[]): Tensor {
-  if (earlier.length === 0) return value;
-  const corner = earlier.map(firstElement).reduce((a, b) => a.add(b));
-  return where(value.graph.constant([1], [], 'bool'), value, corner);
-}
-
-function firstElement(x: Tensor): Tensor {
-  let corner = x;
-  x.shape.forEach((_, axis) => (corner = corner.slice(axis, 0, 1)));
-  return corner.reshape([]);
 }
 
 /** Float values that the nodes from a number on, behind a tensor, read and did not make; parameters among them. */

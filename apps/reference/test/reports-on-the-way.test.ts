@@ -1,0 +1,42 @@
+import { mkdtemp } from 'node:fs/promises';
+import os from 'node:os';
+import path from 'node:path';
+import { afterAll, beforeAll, expect, it, jest } from '@jest/globals';
+import type { ReportData } from '@user-llm/evaluation';
+import { ConsoleOutput } from '../src/run/console-output.js';
+import { runAll } from '../src/stages/poc.js';
+import { Workspace } from '../src/workspace.js';
+import { smallLog } from './small-log.js';
+
+beforeAll(() => void jest.spyOn(process.stdout, 'write').mockReturnValue(true));
+afterAll(() => jest.restoreAllMocks());
+
+it('a run reports on each system as soon as it is finished, and says which are not', async () => {
+  const workspace = await Workspace.create(
+    {
+      out: path.join(await mkdtemp(path.join(os.tmpdir(), 'reports-')), 'run'),
+      output: new ConsoleOutput({ json: false, quiet: true }),
+      signal: new AbortController().signal,
+      systems: ['text-summary', 'text-prompt-10'],
+      threads: 1,
+    },
+    { data: await smallLog({ users: 12, items: 20, events: 8 }), seed: 1, minutes: 0.1, examples: 64 },
+  );
+  const reports: ReportData[] = [];
+  await runAll(workspace, { onReport: (report) => void reports.push(report.toJSON()) });
+  expect(reports.map(({ finished, unfinished }) => [finished, unfinished])).toEqual([
+    [false, ['text-prompt-10']],
+    [true, undefined],
+  ]);
+  const models = reports.map(({ systems }) =>
+    systems.filter(({ name, task }) => name.startsWith('text-') && task === 'next-item').map(({ name }) => name),
+  );
+  expect(models).toEqual([['text-summary'], ['text-summary', 'text-prompt-10']]);
+  // What was answered on the way is not asked again.
+  const [first, last] = reports.map(({ systems }) => systems.find(({ name }) => name === 'text-summary'));
+  expect(last?.latencyMs).toEqual(first?.latencyMs);
+  for (const { training, examplesPerSystem } of reports) {
+    expect(examplesPerSystem).toBe(64);
+    for (const { name, examplesSeen } of training!) if (name !== 'encoder') expect(examplesSeen).toBe(64);
+  }
+}, 240_000);
