@@ -52,7 +52,8 @@ function placeOf(error: unknown): string | undefined {
     const { file, folder, path, source } = each as Record<string, unknown>;
     // A model's folder comes with the name of a file inside it.
     const place = folder ?? file ?? path ?? source;
-    if (typeof place === 'string') return place;
+    // By the name that it has in the end, not by the one that it is written under.
+    if (typeof place === 'string') return place.replace(/[./]\d+-[0-9a-f]{8}\.tmp/, '');
   }
   return undefined;
 }

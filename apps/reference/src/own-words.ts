@@ -1,3 +1,5 @@
+import { fileProblems } from './errors.js';
+
 /**
  * The packages advise those who write programs; here the same advice is given in options and commands of `user-llm`. Errors are told
  * apart by name: importing every package for its classes would make each command start slowly.
@@ -17,6 +19,7 @@ const words: Readonly<Record<string, (error: Error & Record<string, unknown>) =>
   InvalidOptionError: ({ message }) => message.replace(/^columns\b/, '--columns'),
   EmptyLogError: ({ message }) =>
     message.replace(/Check (?:the schema's|that the source).*$/s, `If these are not the right columns, ${namedColumns}.`),
+  StoreFullError: ({ path }) => `${String(path)}: ${fileProblems.ENOSPC}`,
   TokenizerVersionError: ({ source, found }) =>
     `${String(source)} has format ${String(found)}, which a newer user-llm wrote; use that one, or another folder with --out`,
 };

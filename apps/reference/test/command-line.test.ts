@@ -1,5 +1,5 @@
-import { spawnSync } from 'node:child_process';
-import { existsSync } from 'node:fs';
+import { spawn, spawnSync } from 'node:child_process';
+import { closeSync, existsSync, openSync } from 'node:fs';
 import { cp, mkdir, mkdtemp, readFile, rename, rm, truncate, writeFile } from 'node:fs/promises';
 import os from 'node:os';
 import path from 'node:path';
@@ -138,6 +138,30 @@ describe('bad input is one line that says what to do, and exit code 2', () => {
         code: 2,
         err: expect.stringContaining('--seed 3, not 4'),
       });
+  });
+
+  it('output that finds no room; that its reader has gone is no error', async () => {
+    const data = await smallLog();
+    const child = spawn(process.execPath, [cli, 'data', '--data', data, '--quiet'], {
+      env: { ...process.env, NODE_OPTIONS: '' },
+    });
+    child.stdout.destroy();
+    let err = '';
+    child.stderr.on('data', (text: Buffer) => (err += text.toString()));
+    const code = await new Promise((resolve) => child.once('close', resolve));
+    expect({ code, err }).toEqual({ code: 0, err: '' });
+    if (!existsSync('/dev/full')) return;
+    const into = openSync('/dev/full', 'w');
+    const { status, stderr } = spawnSync(process.execPath, [cli, 'data', '--data', data, '--quiet'], {
+      encoding: 'utf8',
+      stdio: ['ignore', into, 'pipe'],
+      env: { ...process.env, NODE_OPTIONS: '' },
+    });
+    closeSync(into);
+    expect({ status, stderr }).toEqual({
+      status: 2,
+      stderr: expect.stringMatching(/^user-llm: standard output: the disk is full.*\n$/),
+    });
   });
 
   it('a command without a run, an unknown command, an unknown option', () => {

@@ -70,6 +70,7 @@ export class LmdbDriver implements Driver {
     });
     try {
       await checkFile(path.join(folder, 'data.mdb'), folder, check);
+      await requireRoomToMake(folder);
       return new LmdbDriver(folder, presence, await openTables(folder));
     } catch (error) {
       await presence.leave();
@@ -207,18 +208,13 @@ export class LmdbDriver implements Driver {
 
   // lmdb-js meets a full disk in its writing thread, half-way through a commit; looking first keeps that a rare case.
   async #requireRoom(bytes: number): Promise<void> {
-    const free = await this.#freeBytes();
+    const free = await freeBytes(this.#folder);
     if (free < bytes + freeReserve)
       throw new StoreFullError(this.#folder, `${free} bytes are free, the write needs ${bytes + freeReserve}`);
   }
 
-  async #freeBytes(): Promise<number> {
-    const { bavail, bsize } = await statfs(this.#folder);
-    return bavail * bsize;
-  }
-
   async #describe(cause: Error & { code?: unknown }): Promise<Error> {
-    const full = noRoom.has(Number(cause.code)) || cause.code === 'ENOSPC' || (await this.#freeBytes()) < freeReserve;
+    const full = noRoom.has(Number(cause.code)) || cause.code === 'ENOSPC' || (await freeBytes(this.#folder)) < freeReserve;
     return full ? new StoreFullError(this.#folder, cause.message) : new StoreAccessError(this.#folder, cause.message);
   }
 
@@ -251,6 +247,18 @@ interface TreeStats {
   treeBranchPageCount: number;
   treeLeafPageCount: number;
   overflowPages: number;
+}
+
+/** LMDB writes its lock file, and a new data file, through memory: where the disk has no room for them, the process would end. */
+async function requireRoomToMake(folder: string): Promise<void> {
+  if (['data.mdb', 'lock.mdb'].every((name) => existsSync(path.join(folder, name)))) return;
+  const free = await freeBytes(folder);
+  if (free < freeReserve) throw new StoreFullError(folder, `${free} bytes are free, a new store needs ${freeReserve}`);
+}
+
+async function freeBytes(folder: string): Promise<number> {
+  const { bavail, bsize } = await statfs(folder);
+  return bavail * bsize;
 }
 
 async function openTables(folder: string): Promise<Tables> {

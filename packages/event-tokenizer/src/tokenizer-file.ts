@@ -19,6 +19,8 @@ export async function writeAtomically(file: string, data: string): Promise<void>
     await rename(part, file);
   } catch (error) {
     await rm(part, { force: true });
+    // Of a write the system names no file.
+    if (error instanceof Error && 'code' in error && !('path' in error)) Object.assign(error, { path: file });
     throw error;
   }
   // The name is durable once its folder is; not every system lets a folder be opened.

@@ -28,6 +28,8 @@ export async function writeFileAtomically(file: string, chunks: Iterable<Uint8Ar
     await rename(temporary, file);
   } catch (error) {
     await rm(temporary, { force: true });
+    // Of a write the system names no file.
+    if (error instanceof Error && 'code' in error && !('path' in error)) Object.assign(error, { path: file });
     throw error;
   }
   await syncFolder(path.dirname(file));
