@@ -148,6 +148,20 @@ describe('validation by ranking', () => {
     expect(record.bestStep).toBe(best.step);
   });
 
+  test('keeps none of the weights before the share of the budget that is told', async () => {
+    const { record } = await adaptJointModel<never>(joint, strangers.slice(0, 3), {
+      ...options,
+      steps: 20,
+      learningRate: 3e-2,
+      validation: { examples: strangers.slice(3), by: 'ranking', everySteps: 2, keepFrom: 0.75 },
+    }).result;
+    expect(record.validation.filter(({ early }) => early).map(({ step }) => step)).toEqual([2, 4, 6, 8, 10, 12, 14]);
+    const late = record.validation.filter(({ early }) => !early);
+    const best = late.reduce((a, b) => (b.ndcg! > a.ndcg! ? b : a));
+    expect(record.bestStep).toBe(best.step);
+    expect(best.step).toBeGreaterThanOrEqual(16);
+  });
+
   test('needs examples that name items', async () => {
     const inWords = [{ promptIds, answerIds: [1] }];
     await expect(

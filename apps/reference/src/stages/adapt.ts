@@ -92,6 +92,7 @@ export async function adaptSystem(workspace: Workspace, spec: SystemSpec, second
       validation: {
         examples: source.validation({ most: validated, tokens: validationTokens }),
         by: naming === 'title' ? ('loss' as const) : ('ranking' as const),
+        keepFrom: 0.75,
         // A few of a large model's validations take as long as all of its training would.
         ...(kind === 'pretrained' && steps !== undefined ? { everySteps: Math.ceil(steps / validations) } : {}),
       },

@@ -73,7 +73,8 @@ export async function train(
   const validate = async (): Promise<number | undefined> => {
     if (task.validation === undefined) return undefined;
     const found = await validated(trainer, task.validation);
-    log.validation.push({ step: log.step, seconds: log.seconds, ...found });
+    const early = share(log.step) < (options.validation?.keepFrom ?? 0);
+    log.validation.push({ step: log.step, seconds: log.seconds, ...found, ...(early && { early }) });
     if (log.best === log.validation.at(-1)) best = trainer.weights({ trainableOnly: true });
     return found.loss;
   };

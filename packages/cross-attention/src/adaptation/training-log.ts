@@ -19,6 +19,7 @@ export interface LogState {
 
 interface ValidationPoint extends Point {
   readonly ndcg?: number;
+  readonly early?: boolean;
 }
 
 const mostPoints = 400;
@@ -42,13 +43,12 @@ export class TrainingLog {
     return this.#before + (performance.now() - this.#since) / 1000;
   }
 
-  /** The best validation: of the highest NDCG where rankings were looked at, of the lowest loss otherwise; the first of equals. */
+  /** The best validation: of the highest NDCG where rankings were looked at, of the lowest loss otherwise; the first of equals. Early ones do not count. */
   get best(): ValidationPoint | undefined {
     const badness = ({ loss, ndcg }: ValidationPoint): number => (ndcg === undefined ? loss : -ndcg);
-    return this.validation.reduce<ValidationPoint | undefined>(
-      (best, point) => (best && badness(best) <= badness(point) ? best : point),
-      undefined,
-    );
+    return this.validation
+      .filter(({ early }) => !early)
+      .reduce<ValidationPoint | undefined>((best, point) => (best && badness(best) <= badness(point) ? best : point), undefined);
   }
 
   add(step: number, loss: number, examples: number, tokens: number): void {

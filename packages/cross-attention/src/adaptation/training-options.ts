@@ -49,6 +49,11 @@ export interface ValidationOptions<History> {
    * a cutoff), which need not have the lowest loss. Default: loss.
    */
   readonly by?: 'loss' | 'ranking';
+  /**
+   * Share of the budget, 0 to 1, from which on weights are kept. Before it the learning rate is high: what is best then on a few hundred
+   * examples is mostly chance, and nothing that the examples do not ask for has settled. Default 0.
+   */
+  readonly keepFrom?: number;
   /** How often; by default ten times in a budget of steps, twelve in one of seconds. */
   readonly everySteps?: number;
   readonly everySeconds?: number;
@@ -79,12 +84,13 @@ export interface TrainingRecord {
   readonly tokensSeen: number;
   /** Mean loss since the point before; a few hundred points at most. */
   readonly curve: readonly { readonly step: number; readonly seconds: number; readonly loss: number }[];
-  /** With the NDCG of a validation by ranking. */
+  /** With the NDCG of a validation by ranking; `early` where it was before weights were kept. */
   readonly validation: readonly {
     readonly step: number;
     readonly seconds: number;
     readonly loss: number;
     readonly ndcg?: number;
+    readonly early?: boolean;
   }[];
   /** The step whose weights were kept. */
   readonly bestStep: number;
