@@ -16,20 +16,12 @@ import { LanguageModel } from '../src/language-model.js';
 import { byItemTokens } from '../src/ranking/by-item-tokens.js';
 import { byRetrieval } from '../src/ranking/by-retrieval.js';
 import { byTitle } from '../src/ranking/by-title.js';
-import { trainByteLevelBpe } from '../src/text/byte-level-bpe.js';
+import { filmModel, filmModelSizes, films } from './film-model.js';
 import { ToyEncoder } from './toy-encoder.js';
 import type { ToyHistory } from './toy-encoder.js';
 
-const films = ['Heat', 'Heat and Dust', 'Toy Story', 'Toy Story 2', 'Jumanji', 'The Quiet Harbour'].map((text, i) => ({
-  id: `film-${i}`,
-  text,
-}));
-const tokenizer = trainByteLevelBpe(
-  films.map(({ text }) => text),
-  { vocabularySize: 300 },
-);
-const sizes = { width: 64, layers: 2, heads: 4, keyValueHeads: 2, intermediate: 64, context: 48 };
-const wordy = LanguageModel.create(sizes, tokenizer, 1);
+const wordy = filmModel;
+const sizes = filmModelSizes;
 const base = wordy.withItemTokens(films);
 const messages = [{ role: 'user', content: 'What next?' }] as const;
 const promptIds = base.tokenizer.chat(messages);
