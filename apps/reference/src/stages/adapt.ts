@@ -70,6 +70,7 @@ export async function adaptSystem(workspace: Workspace, spec: SystemSpec, second
     batch,
     naming,
     examples: run.settings.examples,
+    rate: learningRate[kind],
   };
   const work = async () => {
     const progress = workspace.output.progress(stageOf(spec), `training ${spec.title}`);
