@@ -24,6 +24,7 @@ interface CommonOptions {
   fresh?: boolean;
   suite?: Suite;
   systems?: string[];
+  align?: boolean;
 }
 
 interface Context {
@@ -151,6 +152,12 @@ export function build(signal: AbortSignal): Command {
         new Option('--systems <list>', 'the systems to compare, by name, in this order: text-prompt-10,text-summary').argParser(
           (text: string) => text.split(','),
         ),
+      )
+      .addOption(
+        new Option(
+          '--align',
+          "beside each system that reads users, the same one trained in two stages: contrastive alignment with the model's own reading of the last titles, then adaptation, both in the time of the other",
+        ).conflicts('systems'),
       );
   const timed = (sub: Command): Command =>
     source(sub)
@@ -284,11 +291,12 @@ const create = (context: Context, options: CommonOptions): Promise<Workspace> =>
   Workspace.create(placeOf(context, options), options);
 const open = (context: Context, options: CommonOptions): Promise<Workspace> =>
   Workspace.open(placeOf(context, options), context.seed);
-const placeOf = (context: Context, { run, suite, systems }: CommonOptions): WorkspaceOptions => ({
+const placeOf = (context: Context, { run, suite, systems, align }: CommonOptions): WorkspaceOptions => ({
   out: run,
   ...context,
   suite,
   systems,
+  align,
 });
 
 /** One command at a time writes into a run folder: the second one is told so before it has read anything. */

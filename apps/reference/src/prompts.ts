@@ -40,6 +40,11 @@ export class Prompts {
     return this.tokenizer.chat([{ role: 'user', content: this.historyText(history, question) }]);
   }
 
+  /** The last titles by themselves, oldest first. */
+  titlesAlone(history: ArrayLike<number>): number[] {
+    return this.tokenizer.encode(this.historyText(history, ''));
+  }
+
   /** A question after a text about the user. */
   withText(text: string, question: string): number[] {
     return this.tokenizer.chat([{ role: 'user', content: `${text}\n${question}` }]);

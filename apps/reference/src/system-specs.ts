@@ -15,6 +15,8 @@ export interface SystemSpec {
   readonly integration?: (base: BaseKind, layers: number) => Integration;
   /** Which weights learn, where it is not what suits the base. */
   readonly strategy?: Strategy;
+  /** Whether contrastive alignment comes before its adaptation, in the same time. */
+  readonly aligned?: true;
   /** The encoder that it reads, where it is not the run's own. */
   readonly encoder?: EncoderSize;
   /** Of a model from scratch; see `batchOf`. */
@@ -130,16 +132,33 @@ export const suiteOf = (suite: Suite, base: BaseKind): readonly SystemSpec[] =>
     ? defaultSystems
     : [...userSystems, ...strategySystems(base), textSystems[0], ...summarySystems, mainTextSystem];
 
+/** A system that reads users, in two stages. */
+const alignedFirst = (spec: SystemSpec): SystemSpec => ({
+  ...spec,
+  name: `${spec.name}@aligned`,
+  title: `${spec.title}, aligned first`,
+  aligned: true,
+});
+
+/** Systems, and beside each that reads users and has its usual strategy, the same one aligned first. */
+const withAligned = (systems: readonly SystemSpec[]): readonly SystemSpec[] =>
+  systems.flatMap((spec) => (spec.integration && !spec.strategy ? [spec, alignedFirst(spec)] : [spec]));
+
 /** Which systems are asked for: a suite, or some of the full one by their names, in the order given. */
 export interface SystemChoice {
   readonly suite?: Suite | undefined;
   readonly systems?: readonly string[] | undefined;
+  /** Each user-reading system of the suite with its usual strategy also in two stages, the first of which is contrastive alignment. */
+  readonly align?: boolean | undefined;
 }
 
 /** @throws UsageError for a name that no system has */
-export function chooseSystems(base: BaseKind, { suite = 'default', systems }: SystemChoice): readonly SystemSpec[] {
-  if (systems === undefined) return suiteOf(suite, base);
-  const all = suiteOf('full', base);
+export function chooseSystems(
+  base: BaseKind,
+  { suite = 'default', systems, align = false }: SystemChoice,
+): readonly SystemSpec[] {
+  if (systems === undefined) return align ? withAligned(suiteOf(suite, base)) : suiteOf(suite, base);
+  const all = withAligned(suiteOf('full', base));
   return [...new Set(systems)].map((name) => {
     const spec = all.find((each) => each.name === name);
     if (spec === undefined)

@@ -49,14 +49,14 @@ export class Workspace {
 
   private constructor(
     readonly run: RunFolder,
-    { output, signal, budget = budgetOf, suite, systems, threads }: WorkspaceOptions,
+    { output, signal, budget = budgetOf, suite, systems, align, threads }: WorkspaceOptions,
   ) {
     const { minutes, llm } = run.settings;
     this.output = output;
     this.signal = signal;
     this.runtime = threads === undefined ? {} : { threads };
     this.budget = budget(minutes);
-    this.systems = chooseSystems(llm === null ? 'scratch' : 'pretrained', { suite, systems });
+    this.systems = chooseSystems(llm === null ? 'scratch' : 'pretrained', { suite, systems, align });
   }
 
   /** Opens the run, or readies a new one; with `fresh`, what a former run left is removed when the new one begins. */

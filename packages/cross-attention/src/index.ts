@@ -39,6 +39,9 @@ export { mixTasks, type Task } from './adaptation/task-mixture.js';
 export { type AdaptationExample, type ExampleSource, type ItemAnswer } from './adaptation/examples.js';
 export { fitItemRows, type FitItemsOptions, type FittedItems, type ScoredExample } from './adaptation/fit-item-rows.js';
 export { adaptJointModel, type AdaptedParts, type AdaptOptions } from './adaptation/adapt.js';
+export { alignJointModel, type AlignedParts, type AlignmentSource, type AlignOptions } from './alignment/align.js';
+export { type AlignmentExample } from './alignment/alignment-example.js';
+export { type TextReading } from './alignment/alignment-graph.js';
 export { pretrainDecoder, type PretrainOptions } from './adaptation/pretrain.js';
 export { type Strategy, type JointModel } from './adaptation/joint-model.js';
 export { type LoraOptions } from './adaptation/lora.js';
@@ -69,14 +72,8 @@ export { byItemTokens, logSoftmax } from './ranking/by-item-tokens.js';
 export { byRetrieval, mixedScore, type ByRetrievalOptions } from './ranking/by-retrieval.js';
 export { type AskedModel, type CatalogueRanker, type ItemScores, type RankingWay } from './ranking/catalogue-ranker.js';
 export { type CandidateRanking } from './ranking/rank-candidates.js';
-export {
-  AdaptableModel,
-  LanguageModel,
-  type HistoryOf,
-  type RankCandidatesRequest,
-  type RankedCandidates,
-  type WordedExample,
-} from './language-model.js';
+export { AdaptableModel, type HistoryOf } from './adaptable-model.js';
+export { LanguageModel, type RankCandidatesRequest, type RankedCandidates, type WordedExample } from './language-model.js';
 export { type UserReading } from './saved-model.js';
 export { ServedModel } from './serving/served-model.js';
 export { type ServeOptions } from './serving/engine.js';

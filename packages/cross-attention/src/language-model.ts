@@ -1,14 +1,12 @@
+import { AdaptableModel } from './adaptable-model.js';
+import type { AnyEncoder } from './adaptable-model.js';
 import { adaptJointModel } from './adaptation/adapt.js';
 import type { AdaptOptions } from './adaptation/adapt.js';
 import type { AdaptationExample, ExampleSource } from './adaptation/examples.js';
-import { fitItemRows } from './adaptation/fit-item-rows.js';
-import type { FitItemsOptions, FittedItems, ScoredExample } from './adaptation/fit-item-rows.js';
-import type { JointModel } from './adaptation/joint-model.js';
 import { mergeLora } from './adaptation/lora.js';
 import type { LoraAdapter } from './adaptation/lora-adapter.js';
 import { pretrainDecoder } from './adaptation/pretrain.js';
 import type { PretrainOptions } from './adaptation/pretrain.js';
-import type { Adapted, TrainableEncoder } from './adaptation/trainable-encoder.js';
 import type { TrainingProgress, TrainingRecord } from './adaptation/training-options.js';
 import { decoderConfig, initialDecoderWeights } from './decoder/decoder.js';
 import type { DecoderSizes } from './decoder/decoder.js';
@@ -22,7 +20,7 @@ import { localPlace } from './hub/local-place.js';
 import type { LoadOptions } from './hub/local-place.js';
 import { problemOfBlindPrefix } from './integration/blind-prefix.js';
 import type { BlindPrefix } from './integration/blind-prefix.js';
-import { withItems } from './items/item-tokens.js';
+import { withItems, withRows } from './items/item-tokens.js';
 import type { Candidate, ItemTokens } from './items/item-tokens.js';
 import { initialIntegrationWeights } from './integration/integration.js';
 import type { Integration } from './integration/integration.js';
@@ -41,9 +39,6 @@ import { WorkerModel } from './worker/worker-model.js';
 import type { WorkerOptions } from './worker/worker-model.js';
 import type { ChatMessage } from './text/text-tokenizer.js';
 import type { TokenizerFiles } from './text/byte-level-bpe.js';
-
-type AnyEncoder = TrainableEncoder<never>;
-export type HistoryOf<E> = E extends TrainableEncoder<infer History> ? History : never;
 
 export type RankCandidatesRequest = Prompt &
   CandidateRanking &
@@ -172,7 +167,7 @@ export class LanguageModel {
       for await (const progress of run) emit(progress);
       const { decoder, itemRows, record, lora } = await run.result;
       return {
-        model: this.#with({ weights: decoder.weights, items: trained(items, itemRows), training: record }),
+        model: this.#with({ weights: decoder.weights, items: withRows(items, itemRows), training: record }),
         record,
         ...(lora && { lora }),
       };
@@ -320,77 +315,11 @@ export class LanguageModel {
 
   /** For `AdaptableModel`: the model with other rows of its item tokens. */
   withItemRows(rows: ItemTokens['rows']): LanguageModel {
-    return this.#with({ items: trained(this.contents.items, rows) });
+    return this.#with({ items: withRows(this.contents.items, rows) });
   }
 
   /** For `AdaptableModel`: the model with trained parts. */
-  adapted(changes: Pick<ModelContents, 'weights' | 'user' | 'items' | 'training'>): LanguageModel {
+  adapted(changes: Partial<Pick<ModelContents, 'weights' | 'user' | 'items' | 'training'>>): LanguageModel {
     return this.#with(changes);
-  }
-}
-
-const trained = (items: ItemTokens | undefined, rows: ItemTokens['rows'] | undefined): ItemTokens | undefined =>
-  items && { ...items, rows: rows! };
-
-/** A language model beside the encoder whose users it reads: ready to be trained together. */
-export class AdaptableModel<E extends AnyEncoder> {
-  constructor(
-    readonly encoder: E,
-    /** The model as it is before adapting: with closed gates it answers like its base. */
-    readonly model: LanguageModel,
-  ) {}
-
-  /**
-   * The model with item tokens whose rows answer as a teacher does: a ridge regression of the teacher's scores on the states after the
-   * prompts, some seconds of work. Before training it is a start near the teacher, where the states hold what the teacher knows (a
-   * closed gate holds nothing of a user); after training, with validation examples, it may find better rows than training did. Throws an
-   * `AdaptationError` for scores of another length than the items.
-   *
-   * @param examples batches of them, as many as fit into memory at once; a thousand or more in all
-   * @returns the model to go on with, and the NDCG of the validation examples with the rows that there were and the fitted ones
-   */
-  async fitItemTokens(
-    examples: AsyncIterable<readonly ScoredExample<HistoryOf<E>>[]> | Iterable<readonly ScoredExample<HistoryOf<E>>[]>,
-    options: FitItemsOptions<HistoryOf<E>> = {},
-  ): Promise<{ adaptable: AdaptableModel<E> } & Pick<FittedItems, 'ndcg'>> {
-    const { rows, ...found } = await fitItemRows(this.#joint(), examples, options);
-    return { adaptable: new AdaptableModel(this.encoder, this.model.withItemRows(rows)), ...found };
-  }
-
-  #joint(): JointModel<HistoryOf<E>> & Required<Pick<JointModel<HistoryOf<E>>, 'user'>> {
-    const { model } = this;
-    if (model.user === undefined) throw new AdaptationError('model', 'internal: it reads no users');
-    const encoder = this.encoder as unknown as TrainableEncoder<HistoryOf<E>>;
-    return { decoder: model, user: { ...model.user, encoder }, itemRows: model.itemTokens?.rows };
-  }
-
-  /**
-   * Trains by a strategy, loss on the answers' tokens. Encode every user with the adapted encoder before the model is served: it reads
-   * no other's embeddings.
-   */
-  adapt(
-    examples: ExampleSource<HistoryOf<E>>,
-    options: AdaptOptions<HistoryOf<E>>,
-  ): Run<TrainingProgress, { model: LanguageModel; encoder: Adapted<E>; record: TrainingRecord; lora?: LoraAdapter }> {
-    const { model } = this;
-    const joint = this.#joint();
-    const { encoder, ...user } = joint.user;
-    return new Run(async (emit) => {
-      const run = adaptJointModel(joint, examples, options);
-      for await (const progress of run) emit(progress);
-      const { decoder, integration, itemRows, encoder: encoderWeights, record, lora } = await run.result;
-      const adapted = encoder.withWeights(encoderWeights!);
-      return {
-        model: model.adapted({
-          weights: decoder.weights,
-          user: { ...user, encoder: adapted.manifest.hash, weights: integration! },
-          items: trained(model.itemTokens, itemRows),
-          training: record,
-        }),
-        encoder: adapted as Adapted<E>,
-        record,
-        ...(lora && { lora }),
-      };
-    });
   }
 }

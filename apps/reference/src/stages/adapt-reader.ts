@@ -3,6 +3,7 @@ import type { UserEncoder } from '@user-llm/user-encoder';
 import type { Example } from '../examples.js';
 import { Teacher } from '../teacher.js';
 import type { AdaptationTask, AdaptedSystem } from './adaptation-task.js';
+import { alignReader } from './align-reader.js';
 import { baseKind } from './language.js';
 import { loadEncoder } from './pretrain.js';
 
@@ -18,7 +19,8 @@ const fittedShare = 0.12;
 const secondsSince = (began: number): number => (performance.now() - began) / 1000;
 
 /**
- * Trains a system that reads users, and the encoder with it, after what the encoder's head expects of each example. Rows of item tokens
+ * Trains a system that reads users, and the encoder with it, after what the encoder's head expects of each example; one that is to be aligned
+ * first, in what time that leaves. Rows of item tokens
  * are fitted to the head twice: at the start, so that there is something to learn from at once, and at the end, where the fitted ones
  * stay if they rank the validation items better than the trained ones.
  */
@@ -35,9 +37,13 @@ export async function adaptReader(task: AdaptationTask, integration: Integration
     const size = sizes.users * sizes.moments;
     const mostBatches = Math.ceil(fittedExamples[baseKind(workspace)] / size);
     const leastBatches = Math.ceil(leastFittedExamples / size);
-    const began = performance.now();
     const read = { integration, seed };
     let adaptable = model.withUserEmbeddings({ encoder: encoder.trainable(corpus.known), ...read });
+    const aligned = spec.aligned && (await alignReader(task, adaptable));
+    if (aligned) adaptable = aligned.model.withUserEmbeddings({ encoder: aligned.encoder.trainable(corpus.known), ...read });
+    const alignSeconds = aligned?.record.seconds ?? 0;
+    const alignment = aligned && { alignment: aligned.record };
+    const began = performance.now();
     const { seconds } = task.options;
     let batches = 0;
     const enough = (): boolean => batches >= leastBatches && secondsSince(began) > fittedShare * (seconds ?? Infinity);
@@ -52,12 +58,13 @@ export async function adaptReader(task: AdaptationTask, integration: Integration
     if (naming === 'item-tokens') ({ adaptable } = await adaptable.fitItemTokens(asLongAsThereIsTime(), { ...runtime, signal }));
     const fitSeconds = secondsSince(began);
     // The second fit takes about as long as the first.
-    const left = seconds === undefined ? {} : { seconds: Math.max(1, seconds - 2 * fitSeconds) };
+    const left = seconds === undefined ? {} : { seconds: Math.max(1, seconds - alignSeconds - 2 * fitSeconds) };
     const training = adaptable.adapt(async (step) => teacher.teach(batch(step), step), { ...task.options, ...rates, ...left });
     await watch(training);
     const { record, ...trained } = await training.result;
     const trainedEncoder = trained.encoder as UserEncoder;
-    if (naming === 'title') return { model: trained.model, encoder: trainedEncoder, record, otherSeconds: fitSeconds };
+    if (naming === 'title')
+      return { model: trained.model, encoder: trainedEncoder, record, otherSeconds: alignSeconds + fitSeconds, ...alignment };
     const finished = performance.now();
     say('fitting item tokens to what the encoder expects, once more');
     const { ndcg, adaptable: fitted } = await trained.model
@@ -67,8 +74,9 @@ export async function adaptReader(task: AdaptationTask, integration: Integration
       model: fitted.model,
       encoder: trainedEncoder,
       record,
-      otherSeconds: fitSeconds + secondsSince(finished),
+      otherSeconds: alignSeconds + fitSeconds + secondsSince(finished),
       ...(ndcg && { itemRows: ndcg }),
+      ...alignment,
     };
   } finally {
     await encoder.dispose();

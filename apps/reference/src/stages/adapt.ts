@@ -9,6 +9,7 @@ import { batchOf, folderName, mainSystem, strategyOf, type Batch, type SystemSpe
 import type { Workspace } from '../workspace.js';
 import { adaptReader } from './adapt-reader.js';
 import { adaptText } from './adapt-text.js';
+import { alignment, alignmentCheckpoint } from './align-reader.js';
 import { encoderPart, stageOf, systemPart } from './adapted.js';
 import { baseKind, loadBase, prepareLanguageModel, removeCheckpoint } from './language.js';
 import { pretrained } from './pretrain.js';
@@ -45,9 +46,9 @@ function textSeconds({ run, budget }: Workspace): number {
 /** Every way to rank but that by titles needs item tokens. */
 const namingOf = ({ run }: Workspace): Naming => (run.settings.ranking === 'title' ? 'title' : 'item-tokens');
 
-/** The steps of a run that is measured in examples. */
-const stepsOf = ({ run }: Workspace, { users, moments }: Batch): number | undefined =>
-  run.settings.examples && Math.ceil(run.settings.examples / (users * moments));
+/** The steps of a run that is measured in examples, those of an alignment taken off. */
+const stepsOf = ({ run: { settings } }: Workspace, { users, moments }: Batch, { aligned }: SystemSpec): number | undefined =>
+  settings.examples && Math.ceil(((1 - (aligned ? alignment.share : 0)) * settings.examples) / (users * moments));
 
 /** Trains one system from the base that all start from. */
 export async function adaptSystem(workspace: Workspace, spec: SystemSpec, seconds: number): Promise<StageRecord> {
@@ -64,6 +65,7 @@ export async function adaptSystem(workspace: Workspace, spec: SystemSpec, second
     encoder: spec.reading.embedding ? hash : null,
     ...(spec.encoder && { userTokens: spec.encoder.userTokens }),
     ...(spec.strategy && { strategy: spec.strategy }),
+    ...(spec.aligned && { alignment }),
     ...(spec.reading.summary === 'written' && { summaries: run.need('summaries', 'adapt').key }),
     seed,
     seconds: run.settings.examples ? null : Math.round(seconds),
@@ -81,7 +83,7 @@ export async function adaptSystem(workspace: Workspace, spec: SystemSpec, second
     const trie = model.trie(corpus.titles);
     const source = new ExampleSource(corpus, prompts, spec.reading, seed, trie, naming, await summariesOf(workspace, spec));
     const file = run.path('checkpoints', `${folderName(spec.name)}.safetensors`);
-    const steps = stepsOf(workspace, batch);
+    const steps = stepsOf(workspace, batch, spec);
     const validated = kind === 'pretrained' || spec.reading.summary === 'written' ? validatedUsers : mostValidated;
     const options = {
       strategy: strategyOf(kind, spec),
@@ -110,10 +112,11 @@ export async function adaptSystem(workspace: Workspace, spec: SystemSpec, second
       record,
       otherSeconds,
       itemRows,
+      alignment: aligned,
     } = await (spec.integration ? adaptReader(task, spec.integration(kind, model.config.layers), trie) : adaptText(task));
     await adapted.save(run.path(systemPart(spec.name)), { trainable: false });
     await encoder?.save(run.path(encoderPart(spec.name)));
-    await removeCheckpoint(file);
+    for (const written of [file, alignmentCheckpoint(file)]) await removeCheckpoint(written);
     const reached = record.validation.at(-1)?.loss;
     progress.done(
       `${record.steps} steps, ${record.examplesSeen} examples, validation loss ${reached?.toFixed(3) ?? '-'}${record.stillFalling ? ' (still falling)' : ''}`,
@@ -123,6 +126,7 @@ export async function adaptSystem(workspace: Workspace, spec: SystemSpec, second
       trainingSeconds: record.seconds + otherSeconds,
       ...(encoder && { encoder: encoder.hash }),
       ...(itemRows && { itemRows }),
+      ...(aligned && { alignment: aligned }),
     };
   };
   const leaves = [systemPart(spec.name), ...(spec.integration ? [encoderPart(spec.name)] : [])];

@@ -4,6 +4,7 @@ import type { Example, ExampleSource, Naming } from '../examples.js';
 import type { Prompts } from '../prompts.js';
 import type { Batch, SystemSpec } from '../system-specs.js';
 import type { Workspace } from '../workspace.js';
+import type { AlignmentRecord } from './align-reader.js';
 
 /** A system to be trained, with all that its training needs. */
 export interface AdaptationTask {
@@ -33,4 +34,6 @@ export interface AdaptedSystem {
   readonly otherSeconds: number;
   /** Mean NDCG of the validation items by the rows of item tokens that training left, and by those fitted to the teacher after it. */
   readonly itemRows?: { readonly before: number; readonly fitted: number };
+  /** Of a system that was aligned first. */
+  readonly alignment?: AlignmentRecord;
 }

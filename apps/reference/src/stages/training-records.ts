@@ -3,6 +3,7 @@ import type { UserEncoder } from '@user-llm/user-encoder';
 import { strategyOf, type SystemSpec } from '../system-specs.js';
 import type { Workspace } from '../workspace.js';
 import { stageOf } from './adapted.js';
+import type { AlignmentRecord } from './align-reader.js';
 import { baseKind } from './language.js';
 
 interface Adapted {
@@ -15,19 +16,26 @@ interface Adapted {
     curve: Curve['points'];
     validation: Curve['points'];
   };
+  readonly alignment?: AlignmentRecord;
 }
 
-const adaptedRecord = ({ run }: Workspace, spec: SystemSpec): Adapted['training'] =>
-  (run.need(stageOf(spec), 'adapt').result as unknown as Adapted).training;
+const resultOf = ({ run }: Workspace, spec: SystemSpec): Adapted => run.need(stageOf(spec), 'adapt').result as unknown as Adapted;
 
 /** What the report says beside a system's figures. */
 export function aboutOf(workspace: Workspace, spec: SystemSpec): { examplesSeen: number; notes: string[] } {
-  const { examplesSeen, seconds, steps } = adaptedRecord(workspace, spec);
+  const { training, alignment } = resultOf(workspace, spec);
+  const { examplesSeen, seconds, steps } = training;
   return {
     examplesSeen,
-    notes: [`trained by '${strategyOf(baseKind(workspace), spec)}', ${steps} steps in ${Math.round(seconds)} s`],
+    notes: [
+      ...(alignment ? [`aligned first: ${inWords(alignment)}`] : []),
+      `trained by '${strategyOf(baseKind(workspace), spec)}', ${steps} steps in ${Math.round(seconds)} s`,
+    ],
   };
 }
+
+const inWords = ({ steps, seconds, accuracy, among }: AlignmentRecord): string =>
+  `${steps} steps in ${Math.round(seconds)} s; of ${among} held-out users and texts ${(100 * accuracy).toFixed(0)} % found each other`;
 
 /** Seconds that all stages of these systems took. */
 export const stageSeconds = ({ run }: Workspace, systems: readonly SystemSpec[]): number =>
@@ -58,7 +66,16 @@ export function trainingRecords(
     });
   }
   for (const spec of systems) {
-    const { steps, seconds, examplesSeen, stillFalling, trainedParameters, curve, validation } = adaptedRecord(workspace, spec);
+    const { training: adapted, alignment } = resultOf(workspace, spec);
+    const { steps, seconds, examplesSeen, stillFalling, trainedParameters, curve, validation } = adapted;
+    if (alignment)
+      training.push({
+        name: `${spec.name}, alignment`,
+        steps: alignment.steps,
+        seconds: alignment.seconds,
+        examplesSeen: alignment.examplesSeen,
+        stillFalling: alignment.stillFalling,
+      });
     training.push({
       name: spec.name,
       strategy: strategyOf(baseKind(workspace), spec),

@@ -1,4 +1,4 @@
-import type { HostTensor, Weights } from '@user-llm/onnx-autograd';
+import type { HostTensor, Trainer, Weights } from '@user-llm/onnx-autograd';
 import type { Decoder } from '../decoder/decoder.js';
 import { AdaptationError } from '../errors.js';
 import { itemRowsName } from '../items/item-tokens.js';
@@ -15,6 +15,7 @@ import type { TrainingTask } from './train.js';
 import { isEncoderParameter, isResamplerParameter, withoutScope } from './trainable-encoder.js';
 import type { TrainableEncoder } from './trainable-encoder.js';
 import type { TrainingOptions, TrainingProgress, TrainingRecord } from './training-options.js';
+import { validated } from './validation.js';
 
 export interface AdaptOptions<History = unknown> extends TrainingOptions<History> {
   readonly strategy: Strategy;
@@ -53,6 +54,7 @@ export function adaptJointModel<History>(
     const lora = strategy === 'lora' ? (options.lora ?? {}) : undefined;
     const feeder = new Feeder(model, options);
     const epochs = Array.isArray(source) ? feeder.epochs(source as readonly AdaptationExample<History>[]) : undefined;
+    const validation = options.validation && feeder.validation(options.validation);
     const { encoderRate = 1, itemRate = 1 } = options;
     const task: TrainingTask = {
       definition: jointDefinition(model, lora, { recomputed: options.recompute ?? false }),
@@ -65,7 +67,7 @@ export function adaptJointModel<History>(
         return feeder.batch(feeder.rows(examples, `step ${step}, example`));
       },
       ...(epochs === undefined ? {} : { stepsPerEpoch: epochs.stepsPerEpoch }),
-      ...(options.validation === undefined ? {} : { validation: feeder.validation(options.validation) }),
+      ...(validation === undefined ? {} : { validate: (trainer: Trainer) => validated(trainer, validation) }),
       ...(encoderRate === 1 && itemRate === 1 ? {} : { rateOf: ratesOf(model, encoderRate, itemRate) }),
       options: recorded(options),
     };

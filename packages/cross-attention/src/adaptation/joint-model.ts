@@ -19,17 +19,20 @@ import type { TrainableEncoder } from './trainable-encoder.js';
 export type Strategy = 'full' | 'lora' | 'encoder' | 'projection';
 export const strategies: readonly Strategy[] = ['full', 'lora', 'encoder', 'projection'];
 
+/** An encoder, and the way in which a decoder reads its users. */
+export interface JointUser<History> {
+  readonly encoder: TrainableEncoder<History>;
+  readonly integration: Integration;
+  readonly shape: UserShape;
+  readonly weights: Weights;
+  /** Where prompts may begin without the user. */
+  readonly blindPrefix?: BlindPrefix;
+}
+
 /** A decoder, and the encoder and integration through which it reads users, where there are any. */
 export interface JointModel<History> {
   readonly decoder: Decoder;
-  readonly user?: {
-    readonly encoder: TrainableEncoder<History>;
-    readonly integration: Integration;
-    readonly shape: UserShape;
-    readonly weights: Weights;
-    /** Where prompts may begin without the user. */
-    readonly blindPrefix?: BlindPrefix;
-  };
+  readonly user?: JointUser<History>;
   /** Rows of its item tokens, where it has some: `[items, hidden]`. They learn by every strategy. */
   readonly itemRows?: HostTensor;
 }
@@ -82,18 +85,7 @@ function jointStates<History>(
   const hooks: DecoderHooks[] = [];
   let rows: Tensor['shape'][number] = 'batch';
   if (user !== undefined) {
-    const { tokens, mask } = user.encoder.build(builder.scope(encoderScope));
-    const { userTokens, userWidth } = user.shape;
-    if (tokens.rank !== 3 || tokens.shape[1] !== userTokens || tokens.shape[2] !== userWidth)
-      throw new AdaptationError(
-        'encoder',
-        `gives user tokens [${tokens.shape.join(', ')}], and its manifest says [B, ${userTokens}, ${userWidth}]`,
-      );
-    if (mask !== undefined)
-      throw new AdaptationError(
-        'encoder',
-        'masks its user tokens; a resampler makes a fixed number of them, and a language model reads those',
-      );
+    const tokens = userTokens(builder, user);
     rows = tokens.shape[0];
     const present = builder.input('user_present', [rows]);
     const built = user.integration.build({ builder, config, user: user.shape });
@@ -107,6 +99,22 @@ function jointStates<History>(
   const decoder = new DecoderGraph(builder, config, hooks.length === 0 ? {} : combineHooks(hooks));
   const hidden = decoder.hidden(decoder.embed(ids), trainingAttention(builder, config), { recomputed });
   return { states: hidden.reshape([-1, config.hiddenSize]), head: decoder.head };
+}
+
+/** Adds the encoder, in its scope, to a graph: user tokens [B, K, D]. Throws an `AdaptationError` where they are not what its manifest says. */
+export function userTokens<History>(builder: GraphBuilder, { encoder, shape }: JointUser<History>): Tensor {
+  const { tokens, mask } = encoder.build(builder.scope(encoderScope));
+  if (tokens.rank !== 3 || tokens.shape[1] !== shape.userTokens || tokens.shape[2] !== shape.userWidth)
+    throw new AdaptationError(
+      'encoder',
+      `gives user tokens [${tokens.shape.join(', ')}], and its manifest says [B, ${shape.userTokens}, ${shape.userWidth}]`,
+    );
+  if (mask !== undefined)
+    throw new AdaptationError(
+      'encoder',
+      'masks its user tokens; a resampler makes a fixed number of them, and a language model reads those',
+    );
+  return tokens;
 }
 
 /** All weights of a joint model by their names in the joint graph. */

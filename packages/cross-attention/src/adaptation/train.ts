@@ -4,9 +4,8 @@ import type { Feeds, GraphDefinition, Optimizer, Outputs, Weights } from '@user-
 import { AdaptationError } from '../errors.js';
 import { TrainingLog } from './training-log.js';
 import type { LogState } from './training-log.js';
-import type { TrainingOptions, TrainingProgress, TrainingRecord } from './training-options.js';
-import { validated } from './validation.js';
-import type { ValidationBatch } from './validation.js';
+import type { TrainingProgress, TrainingRecord, TrainingSettings, ValidationSchedule } from './training-options.js';
+import type { Validated } from './validation.js';
 
 /** One batch, ready to be fed: parts whose gradients are added up. */
 export interface Batch {
@@ -23,17 +22,21 @@ export interface TrainingTask {
   readonly trainable: (name: string) => boolean;
   /** A factor on the learning rate of a parameter. */
   readonly rateOf?: (name: string) => number;
-  readonly batch: (step: number) => Promise<Batch | null>;
+  readonly batch: (step: number, trainer: Trainer) => Promise<Batch | null>;
   readonly stepsPerEpoch?: number;
-  readonly validation?: readonly ValidationBatch[];
+  /** How good the trainer's weights are on what is not trained on. */
+  readonly validate?: (trainer: Trainer) => Promise<Validated>;
   /** What the record says of the options. */
   readonly options: Readonly<Record<string, unknown>>;
 }
 
+/** How a task is run. */
+type Options = TrainingSettings & { readonly validation?: ValidationSchedule };
+
 /** Runs a training task within its budget. The weights are all of the graph's, those of the best validation where there was one. */
 export async function train(
   task: TrainingTask,
-  options: TrainingOptions,
+  options: Options,
   emit: (progress: TrainingProgress) => void,
 ): Promise<{ weights: Weights; record: TrainingRecord }> {
   const log = new TrainingLog();
@@ -70,13 +73,23 @@ export async function train(
     await writeFileAtomically(`${checkpoint.file}.log`, [new TextEncoder().encode(JSON.stringify(log.state()))]);
     await trainer.saveCheckpoint(checkpoint.file);
   };
-  const validate = async (): Promise<number | undefined> => {
-    if (task.validation === undefined) return undefined;
-    const found = await validated(trainer, task.validation);
+  const validate = async (): Promise<Validated | undefined> => {
+    const found = await task.validate?.(trainer);
+    if (found === undefined) return undefined;
     const early = share(log.step) < (options.validation?.keepFrom ?? 0);
     log.validation.push({ step: log.step, seconds: log.seconds, ...found, ...(early && { early }) });
     if (log.best === log.validation.at(-1)) best = trainer.weights({ trainableOnly: true });
-    return found.loss;
+    return found;
+  };
+
+  const nextBatch = async (): Promise<Batch | null> => {
+    try {
+      return await task.batch(trainer.steps + 1, trainer);
+    } catch (error) {
+      // One that takes long to make may end by the signal.
+      if (signal?.aborted) await save();
+      throw error;
+    }
   };
 
   try {
@@ -98,7 +111,7 @@ export async function train(
       const start = log.seconds;
       // A step that would end after the budget is not begun; nor one after which there is no time for the last validation.
       if (start + stepSeconds + validationSeconds > seconds) break;
-      const batch = await task.batch(trainer.steps + 1);
+      const batch = await nextBatch();
       if (batch === null) break;
       const result = await trainer.step(batch.parts.length === 1 ? batch.parts[0] : batch.parts);
       log.add(result.step, result.loss, batch.examples, batch.tokens);
@@ -106,16 +119,17 @@ export async function train(
       if (compiled) stepSeconds = stepSeconds === 0 ? log.seconds - start : 0.9 * stepSeconds + 0.1 * (log.seconds - start);
       compiled = true;
       const stepped = log.seconds;
-      const validationLoss = result.step < limit && due(log) ? await validate() : undefined;
-      if (validationLoss !== undefined) validationSeconds = log.seconds - stepped;
+      const found = result.step < limit && due(log) ? await validate() : undefined;
+      if (found !== undefined) validationSeconds = log.seconds - stepped;
       if (checkpoint?.everySteps !== undefined && result.step % checkpoint.everySteps === 0) await save();
       stoppedEarly = ranOutOfPatience(log, options.validation?.patience);
       const left = Math.min((limit - result.step) * (log.seconds / result.step), seconds - log.seconds);
       emit({
         step: result.step,
         loss: result.loss,
-        ...(validationLoss === undefined ? {} : { validationLoss }),
-        tokensPerSecond: log.tokensPerSecond,
+        ...(found === undefined ? {} : { validationLoss: found.loss }),
+        ...(found?.accuracy === undefined ? {} : { validationAccuracy: found.accuracy }),
+        ...log.pace,
         examplesSeen: log.examplesSeen,
         secondsLeft: stoppedEarly ? 0 : Math.max(0, left),
       });
@@ -131,7 +145,7 @@ export async function train(
   }
 }
 
-function stepLimit({ stepsPerEpoch }: TrainingTask, { steps = Infinity, epochs = Infinity }: TrainingOptions): number {
+function stepLimit({ stepsPerEpoch }: TrainingTask, { steps = Infinity, epochs = Infinity }: Options): number {
   for (const [name, value] of Object.entries({ steps, epochs }))
     if (!(value > 0)) throw new AdaptationError(name, `must be above 0, and is ${value}`);
   if (epochs !== Infinity && stepsPerEpoch === undefined)
@@ -139,7 +153,7 @@ function stepLimit({ stepsPerEpoch }: TrainingTask, { steps = Infinity, epochs =
   return Math.min(steps, stepsPerEpoch === undefined ? Infinity : Math.ceil(epochs * stepsPerEpoch));
 }
 
-function optimizer(task: TrainingTask, options: TrainingOptions): Optimizer {
+function optimizer(task: TrainingTask, options: Options): Optimizer {
   const base = adamW({ learningRate: options.learningRate ?? 1e-3, weightDecay: options.weightDecay ?? 0.1 });
   const { rateOf } = task;
   if (rateOf === undefined) return base;
@@ -151,8 +165,8 @@ function optimizer(task: TrainingTask, options: TrainingOptions): Optimizer {
 }
 
 /** Says when a validation is due, by steps or by time. */
-function validationClock({ validation }: TrainingTask, options: TrainingOptions, limit: number): (log: TrainingLog) => boolean {
-  if (validation === undefined) return () => false;
+function validationClock({ validate }: TrainingTask, options: Options, limit: number): (log: TrainingLog) => boolean {
+  if (validate === undefined) return () => false;
   const { seconds } = options;
   const { everySteps, everySeconds } = options.validation ?? {};
   if (everySteps !== undefined || (everySeconds === undefined && seconds === undefined)) {

@@ -19,6 +19,7 @@ export interface LogState {
 
 interface ValidationPoint extends Point {
   readonly ndcg?: number;
+  readonly accuracy?: number;
   readonly early?: boolean;
 }
 
@@ -36,7 +37,7 @@ export class TrainingLog {
   #count = 0;
   #before = 0;
   #since = performance.now();
-  #recent: { at: number; tokens: number }[] = [];
+  #recent: { at: number; tokens: number; examples: number }[] = [];
 
   /** Wall-clock of the run, earlier parts included. */
   get seconds(): number {
@@ -55,7 +56,7 @@ export class TrainingLog {
     this.step = step;
     this.examplesSeen += examples;
     this.tokensSeen += tokens;
-    this.#recent.push({ at: performance.now(), tokens });
+    this.#recent.push({ at: performance.now(), tokens, examples });
     if (this.#recent.length > 20) this.#recent.shift();
     this.#sum += loss;
     this.#count++;
@@ -70,12 +71,16 @@ export class TrainingLog {
     });
   }
 
-  /** Tokens per second of the last steps. */
-  get tokensPerSecond(): number {
+  /** Tokens and examples per second of the last steps. */
+  get pace(): { readonly tokensPerSecond: number; readonly examplesPerSecond: number } {
     const recent = this.#recent;
-    if (recent.length < 2) return this.tokensSeen / Math.max(1e-3, this.seconds);
-    const tokens = recent.slice(1).reduce((sum, entry) => sum + entry.tokens, 0);
-    return (1000 * tokens) / Math.max(1, recent[recent.length - 1].at - recent[0].at);
+    if (recent.length < 2) {
+      const seconds = Math.max(1e-3, this.seconds);
+      return { tokensPerSecond: this.tokensSeen / seconds, examplesPerSecond: this.examplesSeen / seconds };
+    }
+    const seconds = Math.max(1, recent[recent.length - 1].at - recent[0].at) / 1000;
+    const sum = (of: 'tokens' | 'examples') => recent.slice(1).reduce((total, entry) => total + entry[of], 0);
+    return { tokensPerSecond: sum('tokens') / seconds, examplesPerSecond: sum('examples') / seconds };
   }
 
   state(): LogState {

@@ -8,7 +8,8 @@ export interface TrainingBudget {
   readonly seconds?: number;
 }
 
-export interface TrainingOptions<History = unknown> extends TrainingBudget {
+/** How anything is trained, whatever it learns from. */
+export interface TrainingSettings extends TrainingBudget {
   /** Seeds first weights, shuffling and dropout. Default 1. */
   readonly seed?: number;
   /** Examples of one step. Default 64. */
@@ -17,14 +18,23 @@ export interface TrainingOptions<History = unknown> extends TrainingBudget {
   readonly learningRate?: number;
   /** A factor on the learning rate of the encoder below its resampler, which is pretrained. Default 1. */
   readonly encoderRate?: number;
-  /** A factor on the learning rate of the item tokens' rows, which may be fitted to a teacher. Default 1. */
-  readonly itemRate?: number;
   /** Share of the budget in which the learning rate rises; a cosine takes it down after that. Default 0.1. */
   readonly warmup?: number;
   /** Decoupled weight decay of matrices. Default 0.1. */
   readonly weightDecay?: number;
   /** Gradients are clipped to this global norm. Default 1. */
   readonly clipNorm?: number;
+  /** Threads of one operation; the machine's cores by default. */
+  readonly threads?: number;
+  /** Stops between two steps, writes the checkpoint, and rejects with the signal's reason. */
+  readonly signal?: AbortSignal;
+  /** Where the run is kept: it goes on from there when the file is there already. Two more files lie beside it. */
+  readonly checkpoint?: { readonly file: string; readonly everySteps?: number };
+}
+
+export interface TrainingOptions<History = unknown> extends TrainingSettings {
+  /** A factor on the learning rate of the item tokens' rows, which may be fitted to a teacher. Default 1. */
+  readonly itemRate?: number;
   /** Most text tokens that run at once: a larger batch is cut into parts whose gradients are added. Default 8,192. */
   readonly tokensPerPart?: number;
   /**
@@ -32,16 +42,10 @@ export interface TrainingOptions<History = unknown> extends TrainingBudget {
    * third more work. The numbers are the same. Default false.
    */
   readonly recompute?: boolean;
-  /** Threads of one operation; the machine's cores by default. */
-  readonly threads?: number;
-  /** Stops between two steps, writes the checkpoint, and rejects with the signal's reason. */
-  readonly signal?: AbortSignal;
-  /** Where the run is kept: it goes on from there when the file is there already. Two more files lie beside it. */
-  readonly checkpoint?: { readonly file: string; readonly everySteps?: number };
   readonly validation?: ValidationOptions<History>;
 }
 
-export interface ValidationOptions<History> {
+export interface ValidationOptions<History> extends ValidationSchedule {
   /** Examples that are not trained on. The weights that do best on them are kept. */
   readonly examples: readonly AdaptationExample<History>[];
   /**
@@ -49,6 +53,10 @@ export interface ValidationOptions<History> {
    * a cutoff), which need not have the lowest loss. Default: loss.
    */
   readonly by?: 'loss' | 'ranking';
+}
+
+/** When what is trained is held against examples that it does not learn from, and when that counts. */
+export interface ValidationSchedule {
   /**
    * Share of the budget, 0 to 1, from which on weights are kept. Before it the learning rate is high: what is best then on a few hundred
    * examples is mostly chance, and nothing that the examples do not ask for has settled. Default 0.
@@ -69,8 +77,12 @@ export interface TrainingProgress {
   readonly loss: number;
   /** Set when this step was followed by a validation. */
   readonly validationLoss?: number;
+  /** Of an alignment, with `validationLoss`: the share of held-out users and texts that found each other. */
+  readonly validationAccuracy?: number;
   /** Text tokens (without padding) per second of late. */
   readonly tokensPerSecond: number;
+  /** Examples per second of late. */
+  readonly examplesPerSecond: number;
   readonly examplesSeen: number;
   readonly secondsLeft: number;
 }
@@ -84,12 +96,13 @@ export interface TrainingRecord {
   readonly tokensSeen: number;
   /** Mean loss since the point before; a few hundred points at most. */
   readonly curve: readonly { readonly step: number; readonly seconds: number; readonly loss: number }[];
-  /** With the NDCG of a validation by ranking; `early` where it was before weights were kept. */
+  /** With the NDCG of a validation by ranking, the accuracy of an alignment; `early` where it was before weights were kept. */
   readonly validation: readonly {
     readonly step: number;
     readonly seconds: number;
     readonly loss: number;
     readonly ndcg?: number;
+    readonly accuracy?: number;
     readonly early?: boolean;
   }[];
   /** The step whose weights were kept. */

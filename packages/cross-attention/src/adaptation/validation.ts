@@ -22,6 +22,8 @@ export interface Validated {
   readonly loss: number;
   /** Mean of 1 / log2(1 + rank) of the items that are right: NDCG without a cutoff, of one relevant item. */
   readonly ndcg?: number;
+  /** Of an alignment: the share of users and texts that found each other. */
+  readonly accuracy?: number;
 }
 
 /** Looks at all validation batches with the trainer's weights. */

@@ -68,21 +68,49 @@ class CrossAttentionGraph implements IntegrationGraph {
     return this.context.builder.parameter(`${prefix}.${name}`, shape, init);
   }
 
+  #normalized(tokens: Tensor): Tensor {
+    const { config, user } = this.context;
+    return tokens.rmsNorm(this.#parameter('user_norm.weight', [user.userWidth], ones()), config.normEpsilon);
+  }
+
+  /** A layer's keys or values, heads side by side: [..., D] to [..., key/value heads * head size]. */
+  #projected(name: string, normalized: Tensor): Tensor {
+    const width = this.counts.keyValueHeads * this.context.config.headSize;
+    return normalized.matmul(this.#parameter(name, [width, this.context.user.userWidth]), { transposeB: true });
+  }
+
+  #output(layer: number, x: Tensor): Tensor {
+    return x.matmul(this.#parameter(`layers.${layer}.o_proj.weight`, [this.context.config.hiddenSize, this.#width]), {
+      transposeB: true,
+    });
+  }
+
   /** Keys and values of each layer in turn: `[B, key/value heads, K, head size]`. */
   read(tokens: Tensor, present?: Tensor): readonly Tensor[] {
     const { config, user } = this.context;
     const { keyValueHeads } = this.counts;
     const rows = tokens.shape[0];
-    const normalized = tokens.rmsNorm(this.#parameter('user_norm.weight', [user.userWidth], ones()), config.normEpsilon);
+    const normalized = this.#normalized(tokens);
     const project = (name: string) => {
-      const weight = this.#parameter(name, [keyValueHeads * config.headSize, user.userWidth]);
-      const heads = normalized
-        .matmul(weight, { transposeB: true })
-        .reshape([rows, user.userTokens, keyValueHeads, config.headSize]);
+      const heads = this.#projected(name, normalized).reshape([rows, user.userTokens, keyValueHeads, config.headSize]);
       const split = heads.transpose([0, 2, 1, 3]);
       return present === undefined ? split : split.mul(present.reshape([rows, 1, 1, 1]));
     };
     return this.layers.flatMap((layer) => [project(`layers.${layer}.k_proj.weight`), project(`layers.${layer}.v_proj.weight`)]);
+  }
+
+  /** What attention adds where it looks at all K tokens alike and its gates are open: the mean over the layers. */
+  taken(tokens: Tensor): Tensor {
+    const { heads, keyValueHeads } = this.counts;
+    const { headSize } = this.context.config;
+    const [rows] = tokens.shape;
+    const average = this.#normalized(tokens).mean(1);
+    const added = this.layers.map((layer) => {
+      const values = this.#projected(`layers.${layer}.v_proj.weight`, average).reshape([rows, keyValueHeads, 1, headSize]);
+      const ofHeads = concat(Array<Tensor>(heads / keyValueHeads).fill(values), 2);
+      return this.#output(layer, ofHeads.reshape([rows, this.#width]));
+    });
+    return added.reduce((sum, one) => sum.add(one)).mul(1 / added.length);
   }
 
   pack(reading: readonly Tensor[]): Tensor {
@@ -129,7 +157,7 @@ class CrossAttentionGraph implements IntegrationGraph {
     const attended =
       rows === keys.shape[0] ? attention(stacked, keys, values) : broadcastAttention(stacked, keys, values, headSize);
     const merged = attended.reshape(split.shape).transpose([0, 2, 1, 3]).reshape(queries.shape);
-    const output = merged.matmul(this.#parameter(`${name}.o_proj.weight`, [hiddenSize, this.#width]), { transposeB: true });
+    const output = this.#output(layer, merged);
     const gate = this.#parameter(`${name}.gate`, [1], constant(Math.atanh(this.gate)));
     return output.mul(gate.tanh());
   }

@@ -25,6 +25,11 @@ export interface IntegrationContext {
 export interface IntegrationGraph {
   /** User tokens `[B, K, D]` to a reading; rows whose `present` `[B]` is 0 read nothing. */
   read(tokens: Tensor, present?: Tensor): readonly Tensor[];
+  /**
+   * What the decoder's vectors take from user tokens `[B, K, D]`, at first and on the whole: `[B, hidden]`. It is what contrastive alignment
+   * holds against a text.
+   */
+  taken(tokens: Tensor): Tensor;
   /** A reading as one tensor `[B, ...packedShape]`: the output of `user.onnx`. */
   pack(reading: readonly Tensor[]): Tensor;
   unpack(packed: Tensor): readonly Tensor[];

@@ -36,6 +36,11 @@ class SoftPromptGraph implements IntegrationGraph {
     return [tokens.rmsNorm(norm, config.normEpsilon).matmul(weight, { transposeB: true })];
   }
 
+  /** The vectors that stand in the prompt, on average. */
+  taken(tokens: Tensor): Tensor {
+    return this.read(tokens)[0].mean(1);
+  }
+
   pack([vectors]: readonly Tensor[]): Tensor {
     return vectors;
   }

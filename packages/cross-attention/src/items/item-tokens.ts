@@ -93,3 +93,7 @@ function titleMeans({ config, weights }: Decoder, titles: readonly (readonly num
   });
   return means;
 }
+
+/** Item tokens with other rows. */
+export const withRows = (items: ItemTokens | undefined, rows: ItemTokens['rows'] | undefined): ItemTokens | undefined =>
+  items && { ...items, rows: rows! };

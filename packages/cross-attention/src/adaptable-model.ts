@@ -1,0 +1,104 @@
+import { adaptJointModel } from './adaptation/adapt.js';
+import type { AdaptOptions } from './adaptation/adapt.js';
+import type { ExampleSource } from './adaptation/examples.js';
+import { fitItemRows } from './adaptation/fit-item-rows.js';
+import type { FitItemsOptions, FittedItems, ScoredExample } from './adaptation/fit-item-rows.js';
+import type { JointModel } from './adaptation/joint-model.js';
+import type { LoraAdapter } from './adaptation/lora-adapter.js';
+import type { Adapted, TrainableEncoder } from './adaptation/trainable-encoder.js';
+import type { TrainingProgress, TrainingRecord } from './adaptation/training-options.js';
+import { alignJointModel } from './alignment/align.js';
+import type { AlignmentSource, AlignOptions } from './alignment/align.js';
+import { AdaptationError } from './errors.js';
+import { withRows } from './items/item-tokens.js';
+import type { LanguageModel } from './language-model.js';
+import { Run } from './run.js';
+
+export type AnyEncoder = TrainableEncoder<never>;
+export type HistoryOf<E> = E extends TrainableEncoder<infer History> ? History : never;
+
+/** A language model beside the encoder whose users it reads: ready to be trained together. */
+export class AdaptableModel<E extends AnyEncoder> {
+  constructor(
+    readonly encoder: E,
+    /** The model as it is before adapting: with closed gates it answers like its base. */
+    readonly model: LanguageModel,
+  ) {}
+
+  /**
+   * The model with item tokens whose rows answer as a teacher does: a ridge regression of the teacher's scores on the states after the
+   * prompts, some seconds of work. Before training it is a start near the teacher, where the states hold what the teacher knows (a
+   * closed gate holds nothing of a user); after training, with validation examples, it may find better rows than training did. Throws an
+   * `AdaptationError` for scores of another length than the items.
+   *
+   * @param examples batches of them, as many as fit into memory at once; a thousand or more in all
+   * @returns the model to go on with, and the NDCG of the validation examples with the rows that there were and the fitted ones
+   */
+  async fitItemTokens(
+    examples: AsyncIterable<readonly ScoredExample<HistoryOf<E>>[]> | Iterable<readonly ScoredExample<HistoryOf<E>>[]>,
+    options: FitItemsOptions<HistoryOf<E>> = {},
+  ): Promise<{ adaptable: AdaptableModel<E> } & Pick<FittedItems, 'ndcg'>> {
+    const { rows, ...found } = await fitItemRows(this.#joint(), examples, options);
+    return { adaptable: new AdaptableModel(this.encoder, this.model.withItemRows(rows)), ...found };
+  }
+
+  /**
+   * An optional first stage, before `adapt`: draws a user's tokens, as they reach the language model, towards what the model itself reads
+   * in a text about the same history, and away from other users' (see `alignmentDefinition`). The language model stays as it is and reads each
+   * text once. Go on with the model and the encoder of the result: `model.withUserEmbeddings({ encoder, integration })` keeps what was
+   * trained where the integration is the same.
+   */
+  align(
+    examples: AlignmentSource<HistoryOf<E>>,
+    options: AlignOptions<HistoryOf<E>> = {},
+  ): Run<TrainingProgress, { model: LanguageModel; encoder: Adapted<E>; record: TrainingRecord }> {
+    const { model } = this;
+    const joint = this.#joint();
+    const { encoder, ...user } = joint.user;
+    return new Run(async (emit) => {
+      const run = alignJointModel(joint, examples, options);
+      for await (const progress of run) emit(progress);
+      const { integration, encoder: encoderWeights, record } = await run.result;
+      const aligned = encoder.withWeights(encoderWeights);
+      const reading = { ...user, encoder: aligned.manifest.hash, weights: integration };
+      return { model: model.adapted({ user: reading }), encoder: aligned as Adapted<E>, record };
+    });
+  }
+
+  #joint(): JointModel<HistoryOf<E>> & Required<Pick<JointModel<HistoryOf<E>>, 'user'>> {
+    const { model } = this;
+    if (model.user === undefined) throw new AdaptationError('model', 'internal: it reads no users');
+    const encoder = this.encoder as unknown as TrainableEncoder<HistoryOf<E>>;
+    return { decoder: model, user: { ...model.user, encoder }, itemRows: model.itemTokens?.rows };
+  }
+
+  /**
+   * Trains by a strategy, loss on the answers' tokens. Encode every user with the adapted encoder before the model is served: it reads
+   * no other's embeddings.
+   */
+  adapt(
+    examples: ExampleSource<HistoryOf<E>>,
+    options: AdaptOptions<HistoryOf<E>>,
+  ): Run<TrainingProgress, { model: LanguageModel; encoder: Adapted<E>; record: TrainingRecord; lora?: LoraAdapter }> {
+    const { model } = this;
+    const joint = this.#joint();
+    const { encoder, ...user } = joint.user;
+    return new Run(async (emit) => {
+      const run = adaptJointModel(joint, examples, options);
+      for await (const progress of run) emit(progress);
+      const { decoder, integration, itemRows, encoder: encoderWeights, record, lora } = await run.result;
+      const adapted = encoder.withWeights(encoderWeights!);
+      return {
+        model: model.adapted({
+          weights: decoder.weights,
+          user: { ...user, encoder: adapted.manifest.hash, weights: integration! },
+          items: withRows(model.itemTokens, itemRows),
+          training: record,
+        }),
+        encoder: adapted as Adapted<E>,
+        record,
+        ...(lora && { lora }),
+      };
+    });
+  }
+}
