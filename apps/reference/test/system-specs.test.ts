@@ -1,6 +1,14 @@
 import { describe, expect, it } from '@jest/globals';
 import { UsageError } from '../src/errors.js';
-import { batchOf, chooseSystems, defaultSystems, strategyOf, suiteOf, type SystemSpec } from '../src/system-specs.js';
+import {
+  batchOf,
+  chooseSystems,
+  defaultSystems,
+  strategyOf,
+  suiteOf,
+  userSystems,
+  type SystemSpec,
+} from '../src/system-specs.js';
 
 const names = (systems: readonly SystemSpec[]): string[] => systems.map(({ name }) => name);
 
@@ -53,6 +61,29 @@ describe('a system on a given model', () => {
       const { every } = integration?.('pretrained', layers).settings ?? {};
       if (every !== undefined) expect(Math.floor(layers / every)).toBeGreaterThanOrEqual(least);
     }
+  });
+});
+
+describe('alignment', () => {
+  it.each(['scratch', 'pretrained'] as const)(
+    'stands beside every reader of users with its usual strategy, on a base %s',
+    (base) => {
+      const plain = chooseSystems(base, { suite: 'full' });
+      const both = chooseSystems(base, { suite: 'full', align: true });
+      const aligned = both.filter(({ aligned }) => aligned);
+      expect(both.filter((spec) => !spec.aligned)).toEqual(plain);
+      expect(names(aligned)).toEqual(names(userSystems).map((name) => `${name}@aligned`));
+      for (const spec of aligned) {
+        const other = both[both.indexOf(spec) - 1];
+        expect(spec).toEqual({ ...other, name: spec.name, title: spec.title, aligned: true });
+      }
+    },
+  );
+
+  it('can be asked for by name', () => {
+    const [spec] = chooseSystems('pretrained', { systems: ['user-llm/soft-prompt@aligned'] });
+    expect(spec.aligned).toBe(true);
+    expect(() => chooseSystems('scratch', { systems: ['text-prompt-10@aligned'] })).toThrow(UsageError);
   });
 });
 

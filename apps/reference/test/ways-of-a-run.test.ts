@@ -23,14 +23,25 @@ interface Report {
     readonly task: string;
     readonly users: number;
     readonly filtered: Record<string, number>;
+    readonly notes?: readonly string[];
   }[];
-  readonly training: readonly { readonly name: string; readonly examplesSeen?: number; readonly strategy?: string }[];
+  readonly training: readonly {
+    readonly name: string;
+    readonly examplesSeen?: number;
+    readonly strategy?: string;
+    readonly steps?: number;
+  }[];
 }
 
 const [main, text] = ['user-llm/cross-attention', 'text-prompt-10'];
 
-async function open(out: string, given: GivenSettings, signal = new AbortController().signal): Promise<Workspace> {
-  return Workspace.create({ out, output, signal, systems: [main, text], threads: 1 }, { minutes: 0.03, ...given });
+async function open(
+  out: string,
+  given: GivenSettings,
+  signal = new AbortController().signal,
+  systems = [main, text],
+): Promise<Workspace> {
+  return Workspace.create({ out, output, signal, systems, threads: 1 }, { minutes: 0.03, ...given });
 }
 
 async function newFolder(): Promise<string> {
@@ -86,4 +97,19 @@ test('a given language model: it stays as it is for what reads users, and a text
   const strategies = new Map(report.training.map(({ name, strategy }) => [name, strategy]));
   expect([strategies.get(main), strategies.get(text)]).toEqual(['encoder', 'lora']);
   for (const { filtered } of rankings(report)) expect(filtered['recall@10']).toBeGreaterThanOrEqual(0);
+});
+
+test('aligned first: the examples of the other are divided between the stages, and the report says what each was', async () => {
+  const out = await newFolder();
+  const aligned = `${main}@aligned`;
+  const given = { data: await smallLog(), seed: 1, examples: 640, users: 5 };
+  await runAll(await open(out, given, undefined, [main, aligned]), {});
+  const { training, systems } = await reportOf(out);
+  const seen = new Map(training.map(({ name, examplesSeen }) => [name, examplesSeen!]));
+  expect(seen.get(main)).toBe(640);
+  // Four fifths of the examples in steps of 64; a fifth is two steps of the alignment.
+  expect(seen.get(aligned)).toBe(512);
+  expect(training.find(({ name }) => name === `${aligned}, alignment`)!.steps).toBe(2);
+  const notes = systems.find(({ name }) => name === aligned)!.notes!;
+  expect(notes[0]).toMatch(/^aligned first: 2 steps in \d+ s; of \d+ held-out users and texts \d+ % found each other$/);
 });

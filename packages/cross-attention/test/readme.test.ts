@@ -39,8 +39,8 @@ async function run(code: string, scope: Scope): Promise<void> {
 test('the code of the README runs', async () => {
   const readme = await readFile(path.join(path.dirname(fileURLToPath(import.meta.url)), '../README.md'), 'utf8');
   const blocks = [...readme.matchAll(/```ts\n([\s\S]*?)```/g)].map(([, code]) => code);
-  expect(blocks).toHaveLength(12);
-  const [opening, scratch, named, text, mixture, ranking, fitted, serving, many, threads, blind, plain] = blocks;
+  expect(blocks).toHaveLength(13);
+  const [opening, scratch, named, text, mixture, aligning, ranking, fitted, serving, many, threads, blind, plain] = blocks;
 
   const titles = [
     'Heat (1995)',
@@ -107,6 +107,13 @@ test('the code of the README runs', async () => {
 
   await run(mixture, scope);
   expect(logged.at(-1)).toEqual([2 * 8]);
+
+  await run(aligning, scope);
+  const { model: onward } = scope.next as ours.AdaptableModel<ToyEncoder>;
+  expect(onward.user!.weights).not.toEqual(
+    speaker.withUserEmbeddings({ encoder, integration: scope.way as ours.Integration }).model.user!.weights,
+  );
+  expect(onward.user!.encoder).toBe((scope.alignedEncoder as ToyEncoder).manifest.hash);
 
   scope.retriever = () => [5, 4, 3, 2, 1, 0, 6];
   await run(ranking, scope);

@@ -10,14 +10,14 @@ import { baseKind } from './language.js';
 export const alignment = {
   /** Of the time, or the examples, that a system has. */
   share: 0.2,
-  /** Pairs that are met again in every epoch: their texts are read once, which costs a large model most of the time. */
-  pairs: 512,
+  /** Pairs that are met again in every epoch: their texts are read once, which takes a large model most of the time. */
+  pairs: { scratch: 2048, pretrained: 512 } satisfies Record<BaseKind, number>,
   batch: 64,
   /** Last titles of a text. */
-  titles: 10,
+  titles: { scratch: 30, pretrained: 10 } satisfies Record<BaseKind, number>,
   rate: { scratch: 2e-3, pretrained: 1e-3 } satisfies Record<BaseKind, number>,
-  /** The encoder is pretrained. */
-  encoderRate: 0.1,
+  /** The encoder is pretrained; more slowly than this it does not come near the texts in so short a time. */
+  encoderRate: 0.3,
 } as const;
 
 /** What the report says of an alignment. */
@@ -39,17 +39,18 @@ export async function alignReader(
   adaptable: AdaptableModel<TrainableEncoder<UserEncoder>>,
 ): Promise<{ model: LanguageModel; encoder: UserEncoder; record: AlignmentRecord }> {
   const { run, seed, runtime, signal } = workspace;
-  const pairs = new AlignmentPairs(await workspace.corpus(), prompts, seed, alignment.titles);
+  const kind = baseKind(workspace);
+  const pairs = new AlignmentPairs(await workspace.corpus(), prompts, seed, alignment.titles[kind]);
   const held = pairs.validation(validatedUsers);
   const { examples } = run.settings;
   const seconds = alignment.share * (options.seconds ?? Infinity);
   const budget = examples === undefined ? { seconds } : { steps: alignmentSteps(examples) };
-  const training = adaptable.align(pairs.training(alignment.pairs), {
+  const training = adaptable.align(pairs.training(alignment.pairs[kind]), {
     strategy: options.strategy === 'projection' ? 'projection' : 'encoder',
     ...budget,
     seed,
     batchSize: alignment.batch,
-    learningRate: alignment.rate[baseKind(workspace)],
+    learningRate: alignment.rate[kind],
     encoderRate: alignment.encoderRate,
     ...runtime,
     checkpoint: { file: alignmentCheckpoint(options.checkpoint!.file) },
