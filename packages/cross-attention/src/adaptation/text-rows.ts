@@ -8,7 +8,7 @@ import { namedKinds } from '../items/item-tokens.js';
 import { checkProbabilities, choiceFeeds } from './choices.js';
 import type { Choice } from './choices.js';
 import type { AdaptationExample } from './examples.js';
-import { placedChoices } from './named-choices.js';
+import { ofKinds, placedChoices } from './named-choices.js';
 import type { OfKinds } from './named-choices.js';
 
 /** An example as a row of the graph. */
@@ -29,9 +29,11 @@ export interface RowShape {
   readonly contextLength: number;
   readonly placeholders: Placeholders;
   readonly blindPrefix?: BlindPrefix;
-  /** Numbers of item and label tokens. */
-  readonly named: OfKinds<number>;
+  /** Numbers of item and label tokens. Default: none of either. */
+  readonly named?: OfKinds<number>;
 }
+
+const noneNamed = ofKinds(() => 0);
 
 /** The placeholders of a soft prompt: `count` ids from `firstId`, after a begin token. */
 export interface Placeholders {
@@ -79,7 +81,7 @@ export function textRow(example: AdaptationExample, model: RowShape, where: stri
   const bad = [...example.promptIds, ...answerIds].find((id) => !(Number.isInteger(id) && id >= 0 && id < model.vocabularySize));
   if (bad !== undefined) throw new AdaptationError(where, `token id ${bad} is outside the vocabulary of ${model.vocabularySize}`);
   const placed = { start: placeholderStart(example.promptIds, placeholders.beginToken, blindTokens), count: placeholders.count };
-  const named = placedChoices(example, placed, model.named, where);
+  const named = placedChoices(example, placed, model.named ?? noneNamed, where);
   const namesNone = named.item.length + named.label.length === 0;
   if (answerIds.length === 0 && namesNone)
     throw new AdaptationError(where, 'the answer is empty; give at least the end token, an item or a label');
@@ -138,7 +140,7 @@ export function textFeeds(rows: readonly TextRow[], present: readonly boolean[],
 /** What of the rows carries loss, over `normalizer`. `named` are the numbers of item and label tokens. */
 export function lossFeeds(
   rows: readonly TextRow[],
-  { normalizer, vocabularySize, named }: { readonly normalizer: number } & Pick<RowShape, 'vocabularySize' | 'named'>,
+  { normalizer, vocabularySize, named }: { readonly normalizer: number } & Required<Pick<RowShape, 'vocabularySize' | 'named'>>,
 ): Feeds {
   const length = longestOf(rows);
   const kinds = namedKinds.filter((kind) => named[kind] > 0);
