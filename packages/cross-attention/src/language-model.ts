@@ -352,7 +352,8 @@ export class LanguageModel {
 
   /** For `AdaptableModel`: the model with other rows of its item or label tokens. */
   withRows(kind: NamedKind, rows: ItemTokens['rows']): LanguageModel {
-    return this.#with({ [`${kind}s`]: withRows(this.contents[`${kind}s`], rows) });
+    const { items, labels } = this.contents;
+    return this.#with(kind === 'item' ? { items: withRows(items, rows) } : { labels: withRows(labels, rows) });
   }
 
   /** For `AdaptableModel`: the model with trained parts. */
