@@ -3,6 +3,7 @@ import {
   type ItemAnswer,
   type LabelAnswer,
   type PrefixTrie,
+  type ScoredExample,
   type TokenDistribution,
 } from '@user-llm/cross-attention';
 import { Random } from '@user-llm/onnx-autograd';
@@ -128,10 +129,19 @@ export class ExampleSource {
     return Array.from(this.moments(random, size), ({ user, end }) => this.example(user, end, random, inWords));
   }
 
-  /** As `batch`, of other moments, and each asks for the favourite genre, by its token alone; fewer where there is none. */
-  genreBatch(step: number, size: BatchSize): Example[] {
-    const moments = this.moments(Random.of(this.seed, 'genres', step), size);
-    return Array.from(moments, ({ user, end }) => this.askedGenre(user, end, end)).filter((example) => example !== undefined);
+  /**
+   * The question for the favourite genre at other moments than those of `batch`, each with the genres' shares in what the user had chosen by
+   * then: the favourite has the largest, and the others say more of a user than that they are not it. Moments without a genre are left out.
+   */
+  genreShares(step: number, size: BatchSize): ScoredExample<HistoryReference>[] {
+    const asked: ScoredExample<HistoryReference>[] = [];
+    for (const { user, end } of this.moments(Random.of(this.seed, 'genres', step), size)) {
+      const scores = this.favourites.shares(user, end);
+      if (scores === undefined) continue;
+      const { history, promptIds } = this.build(user, end, genreQuestion, '', this.reading);
+      asked.push({ ...(history && { history }), promptIds, scores });
+    }
+    return asked;
   }
 
   private *moments(random: Random, { users, moments, reach }: BatchSize): Generator<HistoryReference> {
@@ -166,7 +176,12 @@ export class ExampleSource {
 
   /** As `validation`: which genre was the favourite once the validation item was chosen, asked of who sees what was before it. */
   genreValidation(limits: ValidationLimits): Example[] {
-    return this.heldOut(limits, (user, end) => this.askedGenre(user, end, end + 1));
+    return this.heldOut(limits, (user, end) => {
+      const label = this.favourites.of(user, end + 1);
+      if (label === undefined) return undefined;
+      const asked = this.build(user, end, genreQuestion, '', this.reading);
+      return { ...asked, answerIds: [], answerWeights: undefined, promptWeight: 0, labels: [{ label }] };
+    });
   }
 
   private heldOut(
@@ -259,13 +274,5 @@ export class ExampleSource {
       // A text prompt is a list of titles that were chosen one after another: each is a target too, which makes the baseline stronger.
       ...(!reading.embedding && reading.titles > 0 ? { promptWeight: 1 } : {}),
     };
-  }
-
-  /** The favourite genre among the first `known` events, asked of who sees `end` of them. */
-  private askedGenre(user: number, end: number, known: number): Example | undefined {
-    const label = this.favourites.of(user, known);
-    if (label === undefined) return undefined;
-    const asked = this.build(user, end, genreQuestion, '', this.reading);
-    return { ...asked, answerIds: [], answerWeights: undefined, promptWeight: 0, labels: [{ label }] };
   }
 }

@@ -175,19 +175,20 @@ describe('the favourite genre', () => {
     }
   });
 
-  it('of moments of the training events is what rows of its tokens are fitted to, the same ones for the same step', () => {
-    const examples = sourceOf(true).genreBatch(2, size);
+  it('has the largest share at the moments of the training events that rows of its tokens are fitted to, the same ones for the same step', () => {
+    const examples = sourceOf(true).genreShares(2, size);
     expect(examples).toHaveLength(18);
-    for (const { history, labels, answerIds } of examples) {
+    for (const { history, scores, promptIds } of examples) {
       const { user, end } = history!;
       expect(end).toBeLessThanOrEqual(service.train.offsets[user + 1] - service.train.offsets[user]);
-      expect(labels).toEqual([{ label: favourites.of(user, end) }]);
-      expect(answerIds).toEqual([]);
+      expect(Array.from(scores).indexOf(Math.max(...Array.from(scores)))).toBe(favourites.of(user, end));
+      expect(Array.from(scores).reduce((a, b) => a + b, 0)).toBeCloseTo(1, 5);
+      expect(promptIds).toEqual(asking.question(genreQuestion));
     }
-    expect(sourceOf(true).genreBatch(2, size)).toEqual(examples);
-    const texts = sourceOf(false).genreBatch(2, size);
-    expect(texts.map(({ labels }) => labels)).toEqual(examples.map(({ labels }) => labels));
-    expect(texts.every(({ history, promptWeight }) => history === undefined && promptWeight === 0)).toBe(true);
+    expect(sourceOf(true).genreShares(2, size)).toEqual(examples);
+    const texts = sourceOf(false).genreShares(2, size);
+    expect(texts.map(({ scores }) => scores)).toEqual(examples.map(({ scores }) => scores));
+    expect(texts.every(({ history }) => history === undefined)).toBe(true);
   });
 
   it('is validated as it is tested: by all up to the validation item, asked of who sees what was before it', () => {

@@ -138,11 +138,10 @@ describe('label tokens that are fitted', () => {
     const chosen = await reader().fitLabelTokens([truth()], { ...options, strength: [1e6, 1e-5, 1e5] });
     expect(chosen.strength).toBe(1e-5);
     expect(chosen.ndcg!.fitted).toBeCloseTo(1, 6);
-    expect(rowsOf(chosen.adaptable.model)).toEqual(rowsOf(fitted));
     const misled = await chosen.adaptable.fitLabelTokens([truth(([, film]) => (film + 1) % 3)], options);
     expect(misled.ndcg!.before).toBeCloseTo(1, 6);
     expect(misled.ndcg!.fitted).toBeLessThan(1);
-    expect(rowsOf(misled.adaptable.model)).toEqual(rowsOf(fitted));
+    expect(rowsOf(misled.adaptable.model)).toEqual(rowsOf(chosen.adaptable.model));
   });
 
   test('need labels with tokens, and something to choose strengths by', async () => {

@@ -10,7 +10,7 @@ const mostExamples = 1536;
 const leastExamples = 256;
 const mostTokens = { scratch: 600_000, pretrained: 120_000 };
 /** How strongly rows may be held at zero; the validation users say how strongly they are. */
-const strengths = [1e-4, 1e-3, 1e-2, 1e-1];
+const strengths = [1e-5, 1e-4, 1e-3, 1e-2];
 
 /** What the rows of the genres' tokens are fitted to, and how. */
 export interface GenreFit {
@@ -24,8 +24,8 @@ export const genreSeconds = (task: AdaptationTask, seconds: number): number => (
 const asksGenres = ({ source, naming }: AdaptationTask): boolean => naming === 'item-tokens' && source.genres.length > 0;
 
 /**
- * The fit of the rows of the genres' tokens to who liked what best at moments of the training events, once everything else is trained: a
- * tenth of the examples ask this question, from which training learns no more than the most common answer, while the states that must tell
+ * The fit of the rows of the genres' tokens to the genres' shares in what users had chosen by moments of the training events, once everything else is
+ * trained: a tenth of the examples ask this question, from which training learns no more than the most common answer, while the states that must tell
  * which item comes next hold the user's taste already. The fitted rows stay if they rank the validation users' genres better than the trained ones do.
  *
  * @returns undefined where genres have no tokens
@@ -41,20 +41,13 @@ export function genreFit(task: AdaptationTask, { reach, seconds }: { reach: numb
     const began = performance.now();
     let [examples, tokens] = [0, 0];
     for (let step = 1; examples < mostExamples; step++) {
-      const asked = source.genreBatch(step, { ...batch, reach });
+      const asked = source.genreShares(step, { ...batch, reach });
       examples += batch.users * batch.moments;
       tokens += asked.reduce((sum, { promptIds }) => sum + promptIds.length, 0);
-      if (asked.length > 0) yield asked.map((example) => truth(example, source.genres.length));
+      if (asked.length > 0) yield asked;
       const spent = performance.now() - began > 1000 * seconds || tokens > mostTokens[baseKind(workspace)];
       if (spent && examples >= leastExamples) return;
     }
   }
   return { batches: scored(), options: { ...runtime, signal, strength: strengths, validation } };
-}
-
-/** 1 for the genre that is the favourite, 0 for the others. */
-function truth({ history, promptIds, labels }: Example, genres: number): ScoredExample<HistoryReference> {
-  const scores = new Float32Array(genres);
-  scores[labels![0].label] = 1;
-  return { ...(history && { history }), promptIds, scores };
 }
