@@ -1,8 +1,8 @@
 import { adaptJointModel } from './adaptation/adapt.js';
 import type { AdaptOptions } from './adaptation/adapt.js';
 import type { ExampleSource } from './adaptation/examples.js';
-import { fitItemRows } from './adaptation/fit-item-rows.js';
-import type { FitItemsOptions, FittedItems, ScoredExample } from './adaptation/fit-item-rows.js';
+import { fitItemRows, fitLabelRows } from './adaptation/fit-rows.js';
+import type { FitRowsOptions, FittedRows, ScoredBatches } from './adaptation/fit-rows.js';
 import type { JointModel } from './adaptation/joint-model.js';
 import type { LoraAdapter } from './adaptation/lora-adapter.js';
 import type { Adapted, TrainableEncoder } from './adaptation/trainable-encoder.js';
@@ -11,11 +11,15 @@ import { alignJointModel } from './alignment/align.js';
 import type { AlignmentSource, AlignOptions } from './alignment/align.js';
 import { AdaptationError } from './errors.js';
 import { withRows } from './items/item-tokens.js';
+import type { NamedKind } from './items/item-tokens.js';
 import type { LanguageModel } from './language-model.js';
 import { Run } from './run.js';
 
 export type AnyEncoder = TrainableEncoder<never>;
 export type HistoryOf<E> = E extends TrainableEncoder<infer History> ? History : never;
+
+/** A model to go on with whose rows were fitted, and how well. */
+export type FittedModel<E extends AnyEncoder> = { readonly adaptable: AdaptableModel<E> } & Omit<FittedRows, 'rows'>;
 
 /** A language model beside the encoder whose users it reads: ready to be trained together. */
 export class AdaptableModel<E extends AnyEncoder> {
@@ -34,12 +38,21 @@ export class AdaptableModel<E extends AnyEncoder> {
    * @param examples batches of them, as many as fit into memory at once; a thousand or more in all
    * @returns the model to go on with, and the NDCG of the validation examples with the rows that there were and the fitted ones
    */
-  async fitItemTokens(
-    examples: AsyncIterable<readonly ScoredExample<HistoryOf<E>>[]> | Iterable<readonly ScoredExample<HistoryOf<E>>[]>,
-    options: FitItemsOptions<HistoryOf<E>> = {},
-  ): Promise<{ adaptable: AdaptableModel<E> } & Pick<FittedItems, 'ndcg'>> {
-    const { rows, ...found } = await fitItemRows(this.#joint(), examples, options);
-    return { adaptable: new AdaptableModel(this.encoder, this.model.withItemRows(rows)), ...found };
+  fitItemTokens(examples: ScoredBatches<HistoryOf<E>>, options: FitRowsOptions<HistoryOf<E>> = {}): Promise<FittedModel<E>> {
+    return this.#fitted('item', fitItemRows(this.#joint(), examples, options));
+  }
+
+  /**
+   * The model with label tokens whose rows answer a question as `scores` say, which may be the truth (1 for the right label, 0 for the
+   * others): a linear classifier of the states after the question. As `fitItemTokens` otherwise.
+   */
+  fitLabelTokens(examples: ScoredBatches<HistoryOf<E>>, options: FitRowsOptions<HistoryOf<E>> = {}): Promise<FittedModel<E>> {
+    return this.#fitted('label', fitLabelRows(this.#joint(), examples, options));
+  }
+
+  async #fitted(kind: NamedKind, fit: Promise<FittedRows>): Promise<FittedModel<E>> {
+    const { rows, ...found } = await fit;
+    return { adaptable: new AdaptableModel(this.encoder, this.model.withRows(kind, rows)), ...found };
   }
 
   /**
@@ -69,7 +82,8 @@ export class AdaptableModel<E extends AnyEncoder> {
     const { model } = this;
     if (model.user === undefined) throw new AdaptationError('model', 'internal: it reads no users');
     const encoder = this.encoder as unknown as TrainableEncoder<HistoryOf<E>>;
-    return { decoder: model, user: { ...model.user, encoder }, itemRows: model.itemTokens?.rows };
+    const rows = { itemRows: model.itemTokens?.rows, labelRows: model.labelTokens?.rows };
+    return { decoder: model, user: { ...model.user, encoder }, ...rows };
   }
 
   /**
@@ -86,13 +100,14 @@ export class AdaptableModel<E extends AnyEncoder> {
     return new Run(async (emit) => {
       const run = adaptJointModel(joint, examples, options);
       for await (const progress of run) emit(progress);
-      const { decoder, integration, itemRows, encoder: encoderWeights, record, lora } = await run.result;
+      const { decoder, integration, itemRows, labelRows, encoder: encoderWeights, record, lora } = await run.result;
       const adapted = encoder.withWeights(encoderWeights!);
       return {
         model: model.adapted({
           weights: decoder.weights,
           user: { ...user, encoder: adapted.manifest.hash, weights: integration! },
           items: withRows(model.itemTokens, itemRows),
+          labels: withRows(model.labelTokens, labelRows),
           training: record,
         }),
         encoder: adapted as Adapted<E>,

@@ -14,7 +14,7 @@ import { readContextualFile, readContextualFolder, writeContextualFolder } from 
 import { readDecoderWeights } from './folder/hugging-face.js';
 import { ModelFolderError } from './folder/model-folder-error.js';
 import { readItems, savedItems } from './items/saved-items.js';
-import { itemModel } from './items/item-tokens.js';
+import { namingModel } from './items/item-tokens.js';
 import type { ItemTokens } from './items/item-tokens.js';
 import { integrationOf } from './integration/integration-of.js';
 import type { BlindPrefix } from './integration/blind-prefix.js';
@@ -43,6 +43,8 @@ export interface ModelContents {
   readonly tokenizer: TextTokenizer;
   readonly user?: UserReading;
   readonly items?: ItemTokens;
+  /** Labels that it names by tokens of their own. */
+  readonly labels?: ItemTokens;
   /** What it was made from, for people. */
   readonly base: string;
   /** How it was trained: JSON. */
@@ -93,11 +95,14 @@ export async function serveModel(contents: ModelContents, options: ServeOptions 
 }
 
 function partsOf(
-  { config, weights, tokenizer, user, items }: ModelContents,
+  { config, weights, tokenizer, user, items, labels }: ModelContents,
   options: Precision,
   model: (weights: Weights, addition?: InferenceAddition) => Uint8Array,
 ): ServedParts {
-  const named = items === undefined ? {} : { items: { items: items.items, model: itemModel(items) } };
+  const named = {
+    ...(items && { items: { items: items.items, model: namingModel('item', items) } }),
+    ...(labels && { labels: { items: labels.items, model: namingModel('label', labels) } }),
+  };
   if (user === undefined) {
     const branching = () => branchingModel(config, weights, undefined, options);
     return { config, tokenizer, model: model(weights), branching, ...named };
@@ -123,7 +128,7 @@ export async function saveModel(
   const { config, user } = contents;
   const parts = servedParts(contents, precision);
   const count = user?.integration.placeholders(user.shape) ?? 0;
-  const extra: Record<string, Uint8Array> = { ...savedItems(parts.items) };
+  const extra: Record<string, Uint8Array> = { ...savedItems('item', parts.items), ...savedItems('label', parts.labels) };
   if (trainable) {
     extra[weightsFile] = encodeSafetensors(contents.weights, { format: 'pt' });
     if (user !== undefined) extra[userWeightsFile] = encodeSafetensors(user.weights);
@@ -167,7 +172,8 @@ export async function readSavedModel(folder: string): Promise<ModelContents> {
   }
   const weights = await readDecoderWeights(folder, config);
   const userBytes = reads && (await readContextualFile(folder, userWeightsFile));
-  const items = await readItems(folder);
+  const items = await readItems('item', folder);
+  const labels = await readItems('label', folder);
   return {
     config,
     weights,
@@ -176,6 +182,7 @@ export async function readSavedModel(folder: string): Promise<ModelContents> {
       ? {}
       : { user: { ...reads, weights: decodeSafetensors(userBytes, userWeightsFile).tensors } }),
     ...(items === undefined ? {} : { items: { items: items.items, rows: items.rows } }),
+    ...(labels === undefined ? {} : { labels: { items: labels.items, rows: labels.rows } }),
     base,
     training,
   };
@@ -189,8 +196,8 @@ export async function readServedParts(folder: string): Promise<ServedParts> {
   const addition = reads && userAddition(reads.integration, config, reads.shape);
   const branching = async () => branchingModel(config, await rankingWeights(folder, config, model), addition);
   const identity = files['onnx/model.onnx'].sha256;
-  const items = await readItems(folder);
-  const parts = { identity, config, tokenizer, model, branching, items, generation: generation as Record<string, unknown> };
+  const named = { items: await readItems('item', folder), labels: await readItems('label', folder) };
+  const parts = { identity, config, tokenizer, model, branching, ...named, generation: generation as Record<string, unknown> };
   if (reads === undefined) return parts;
   if (user === undefined) throw damaged(folder, 'names an adapter, but onnx/user.onnx is not recorded');
   return { ...parts, user: { ...reads, model: user } };

@@ -1,7 +1,8 @@
 import { mkdir } from 'node:fs/promises';
-import type { Run, TrainingProgress } from '@user-llm/cross-attention';
-import { candidatesOf } from '../corpus.js';
+import type { LanguageModel, Run, TrainingProgress } from '@user-llm/cross-attention';
+import { candidatesOf, type Corpus } from '../corpus.js';
 import { ExampleSource, validatedUsers, type Naming } from '../examples.js';
+import { FavouriteGenres } from '../favourite-genres.js';
 import { Prompts } from '../prompts.js';
 import type { StageRecord } from '../run/run-manifest.js';
 import { watchTraining } from '../run/training-progress.js';
@@ -46,6 +47,13 @@ function textSeconds({ run, budget }: Workspace): number {
 /** Every way to rank but that by titles needs item tokens. */
 const namingOf = ({ run }: Workspace): Naming => (run.settings.ranking === 'title' ? 'title' : 'item-tokens');
 
+/** A model with tokens for what it is asked to name: items, and the genres that they have. */
+function withAnswers(base: LanguageModel, corpus: Corpus): LanguageModel {
+  const model = base.withItemTokens(candidatesOf(corpus));
+  const { labels } = new FavouriteGenres(corpus);
+  return labels.length === 0 ? model : model.withLabelTokens(labels);
+}
+
 /** The steps of a run that is measured in examples, those of an alignment taken off. */
 const stepsOf = ({ run: { settings } }: Workspace, { users, moments }: Batch, { aligned }: SystemSpec): number | undefined =>
   settings.examples && Math.ceil(((1 - (aligned ? alignment.share : 0)) * settings.examples) / (users * moments));
@@ -71,6 +79,7 @@ export async function adaptSystem(workspace: Workspace, spec: SystemSpec, second
     seconds: run.settings.examples ? null : Math.round(seconds),
     batch,
     naming,
+    ...(naming === 'title' ? {} : { genres: 'tokens' }),
     examples: run.settings.examples,
     rate: learningRate[kind],
   };
@@ -78,13 +87,14 @@ export async function adaptSystem(workspace: Workspace, spec: SystemSpec, second
     const progress = workspace.output.progress(stageOf(spec), `training ${spec.title}`);
     for (const folder of ['systems', 'checkpoints']) await mkdir(run.path(folder), { recursive: true });
     const base = await loadBase(workspace);
-    const model = naming === 'title' ? base : base.withItemTokens(candidatesOf(corpus));
+    const model = naming === 'title' ? base : withAnswers(base, corpus);
     const prompts = new Prompts(model.tokenizer, corpus.titles);
     const trie = model.trie(corpus.titles);
     const source = new ExampleSource(corpus, prompts, spec.reading, seed, trie, naming, await summariesOf(workspace, spec));
     const file = run.path('checkpoints', `${folderName(spec.name)}.safetensors`);
     const steps = stepsOf(workspace, batch, spec);
     const validated = kind === 'pretrained' || spec.reading.summary === 'written' ? validatedUsers : mostValidated;
+    const validationLimits = { most: validated, tokens: validationTokens };
     const options = {
       strategy: strategyOf(kind, spec),
       ...(steps === undefined ? { seconds } : { steps }),
@@ -93,7 +103,7 @@ export async function adaptSystem(workspace: Workspace, spec: SystemSpec, second
       ...workspace.runtime,
       checkpoint: { file },
       validation: {
-        examples: source.validation({ most: validated, tokens: validationTokens }),
+        examples: source.validation(validationLimits),
         by: naming === 'title' ? ('loss' as const) : ('ranking' as const),
         keepFrom: 0.75,
         // A few of a large model's validations take as long as all of its training would.
@@ -102,7 +112,7 @@ export async function adaptSystem(workspace: Workspace, spec: SystemSpec, second
       signal,
     };
     const task = {
-      ...{ workspace, spec, batch, model, prompts, naming, source, options },
+      ...{ workspace, spec, batch, model, prompts, naming, source, options, validationLimits },
       say: (detail: string) => progress.update({ fraction: 0, detail }),
       watch: (training: Run<TrainingProgress, unknown>) => watchTraining(training, progress, seconds, steps),
     };
@@ -113,6 +123,7 @@ export async function adaptSystem(workspace: Workspace, spec: SystemSpec, second
       otherSeconds,
       itemRows,
       alignment: aligned,
+      genreRows,
     } = await (spec.integration ? adaptReader(task, spec.integration(kind, model.config.layers), trie) : adaptText(task));
     await adapted.save(run.path(systemPart(spec.name)), { trainable: false });
     await encoder?.save(run.path(encoderPart(spec.name)));
@@ -127,6 +138,7 @@ export async function adaptSystem(workspace: Workspace, spec: SystemSpec, second
       ...(encoder && { encoder: encoder.hash }),
       ...(itemRows && { itemRows }),
       ...(aligned && { alignment: aligned }),
+      ...(genreRows && { genreRows }),
     };
   };
   const leaves = [systemPart(spec.name), ...(spec.integration ? [encoderPart(spec.name)] : [])];

@@ -33,7 +33,7 @@ export interface TrainingSettings extends TrainingBudget {
 }
 
 export interface TrainingOptions<History = unknown> extends TrainingSettings {
-  /** A factor on the learning rate of the item tokens' rows, which may be fitted to a teacher. Default 1. */
+  /** A factor on the learning rate of the rows of item and label tokens, which may be fitted. Default 1. */
   readonly itemRate?: number;
   /** Most text tokens that run at once: a larger batch is cut into parts whose gradients are added. Default 8,192. */
   readonly tokensPerPart?: number;
