@@ -40,7 +40,8 @@ test('the code of the README runs', async () => {
   const readme = await readFile(path.join(path.dirname(fileURLToPath(import.meta.url)), '../README.md'), 'utf8');
   const blocks = [...readme.matchAll(/```ts\n([\s\S]*?)```/g)].map(([, code]) => code);
   expect(blocks).toHaveLength(14);
-  const [opening, scratch, named, text, mixture, aligning, ranking, fitted, labels, serving, many, threads, blind, plain] = blocks;
+  const [opening, scratch, named, text, mixture, aligning, ranking, fitted, labels, serving, many, threads, blind, plain] =
+    blocks;
 
   const titles = [
     'Heat (1995)',
