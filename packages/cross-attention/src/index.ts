@@ -77,7 +77,7 @@ export {
   type RankedCandidates,
   type WordedExample,
 } from './language-model.js';
-export { type UserReading } from './saved-model.js';
+export { type UserReading } from './model-contents.js';
 export { ServedModel } from './serving/served-model.js';
 export { type ServeOptions } from './serving/engine.js';
 export { type GenerateRequest, type Prompt, type Ranking, type RankRequest, type ScheduledRequest } from './serving/request.js';
