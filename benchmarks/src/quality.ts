@@ -35,37 +35,47 @@ import { parseArgs } from 'node:util';
 import { encoderQuality } from './study/encoder-quality.js';
 import { positive } from './study/options.js';
 import { overSeeds } from './study/over-seeds.js';
+import { runStudy } from './study/result.js';
 
-const { values } = parseArgs({
-  options: {
-    data: { type: 'string' },
-    only: { type: 'string' },
-    llm: { type: 'string' },
-    minutes: { type: 'string' },
-    ranking: { type: 'string' },
-    users: { type: 'string' },
-    examples: { type: 'string' },
-    slice: { type: 'string' },
-    suite: { type: 'string' },
-    systems: { type: 'string' },
-    steps: { type: 'string' },
-    threads: { type: 'string' },
-    seed: { type: 'string', default: '1' },
-    seeds: { type: 'string', default: '1' },
-    dropout: { type: 'string', default: '0.3' },
-    width: { type: 'string', default: '64' },
-    layers: { type: 'string', default: '2' },
-    rate: { type: 'string', default: '4e-3' },
-    position: { type: 'string' },
-    window: { type: 'string', default: '100' },
-    out: { type: 'string' },
-  },
-});
+const options = {
+  data: { type: 'string' },
+  only: { type: 'string' },
+  llm: { type: 'string' },
+  minutes: { type: 'string' },
+  ranking: { type: 'string' },
+  users: { type: 'string' },
+  examples: { type: 'string' },
+  slice: { type: 'string' },
+  suite: { type: 'string' },
+  systems: { type: 'string' },
+  steps: { type: 'string' },
+  threads: { type: 'string' },
+  seed: { type: 'string', default: '1' },
+  seeds: { type: 'string', default: '1' },
+  dropout: { type: 'string', default: '0.3' },
+  width: { type: 'string', default: '64' },
+  layers: { type: 'string', default: '2' },
+  rate: { type: 'string', default: '4e-3' },
+  position: { type: 'string' },
+  window: { type: 'string', default: '100' },
+  out: { type: 'string' },
+} as const;
 
-const variant = [values.llm, values.ranking, values.suite, values.examples && `${values.examples}-examples`]
-  .filter(Boolean)
-  .map((part) => `-${part}`)
-  .join('');
+const variantOf = (values: Values): string =>
+  [values.llm, values.ranking, values.suite, values.examples && `${values.examples}-examples`]
+    .filter(Boolean)
+    .map((part) => `-${part}`)
+    .join('');
+
+type Values = ReturnType<typeof given>;
+
+function given() {
+  try {
+    return parseArgs({ options }).values;
+  } catch (error) {
+    throw new UsageError((error as Error).message, { cause: error });
+  }
+}
 
 const named = (variable: string, name: string): string => {
   const folder = process.env[variable];
@@ -73,7 +83,8 @@ const named = (variable: string, name: string): string => {
   return path.resolve(folder, name);
 };
 
-async function encoderAlone(name: string, minutes: number, first: number): Promise<Record<string, unknown>> {
+async function encoderAlone(values: Values, name: string, minutes: number): Promise<Record<string, unknown>> {
+  const first = positive('seed', values.seed);
   const dataset = await openSource(named('USER_LLM_DATA', name), first);
   const corpus = await loadCorpus(dataset, await fitTokenizer(dataset));
   const usual = encoderShape(corpus.tokenizer);
@@ -97,11 +108,11 @@ async function encoderAlone(name: string, minutes: number, first: number): Promi
     console.table(report.rows);
     const { systems } = report.toJSON();
     runs.push(outcomes);
-    await writeResult(`seed${seed}`, { data: name, shape: { ...shape, seed }, ...how, systems });
+    await writeResult(values, `seed${seed}`, { data: name, shape: { ...shape, seed }, ...how, systems });
     if (count === 1) return { data: name, seed, systems };
   }
   const summary = { data: name, seeds: runs.map((_, i) => first + i), shape, against: 'mix', systems: overSeeds(runs, 'mix') };
-  await writeResult(`seeds${first}-${first + count - 1}`, summary);
+  await writeResult(values, `seeds${first}-${first + count - 1}`, summary);
   return summary;
 }
 
@@ -115,10 +126,13 @@ function suiteNamed(given: string | undefined): Suite | undefined {
   throw new UsageError(`--suite is default or full, not ${given}`);
 }
 
+const minutesOf = ({ minutes, only }: Values): number => Number(minutes ?? (only === 'encoder' ? 15 : 20));
+
 const numberOf = (text: string | undefined): number | undefined => (text === undefined ? undefined : Number(text));
 
-async function everything(name: string, minutes: number, seed: number): Promise<Record<string, unknown>> {
-  const out = values.out ?? path.join(os.tmpdir(), `user-llm-quality-${name}${variant}-${seed}`);
+async function everything(values: Values, name: string, minutes: number): Promise<Record<string, unknown>> {
+  const seed = positive('seed', values.seed);
+  const out = values.out ?? path.join(os.tmpdir(), `user-llm-quality-${name}${variantOf(values)}-${seed}`);
   const output = new ConsoleOutput({ json: false, quiet: false });
   const signal = values.slice === undefined ? new AbortController().signal : AbortSignal.timeout(Number(values.slice) * 60_000);
   const llm = values.llm === undefined ? undefined : named('USER_LLM_MODELS', values.llm);
@@ -147,7 +161,7 @@ async function everything(name: string, minutes: number, seed: number): Promise<
       onReport: async (report) => {
         const { curves: _, ...figures }: ReportData = report.toJSON();
         latest = { data: name, ...figures };
-        await writeResult(`seed${seed}`, latest);
+        await writeResult(values, `seed${seed}`, latest);
       },
     });
   } catch (error) {
@@ -160,27 +174,28 @@ async function everything(name: string, minutes: number, seed: number): Promise<
   return { data: name, seed, systems: latest.systems };
 }
 
-const name = values.data;
-if (!name) {
-  process.stderr.write('name a data set: npm run bench -- quality --data ml-100k [--only encoder]\n');
-  process.exit(2);
-}
-const minutes = Number(values.minutes ?? (values.only === 'encoder' ? 15 : 20));
-const seed = Number(values.seed);
-
 /** Into benchmarks/results, under the data's name and what it is of. */
-async function writeResult(of: string, result: Readonly<Record<string, unknown>>): Promise<void> {
+async function writeResult(values: Values, of: string, result: Readonly<Record<string, unknown>>): Promise<void> {
   // Where it was written is nobody's business but this machine's.
   const command = `npm run bench -- quality ${process.argv
     .slice(2)
     .join(' ')
     .replace(/\s*--out[= ]\S+/, '')}`;
-  const complete = { command, ...(values.steps === undefined && { minutes }), machine: machineDescription(), ...result };
+  const minutes = values.steps === undefined && { minutes: minutesOf(values) };
+  const complete = { command, ...minutes, machine: machineDescription(), ...result };
   const folder = fileURLToPath(new URL('../results', import.meta.url));
   await mkdir(folder, { recursive: true });
-  const file = `quality-${values.only ?? 'all'}-${name}${variant}-${of}.json`;
+  const file = `quality-${values.only ?? 'all'}-${values.data}${variantOf(values)}-${of}.json`;
   await writeFile(path.join(folder, file), `${JSON.stringify(complete, null, 2)}\n`);
 }
 
-const result = await (values.only === 'encoder' ? encoderAlone : everything)(name, minutes, seed);
-process.stdout.write(`${JSON.stringify(result)}\n`);
+async function main(): Promise<void> {
+  const values = given();
+  const { data, only } = values;
+  if (data === undefined) throw new UsageError('name a data set: npm run bench -- quality --data ml-100k [--only encoder]');
+  if (only !== undefined && only !== 'encoder') throw new UsageError(`--only takes encoder, not ${only}`);
+  const result = await (only === 'encoder' ? encoderAlone : everything)(values, data, minutesOf(values));
+  process.stdout.write(`${JSON.stringify(result)}\n`);
+}
+
+runStudy(main);

@@ -27,11 +27,12 @@ export interface Batch {
   readonly moments: number;
 }
 
-/** A base from scratch learns to read users from the start; a pretrained one begins as it is (gate closed). */
+/**
+ * The gates are half open from the start, for a pretrained base too: it still speaks, and its states at once hold what the encoder knows,
+ * so that rows of item tokens can be fitted to them; behind closed gates its few training steps would go into opening them.
+ */
 const crossAttention = (base: BaseKind, layers: number): Integration =>
-  base === 'scratch'
-    ? gatedCrossAttention({ every: 2, gate: 0.5 })
-    : gatedCrossAttention({ every: Math.min(4, layers), gate: 0 });
+  gatedCrossAttention({ every: base === 'scratch' ? 2 : Math.min(4, layers), gate: 0.5 });
 
 export const userSystems: readonly SystemSpec[] = [
   {

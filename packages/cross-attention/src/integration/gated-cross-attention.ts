@@ -9,8 +9,8 @@ export interface GatedCrossAttentionOptions {
   /** Heads of the cross-attention; by default grouped heads like the base model's. */
   readonly heads?: number;
   /**
-   * How far the gates are open at first: the value of tanh, in [0, 1). 0, the default, gives the base model's logits bit for bit and is
-   * for pretrained bases; a base that is trained from scratch learns faster from about 0.5.
+   * How far the gates are open at first: the value of tanh, in [0, 1). 0, the default, gives the base model's logits bit for bit. A
+   * base that is trained from scratch learns faster from about 0.5, and item tokens can be fitted to any only behind open gates.
    */
   readonly gate?: number;
 }
