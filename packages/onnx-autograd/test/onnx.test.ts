@@ -66,7 +66,7 @@ describe('an ONNX model', () => {
       y: input('x', ['batch', 4])
         .matmul(parameter('weight', [4, 2], normal(1)))
         .add(input('shift', [2])),
-      codes: input('codes', [3], 'uint8').cast('float32'),
+      wide: input('codes', [3], 'uint8').cast('float32'),
     }));
     const values = new Map([
       ['shift', f32([1, 2], [2])],
@@ -82,7 +82,7 @@ describe('an ONNX model', () => {
     expect(onnxWeights(model).get('codes')).toEqual(values.get('codes'));
     const session = await InferenceSession.create(model);
     const outputs = await session.run({ x: new OrtTensor('float32', new Float32Array(4), [1, 4]) });
-    expect([[...(outputs.y.data as Float32Array)], [...(outputs.codes.data as Float32Array)]]).toEqual([
+    expect([[...(outputs.y.data as Float32Array)], [...(outputs.wide.data as Float32Array)]]).toEqual([
       [1, 2],
       [7, 8, 9],
     ]);
