@@ -12,7 +12,7 @@
  * until all are. A long run is made in slices: after `--slice` minutes it stops with a checkpoint, and the same command goes on.
  * Leave-one-out, all items ranked. The last line is one JSON object; it is also written to benchmarks/results/.
  */
-import type { RankingWay } from '@user-llm/cross-attention';
+import type { CatalogueWay } from '@user-llm/cross-attention';
 import type { ReportData } from '@user-llm/evaluation';
 import { machineDescription } from '@user-llm/evaluation';
 import {
@@ -116,7 +116,7 @@ async function encoderAlone(values: Values, name: string, minutes: number): Prom
   return summary;
 }
 
-function rankingWay(given: string | undefined): RankingWay | undefined {
+function rankingWay(given: string | undefined): CatalogueWay | undefined {
   if (given === undefined || given === 'title' || given === 'item-tokens' || given === 'retrieve') return given;
   throw new UsageError(`--ranking is title, item-tokens or retrieve, not ${given}`);
 }

@@ -1,6 +1,14 @@
-import { choiceWeights, type ItemAnswer, type PrefixTrie, type TokenDistribution } from '@user-llm/cross-attention';
+import {
+  choiceWeights,
+  type ItemAnswer,
+  type LabelAnswer,
+  type PrefixTrie,
+  type ScoredExample,
+  type TokenDistribution,
+} from '@user-llm/cross-attention';
 import { Random } from '@user-llm/onnx-autograd';
 import type { Corpus } from './corpus.js';
+import { FavouriteGenres } from './favourite-genres.js';
 import { genreQuestion, nextQuestions, type Prompts } from './prompts.js';
 import type { Summaries, SummaryKind } from './summaries/summaries.js';
 
@@ -19,6 +27,8 @@ export interface Example {
   readonly answerIds: number[];
   /** Items that are named by their tokens, the answer the last of them. */
   readonly items?: ItemAnswer[];
+  /** The favourite genre, named by its token. */
+  readonly labels?: LabelAnswer[];
   /** Weight of each token of the answer: less where the title leaves no choice. */
   readonly answerWeights?: number[];
   /** What the tokens should be where a teacher says it. */
@@ -52,6 +62,19 @@ const certainWeight = 0.05;
 export const answerWeights = (titles: PrefixTrie, answerIds: readonly number[]): number[] =>
   choiceWeights(titles, answerIds, certainWeight);
 
+/** How large a batch is: so many users, so many moments of each, at most `reach` events apart. */
+export interface BatchSize {
+  readonly users: number;
+  readonly moments: number;
+  readonly reach: number;
+}
+
+/** How many validation examples there are: at most so many, of so many tokens of prompts. */
+export interface ValidationLimits {
+  readonly most: number;
+  readonly tokens: number;
+}
+
 /** How a model answers which item comes next: in words, or by the item's token (and now and then in words). */
 export type Naming = 'title' | 'item-tokens';
 
@@ -68,7 +91,7 @@ const withoutUserShare = 0.05;
  */
 export class ExampleSource {
   private readonly cumulative: Float64Array;
-  private readonly genres: readonly string[];
+  private readonly favourites: FavouriteGenres;
 
   constructor(
     private readonly corpus: Corpus,
@@ -86,7 +109,7 @@ export class ExampleSource {
     let total = 0;
     for (let user = 0; user < this.cumulative.length; user++)
       this.cumulative[user] = total += Math.max(0, offsets[user + 1] - offsets[user] - 1);
-    this.genres = [...new Set(corpus.categories.flat())];
+    this.favourites = new FavouriteGenres(corpus);
   }
 
   /** Moments that can be asked about. */
@@ -94,16 +117,38 @@ export class ExampleSource {
     return this.cumulative.at(-1) ?? 0;
   }
 
+  /** Genres that a favourite is one of. */
+  get genres(): readonly string[] {
+    return this.favourites.genres;
+  }
+
   /** `users` users, each with `moments` moments; where there are summaries of some moments alone, as many of these as users. */
-  batch(step: number, { users, moments, reach }: { users: number; moments: number; reach: number }): Example[] {
+  batch(step: number, size: BatchSize): Example[] {
     const random = Random.of(this.seed, 'examples', step);
     const inWords = this.naming === 'title' || step % stepsPerWordedStep === 0;
-    const examples: Example[] = [];
+    return Array.from(this.moments(random, size), ({ user, end }) => this.example(user, end, random, inWords));
+  }
+
+  /**
+   * The question for the favourite genre at other moments than those of `batch`, each with the genres' shares in what the user had chosen by
+   * then: the favourite has the largest, and the others say more of a user than that they are not it. Moments without a genre are left out.
+   */
+  genreShares(step: number, size: BatchSize): ScoredExample<HistoryReference>[] {
+    const asked: ScoredExample<HistoryReference>[] = [];
+    for (const { user, end } of this.moments(Random.of(this.seed, 'genres', step), size)) {
+      const scores = this.favourites.shares(user, end);
+      if (scores === undefined) continue;
+      const { history, promptIds } = this.build(user, end, genreQuestion, '', this.reading);
+      asked.push({ ...(history && { history }), promptIds, scores });
+    }
+    return asked;
+  }
+
+  private *moments(random: Random, { users, moments, reach }: BatchSize): Generator<HistoryReference> {
     const given = this.summaries?.moments;
     for (let i = 0; i < users; i++) {
       if (given !== undefined) {
-        const { user, end } = given[random.integer(given.length)];
-        examples.push(this.example(user, end, random, inWords));
+        yield given[random.integer(given.length)];
         continue;
       }
       const user = this.drawUser(random);
@@ -111,27 +156,46 @@ export class ExampleSource {
       // The moments lie within one window of the encoder, anywhere in the log.
       const last = 1 + random.integer(length - 1);
       const first = Math.max(1, last - reach);
-      for (let j = 0; j < moments; j++)
-        examples.push(this.example(user, j === 0 ? last : first + random.integer(last - first + 1), random, inWords));
+      for (let j = 0; j < moments; j++) yield { user, end: j === 0 ? last : first + random.integer(last - first + 1) };
     }
-    return examples;
   }
 
   /**
    * The validation items of some users, drawn with the seed: `validatedUsers`, and more, up to `most`, as long as their prompts are no more
    * than `tokens` tokens.
    */
-  validation({ most, tokens }: { readonly most: number; readonly tokens: number }): Example[] {
+  validation(limits: ValidationLimits): Example[] {
+    return this.heldOut(limits, (user, end) => {
+      // The loss of the answer alone, so that systems with and without titles in the prompt can be compared.
+      const example = this.nextItem(user, end, nextQuestions[0], this.reading, this.naming === 'title');
+      const excluded = this.shown(user, end, Infinity).filter((item) => item >= 0);
+      const items = example.items?.slice(-1).map((answer) => ({ ...answer, excluded }));
+      return { ...example, promptWeight: 0, ...(items && { items }) };
+    });
+  }
+
+  /** As `validation`: which genre was the favourite once the validation item was chosen, asked of who sees what was before it. */
+  genreValidation(limits: ValidationLimits): Example[] {
+    return this.heldOut(limits, (user, end) => {
+      const label = this.favourites.of(user, end + 1);
+      if (label === undefined) return undefined;
+      const asked = this.build(user, end, genreQuestion, '', this.reading);
+      return { ...asked, answerIds: [], answerWeights: undefined, promptWeight: 0, labels: [{ label }] };
+    });
+  }
+
+  private heldOut(
+    { most, tokens }: ValidationLimits,
+    ask: (user: number, end: number) => Example | undefined,
+  ): Example[] {
     const examples: Example[] = [];
     let left = tokens;
     for (const { user, end } of validationMoments(this.corpus, this.seed, most)) {
-      // The loss of the answer alone, so that systems with and without titles in the prompt can be compared.
-      const example = this.nextItem(user, end, nextQuestions[0], this.reading, this.naming === 'title');
+      const example = ask(user, end);
+      if (example === undefined) continue;
       left -= example.promptIds.length;
       if (left < 0 && examples.length >= validatedUsers) break;
-      const excluded = this.shown(user, end, Infinity).filter((item) => item >= 0);
-      const items = example.items?.slice(-1).map((answer) => ({ ...answer, excluded }));
-      examples.push({ ...example, promptWeight: 0, ...(items && { items }) });
+      examples.push(example);
     }
     return examples;
   }
@@ -149,9 +213,12 @@ export class ExampleSource {
   }
 
   private example(user: number, end: number, random: Random, inWords: boolean): Example {
-    if (this.genres.length > 0 && random.next() < genreShare) {
-      const genre = this.favouriteGenre(user, end);
-      if (genre) return this.build(user, end, genreQuestion, genre, this.reading);
+    if (this.favourites.genres.length > 0 && random.next() < genreShare) {
+      const place = this.favourites.of(user, end);
+      if (place !== undefined) {
+        const inWords = this.build(user, end, genreQuestion, this.favourites.genres[place], this.reading);
+        return this.naming === 'title' ? inWords : { ...inWords, labels: [{ label: place }] };
+      }
     }
     const question = random.next() < 0.5 ? nextQuestions[0] : nextQuestions[random.integer(nextQuestions.length)];
     // Without a user the model learns what is popular, which is what it answers a stranger.
@@ -207,16 +274,5 @@ export class ExampleSource {
       // A text prompt is a list of titles that were chosen one after another: each is a target too, which makes the baseline stronger.
       ...(!reading.embedding && reading.titles > 0 ? { promptWeight: 1 } : {}),
     };
-  }
-
-  /** Of the events before `end`, by the first occurrence among equals. */
-  private favouriteGenre(user: number, end: number): string | undefined {
-    const { log, categories } = this.corpus;
-    const counts = new Map<string, number>();
-    for (let i = log.offsets[user]; i < log.offsets[user] + end; i++)
-      if (log.items[i] >= 0) for (const genre of categories[log.items[i]]) counts.set(genre, (counts.get(genre) ?? 0) + 1);
-    let best: string | undefined;
-    for (const genre of this.genres) if ((counts.get(genre) ?? 0) > (best === undefined ? 0 : counts.get(best)!)) best = genre;
-    return best;
   }
 }

@@ -1,6 +1,6 @@
 import { readFileSync } from 'node:fs';
 import path from 'node:path';
-import type { RankingWay } from '@user-llm/cross-attention';
+import type { CatalogueWay } from '@user-llm/cross-attention';
 import { Command, CommanderError, InvalidArgumentError, Option } from 'commander';
 import { explain } from './explain.js';
 import { ConsoleOutput } from './run/console-output.js';
@@ -18,7 +18,7 @@ interface CommonOptions {
   columns?: Record<string, string>;
   llm?: string;
   minutes?: number;
-  ranking?: RankingWay;
+  ranking?: CatalogueWay;
   users?: number;
   examples?: number;
   fresh?: boolean;
@@ -119,7 +119,7 @@ export function build(signal: AbortSignal): Command {
       '--columns <list>',
       'which column is what where names do not tell: user=customer,item=sku,time=bought_at (also rating, title, categories, text)',
     ).argParser(columnMapping);
-  const source = (sub: Command, ways: readonly RankingWay[] = ['title', 'item-tokens', 'retrieve']): Command =>
+  const source = (sub: Command, ways: readonly CatalogueWay[] = ['title', 'item-tokens', 'retrieve']): Command =>
     sub
       .option(
         '--data <path>',

@@ -1,5 +1,5 @@
 import path from 'node:path';
-import type { RankingWay } from '@user-llm/cross-attention';
+import type { CatalogueWay } from '@user-llm/cross-attention';
 import type { Dataset } from '@user-llm/datasets';
 import { EventTokenizer } from '@user-llm/event-tokenizer';
 import { budgetOf, type Budget } from './budget.js';
@@ -7,6 +7,7 @@ import { checkCatalogue, fitTokenizer, loadCorpus, openSource, type Corpus } fro
 import { UsageError } from './errors.js';
 import { RunFolder } from './run/run-folder.js';
 import type { RunSettings } from './run/run-manifest.js';
+import { refuseOtherSource, sourceOf } from './run/run-source.js';
 import type { ConsoleOutput } from './run/console-output.js';
 import { chooseSystems, type SystemChoice, type SystemSpec } from './system-specs.js';
 
@@ -22,7 +23,7 @@ export interface WorkspaceOptions extends SystemChoice {
 }
 
 /** One pass ranks the whole catalogue, and every title of a prompt is one more item to learn from. */
-export const defaultRanking: RankingWay = 'item-tokens';
+export const defaultRanking: CatalogueWay = 'item-tokens';
 
 export const defaultMinutes = { simulated: 5, real: 20 } as const;
 
@@ -111,6 +112,8 @@ export class Workspace {
 
   private async load(): Promise<Corpus> {
     const dataset = await this.dataset();
+    const { files } = dataset.provenance;
+    refuseOtherSource(this.run, files);
     const file = this.run.path('tokenizer.json');
     let corpus: Corpus | undefined;
     const progress = this.output.progress('fit', 'reading events, fitting the tokenizer');
@@ -120,7 +123,7 @@ export class Workspace {
       async () => {
         const { tokenizer, log, events } = corpus!;
         await tokenizer.save(file);
-        return { tokenizer: tokenizer.hash, users: log.users.length, items: log.itemIds.length, ...events.counts };
+        return { tokenizer: tokenizer.hash, users: log.users.length, items: log.itemIds.length, ...events.counts, source: sourceOf(files) };
       },
       {
         leaves: ['tokenizer.json'],

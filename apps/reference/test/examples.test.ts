@@ -1,9 +1,11 @@
 import { beforeAll, describe, expect, it } from '@jest/globals';
+import { favouriteGenre } from '@user-llm/evaluation';
 import { PrefixTrie, TextTokenizer, trainByteLevelBpe } from '@user-llm/cross-attention';
 import { fitTokenizer, loadCorpus, openSource, type Corpus } from '../src/corpus.js';
 import { ExampleSource, validatedUsers, type Example } from '../src/examples.js';
-import { nextQuestions, Prompts } from '../src/prompts.js';
-import { smallLog } from './small-log.js';
+import { genreQuestion, nextQuestions, Prompts } from '../src/prompts.js';
+import { FavouriteGenres } from '../src/favourite-genres.js';
+import { smallFilmService, smallLog } from './small-log.js';
 
 let corpus: Corpus;
 let tokenizer: TextTokenizer;
@@ -132,5 +134,70 @@ describe('training examples of items that have tokens', () => {
     expect(source.validation({ most: all, tokens: 0 })).toHaveLength(Math.min(all, validatedUsers));
     const few = validatedUsers + 2;
     expect(source.validation({ most: all, tokens: few * promptIds.length })).toHaveLength(Math.min(all, few));
+  });
+});
+
+describe('the favourite genre', () => {
+  let service: Corpus;
+  let favourites: FavouriteGenres;
+  let asking: Prompts;
+  beforeAll(async () => {
+    const dataset = await openSource(await smallFilmService(), 1);
+    service = await loadCorpus(dataset, await fitTokenizer(dataset));
+    favourites = new FavouriteGenres(service);
+    asking = new Prompts(tokenizer, service.titles);
+  });
+  const size = { users: 6, moments: 3, reach: 100 };
+  const sourceOf = (embedding: boolean, naming: 'title' | 'item-tokens' = 'item-tokens'): ExampleSource =>
+    new ExampleSource(service, asking, { embedding, titles: embedding ? 0 : 3 }, 1, trie, naming);
+
+  it('is the one that the evaluation asks for', () => {
+    const task = favouriteGenre(service.log);
+    expect(favourites.genres).toEqual(task.labels);
+    const found = task.cases.map(({ user }) => favourites.of(user, service.log.offsets[user + 1] - service.log.offsets[user]));
+    expect(found).toEqual(Array.from(task.truth));
+    expect(new Set(found).size).toBe(3);
+    expect(favourites.of(0, 0)).toBeUndefined();
+  });
+
+  it('is asked for now and then, in words, and by its token where genres have some', () => {
+    const asksGenre = ({ promptIds }: Example): boolean => tokenizer.decode(promptIds).endsWith(genreQuestion);
+    for (const naming of ['title', 'item-tokens'] as const) {
+      const batches = Array.from({ length: 10 }, (_, i) => sourceOf(true, naming).batch(i + 1, size)).flat();
+      const asked = batches.filter(asksGenre);
+      expect(asked.length).toBeGreaterThan(5);
+      for (const example of asked) {
+        const { user, end } = example.history!;
+        const label = favourites.of(user, end)!;
+        expect(answerOf(example)).toBe(favourites.genres[label]);
+        expect(example.labels).toEqual(naming === 'title' ? undefined : [{ label }]);
+      }
+    }
+  });
+
+  it('has the largest share at the moments of the training events that rows of its tokens are fitted to, the same ones for the same step', () => {
+    const examples = sourceOf(true).genreShares(2, size);
+    expect(examples).toHaveLength(18);
+    for (const { history, scores, promptIds } of examples) {
+      const { user, end } = history!;
+      expect(end).toBeLessThanOrEqual(service.train.offsets[user + 1] - service.train.offsets[user]);
+      expect(Array.from(scores).indexOf(Math.max(...Array.from(scores)))).toBe(favourites.of(user, end));
+      expect(Array.from(scores).reduce((a, b) => a + b, 0)).toBeCloseTo(1, 5);
+      expect(promptIds).toEqual(asking.question(genreQuestion));
+    }
+    expect(sourceOf(true).genreShares(2, size)).toEqual(examples);
+    const texts = sourceOf(false).genreShares(2, size);
+    expect(texts.map(({ scores }) => scores)).toEqual(examples.map(({ scores }) => scores));
+    expect(texts.every(({ history }) => history === undefined)).toBe(true);
+  });
+
+  it('is validated as it is tested: by all up to the validation item, asked of who sees what was before it', () => {
+    const examples = sourceOf(true).genreValidation({ most: 10, tokens: 1000 });
+    expect(examples).toHaveLength(10);
+    for (const { history, labels } of examples) {
+      const { user, end } = history!;
+      expect(end).toBe(service.log.offsets[user + 1] - service.log.offsets[user] - 2);
+      expect(labels).toEqual([{ label: favourites.of(user, end + 1) }]);
+    }
   });
 });

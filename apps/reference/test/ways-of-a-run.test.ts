@@ -1,4 +1,4 @@
-import { mkdtemp, readFile } from 'node:fs/promises';
+import { appendFile, mkdtemp, readFile } from 'node:fs/promises';
 import os from 'node:os';
 import path from 'node:path';
 import { expect, jest, test } from '@jest/globals';
@@ -6,7 +6,7 @@ import { ConsoleOutput } from '../src/run/console-output.js';
 import type { GivenSettings } from '../src/workspace.js';
 import { runAll } from '../src/stages/poc.js';
 import { Workspace } from '../src/workspace.js';
-import { smallLog } from './small-log.js';
+import { smallFilmService, smallLog } from './small-log.js';
 import { tinyModel } from './tiny-model.js';
 
 jest.setTimeout(120_000);
@@ -23,6 +23,8 @@ interface Report {
     readonly task: string;
     readonly users: number;
     readonly filtered: Record<string, number>;
+    readonly accuracy?: number;
+    readonly tokensPerRequest: number | null;
   }[];
   readonly training: readonly { readonly name: string; readonly examplesSeen?: number; readonly strategy?: string }[];
 }
@@ -61,16 +63,28 @@ test('examples: every system sees as many as given, up to whole batches, also in
   const stopped = await newFolder();
   const controller = new AbortController();
   const watched = await open(stopped, given, controller.signal);
-  // Stops it in the middle of training the first system.
-  const { output: real } = watched;
-  const progress = jest.spyOn(real, 'progress').mockImplementation((stage) => ({
-    update: () => stage === `adapt ${main}` && controller.abort(),
-    done: () => undefined,
-  }));
+  const said: string[] = [];
+  const watch = (stop: (fraction: number) => void) =>
+    jest.spyOn(output, 'progress').mockImplementation((stage) => ({
+      update: ({ fraction, detail = '' }) => {
+        if (stage !== `adapt ${main}`) return;
+        said.push(detail);
+        stop(fraction);
+      },
+      done: () => undefined,
+    }));
+  // Stops it in the middle of training the first system, once the rows of items are fitted.
+  let progress = watch((fraction) => fraction > 0 && controller.abort());
   await expect(runAll(watched, {})).rejects.toMatchObject({ name: 'AbortError' });
   progress.mockRestore();
   expect(watched.run.finished(`adapt ${main}`)).toBeUndefined();
+  const fits = (): string[] => said.splice(0).filter((detail) => detail.startsWith('fitting'));
+  expect(fits()).toEqual(['fitting item tokens to what the encoder expects']);
+  progress = watch(() => undefined);
   await runAll(await open(stopped, given), {});
+  progress.mockRestore();
+  // The checkpoint has the fitted rows, so that they are not fitted again before the training goes on.
+  expect(fits()).toEqual(['fitting item tokens to what the encoder expects, once more']);
 
   const seen = new Map((await reportOf(stopped)).training.map(({ name, examplesSeen }) => [name, examplesSeen]));
   // Steps of 64 examples, and of 32.
@@ -86,4 +100,40 @@ test('a given language model: it stays as it is for what reads users, and a text
   const strategies = new Map(report.training.map(({ name, strategy }) => [name, strategy]));
   expect([strategies.get(main), strategies.get(text)]).toEqual(['encoder', 'lora']);
   for (const { filtered } of rankings(report)) expect(filtered['recall@10']).toBeGreaterThanOrEqual(0);
+});
+
+test('genres: each has a token of its own, fitted to who liked what, and one pass over the prompt names the favourite', async () => {
+  const out = await newFolder();
+  const workspace = await open(out, { data: await smallFilmService(), seed: 1, examples: 64, users: 12 });
+  await runAll(workspace, {});
+  const { systems } = await reportOf(out);
+  for (const name of [main, text]) {
+    const { genreRows } = workspace.run.finished(`adapt ${name}`)!.result as { genreRows: { before: number; fitted: number } };
+    for (const ndcg of [genreRows.before, genreRows.fitted]) expect(ndcg).toBeGreaterThan(0);
+    const labels = await readFile(path.join(out, 'systems', name.replace('/', '-'), 'labels.json'), 'utf8');
+    expect((JSON.parse(labels) as { id: string }[]).map(({ id }) => id)).toEqual(['Comedy', 'Drama', 'Western']);
+    const asked = systems.find((row) => row.name === name && row.task === 'favourite-genre')!;
+    expect(asked.accuracy).toBeGreaterThanOrEqual(0);
+  }
+  // A question alone, and no token of an answer.
+  const { tokensPerRequest } = systems.find((row) => row.name === main && row.task === 'favourite-genre')!;
+  expect(Number.isInteger(tokensPerRequest)).toBe(true);
+});
+
+test('other data at the same path are refused as another path would be, whatever command reads them', async () => {
+  const [data, out] = [await smallLog(), await newFolder()];
+  const given = { data, seed: 1, minutes: 0.03 };
+  const first = await open(out, given);
+  await first.corpus();
+  await first.close();
+  await (await open(out, given)).corpus();
+  await appendFile(data, 'u1,film 1,5,1700000000\n');
+  await expect((await open(out, given)).corpus()).rejects.toThrow(
+    `${out} holds a run on other data: since it was begun, ratings.csv has changed. Put back what was there, or name another folder with --out, or start anew with --fresh`,
+  );
+  const opened = await Workspace.open({ out, output, signal: new AbortController().signal });
+  await expect(opened.corpus()).rejects.toThrow('ratings.csv has changed');
+  const anew = await open(out, { ...given, fresh: true });
+  expect((await anew.corpus()).log.users).toHaveLength(30);
+  await anew.close();
 });

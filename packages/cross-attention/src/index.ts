@@ -36,8 +36,21 @@ export { gatedCrossAttention, type GatedCrossAttentionOptions } from './integrat
 export { type BlindPrefix } from './integration/blind-prefix.js';
 export { softPrompt } from './integration/soft-prompt.js';
 export { mixTasks, type Task } from './adaptation/task-mixture.js';
-export { type AdaptationExample, type ExampleSource, type ItemAnswer } from './adaptation/examples.js';
-export { fitItemRows, type FitItemsOptions, type FittedItems, type ScoredExample } from './adaptation/fit-item-rows.js';
+export {
+  type AdaptationExample,
+  type ExampleSource,
+  type ItemAnswer,
+  type LabelAnswer,
+  type NamedAnswer,
+} from './adaptation/examples.js';
+export {
+  fitItemRows,
+  fitLabelRows,
+  type FitRowsOptions,
+  type FittedRows,
+  type ScoredBatches,
+  type ScoredExample,
+} from './adaptation/fit-rows.js';
 export { adaptJointModel, type AdaptedParts, type AdaptOptions } from './adaptation/adapt.js';
 export { pretrainDecoder, type PretrainOptions } from './adaptation/pretrain.js';
 export { type Strategy, type JointModel } from './adaptation/joint-model.js';
@@ -63,16 +76,21 @@ export {
   type RankOptions,
 } from './ranking/beam-search.js';
 export { logNormalizer, type Logits, type TokenScorer } from './ranking/token-scorer.js';
-export { type Candidate, type ItemTokens } from './items/item-tokens.js';
+export { type Candidate, type ItemTokens, type NamedKind } from './items/item-tokens.js';
 export { byTitle, type ByTitleOptions } from './ranking/by-title.js';
-export { byItemTokens, logSoftmax } from './ranking/by-item-tokens.js';
+export { byItemTokens, byLabelTokens, logSoftmax } from './ranking/by-item-tokens.js';
 export { byRetrieval, mixedScore, type ByRetrievalOptions } from './ranking/by-retrieval.js';
-export { type AskedModel, type CatalogueRanker, type ItemScores, type RankingWay } from './ranking/catalogue-ranker.js';
-export { type CandidateRanking } from './ranking/rank-candidates.js';
 export {
-  AdaptableModel,
+  type AskedModel,
+  type CatalogueRanker,
+  type CatalogueWay,
+  type ItemScores,
+  type RankingWay,
+} from './ranking/catalogue-ranker.js';
+export { type CandidateRanking } from './ranking/rank-candidates.js';
+export { AdaptableModel, type FittedModel, type HistoryOf } from './adaptable-model.js';
+export {
   LanguageModel,
-  type HistoryOf,
   type RankCandidatesRequest,
   type RankedCandidates,
   type WordedExample,

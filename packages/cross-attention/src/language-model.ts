@@ -1,14 +1,14 @@
 import { adaptJointModel } from './adaptation/adapt.js';
 import type { AdaptOptions } from './adaptation/adapt.js';
 import type { AdaptationExample, ExampleSource } from './adaptation/examples.js';
-import { fitItemRows } from './adaptation/fit-item-rows.js';
-import type { FitItemsOptions, FittedItems, ScoredExample } from './adaptation/fit-item-rows.js';
-import type { JointModel } from './adaptation/joint-model.js';
+import { AdaptableModel } from './adaptable-model.js';
+import type { AnyEncoder } from './adaptable-model.js';
+import { fitLabelRows } from './adaptation/fit-rows.js';
+import type { FitRowsOptions, FittedRows, ScoredBatches } from './adaptation/fit-rows.js';
 import { mergeLora } from './adaptation/lora.js';
 import type { LoraAdapter } from './adaptation/lora-adapter.js';
 import { pretrainDecoder } from './adaptation/pretrain.js';
 import type { PretrainOptions } from './adaptation/pretrain.js';
-import type { Adapted, TrainableEncoder } from './adaptation/trainable-encoder.js';
 import type { TrainingProgress, TrainingRecord } from './adaptation/training-options.js';
 import { decoderConfig, initialDecoderWeights } from './decoder/decoder.js';
 import type { DecoderSizes } from './decoder/decoder.js';
@@ -22,8 +22,8 @@ import { localPlace } from './hub/local-place.js';
 import type { LoadOptions } from './hub/local-place.js';
 import { problemOfBlindPrefix } from './integration/blind-prefix.js';
 import type { BlindPrefix } from './integration/blind-prefix.js';
-import { withItems } from './items/item-tokens.js';
-import type { Candidate, ItemTokens } from './items/item-tokens.js';
+import { withNamed, withRows } from './items/item-tokens.js';
+import type { Candidate, ItemTokens, NamedKind } from './items/item-tokens.js';
 import { initialIntegrationWeights } from './integration/integration.js';
 import type { Integration } from './integration/integration.js';
 import { PrefixTrie } from './ranking/prefix-trie.js';
@@ -43,9 +43,6 @@ import type { WorkerOptions } from './worker/worker-model.js';
 import type { ChatMessage } from './text/text-tokenizer.js';
 import type { TokenizerFiles } from './text/byte-level-bpe.js';
 
-type AnyEncoder = TrainableEncoder<never>;
-export type HistoryOf<E> = E extends TrainableEncoder<infer History> ? History : never;
-
 export type RankCandidatesRequest = Prompt &
   CandidateRanking &
   Pick<GenerateRequest, 'user' | 'signal'> & { readonly top: number };
@@ -55,9 +52,16 @@ export interface RankedCandidates extends Omit<Ranking, 'items' | 'scores'> {
   readonly items: readonly { readonly id: string; readonly score: number }[];
 }
 
-/** An example in words; `LanguageModel.example` turns it into token ids. `item` is the id of an item that is to be named by its token. */
+/**
+ * An example in words; `LanguageModel.example` turns it into token ids. `item` and `label` are the ids of an item or a label that is to be
+ * named by its token.
+ */
 export type WordedExample<History> = ({ readonly messages: readonly ChatMessage[] } | { readonly prompt: string }) &
-  ({ readonly answer: string; readonly item?: string } | { readonly answer?: undefined; readonly item: string }) & {
+  (
+    | { readonly answer: string; readonly item?: string; readonly label?: string }
+    | { readonly answer?: undefined; readonly item: string; readonly label?: string }
+    | { readonly answer?: undefined; readonly item?: undefined; readonly label: string }
+  ) & {
     readonly history?: History;
     readonly promptWeight?: number;
     readonly blindTokens?: number;
@@ -145,7 +149,38 @@ export class LanguageModel {
    * theirs. Throws a `RangeError` for an item that has a token already.
    */
   withItemTokens(items: readonly Candidate[]): LanguageModel {
-    return this.#with({ items: withItems(this.contents, this.contents.items, items, (text) => this.tokenizer.encode(text)) });
+    return this.#with({ items: this.#withNamed('item', this.contents.items, items) });
+  }
+
+  /** The labels that it names by one token each; see `withLabelTokens`. */
+  get labelTokens(): ItemTokens | undefined {
+    return this.contents.labels;
+  }
+
+  /**
+   * The model with a token for each of these labels, besides those that it has: answers to questions about the user, such as genres. They
+   * are to it what items are, in a list of their own; examples with `labels` teach them, `fitLabelTokens` finds their rows in closed form, and
+   * `rank` by `label-tokens` asks for them. Throws a `RangeError` for a label that has a token already.
+   */
+  withLabelTokens(labels: readonly Candidate[]): LanguageModel {
+    return this.#with({ labels: this.#withNamed('label', this.contents.labels, labels) });
+  }
+
+  #withNamed(kind: NamedKind, known: ItemTokens | undefined, added: readonly Candidate[]): ItemTokens {
+    return withNamed(kind, this.contents, known, added, (text) => this.tokenizer.encode(text));
+  }
+
+  /** The model with label tokens fitted to scored prompts, without users; see `AdaptableModel.fitLabelTokens`. */
+  async fitLabelTokens(
+    examples: ScoredBatches<never>,
+    options: FitRowsOptions<never> = {},
+  ): Promise<{ model: LanguageModel } & Omit<FittedRows, 'rows'>> {
+    const { rows, ...found } = await fitLabelRows<never>(
+      { decoder: this.contents, labelRows: this.labelTokens?.rows },
+      examples,
+      options,
+    );
+    return { model: this.withRows('label', rows), ...found };
   }
 
   /** Trains on texts (or their token ids), next token by next token: the base of a model from scratch. */
@@ -168,12 +203,14 @@ export class LanguageModel {
     options: AdaptOptions<never>,
   ): Run<TrainingProgress, { model: LanguageModel; record: TrainingRecord; lora?: LoraAdapter }> {
     return new Run(async (emit) => {
-      const { items } = this.contents;
-      const run = adaptJointModel<never>({ decoder: this.contents, itemRows: items?.rows }, examples, options);
+      const { items, labels } = this.contents;
+      const joint = { decoder: this.contents, itemRows: items?.rows, labelRows: labels?.rows };
+      const run = adaptJointModel<never>(joint, examples, options);
       for await (const progress of run) emit(progress);
-      const { decoder, itemRows, record, lora } = await run.result;
+      const { decoder, itemRows, labelRows, record, lora } = await run.result;
+      const named = { items: withRows(items, itemRows), labels: withRows(labels, labelRows) };
       return {
-        model: this.#with({ weights: decoder.weights, items: trained(items, itemRows), training: record }),
+        model: this.#with({ weights: decoder.weights, ...named, training: record }),
         record,
         ...(lora && { lora }),
       };
@@ -211,24 +248,19 @@ export class LanguageModel {
     return new AdaptableModel(encoder, this.#with({ user: { integration, shape, encoder: hash, weights, ...blind } }));
   }
 
-  /** An example in words as token ids; the answer ends with the end token. Throws a `RangeError` for an item without a token. */
+  /** An example in words as token ids; the answer ends with the end token. Throws a `RangeError` for an item or label without a token. */
   example<History = never>(worded: WordedExample<History>): AdaptationExample<History> {
     const { tokenizer } = this;
     return {
       promptIds:
         'messages' in worded ? tokenizer.chat(worded.messages) : tokenizer.encode(worded.prompt, { specialTokens: 'parse' }),
       answerIds: worded.answer === undefined ? [] : [...tokenizer.encode(worded.answer), tokenizer.eos],
-      ...(worded.item === undefined ? {} : { items: [{ item: this.#itemPlace(worded.item) }] }),
+      ...(worded.item === undefined ? {} : { items: [{ item: placeOf('item', this.itemTokens, worded.item) }] }),
+      ...(worded.label === undefined ? {} : { labels: [{ label: placeOf('label', this.labelTokens, worded.label) }] }),
       ...(worded.history === undefined ? {} : { history: worded.history }),
       ...(worded.promptWeight === undefined ? {} : { promptWeight: worded.promptWeight }),
       ...(worded.blindTokens === undefined ? {} : { blindTokens: worded.blindTokens }),
     };
-  }
-
-  #itemPlace(id: string): number {
-    const place = this.itemTokens?.items.findIndex((item) => item.id === id) ?? -1;
-    if (place < 0) throw new RangeError(`The item '${id}' has no token; make one with withItemTokens.`);
-    return place;
   }
 
   /** A trie of titles for `rank`; build it once per catalogue. Items are places in the list. */
@@ -271,7 +303,7 @@ export class LanguageModel {
    */
   async rank(request: RankCandidatesRequest): Promise<RankedCandidates> {
     const { messages, prompt, promptIds, user, signal, top } = request;
-    const known = this.itemTokens?.items ?? [];
+    const known = { items: this.itemTokens?.items ?? [], labels: this.labelTokens?.items ?? [] };
     const { ranker, catalogue, exclude } = planRanking(request, known, (candidates) => this.#trieOf(candidates));
     const served = await this.#open();
     const asked = { messages, prompt, promptIds } as Prompt;
@@ -319,79 +351,20 @@ export class LanguageModel {
     return new LanguageModel({ ...this.contents, ...changes });
   }
 
-  /** For `AdaptableModel`: the model with other rows of its item tokens. */
-  withItemRows(rows: ItemTokens['rows']): LanguageModel {
-    return this.#with({ items: trained(this.contents.items, rows) });
+  /** For `AdaptableModel`: the model with other rows of its item or label tokens. */
+  withRows(kind: NamedKind, rows: ItemTokens['rows']): LanguageModel {
+    const { items, labels } = this.contents;
+    return this.#with(kind === 'item' ? { items: withRows(items, rows) } : { labels: withRows(labels, rows) });
   }
 
   /** For `AdaptableModel`: the model with trained parts. */
-  adapted(changes: Pick<ModelContents, 'weights' | 'user' | 'items' | 'training'>): LanguageModel {
+  adapted(changes: Pick<ModelContents, 'weights' | 'user' | 'items' | 'labels' | 'training'>): LanguageModel {
     return this.#with(changes);
   }
 }
 
-const trained = (items: ItemTokens | undefined, rows: ItemTokens['rows'] | undefined): ItemTokens | undefined =>
-  items && { ...items, rows: rows! };
-
-/** A language model beside the encoder whose users it reads: ready to be trained together. */
-export class AdaptableModel<E extends AnyEncoder> {
-  constructor(
-    readonly encoder: E,
-    /** The model as it is before adapting: with closed gates it answers like its base. */
-    readonly model: LanguageModel,
-  ) {}
-
-  /**
-   * The model with item tokens whose rows answer as a teacher does: a ridge regression of the teacher's scores on the states after the
-   * prompts, some seconds of work. Before training it is a start near the teacher, where the states hold what the teacher knows (a
-   * closed gate holds nothing of a user); after training, with validation examples, it may find better rows than training did. Throws an
-   * `AdaptationError` for scores of another length than the items.
-   *
-   * @param examples batches of them, as many as fit into memory at once; a thousand or more in all
-   * @returns the model to go on with, and the NDCG of the validation examples with the rows that there were and the fitted ones
-   */
-  async fitItemTokens(
-    examples: AsyncIterable<readonly ScoredExample<HistoryOf<E>>[]> | Iterable<readonly ScoredExample<HistoryOf<E>>[]>,
-    options: FitItemsOptions<HistoryOf<E>> = {},
-  ): Promise<{ adaptable: AdaptableModel<E> } & Pick<FittedItems, 'ndcg'>> {
-    const { rows, ...found } = await fitItemRows(this.#joint(), examples, options);
-    return { adaptable: new AdaptableModel(this.encoder, this.model.withItemRows(rows)), ...found };
-  }
-
-  #joint(): JointModel<HistoryOf<E>> & Required<Pick<JointModel<HistoryOf<E>>, 'user'>> {
-    const { model } = this;
-    if (model.user === undefined) throw new AdaptationError('model', 'internal: it reads no users');
-    const encoder = this.encoder as unknown as TrainableEncoder<HistoryOf<E>>;
-    return { decoder: model, user: { ...model.user, encoder }, itemRows: model.itemTokens?.rows };
-  }
-
-  /**
-   * Trains by a strategy, loss on the answers' tokens. Encode every user with the adapted encoder before the model is served: it reads
-   * no other's embeddings.
-   */
-  adapt(
-    examples: ExampleSource<HistoryOf<E>>,
-    options: AdaptOptions<HistoryOf<E>>,
-  ): Run<TrainingProgress, { model: LanguageModel; encoder: Adapted<E>; record: TrainingRecord; lora?: LoraAdapter }> {
-    const { model } = this;
-    const joint = this.#joint();
-    const { encoder, ...user } = joint.user;
-    return new Run(async (emit) => {
-      const run = adaptJointModel(joint, examples, options);
-      for await (const progress of run) emit(progress);
-      const { decoder, integration, itemRows, encoder: encoderWeights, record, lora } = await run.result;
-      const adapted = encoder.withWeights(encoderWeights!);
-      return {
-        model: model.adapted({
-          weights: decoder.weights,
-          user: { ...user, encoder: adapted.manifest.hash, weights: integration! },
-          items: trained(model.itemTokens, itemRows),
-          training: record,
-        }),
-        encoder: adapted as Adapted<E>,
-        record,
-        ...(lora && { lora }),
-      };
-    });
-  }
+function placeOf(kind: NamedKind, named: ItemTokens | undefined, id: string): number {
+  const place = named?.items.findIndex((item) => item.id === id) ?? -1;
+  if (place >= 0) return place;
+  throw new RangeError(`The ${kind} '${id}' has no token; make one with ${kind === 'item' ? 'withItemTokens' : 'withLabelTokens'}.`);
 }

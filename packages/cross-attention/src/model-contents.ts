@@ -24,6 +24,8 @@ export interface ModelContents {
   readonly tokenizer: TextTokenizer;
   readonly user?: UserReading;
   readonly items?: ItemTokens;
+  /** Labels that it names by tokens of their own. */
+  readonly labels?: ItemTokens;
   /** How it is computed with, unless a call says otherwise. */
   readonly precision?: Precision;
   /** What it was made from, for people. */

@@ -54,7 +54,7 @@ export async function saveModel(
   for (const weight of contents.weights.values()) if (weight instanceof StoredMatrix && weight.isIn(folder)) weight.keep();
   const parts = servedParts(contents, precision);
   const count = user?.integration.placeholders(user.shape) ?? 0;
-  const extra: Record<string, Uint8Array> = { ...savedItems(parts.items) };
+  const extra: Record<string, Uint8Array> = { ...savedItems('item', parts.items), ...savedItems('label', parts.labels) };
   if (trainable) {
     extra[weightsFile] = encodeSafetensors(contents.weights, { format: 'pt' });
     if (user !== undefined) extra[userWeightsFile] = encodeSafetensors(user.weights);
@@ -102,7 +102,8 @@ export async function readSavedModel(folder: string): Promise<ModelContents> {
     matrices.get(name)?.withValues({ source: file, dtype, begin }),
   );
   const userBytes = reads && (await readContextualFile(folder, userWeightsFile));
-  const items = await readItems(folder);
+  const items = await readItems('item', folder);
+  const labels = await readItems('label', folder);
   return {
     config,
     weights,
@@ -111,6 +112,7 @@ export async function readSavedModel(folder: string): Promise<ModelContents> {
       ? {}
       : { user: { ...reads, weights: decodeSafetensors(userBytes, userWeightsFile).tensors } }),
     ...(items === undefined ? {} : { items: { items: items.items, rows: items.rows } }),
+    ...(labels === undefined ? {} : { labels: { items: labels.items, rows: labels.rows } }),
     base,
     training,
     ...(precision === undefined ? {} : { precision }),
@@ -127,8 +129,8 @@ export async function readServedParts(folder: string): Promise<ServedParts> {
   const branching: ServedParts['branching'] = async (open) =>
     branchingOf(config, await rankingWeights({ folder, config, files, source }), addition, precision)(open);
   const identity = files['onnx/model.onnx'].sha256;
-  const items = await readItems(folder);
-  const parts = { identity, config, tokenizer, model, branching, items, generation: generation as Record<string, unknown> };
+  const named = { items: await readItems('item', folder), labels: await readItems('label', folder) };
+  const parts = { identity, config, tokenizer, model, branching, ...named, generation: generation as Record<string, unknown> };
   if (reads === undefined) return parts;
   if (user === undefined) throw damaged(folder, 'names an adapter, but onnx/user.onnx is not recorded');
   return { ...parts, user: { ...reads, model: user } };

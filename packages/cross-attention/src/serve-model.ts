@@ -7,7 +7,7 @@ import { ValueFile, ValuesInside } from './decoder/value-store.js';
 import type { ValueStore } from './decoder/value-store.js';
 import type { DecoderConfig } from './folder/decoder-config.js';
 import { userAddition, userModel } from './integration/integration.js';
-import { itemModel } from './items/item-tokens.js';
+import { namingModel } from './items/item-tokens.js';
 import type { ModelContents } from './model-contents.js';
 import type { ServedParts, ServeOptions } from './serving/engine.js';
 import { ServedModel } from './serving/served-model.js';
@@ -34,8 +34,11 @@ export async function serveModel(contents: ModelContents, asked: ServeOptions & 
 }
 
 function partsOf(contents: ModelContents, precision: Precision, store: ValueStore): ServedParts {
-  const { config, weights, tokenizer, user, items } = contents;
-  const named = items === undefined ? {} : { items: { items: items.items, model: itemModel(items) } };
+  const { config, weights, tokenizer, user, items, labels } = contents;
+  const named = {
+    ...(items && { items: { items: items.items, model: namingModel('item', items) } }),
+    ...(labels && { labels: { items: labels.items, model: namingModel('label', labels) } }),
+  };
   if (user === undefined) {
     const model = inferenceModel(config, weights, undefined, precision, store);
     return { config, tokenizer, model, branching: branchingOf(config, weights, undefined, precision), ...named };

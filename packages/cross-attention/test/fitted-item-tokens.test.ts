@@ -1,7 +1,7 @@
 import { describe, expect, test } from '@jest/globals';
 import { adaptJointModel } from '../src/adaptation/adapt.js';
 import type { AdaptationExample } from '../src/adaptation/examples.js';
-import type { ScoredExample } from '../src/adaptation/fit-item-rows.js';
+import type { ScoredExample } from '../src/adaptation/fit-rows.js';
 import { AdaptationError } from '../src/errors.js';
 import { gatedCrossAttention } from '../src/integration/gated-cross-attention.js';
 import { softPrompt } from '../src/integration/soft-prompt.js';

@@ -127,12 +127,12 @@ describe('examples that name items', () => {
 
   test('are placed behind the placeholders of a soft prompt', () => {
     const user = { integration: softPrompt(), shape: { userTokens: 2, userWidth: 8 } };
-    const shape = { ...base.config, placeholders: placeholdersOf(base.config, user), items: 6 };
+    const shape = { ...base.config, placeholders: placeholdersOf(base.config, user), named: { item: 6, label: 0 } };
     const example = { history: [0, 1], promptIds: [7, 8, 9], answerIds: [], items: [{ item: 3, after: 1 }] };
-    const { input, items } = textRow(example, shape, 'it');
+    const { input, named } = textRow(example, shape, 'it');
     const first = base.config.vocabularySize;
     expect(Array.from(input)).toEqual([first, first + 1, 7, 8, 9]);
-    expect(items).toEqual([{ position: 3, target: 3, weight: 1 }]);
+    expect(named).toEqual({ item: [{ position: 3, target: 3, weight: 1 }], label: [] });
   });
 
   test.each<[string, AdaptationExample<never>, RegExp]>([

@@ -39,8 +39,8 @@ async function run(code: string, scope: Scope): Promise<void> {
 test('the code of the README runs', async () => {
   const readme = await readFile(path.join(path.dirname(fileURLToPath(import.meta.url)), '../README.md'), 'utf8');
   const blocks = [...readme.matchAll(/```ts\n([\s\S]*?)```/g)].map(([, code]) => code);
-  expect(blocks).toHaveLength(12);
-  const [opening, scratch, named, text, mixture, ranking, fitted, serving, many, threads, blind, plain] = blocks;
+  expect(blocks).toHaveLength(13);
+  const [opening, scratch, named, text, mixture, ranking, fitted, labels, serving, many, threads, blind, plain] = blocks;
 
   const titles = [
     'Heat (1995)',
@@ -120,6 +120,9 @@ test('the code of the README runs', async () => {
   await run(fitted, scope);
   // One example is ranked right by rows that were fitted to it.
   expect(logged.at(-1)).toEqual([1]);
+
+  await run(labels, scope);
+  expect(logged.at(-1)).toEqual(['drama']);
 
   await run(serving, scope);
   const { items } = scope.ranking as ours.Ranking;

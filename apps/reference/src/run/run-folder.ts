@@ -107,6 +107,11 @@ export class RunFolder {
     return record?.leaves?.every((name) => existsSync(this.path(name))) === false ? undefined : record;
   }
 
+  /** The record of a stage that was finished once, whether or not what it left is still there. */
+  recorded(stage: string): StageRecord | undefined {
+    return this.manifest.stages[stage];
+  }
+
   /** The record of a stage that another one builds on. */
   need(stage: string, command: string): StageRecord {
     const record = this.finished(stage);

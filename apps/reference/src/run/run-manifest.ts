@@ -1,5 +1,5 @@
 import { readFile } from 'node:fs/promises';
-import type { RankingWay } from '@user-llm/cross-attention';
+import type { CatalogueWay } from '@user-llm/cross-attention';
 import { writeFileAtomically } from '@user-llm/onnx-autograd';
 import { z } from 'zod';
 import { UsageError } from '../errors.js';
@@ -33,7 +33,7 @@ export interface RunSettings {
   readonly llm: string | null;
   readonly minutes: number;
   /** How the language models rank a catalogue. */
-  readonly ranking: RankingWay;
+  readonly ranking: CatalogueWay;
   /** Which column of the data is what, by role; undefined where their names tell. */
   readonly columns?: Record<string, string>;
   /** Test users that the language models rank for; undefined for what suits the minutes. */

@@ -1,9 +1,14 @@
+import { existsSync } from 'node:fs';
+import { readFile } from 'node:fs/promises';
 import type { Integration, PrefixTrie } from '@user-llm/cross-attention';
+import { writeFileAtomically } from '@user-llm/onnx-autograd';
 import type { UserEncoder } from '@user-llm/user-encoder';
+import { z } from 'zod';
 import type { Example } from '../examples.js';
 import { Teacher } from '../teacher.js';
 import type { AdaptationTask, AdaptedSystem } from './adaptation-task.js';
-import { baseKind } from './language.js';
+import { genreFit, genreSeconds } from './genre-fit.js';
+import { baseKind, firstFitFile } from './language.js';
 import { loadEncoder } from './pretrain.js';
 
 /** The encoder is pretrained: at the full rate its first steps would undo that. The rows of item tokens are fitted. */
@@ -17,10 +22,14 @@ const fittedShare = 0.12;
 
 const secondsSince = (began: number): number => (performance.now() - began) / 1000;
 
+/** What the fit before the training took: the one after it takes as much. */
+const firstFitShape = z.object({ seconds: z.number(), batches: z.number() });
+type FirstFit = z.infer<typeof firstFitShape>;
+
 /**
  * Trains a system that reads users, and the encoder with it, after what the encoder's head expects of each example. Rows of item tokens
  * are fitted to the head twice: at the start, so that there is something to learn from at once, and at the end, where the fitted ones
- * stay if they rank the validation items better than the trained ones.
+ * stay if they rank the validation items better than the trained ones. Then those of genres are fitted.
  */
 export async function adaptReader(task: AdaptationTask, integration: Integration, titles: PrefixTrie): Promise<AdaptedSystem> {
   const { workspace, spec, batch: sizes, model, prompts, source, naming, watch, say } = task;
@@ -32,45 +41,67 @@ export async function adaptReader(task: AdaptationTask, integration: Integration
     const reach = Math.floor(encoder.config.context / 2);
     const teacher = new Teacher(encoder, corpus.known, prompts, corpus.titles, titles, seed);
     const batch = (step: number): Example[] => source.batch(step, { ...sizes, reach });
-    const size = sizes.users * sizes.moments;
-    const mostBatches = Math.ceil(fittedExamples[baseKind(workspace)] / size);
-    const leastBatches = Math.ceil(leastFittedExamples / size);
-    const began = performance.now();
     const read = { integration, seed };
     let adaptable = model.withUserEmbeddings({ encoder: encoder.trainable(corpus.known), ...read });
-    const { seconds } = task.options;
-    let batches = 0;
-    const enough = (): boolean => batches >= leastBatches && secondsSince(began) > fittedShare * (seconds ?? Infinity);
-    async function* asLongAsThereIsTime() {
-      say('fitting item tokens to what the encoder expects');
-      for await (const scored of teacher.scored(batch, mostBatches)) {
-        yield scored;
-        batches++;
-        if (enough()) return;
-      }
+    const { seconds, checkpoint } = task.options;
+    let first: FirstFit = { seconds: 0, batches: 0 };
+    if (naming === 'item-tokens') {
+      // Where a training goes on, its checkpoint has the rows as they were.
+      const known = await readFirstFit(checkpoint.file);
+      if (known === undefined) {
+        const began = performance.now();
+        let batches = 0;
+        say('fitting item tokens to what the encoder expects');
+        const size = sizes.users * sizes.moments;
+        const mostBatches = Math.ceil(fittedExamples[baseKind(workspace)] / size);
+        const leastBatches = Math.ceil(leastFittedExamples / size);
+        const enough = (): boolean => batches >= leastBatches && secondsSince(began) > fittedShare * (seconds ?? Infinity);
+        const asLongAsThereIsTime = async function* () {
+          for await (const scored of teacher.scored(batch, mostBatches)) {
+            yield scored;
+            batches++;
+            if (enough()) return;
+          }
+        };
+        ({ adaptable } = await adaptable.fitItemTokens(asLongAsThereIsTime(), { ...runtime, signal }));
+        first = { seconds: secondsSince(began), batches };
+        await writeFileAtomically(firstFitFile(checkpoint.file), [Buffer.from(JSON.stringify(first))]);
+      } else first = known;
     }
-    if (naming === 'item-tokens') ({ adaptable } = await adaptable.fitItemTokens(asLongAsThereIsTime(), { ...runtime, signal }));
-    const fitSeconds = secondsSince(began);
-    // The second fit takes about as long as the first.
-    const left = seconds === undefined ? {} : { seconds: Math.max(1, seconds - 2 * fitSeconds) };
+    const forGenres = genreSeconds(task, seconds ?? Infinity);
+    const left = seconds === undefined ? {} : { seconds: Math.max(1, seconds - 2 * first.seconds - forGenres) };
     const training = adaptable.adapt(async (step) => teacher.teach(batch(step), step), { ...task.options, ...rates, ...left });
     await watch(training);
     const { record, ...trained } = await training.result;
     const trainedEncoder = trained.encoder as UserEncoder;
-    if (naming === 'title') return { model: trained.model, encoder: trainedEncoder, record, otherSeconds: fitSeconds };
+    const done = { encoder: trainedEncoder, record };
+    if (naming === 'title') return { ...done, model: trained.model, otherSeconds: 0 };
     const finished = performance.now();
     say('fitting item tokens to what the encoder expects, once more');
-    const { ndcg, adaptable: fitted } = await trained.model
+    const items = await trained.model
       .withUserEmbeddings({ encoder: trainedEncoder.trainable(corpus.known), ...read })
-      .fitItemTokens(teacher.scored(batch, batches), { ...runtime, signal, validation: task.options.validation.examples });
+      .fitItemTokens(teacher.scored(batch, first.batches), {
+        ...runtime,
+        signal,
+        validation: task.options.validation.examples,
+      });
+    const genres = genreFit(task, { reach, seconds: forGenres });
+    const named = genres && (await items.adaptable.fitLabelTokens(genres.batches, genres.options));
     return {
-      model: fitted.model,
-      encoder: trainedEncoder,
-      record,
-      otherSeconds: fitSeconds + secondsSince(finished),
-      ...(ndcg && { itemRows: ndcg }),
+      ...done,
+      model: (named ?? items).adaptable.model,
+      otherSeconds: first.seconds + secondsSince(finished),
+      ...(items.ndcg && { itemRows: items.ndcg }),
+      ...(named?.ndcg && { genreRows: named.ndcg }),
     };
   } finally {
     await encoder.dispose();
   }
+}
+
+/** The fit before a training whose checkpoint is there; undefined where there is none. */
+async function readFirstFit(checkpoint: string): Promise<FirstFit | undefined> {
+  if (!existsSync(checkpoint)) return undefined;
+  const text = await readFile(firstFitFile(checkpoint), 'utf8').catch(() => undefined);
+  return text === undefined ? undefined : firstFitShape.parse(JSON.parse(text));
 }

@@ -1,7 +1,8 @@
 import { mkdir } from 'node:fs/promises';
-import type { Run, TrainingProgress } from '@user-llm/cross-attention';
-import { candidatesOf } from '../corpus.js';
+import type { LanguageModel, Run, TrainingProgress } from '@user-llm/cross-attention';
+import { candidatesOf, type Corpus } from '../corpus.js';
 import { ExampleSource, validatedUsers, type Naming } from '../examples.js';
+import { FavouriteGenres } from '../favourite-genres.js';
 import { Prompts } from '../prompts.js';
 import type { StageRecord } from '../run/run-manifest.js';
 import { watchTraining } from '../run/training-progress.js';
@@ -45,6 +46,13 @@ function textSeconds({ run, budget }: Workspace): number {
 /** Every way to rank but that by titles needs item tokens. */
 const namingOf = ({ run }: Workspace): Naming => (run.settings.ranking === 'title' ? 'title' : 'item-tokens');
 
+/** A model with tokens for what it is asked to name: items, and the genres that they have. */
+function withAnswers(base: LanguageModel, corpus: Corpus): LanguageModel {
+  const model = base.withItemTokens(candidatesOf(corpus));
+  const { labels } = new FavouriteGenres(corpus);
+  return labels.length === 0 ? model : model.withLabelTokens(labels);
+}
+
 /** The steps of a run that is measured in examples. */
 const stepsOf = ({ run }: Workspace, { users, moments }: Batch): number | undefined =>
   run.settings.examples && Math.ceil(run.settings.examples / (users * moments));
@@ -69,6 +77,7 @@ export async function adaptSystem(workspace: Workspace, spec: SystemSpec, second
     seconds: run.settings.examples ? null : Math.round(seconds),
     batch,
     naming,
+    ...(naming === 'title' ? {} : { genres: 'tokens' }),
     examples: run.settings.examples,
     rate: learningRate[kind],
   };
@@ -76,13 +85,14 @@ export async function adaptSystem(workspace: Workspace, spec: SystemSpec, second
     const progress = workspace.output.progress(stageOf(spec), `training ${spec.title}`);
     for (const folder of ['systems', 'checkpoints']) await mkdir(run.path(folder), { recursive: true });
     const base = await loadBase(workspace);
-    const model = naming === 'title' ? base : base.withItemTokens(candidatesOf(corpus));
+    const model = naming === 'title' ? base : withAnswers(base, corpus);
     const prompts = new Prompts(model.tokenizer, corpus.titles);
     const trie = model.trie(corpus.titles);
     const source = new ExampleSource(corpus, prompts, spec.reading, seed, trie, naming, await summariesOf(workspace, spec));
     const file = run.path('checkpoints', `${folderName(spec.name)}.safetensors`);
     const steps = stepsOf(workspace, batch);
     const validated = kind === 'pretrained' || spec.reading.summary === 'written' ? validatedUsers : mostValidated;
+    const validationLimits = { most: validated, tokens: validationTokens };
     const options = {
       strategy: strategyOf(kind, spec),
       ...(steps === undefined ? { seconds } : { steps }),
@@ -91,7 +101,7 @@ export async function adaptSystem(workspace: Workspace, spec: SystemSpec, second
       ...workspace.runtime,
       checkpoint: { file },
       validation: {
-        examples: source.validation({ most: validated, tokens: validationTokens }),
+        examples: source.validation(validationLimits),
         by: naming === 'title' ? ('loss' as const) : ('ranking' as const),
         keepFrom: 0.75,
         // A few of a large model's validations take as long as all of its training would.
@@ -100,7 +110,7 @@ export async function adaptSystem(workspace: Workspace, spec: SystemSpec, second
       signal,
     };
     const task = {
-      ...{ workspace, spec, batch, model, prompts, naming, source, options },
+      ...{ workspace, spec, batch, model, prompts, naming, source, options, validationLimits },
       say: (detail: string) => progress.update({ fraction: 0, detail }),
       watch: (training: Run<TrainingProgress, unknown>) => watchTraining(training, progress, seconds, steps),
     };
@@ -110,6 +120,7 @@ export async function adaptSystem(workspace: Workspace, spec: SystemSpec, second
       record,
       otherSeconds,
       itemRows,
+      genreRows,
     } = await (spec.integration ? adaptReader(task, spec.integration(kind, model.config.layers), trie) : adaptText(task));
     // All systems answer in float32, as they were trained: blocks would be left to those whose decoder stayed as it was.
     await adapted.save(run.path(systemPart(spec.name)), { trainable: false, quantize: false });
@@ -124,6 +135,7 @@ export async function adaptSystem(workspace: Workspace, spec: SystemSpec, second
       trainingSeconds: record.seconds + otherSeconds,
       ...(encoder && { encoder: encoder.hash }),
       ...(itemRows && { itemRows }),
+      ...(genreRows && { genreRows }),
     };
   };
   const leaves = [systemPart(spec.name), ...(spec.integration ? [encoderPart(spec.name)] : [])];

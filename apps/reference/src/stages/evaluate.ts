@@ -11,7 +11,7 @@ import {
   type Report,
   type System,
 } from '@user-llm/evaluation';
-import type { RankingWay } from '@user-llm/cross-attention';
+import type { CatalogueWay } from '@user-llm/cross-attention';
 import type { EmbeddingStore } from '@user-llm/embedding-store';
 import type { UserEncoder } from '@user-llm/user-encoder';
 import type { Corpus } from '../corpus.js';
@@ -30,13 +30,24 @@ import { showReport } from './show-report.js';
 import { sampleSize, tasksOf } from './test-questions.js';
 import { aboutOf, stageSeconds, trainingRecords } from './training-records.js';
 
-/** How the language models rank, for the report. */
-export const rankingMethods: Record<RankingWay, { method: string; among: string }> = {
-  title: { method: `beam search over the titles' prefix trie, width ${beamWidth}`, among: 'the whole vocabulary' },
-  'item-tokens': { method: 'one token per item: one pass over the prompt scores the catalogue', among: 'all items' },
+const labelsByToken = 'one token per label: one pass over the prompt scores them all';
+
+/** How the language models rank and choose among labels, for the report. */
+export const rankingMethods: Record<CatalogueWay, { method: string; among: string; labels: string }> = {
+  title: {
+    method: `beam search over the titles' prefix trie, width ${beamWidth}`,
+    among: 'the whole vocabulary',
+    labels: 'the probability of each label as the answer in words',
+  },
+  'item-tokens': {
+    method: 'one token per item: one pass over the prompt scores the catalogue',
+    among: 'all items',
+    labels: labelsByToken,
+  },
   retrieve: {
     method: 'the encoder retrieves (a text prompt: Mix), the model ranks anew by item tokens, and both are mixed',
     among: 'all items',
+    labels: labelsByToken,
   },
 };
 

@@ -103,7 +103,10 @@ function domainSequences(corpus: Corpus, model: LanguageModel, seed: number): nu
   return random.shuffle(sequences);
 }
 
+/** Where it is kept, beside a training's checkpoint, what was fitted before that training began. */
+export const firstFitFile = (checkpoint: string): string => `${checkpoint}.fit`;
+
 /** A finished stage's checkpoint and the files beside it. */
 export async function removeCheckpoint(file: string): Promise<void> {
-  for (const name of [file, `${file}.log`, `${file}.best`]) await rm(name, { force: true });
+  for (const name of [file, `${file}.log`, `${file}.best`, firstFitFile(file)]) await rm(name, { force: true });
 }

@@ -32,6 +32,7 @@ export async function sweep(workspace: Workspace, { cells, users }: SweepOptions
       widths.push({ width: cell.size.width, outcome: await runWidth(workspace, cell), encodeMs: found.costs.encodeMs });
     measured.push({ cell, ...found, training: stepsOf(workspace, cell) });
   }
+  const { method, among } = rankingMethods[run.settings.ranking];
   const report = await evaluate({
     task: nextItem(corpus.split),
     systems: [popularity(), mix()],
@@ -44,7 +45,7 @@ export async function sweep(workspace: Workspace, { cells, users }: SweepOptions
     corpus,
     seed,
     minutesPerCell: run.settings.minutes,
-    ranking: { way: run.settings.ranking, ...rankingMethods[run.settings.ranking] },
+    ranking: { way: run.settings.ranking, method, among },
     cells: measured,
     widths,
     report,

@@ -158,18 +158,31 @@ export class LanguageSystem {
     return byTitle(this.titles, { among: 'vocabulary', width: Math.max(beamWidth, top), exact });
   }
 
-  async classify(userIndex: number, history: Int32Array, labels: readonly string[], signal?: AbortSignal): Promise<Ranking> {
+  /** Which of the labels answers the question for the favourite genre: by their tokens where all have one, or in words. */
+  async classify(
+    userIndex: number,
+    history: Int32Array,
+    labels: readonly string[],
+    signal?: AbortSignal,
+  ): Promise<Ranking & { readonly label: string }> {
+    const asked = {
+      promptIds: this.promptOf(userIndex, history, genreQuestion, { events: this.corpus.known }),
+      user: await this.embedding(userIndex),
+      top: 1,
+      ...(signal ? { signal } : {}),
+    };
+    const named = this.served.labels.map(({ id }) => id);
+    const wanted = new Set(labels);
+    const others = named.flatMap((label, place) => (wanted.has(label) ? [] : [place]));
+    if (named.length - others.length === wanted.size) {
+      const ranking = await this.served.rank({ ...asked, by: 'label-tokens', exclude: others });
+      return { ...ranking, label: named[ranking.items[0]] };
+    }
     const key = labels.join('\n');
     let trie = this.labels.get(key);
     if (!trie) this.labels.set(key, (trie = this.trie(labels)));
-    return this.served.rank({
-      promptIds: this.promptOf(userIndex, history, genreQuestion, { events: this.corpus.known }),
-      user: await this.embedding(userIndex),
-      trie,
-      among: 'vocabulary',
-      top: 1,
-      ...(signal ? { signal } : {}),
-    });
+    const ranking = await this.served.rank({ ...asked, trie, among: 'vocabulary' });
+    return { ...ranking, label: labels[ranking.items[0]] };
   }
 
   /** Time to the first token, a store read included, for a prompt with the last `titles` titles. */
@@ -255,8 +268,8 @@ export function languageSystem(
     classify: ({ userIndex, history, labels, signal }) =>
       orDoesNotFit(async () => {
         const system = await ready();
-        const { items, promptTokens, tokens, flops } = await system.classify(userIndex, known(history.items), labels, signal);
-        return { label: labels[items[0]], cost: { tokens: promptTokens + tokens, flops } };
+        const { label, promptTokens, tokens, flops } = await system.classify(userIndex, known(history.items), labels, signal);
+        return { label, cost: { tokens: promptTokens + tokens, flops } };
       }),
     close: async () => {
       await (await opened)?.dispose();

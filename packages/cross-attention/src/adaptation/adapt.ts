@@ -1,7 +1,7 @@
 import type { HostTensor, Weights } from '@user-llm/onnx-autograd';
 import type { Decoder } from '../decoder/decoder.js';
 import { AdaptationError } from '../errors.js';
-import { itemRowsName } from '../items/item-tokens.js';
+import { namedKinds, rowsName } from '../items/item-tokens.js';
 import { Run } from '../run.js';
 import type { AdaptationExample, ExampleSource } from './examples.js';
 import { Feeder } from './feeder.js';
@@ -30,6 +30,7 @@ export interface AdaptedParts {
   readonly lora?: LoraAdapter;
   readonly integration?: Weights;
   readonly itemRows?: HostTensor;
+  readonly labelRows?: HostTensor;
   /** The encoder's own weights, by its own names. */
   readonly encoder?: Weights;
   readonly record: TrainingRecord;
@@ -85,7 +86,7 @@ export function adaptJointModel<History>(
 const ratesOf =
   <History>({ user }: JointModel<History>, encoderRate: number, itemRate: number) =>
   (name: string): number => {
-    if (name === itemRowsName) return itemRate;
+    if (namedKinds.some((kind) => name === rowsName(kind))) return itemRate;
     if (!isEncoderParameter(name) || isResamplerParameter(user!.encoder as TrainableEncoder<never>, name)) return 1;
     return encoderRate;
   };
@@ -98,8 +99,8 @@ function takeApart<History>(
   const own = new Map([...weights].filter(([name]) => decoder.weights.has(name)));
   const loraWeights = new Map([...weights].filter(([name]) => isLoraParameter(name)));
   const adapted = { config: decoder.config, weights: lora === undefined ? own : mergeLora(own, loraWeights, lora) };
-  const itemRows = weights.get(itemRowsName);
-  const parts = { decoder: adapted, ...(itemRows === undefined ? {} : { itemRows }) };
+  const [itemRows, labelRows] = [weights.get(rowsName('item')), weights.get(rowsName('label'))];
+  const parts = { decoder: adapted, ...(itemRows && { itemRows }), ...(labelRows && { labelRows }) };
   if (user === undefined) return parts;
   return {
     ...parts,

@@ -1,9 +1,10 @@
 import { linearCrossEntropy } from '@user-llm/onnx-autograd';
 import type { Feeds, GraphBuilder, Tensor } from '@user-llm/onnx-autograd';
 import { AdaptationError } from '../errors.js';
+import type { NamedKind } from '../items/item-tokens.js';
 
-/** Among what a state chooses: the vocabulary's tokens, or the items that have tokens of their own. */
-export type ChoiceKind = 'token' | 'item';
+/** Among what a state chooses: the vocabulary's tokens, or the items or labels that have tokens of their own. */
+export type ChoiceKind = 'token' | NamedKind;
 
 /** What the state at a position of a row should choose. */
 export interface Choice {

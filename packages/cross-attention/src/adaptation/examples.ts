@@ -22,17 +22,29 @@ export interface AdaptationExample<History = unknown> {
   readonly answerDistributions?: readonly (TokenDistribution | undefined)[];
   /** Items that the model should name by their tokens; then the answer in words may be empty. Needs a model with item tokens. */
   readonly items?: readonly ItemAnswer[];
+  /** Labels that the model should name by their tokens, as `items`. Needs a model with label tokens. */
+  readonly labels?: readonly LabelAnswer[];
 }
 
 /** An item that is to be named by its token. */
-export interface ItemAnswer {
+export interface ItemAnswer extends NamedAnswer {
   /** Its place among the model's item tokens. */
   readonly item: number;
+}
+
+/** A label that is to be named by its token. */
+export interface LabelAnswer extends NamedAnswer {
+  /** Its place among the model's label tokens. */
+  readonly label: number;
+}
+
+/** An answer that is one token of an item or a label. */
+export interface NamedAnswer {
   /** Place in `promptIds` of the token that it comes after. Default: the last one. */
   readonly after?: number;
   /** Weight in the loss, where a token of the answer has 1. Default 1. */
   readonly weight?: number;
-  /** How probable each item is, `[items]`, where more than one is right; they sum to 1. Default: the item alone. */
+  /** How probable each item (or label) is, `[items]`, where more than one is right; they sum to 1. Default: the one alone. */
   readonly probabilities?: ArrayLike<number>;
   /** Items that are no answers any more, such as those that the user has: they take no place in a validation by ranking. */
   readonly excluded?: Iterable<number>;

@@ -1,10 +1,14 @@
 import type { Feeds } from '@user-llm/onnx-autograd';
 import { AdaptationError } from '../errors.js';
 import { takesBlindLength } from '../integration/integration.js';
+import type { NamedKind } from '../items/item-tokens.js';
 import { totalWeight } from './choices.js';
 import { ShuffledBatches } from './examples.js';
 import type { AdaptationExample } from './examples.js';
+import { rowsOf } from './joint-model.js';
 import type { JointModel } from './joint-model.js';
+import { ofKinds } from './named-choices.js';
+import type { OfKinds } from './named-choices.js';
 import { longestOf, lossFeeds, placeholdersOf, textFeeds, textRow } from './text-rows.js';
 import type { TextRow } from './text-rows.js';
 import { withScope } from './trainable-encoder.js';
@@ -35,8 +39,9 @@ export class Feeder<History> {
         throw new AdaptationError(name, `must be a whole number of at least 1, and is ${value}`);
   }
 
-  get #items(): number {
-    return this.model.itemRows?.shape[0] ?? 0;
+  /** Numbers of the model's item and label tokens. */
+  get #named(): OfKinds<number> {
+    return ofKinds((kind) => rowsOf(this.model, kind)?.shape[0] ?? 0);
   }
 
   rows(examples: readonly AdaptationExample<History>[], where: string): Prepared<History>[] {
@@ -45,7 +50,7 @@ export class Feeder<History> {
     const shape = {
       ...decoder.config,
       placeholders: placeholdersOf(decoder.config, user),
-      items: this.#items,
+      named: this.#named,
       ...(user?.blindPrefix === undefined ? {} : { blindPrefix: user.blindPrefix }),
     };
     return examples.map((example, i) => {
@@ -82,7 +87,7 @@ export class Feeder<History> {
   #feeds(rows: readonly Prepared<History>[], normalizer: number): Feeds {
     const loss = lossFeeds(
       rows.map(({ row }) => row),
-      { normalizer, vocabularySize: this.model.decoder.config.vocabularySize, items: this.#items },
+      { normalizer, vocabularySize: this.model.decoder.config.vocabularySize, named: this.#named },
     );
     return { ...this.inputs(rows), ...loss };
   }
@@ -109,14 +114,14 @@ export class Feeder<History> {
   /** Validation batches: sorted by length, so that little is padding. */
   validation({ examples, by = 'loss' }: ValidationOptions<History>): ValidationBatch[] {
     const rows = this.rows(examples, 'validation example').sort((a, b) => a.row.input.length - b.row.input.length);
-    const unranked = rows.findIndex(({ row }) => !row.items.some(({ distribution }) => distribution === undefined));
+    const unranked = rows.findIndex(({ row }) => !row.named.item.some(({ distribution }) => distribution === undefined));
     if (by === 'ranking' && unranked >= 0)
       throw new AdaptationError('validation', 'by ranking needs an item in each example, and one names none by its token');
     const batches: ValidationBatch[] = [];
     for (let start = 0; start < rows.length; start += this.batchSize) {
       const part = rows.slice(start, start + this.batchSize);
       const batch = this.batch(part);
-      const ranked = by === 'ranking' ? { ranked: inParts(part, batch.parts.length).map(rankedItems) } : {};
+      const ranked = by === 'ranking' ? { ranked: inParts(part, batch.parts.length).map((rows) => rankedChoices('item', rows)) } : {};
       batches.push({ batch, weight: weightOf(part), ...ranked });
     }
     return batches;
@@ -124,7 +129,10 @@ export class Feeder<History> {
 }
 
 const weightOf = (rows: readonly { readonly row: TextRow }[]): number =>
-  rows.reduce((sum, { row }) => sum + totalWeight(row.tokens) + totalWeight(row.items), 0);
+  rows.reduce(
+    (sum, { row: { tokens, named } }) => sum + totalWeight(tokens) + totalWeight(named.item) + totalWeight(named.label),
+    0,
+  );
 
 /** Rows in parts of one size, `count` of them or fewer. */
 function inParts<T>(rows: readonly T[], count: number): T[][] {
@@ -132,10 +140,10 @@ function inParts<T>(rows: readonly T[], count: number): T[][] {
   return Array.from({ length: Math.ceil(rows.length / size) }, (_, i) => rows.slice(i * size, (i + 1) * size));
 }
 
-/** The items that are right, in the order of the graph's `item_logits`. */
-export const rankedItems = (rows: readonly { readonly row: TextRow }[]): RankedItem[] =>
+/** The items, or labels, that are right, in the order of the graph's `item_logits`, or `label_logits`. */
+export const rankedChoices = (kind: NamedKind, rows: readonly { readonly row: TextRow }[]): RankedItem[] =>
   rows.flatMap(({ row }) =>
-    row.items
+    row.named[kind]
       .filter(({ distribution }) => distribution === undefined)
       .map(({ target, excluded = [] }) => ({ item: target, excluded })),
   );

@@ -8,7 +8,8 @@ import { AdaptationError } from '../errors.js';
 import type { BlindPrefix } from '../integration/blind-prefix.js';
 import { readsFrom, takesBlindLength } from '../integration/integration.js';
 import type { Integration, UserShape } from '../integration/integration.js';
-import { itemRows, itemRowsName } from '../items/item-tokens.js';
+import { namedKinds, rowsName, rowsParameter } from '../items/item-tokens.js';
+import type { NamedKind } from '../items/item-tokens.js';
 import { choiceOutputs } from './choices.js';
 import { isLoraParameter, loraHooks } from './lora.js';
 import type { LoraOptions } from './lora.js';
@@ -31,14 +32,24 @@ export interface JointModel<History> {
     readonly blindPrefix?: BlindPrefix;
   };
   /** Rows of its item tokens, where it has some: `[items, hidden]`. They learn by every strategy. */
-  readonly itemRows?: HostTensor;
+  readonly itemRows?: HostTensor | undefined;
+  /** Rows of its labels' tokens: `[labels, hidden]`. They learn by every strategy. */
+  readonly labelRows?: HostTensor | undefined;
 }
+
+/** A joint model's rows of a kind. */
+export const rowsOf = ({ itemRows, labelRows }: Pick<JointModel<never>, 'itemRows' | 'labelRows'>, kind: NamedKind) =>
+  kind === 'item' ? itemRows : labelRows;
+
+/** The kinds of what a joint model names by one token each. */
+export const kindsOf = (model: Pick<JointModel<never>, 'itemRows' | 'labelRows'>): NamedKind[] =>
+  namedKinds.filter((kind) => rowsOf(model, kind) !== undefined);
 
 /**
  * One training graph: the encoder's own, the integration and the decoder. Inputs are the encoder's (in the scope `encoder`) and the text's:
  * `input_ids` [B, text], `user_present` [B], where prompts may begin blindly `blind_lengths` [B], and what carries loss: the choices of
- * tokens and, with item tokens, of items (`choiceOutputs`), over `normalizer`. With item tokens there are
- * `item_logits` too, of the states with one right item.
+ * tokens and, with their tokens, of items and labels (`choiceOutputs`), over `normalizer`. With item tokens there are
+ * `item_logits` too, of the states with one right item, with label tokens `label_logits`.
  */
 export function jointDefinition<History>(
   model: JointModel<History>,
@@ -49,26 +60,23 @@ export function jointDefinition<History>(
     const normalizer = builder.input('normalizer', []);
     const { states, head } = jointStates(builder, model, lora, options);
     // Logits cost most of a small model: only the rows that carry loss become some.
-    const inWords = choiceOutputs(builder, 'token', states, head).loss;
-    if (model.itemRows === undefined) return { loss: inWords.div(normalizer) };
-    const table = itemRows(builder, model.itemRows.shape[0], model.decoder.config.hiddenSize);
-    const byToken = choiceOutputs(builder, 'item', states, table);
-    return { loss: inWords.add(byToken.loss).div(normalizer), item_logits: byToken.logits };
+    let { loss } = choiceOutputs(builder, 'token', states, head);
+    const logits: Record<string, Tensor> = {};
+    for (const kind of kindsOf(model)) {
+      const table = rowsParameter(builder, kind, rowsOf(model, kind)!.shape[0], model.decoder.config.hiddenSize);
+      const named = choiceOutputs(builder, kind, states, table);
+      loss = loss.add(named.loss);
+      logits[`${kind}_logits`] = named.logits;
+    }
+    return { ...logits, loss: loss.div(normalizer) };
   });
 }
 
-/**
- * The graph of the states after prompts, beside scores of theirs: outputs are `states` [n, hidden], those at `state_rows` [n] of the text,
- * and `products` [hidden, items], their transpose times the input `scores` [n, items].
- */
-export function statesDefinition<History>(
-  model: JointModel<History>,
-): GraphDefinition<Outputs & { states: Tensor; products: Tensor }> {
+/** The graph of the states after prompts: `states` [n, hidden], those at `state_rows` [n] of the text. */
+export function statesDefinition<History>(model: JointModel<History>): GraphDefinition<Outputs & { states: Tensor }> {
   return graph(({ builder }) => {
     const at = builder.input('state_rows', ['states'], 'int32');
-    const states = jointStates(builder, model, undefined, {}).states.gather(at);
-    const scores = builder.input('scores', ['states', model.itemRows!.shape[0]]);
-    return { states, products: states.matmul(scores, { transposeA: true }) };
+    return { states: jointStates(builder, model, undefined, {}).states.gather(at) };
   });
 }
 
@@ -110,11 +118,12 @@ function jointStates<History>(
 }
 
 /** All weights of a joint model by their names in the joint graph. */
-export function jointWeights<History>({ decoder, user, itemRows }: JointModel<History>): Weights {
+export function jointWeights<History>(model: JointModel<History>): Weights {
+  const { decoder, user } = model;
   return new Map([
     ...decoder.weights,
     ...(user === undefined ? [] : [...user.weights, ...withScope(user.encoder.weights)]),
-    ...(itemRows === undefined ? [] : [[itemRowsName, itemRows] as const]),
+    ...kindsOf(model).map((kind) => [rowsName(kind), rowsOf(model, kind)!] as const),
   ]);
 }
 
@@ -126,7 +135,7 @@ export function trainedBy<History>(strategy: Strategy, { user }: JointModel<Hist
       return isResamplerParameter(user!.encoder as TrainableEncoder<never>, name);
     }
     if (user !== undefined && name.startsWith(`${user.integration.prefix}.`)) return true;
-    if (name === itemRowsName) return true;
+    if (namedKinds.some((kind) => name === rowsName(kind))) return true;
     if (isLoraParameter(name)) return strategy === 'lora';
     return strategy === 'full';
   };

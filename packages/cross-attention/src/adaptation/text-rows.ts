@@ -4,10 +4,12 @@ import type { DecoderConfig } from '../folder/decoder-config.js';
 import { blindTokensOf, problemOfBlindTokens } from '../integration/blind-prefix.js';
 import type { BlindPrefix } from '../integration/blind-prefix.js';
 import type { Integration, UserShape } from '../integration/integration.js';
+import { namedKinds } from '../items/item-tokens.js';
 import { checkProbabilities, choiceFeeds } from './choices.js';
 import type { Choice } from './choices.js';
 import type { AdaptationExample } from './examples.js';
-import { placedItems } from './item-rows.js';
+import { ofKinds, placedChoices } from './named-choices.js';
+import type { OfKinds } from './named-choices.js';
 
 /** An example as a row of the graph. */
 export interface TextRow {
@@ -17,8 +19,8 @@ export interface TextRow {
   readonly blindTokens: number;
   /** The next tokens that carry loss. */
   readonly tokens: readonly Choice[];
-  /** Items that are named by their tokens. */
-  readonly items: readonly Choice[];
+  /** Items and labels that are named by their tokens. */
+  readonly named: OfKinds<readonly Choice[]>;
 }
 
 /** What an example must fit to. */
@@ -27,9 +29,11 @@ export interface RowShape {
   readonly contextLength: number;
   readonly placeholders: Placeholders;
   readonly blindPrefix?: BlindPrefix;
-  /** Number of item tokens. Default 0. */
-  readonly items?: number;
+  /** Numbers of item and label tokens. Default: none of either. */
+  readonly named?: OfKinds<number>;
 }
+
+const noneNamed = ofKinds(() => 0);
 
 /** The placeholders of a soft prompt: `count` ids from `firstId`, after a begin token. */
 export interface Placeholders {
@@ -77,13 +81,14 @@ export function textRow(example: AdaptationExample, model: RowShape, where: stri
   const bad = [...example.promptIds, ...answerIds].find((id) => !(Number.isInteger(id) && id >= 0 && id < model.vocabularySize));
   if (bad !== undefined) throw new AdaptationError(where, `token id ${bad} is outside the vocabulary of ${model.vocabularySize}`);
   const placed = { start: placeholderStart(example.promptIds, placeholders.beginToken, blindTokens), count: placeholders.count };
-  const items = placedItems(example, placed, model.items ?? 0, where);
-  if (answerIds.length === 0 && items.length === 0)
-    throw new AdaptationError(where, 'the answer is empty; give at least the end token, or an item');
+  const named = placedChoices(example, placed, model.named ?? noneNamed, where);
+  const namesNone = named.item.length + named.label.length === 0;
+  if (answerIds.length === 0 && namesNone)
+    throw new AdaptationError(where, 'the answer is empty; give at least the end token, an item or a label');
   if (answerWeights !== undefined && answerWeights.length !== answerIds.length)
     throw new AdaptationError(where, `has ${answerWeights.length} weights for the ${answerIds.length} tokens of its answer`);
   checkDistributions(answerDistributions, answerIds.length, model.vocabularySize, where);
-  if (all.length < 2 && items.length === 0)
+  if (all.length < 2 && namesNone)
     throw new AdaptationError(where, 'one token alone has nothing to be predicted from; give a prompt');
   if (all.length > model.contextLength) throw new DoesNotFitError(all.length, model.contextLength, where);
   const tokens: Choice[] = [];
@@ -95,7 +100,7 @@ export function textRow(example: AdaptationExample, model: RowShape, where: stri
     tokens.push({ position: at - 1, target: all[at], weight, ...(distribution && { distribution }) });
   }
   const input = Int32Array.from(answerIds.length === 0 ? all : all.slice(0, -1));
-  return { input, blindTokens, tokens, items };
+  return { input, blindTokens, tokens, named };
 }
 
 function checkDistributions(
@@ -132,17 +137,33 @@ export function textFeeds(rows: readonly TextRow[], present: readonly boolean[],
   };
 }
 
-/** What of the rows carries loss, over `normalizer`. `items` is the number of item tokens. */
+/** What of the rows carries loss, over `normalizer`. `named` are the numbers of item and label tokens. */
 export function lossFeeds(
   rows: readonly TextRow[],
-  { normalizer, vocabularySize, items }: { readonly normalizer: number; readonly vocabularySize: number; readonly items: number },
+  { normalizer, vocabularySize, named }: { readonly normalizer: number } & Required<Pick<RowShape, 'vocabularySize' | 'named'>>,
 ): Feeds {
   const length = longestOf(rows);
-  const ofRows = (kind: 'tokens' | 'items') => rows.map((row) => row[kind]);
+  const kinds = namedKinds.filter((kind) => named[kind] > 0);
   return {
     normalizer: { dtype: 'float32', data: Float32Array.of(normalizer), shape: [] },
-    ...choiceFeeds('token', ofRows('tokens'), length, vocabularySize),
-    ...(items === 0 ? {} : choiceFeeds('item', ofRows('items'), length, items)),
+    ...choiceFeeds(
+      'token',
+      rows.map(({ tokens }) => tokens),
+      length,
+      vocabularySize,
+    ),
+    ...Object.fromEntries(
+      kinds.flatMap((kind) =>
+        Object.entries(
+          choiceFeeds(
+            kind,
+            rows.map((row) => row.named[kind]),
+            length,
+            named[kind],
+          ),
+        ),
+      ),
+    ),
   };
 }
 

@@ -17,7 +17,7 @@ export interface TrainingOptions<History = unknown> extends TrainingBudget {
   readonly learningRate?: number;
   /** A factor on the learning rate of the encoder below its resampler, which is pretrained. Default 1. */
   readonly encoderRate?: number;
-  /** A factor on the learning rate of the item tokens' rows, which may be fitted to a teacher. Default 1. */
+  /** A factor on the learning rate of the rows of item and label tokens, which may be fitted. Default 1. */
   readonly itemRate?: number;
   /** Share of the budget in which the learning rate rises; a cosine takes it down after that. Default 0.1. */
   readonly warmup?: number;

@@ -10,9 +10,14 @@ export interface Candidate {
   readonly text: string;
 }
 
+/** What a model names by one token each: the items of a catalogue, or labels, such as the genres of 'Which genre do I like best?'. */
+export type NamedKind = 'item' | 'label';
+
+export const namedKinds: readonly NamedKind[] = ['item', 'label'];
+
 /**
- * Items that a model names with one token each. A token of an item only ever ends an answer, so all that there is of it is a row of an
- * output matrix beside the vocabulary's: the product of the rows with the state after a prompt is a logit for every item.
+ * Items (or labels) that a model names with one token each. Such a token only ever ends an answer, so all that there is of it is a row of
+ * an output matrix beside the vocabulary's: the product of the rows with the state after a prompt is a logit for every item.
  */
 export interface ItemTokens {
   readonly items: readonly Candidate[];
@@ -20,35 +25,40 @@ export interface ItemTokens {
   readonly rows: HostTensor;
 }
 
+/** The same items with other rows; none where there are none. */
+export const withRows = (named: ItemTokens | undefined, rows: HostTensor | undefined): ItemTokens | undefined =>
+  named && { ...named, rows: rows! };
+
 /** Name of the rows among a joint model's weights. */
-export const itemRowsName = 'item_tokens.weight';
+export const rowsName = (kind: NamedKind): string => `${kind}_tokens.weight`;
 
 /** The rows as a parameter of a graph. */
-export const itemRows = (builder: Builder, count: number, width: number): Tensor =>
-  builder.parameter(itemRowsName, [count, width], zeros());
+export const rowsParameter = (builder: Builder, kind: NamedKind, count: number, width: number): Tensor =>
+  builder.parameter(rowsName(kind), [count, width], zeros());
 
-/** `items.onnx`: `last_hidden_state` [rows, hidden] to `item_logits` [rows, items]. */
-export function itemModel({ rows }: ItemTokens): Uint8Array {
+/** `items.onnx` or `labels.onnx`: `last_hidden_state` [rows, hidden] to `item_logits` or `label_logits` [rows, items]. */
+export function namingModel(kind: NamedKind, { rows }: ItemTokens): Uint8Array {
   const [count, width] = rows.shape;
   const builder = GraphBuilder.create();
   const states = builder.input('last_hidden_state', ['rows', width]);
-  const logits = productWithTransposed(states, itemRows(builder, count, width));
-  return toOnnx({ outputs: { item_logits: logits }, weights: new Map([[itemRowsName, rows]]) }).bytes;
+  const logits = productWithTransposed(states, rowsParameter(builder, kind, count, width));
+  return toOnnx({ outputs: { [`${kind}_logits`]: logits }, weights: new Map([[rowsName(kind), rows]]) }).bytes;
 }
 
-/** The rows in a graph that `itemModel` made. */
-export function itemModelRows(model: Uint8Array): HostTensor | undefined {
-  return onnxWeights(model).get(itemRowsName);
+/** The rows in a graph that `namingModel` made. */
+export function namingModelRows(kind: NamedKind, model: Uint8Array): HostTensor | undefined {
+  return onnxWeights(model).get(rowsName(kind));
 }
 
 /**
- * Tokens for items, after those that there are. The first ones start as the mean of their titles' token vectors (rows of the output
+ * Tokens for items or labels, after those that there are. The first ones start as the mean of their titles' token vectors (rows of the output
  * matrix). Where others were trained already, new ones start where training has taken titles like theirs: the difference between the
  * known items' rows and their titles' means, as a linear function of those means (ridge regression).
  *
  * @param encode a title's token ids
  */
-export function withItems(
+export function withNamed(
+  kind: NamedKind,
   decoder: Decoder,
   known: ItemTokens | undefined,
   added: readonly Candidate[],
@@ -56,11 +66,11 @@ export function withItems(
 ): ItemTokens {
   const ids = new Set(known?.items.map(({ id }) => id));
   for (const { id } of added) {
-    if (ids.has(id)) throw new RangeError(`The item '${id}' has a token already; give each item once.`);
+    if (ids.has(id)) throw new RangeError(`The ${kind} '${id}' has a token already; give each ${kind} once.`);
     ids.add(id);
   }
   const items = [...(known?.items ?? []), ...added];
-  if (items.length === 0) throw new RangeError('There are no items to make tokens for; give at least one.');
+  if (items.length === 0) throw new RangeError(`There are no ${kind}s to make tokens for; give at least one.`);
   const width = decoder.config.hiddenSize;
   const means = titleMeans(
     decoder,

@@ -1,18 +1,24 @@
+import type { NamedKind } from '../items/item-tokens.js';
 import { BestList } from './best-list.js';
 import type { RankOptions } from './beam-search.js';
 import type { AskedModel, CatalogueRanker } from './catalogue-ranker.js';
 
 /** Ranks items by the probability of their tokens among those of all items: one pass over the prompt scores the whole catalogue. */
-export function byItemTokens(items: number): CatalogueRanker {
+export const byItemTokens = (items: number): CatalogueRanker => byNamedTokens('item', items);
+
+/** Ranks the labels that a model names by one token each, as `byItemTokens` ranks items: the first one is the answer to a question. */
+export const byLabelTokens = (labels: number): CatalogueRanker => byNamedTokens('label', labels);
+
+function byNamedTokens(kind: NamedKind, items: number): CatalogueRanker {
   const probabilities = async (asked: AskedModel, { signal }: Pick<RankOptions, 'signal'>): Promise<Float64Array> => {
     signal?.throwIfAborted();
-    const logits = await asked.itemLogits();
+    const logits = await asked.namedLogits(kind);
     if (logits.length !== items)
-      throw new RangeError(`${items} items are to be ranked, and the model has tokens for ${logits.length}.`);
+      throw new RangeError(`${items} ${kind}s are to be ranked, and the model has tokens for ${logits.length}.`);
     return logSoftmax(logits);
   };
   return {
-    way: 'item-tokens',
+    way: `${kind}-tokens`,
     items,
     depth: 0,
     async rank(asked, options) {

@@ -1,5 +1,5 @@
-import type { Candidate } from '../items/item-tokens.js';
-import { byItemTokens } from './by-item-tokens.js';
+import type { Candidate, NamedKind } from '../items/item-tokens.js';
+import { byItemTokens, byLabelTokens } from './by-item-tokens.js';
 import { byRetrieval } from './by-retrieval.js';
 import type { ByRetrievalOptions } from './by-retrieval.js';
 import { byTitle } from './by-title.js';
@@ -9,10 +9,13 @@ import type { PrefixTrie } from './prefix-trie.js';
 
 /** How candidates are to be ranked. */
 export interface CandidateRanking extends ByTitleOptions {
-  /** What is ranked. Default: the items that have tokens. */
+  /** What is ranked. Default: the items that have tokens, or the labels. */
   readonly candidates?: readonly Candidate[];
-  /** By their titles, token by token, or by item tokens. Default: item tokens where there are no `candidates`, titles otherwise. */
-  readonly by?: 'title' | 'item-tokens';
+  /**
+   * By their titles, token by token, or by the tokens of items or of labels. Default: item tokens where there are no `candidates`, titles
+   * otherwise.
+   */
+  readonly by?: 'title' | 'item-tokens' | 'label-tokens';
   /** Only the best of a retriever are ranked. Its scores are those of `candidates`, or of the items that have tokens. */
   readonly retrieve?: Omit<ByRetrievalOptions, 'ranker'>;
   /** Ids that are not to be returned. */
@@ -26,19 +29,23 @@ export interface PlannedRanking {
   readonly exclude: readonly number[];
 }
 
-/** Plans a ranking for a model with these item tokens, `trieOf` being how it makes tries of titles. */
+/** Plans a ranking for a model with tokens for these items and labels, `trieOf` being how it makes tries of titles. */
 export function planRanking(
   request: CandidateRanking,
-  items: readonly Candidate[],
+  { items, labels }: { readonly items: readonly Candidate[]; readonly labels: readonly Candidate[] },
   trieOf: (candidates: readonly Candidate[]) => PrefixTrie,
 ): PlannedRanking {
   const { candidates, retrieve, by = candidates === undefined ? 'item-tokens' : 'title' } = request;
   if (by === 'item-tokens' && items.length === 0)
     throw new RangeError('The model has no item tokens to rank by; give candidates, or make tokens with withItemTokens.');
-  if (by === 'item-tokens' && candidates !== undefined) return planAmongTokens({ ...request, candidates }, items);
-  const catalogue = candidates ?? items;
+  if (by === 'label-tokens' && labels.length === 0)
+    throw new RangeError('The model has no label tokens to rank by; make some with withLabelTokens.');
+  const [kind, named] = by === 'label-tokens' ? (['label', labels] as const) : (['item', items] as const);
+  const byTokens = kind === 'label' ? byLabelTokens(labels.length) : byItemTokens(items.length);
+  if (by !== 'title' && candidates !== undefined) return planAmongTokens({ ...request, candidates }, kind, named, byTokens);
+  const catalogue = candidates ?? named;
   const places = placesOf(catalogue);
-  const ranker = by === 'title' ? byTitle(trieOf(catalogue), request) : byItemTokens(items.length);
+  const ranker = by === 'title' ? byTitle(trieOf(catalogue), request) : byTokens;
   return {
     ranker: retrieve === undefined ? ranker : byRetrieval({ ...retrieve, ranker }),
     catalogue,
@@ -46,20 +53,23 @@ export function planRanking(
   };
 }
 
-/** Some of the items that have tokens: the others are left out. */
+/** Some of the items, or labels, that have tokens: the others are left out. */
 function planAmongTokens(
   request: CandidateRanking & Required<Pick<CandidateRanking, 'candidates'>>,
+  kind: NamedKind,
   items: readonly Candidate[],
+  ranker: CatalogueRanker,
 ): PlannedRanking {
   const { candidates, retrieve, exclude = [] } = request;
   const places = placesOf(items);
   const unknown = candidates.find(({ id }) => !places.has(id));
   if (unknown !== undefined)
-    throw new RangeError(`The candidate '${unknown.id}' has no item token; make one with withItemTokens, or rank by title.`);
+    throw new RangeError(
+      `The candidate '${unknown.id}' has no ${kind} token; make one with ${kind === 'item' ? 'withItemTokens' : 'withLabelTokens'}, or rank by title.`,
+    );
   const wanted = candidates.map(({ id }) => places.get(id)!);
   const left = new Set(exclude);
   const kept = new Set(wanted.filter((_, i) => !left.has(candidates[i].id)));
-  const ranker = byItemTokens(items.length);
   const spread = async (scores: ArrayLike<number> | Promise<ArrayLike<number>>): Promise<Float64Array> => {
     const all = new Float64Array(items.length).fill(-Infinity);
     const given = await scores;

@@ -1,16 +1,25 @@
+import type { NamedKind } from '../items/item-tokens.js';
 import type { AskedModel } from '../ranking/catalogue-ranker.js';
 import type { TokenScorer } from '../ranking/token-scorer.js';
 import type { BranchingScorer, BranchingTexts } from './branching-scorer.js';
-import type { ItemScorer } from './item-scorer.js';
+import type { NamedScorer } from './named-scorer.js';
+
+/** What a model has that is named by one token each. */
+export type NamedScorers = Readonly<Partial<Record<NamedKind, NamedScorer>>>;
+
+const missing: Record<NamedKind, string> = {
+  item: 'This model has no item tokens; make some with withItemTokens and train it, or rank by title.',
+  label: 'This model has no label tokens; make some with withLabelTokens and train it, or rank the labels by title.',
+};
 
 /** A prompt as rankers see it: it runs once, whatever they ask. */
 export class AskedPrompt implements AskedModel<BranchingTexts> {
   #begun: Promise<BranchingTexts> | undefined;
-  #itemLogits: Promise<Float32Array> | undefined;
+  readonly #logits = new Map<NamedKind, Promise<Float32Array>>();
 
   constructor(
     private readonly scorer: BranchingScorer,
-    private readonly items: ItemScorer | undefined,
+    private readonly named: NamedScorers,
   ) {}
 
   texts(): Promise<TokenScorer<BranchingTexts>> {
@@ -22,21 +31,22 @@ export class AskedPrompt implements AskedModel<BranchingTexts> {
     });
   }
 
-  itemLogits(): Promise<Float32Array> {
-    this.#itemLogits ??= this.#scoreItems();
-    return this.#itemLogits;
+  namedLogits(kind: NamedKind): Promise<Float32Array> {
+    let logits = this.#logits.get(kind);
+    if (logits === undefined) this.#logits.set(kind, (logits = this.#score(kind)));
+    return logits;
   }
 
-  /** Whether `itemLogits` was asked for. */
-  get hasScoredItems(): boolean {
-    return this.#itemLogits !== undefined;
+  /** How many items and labels were scored. */
+  get scored(): number {
+    return Array.from(this.#logits.keys(), (kind) => this.named[kind]?.items.length ?? 0).reduce((a, b) => a + b, 0);
   }
 
-  async #scoreItems(): Promise<Float32Array> {
-    if (this.items === undefined)
-      throw new RangeError('This model has no item tokens; make some with withItemTokens and train it, or rank by title.');
+  async #score(kind: NamedKind): Promise<Float32Array> {
+    const named = this.named[kind];
+    if (named === undefined) throw new RangeError(missing[kind]);
     await this.#start();
-    return this.items.logits(this.scorer.promptState);
+    return named.logits(this.scorer.promptState);
   }
 
   #start(): Promise<BranchingTexts> {

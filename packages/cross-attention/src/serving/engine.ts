@@ -7,7 +7,7 @@ import type { DecoderConfig } from '../folder/decoder-config.js';
 import { blindTokensOf, problemOfBlindTokens } from '../integration/blind-prefix.js';
 import type { BlindPrefix } from '../integration/blind-prefix.js';
 import type { Integration, UserShape } from '../integration/integration.js';
-import type { Candidate } from '../items/item-tokens.js';
+import type { NamingParts } from '../items/saved-items.js';
 import type { TextTokenizer } from '../text/text-tokenizer.js';
 import { computePrefix } from './prefix.js';
 import type { Prefix } from './prefix.js';
@@ -28,7 +28,9 @@ export interface ServedParts {
   /** Opens the graph for rankings (`branchingModel`), when the first one is asked for. */
   readonly branching: (open: OpenGraph) => Promise<ort.InferenceSession>;
   /** Its item tokens, where it has some, with `items.onnx`. */
-  readonly items?: { readonly items: readonly Candidate[]; readonly model: Uint8Array };
+  readonly items?: NamingParts | undefined;
+  /** Its labels' tokens, with `labels.onnx`. */
+  readonly labels?: NamingParts | undefined;
   /** How it reads users, where it does, with `user.onnx`. */
   readonly user?: {
     readonly integration: Integration;

@@ -47,8 +47,8 @@ export type RankRequest = Prompt &
     readonly exclude?: Iterable<number>;
   } & (
     | {
-        /** How the catalogue is ranked; `item-tokens` are all that the model has. */
-        readonly by: CatalogueRanker | 'item-tokens';
+        /** How the catalogue is ranked; `item-tokens` and `label-tokens` are all items, or labels, that the model has tokens for. */
+        readonly by: CatalogueRanker | 'item-tokens' | 'label-tokens';
       }
     | ({
         readonly by?: undefined;

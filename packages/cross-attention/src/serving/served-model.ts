@@ -2,18 +2,19 @@ import type { PreTrainedModel } from '@huggingface/transformers';
 import type * as ort from 'onnxruntime-node';
 import type { DecoderConfig } from '../folder/decoder-config.js';
 import type { Candidate } from '../items/item-tokens.js';
-import { byItemTokens } from '../ranking/by-item-tokens.js';
+import { byItemTokens, byLabelTokens } from '../ranking/by-item-tokens.js';
 import { byTitle } from '../ranking/by-title.js';
 import type { CatalogueRanker } from '../ranking/catalogue-ranker.js';
 import type { TextTokenizer } from '../text/text-tokenizer.js';
 import { AskedPrompt } from './asked-prompt.js';
+import type { NamedScorers } from './asked-prompt.js';
 import { BranchingScorer } from './branching-scorer.js';
 import { ServingEngine } from './engine.js';
 import type { ServedParts, ServeOptions } from './engine.js';
 import { generationOf } from './generation.js';
 import type { Generation } from './generation.js';
 import { InPlaceSession } from './in-place-session.js';
-import { ItemScorer } from './item-scorer.js';
+import { NamedScorer } from './named-scorer.js';
 import type { Prefix } from './prefix.js';
 import { readPrompt } from './prompt-reader.js';
 import type { GenerateRequest, Prompt, RankRequest, Ranking } from './request.js';
@@ -31,18 +32,22 @@ export class ServedModel {
   #branching: Promise<ort.InferenceSession> | undefined;
   // What it makes the graph of is held no longer than it is needed.
   #openBranching: ServedParts['branching'] | undefined;
-  readonly #items: ItemScorer | undefined;
+  readonly #named: NamedScorers;
   readonly #schedulers = new Set<RequestScheduler>();
 
   private constructor(
     private readonly engine: ServingEngine,
     private readonly session: InPlaceSession,
     private readonly model: PreTrainedModel,
-    { branching, items }: Pick<ServedParts, 'branching' | 'items'>,
+    { branching, items, labels }: Pick<ServedParts, 'branching' | 'items' | 'labels'>,
   ) {
     this.#openBranching = branching;
     // One row of states: waking a second thread would take longer.
-    this.#items = items && new ItemScorer(items.items, items.model, { ...engine.options, intraOpNumThreads: 1 });
+    const options = { ...engine.options, intraOpNumThreads: 1 };
+    this.#named = {
+      ...(items && { item: new NamedScorer('item', items, options) }),
+      ...(labels && { label: new NamedScorer('label', labels, options) }),
+    };
   }
 
   static async create(parts: ServedParts, options: ServeOptions = {}): Promise<ServedModel> {
@@ -61,7 +66,12 @@ export class ServedModel {
 
   /** The items that have a token of their own, by their places in a ranking by item tokens. */
   get items(): readonly Candidate[] {
-    return this.#items?.items ?? [];
+    return this.#named.item?.items ?? [];
+  }
+
+  /** The labels that have a token of their own, by their places in a ranking by label tokens. */
+  get labels(): readonly Candidate[] {
+    return this.#named.label?.items ?? [];
   }
 
   /** Hash of the encoder whose embeddings the model reads; undefined where it reads none. */
@@ -160,14 +170,13 @@ export class ServedModel {
     const userMs = performance.now() - begun;
     const sessions = { prompt: engine.session, branching: () => this.#rankingSession() };
     const scorer = new BranchingScorer(sessions, this.config, prompt, user && tensorOf(user.state));
-    const asked = new AskedPrompt(scorer, this.#items);
+    const asked = new AskedPrompt(scorer, this.#named);
     const ranked = await ranker.rank(asked, { top, exclude, ...(signal === undefined ? {} : { signal }) });
-    const itemFlops = asked.hasScoredItems ? 2 * this.config.hiddenSize * this.items.length : 0;
     return {
       ...ranked,
       way: ranker.way,
       promptTokens: prompt.ids.length,
-      flops: engine.flops(scorer.calls) + (user?.flops ?? 0) + itemFlops,
+      flops: engine.flops(scorer.calls) + (user?.flops ?? 0) + 2 * this.config.hiddenSize * asked.scored,
       firstTokenMs: userMs + scorer.promptMilliseconds,
       totalMs: performance.now() - begun,
     };
@@ -175,7 +184,8 @@ export class ServedModel {
 
   #rankerOf(request: RankRequest): CatalogueRanker {
     if (request.by === undefined) return byTitle(request.trie, request);
-    return request.by === 'item-tokens' ? byItemTokens(this.items.length) : request.by;
+    if (request.by === 'item-tokens') return byItemTokens(this.items.length);
+    return request.by === 'label-tokens' ? byLabelTokens(this.labels.length) : request.by;
   }
 
   #rankingSession(): Promise<ort.InferenceSession> {
@@ -197,7 +207,8 @@ export class ServedModel {
     await Promise.all(Array.from(this.#schedulers, (scheduler) => scheduler.dispose()));
     await this.engine.release();
     await (await this.#branching)?.release();
-    await this.#items?.dispose();
+    await this.#named.item?.dispose();
+    await this.#named.label?.dispose();
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

@@ -1,16 +1,19 @@
 import * as ort from 'onnxruntime-node';
-import type { Candidate } from '../items/item-tokens.js';
+import type { Candidate, NamedKind } from '../items/item-tokens.js';
+import type { NamingParts } from '../items/saved-items.js';
 
-/** The item tokens of a served model: `items.onnx`, opened when it is first asked. */
-export class ItemScorer {
+/** The item tokens of a served model, or those of its labels: `items.onnx` or `labels.onnx`, opened when it is first asked. */
+export class NamedScorer {
+  readonly items: readonly Candidate[];
   #model: Uint8Array | undefined;
   #session: Promise<ort.InferenceSession> | undefined;
 
   constructor(
-    readonly items: readonly Candidate[],
-    model: Uint8Array,
+    readonly kind: NamedKind,
+    { items, model }: NamingParts,
     private readonly options: ort.InferenceSession.SessionOptions,
   ) {
+    this.items = items;
     this.#model = model;
   }
 
@@ -23,7 +26,7 @@ export class ItemScorer {
     }
     const session = await this.#session;
     const outputs = await session.run({ last_hidden_state: new ort.Tensor('float32', state, [1, state.length]) });
-    return outputs.item_logits.data as Float32Array;
+    return outputs[`${this.kind}_logits`].data as Float32Array;
   }
 
   async dispose(): Promise<void> {
