@@ -89,12 +89,7 @@ export {
 } from './ranking/catalogue-ranker.js';
 export { type CandidateRanking } from './ranking/rank-candidates.js';
 export { AdaptableModel, type FittedModel, type HistoryOf } from './adaptable-model.js';
-export {
-  LanguageModel,
-  type RankCandidatesRequest,
-  type RankedCandidates,
-  type WordedExample,
-} from './language-model.js';
+export { LanguageModel, type RankCandidatesRequest, type RankedCandidates, type WordedExample } from './language-model.js';
 export { type UserReading } from './model-contents.js';
 export { ServedModel } from './serving/served-model.js';
 export { type ServeOptions } from './serving/engine.js';

@@ -366,5 +366,7 @@ export class LanguageModel {
 function placeOf(kind: NamedKind, named: ItemTokens | undefined, id: string): number {
   const place = named?.items.findIndex((item) => item.id === id) ?? -1;
   if (place >= 0) return place;
-  throw new RangeError(`The ${kind} '${id}' has no token; make one with ${kind === 'item' ? 'withItemTokens' : 'withLabelTokens'}.`);
+  throw new RangeError(
+    `The ${kind} '${id}' has no token; make one with ${kind === 'item' ? 'withItemTokens' : 'withLabelTokens'}.`,
+  );
 }

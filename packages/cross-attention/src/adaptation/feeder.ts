@@ -121,7 +121,8 @@ export class Feeder<History> {
     for (let start = 0; start < rows.length; start += this.batchSize) {
       const part = rows.slice(start, start + this.batchSize);
       const batch = this.batch(part);
-      const ranked = by === 'ranking' ? { ranked: inParts(part, batch.parts.length).map((rows) => rankedChoices('item', rows)) } : {};
+      const ranked =
+        by === 'ranking' ? { ranked: inParts(part, batch.parts.length).map((rows) => rankedChoices('item', rows)) } : {};
       batches.push({ batch, weight: weightOf(part), ...ranked });
     }
     return batches;
