@@ -25,7 +25,10 @@ export interface TrainingOptions<History = unknown> extends TrainingBudget {
   readonly weightDecay?: number;
   /** Gradients are clipped to this global norm. Default 1. */
   readonly clipNorm?: number;
-  /** Most text tokens that run at once: a larger batch is cut into parts whose gradients are added. Default 8,192. */
+  /**
+   * Most text tokens that run at once: a larger batch is cut into parts whose gradients are added. Default: as many as keep about a
+   * gigabyte for the backward pass, at most 8,192.
+   */
   readonly tokensPerPart?: number;
   /**
    * Makes a layer's inner values again when its gradient is computed, in place of holding those of all layers: less memory for about a
