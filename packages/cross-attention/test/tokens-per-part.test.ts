@@ -1,3 +1,4 @@
+import { expect, test } from '@jest/globals';
 import { tokensThatFit } from '../src/adaptation/tokens-per-part.js';
 import { parseDecoderConfig, type DecoderConfig } from '../src/folder/decoder-config.js';
 
