@@ -184,10 +184,7 @@ export class ExampleSource {
     });
   }
 
-  private heldOut(
-    { most, tokens }: ValidationLimits,
-    ask: (user: number, end: number) => Example | undefined,
-  ): Example[] {
+  private heldOut({ most, tokens }: ValidationLimits, ask: (user: number, end: number) => Example | undefined): Example[] {
     const examples: Example[] = [];
     let left = tokens;
     for (const { user, end } of validationMoments(this.corpus, this.seed, most)) {

@@ -123,7 +123,13 @@ export class Workspace {
       async () => {
         const { tokenizer, log, events } = corpus!;
         await tokenizer.save(file);
-        return { tokenizer: tokenizer.hash, users: log.users.length, items: log.itemIds.length, ...events.counts, source: sourceOf(files) };
+        return {
+          tokenizer: tokenizer.hash,
+          users: log.users.length,
+          items: log.itemIds.length,
+          ...events.counts,
+          source: sourceOf(files),
+        };
       },
       {
         leaves: ['tokenizer.json'],

@@ -92,13 +92,8 @@ export {
 } from './ranking/catalogue-ranker.js';
 export { type CandidateRanking } from './ranking/rank-candidates.js';
 export { AdaptableModel, type FittedModel, type HistoryOf } from './adaptable-model.js';
-export {
-  LanguageModel,
-  type RankCandidatesRequest,
-  type RankedCandidates,
-  type WordedExample,
-} from './language-model.js';
-export { type UserReading } from './saved-model.js';
+export { LanguageModel, type RankCandidatesRequest, type RankedCandidates, type WordedExample } from './language-model.js';
+export { type UserReading } from './model-contents.js';
 export { ServedModel } from './serving/served-model.js';
 export { type ServeOptions } from './serving/engine.js';
 export { type GenerateRequest, type Prompt, type Ranking, type RankRequest, type ScheduledRequest } from './serving/request.js';

@@ -30,8 +30,9 @@ import { PrefixTrie } from './ranking/prefix-trie.js';
 import { planRanking } from './ranking/rank-candidates.js';
 import type { CandidateRanking } from './ranking/rank-candidates.js';
 import { Run } from './run.js';
-import { isSavedModel, readSavedModel, readServedParts, saveModel, serveModel } from './saved-model.js';
-import type { ModelContents, UserReading } from './saved-model.js';
+import type { ModelContents, UserReading } from './model-contents.js';
+import { isSavedModel, readSavedModel, readServedParts, saveModel } from './saved-model.js';
+import { serveModel } from './serve-model.js';
 import { ServedModel } from './serving/served-model.js';
 import type { GenerateRequest, Prompt, Ranking } from './serving/request.js';
 import type { ServeOptions } from './serving/engine.js';
@@ -323,8 +324,8 @@ export class LanguageModel {
 
   /**
    * Writes the model as a folder in Hugging Face layout, whole or not at all: `config.json`, tokenizer, `onnx/model.onnx`, `onnx/user.onnx`,
-   * `user_llm.json`. transformers.js opens it. `trainable: false` leaves the float32 weights out, which only training and,
-   * of a quantised model, ranking need; `quantize` rounds those of `onnx/model.onnx`.
+   * `user_llm.json`. transformers.js opens it. `trainable: false` leaves the float32 weights out, which only
+   * training needs; `quantize` rounds those of `onnx/model.onnx`.
    */
   save(folder: string, options: { trainable?: boolean } & Precision = {}): Promise<void> {
     return saveModel(folder, this.contents, { trainable: true, ...options });
@@ -365,5 +366,7 @@ export class LanguageModel {
 function placeOf(kind: NamedKind, named: ItemTokens | undefined, id: string): number {
   const place = named?.items.findIndex((item) => item.id === id) ?? -1;
   if (place >= 0) return place;
-  throw new RangeError(`The ${kind} '${id}' has no token; make one with ${kind === 'item' ? 'withItemTokens' : 'withLabelTokens'}.`);
+  throw new RangeError(
+    `The ${kind} '${id}' has no token; make one with ${kind === 'item' ? 'withItemTokens' : 'withLabelTokens'}.`,
+  );
 }

@@ -1,55 +1,28 @@
 import { readFile, stat } from 'node:fs/promises';
 import path from 'node:path';
-import { decodeSafetensors, encodeSafetensors, onnxWeights } from '@user-llm/onnx-autograd';
+import { decodeSafetensors, encodeSafetensors } from '@user-llm/onnx-autograd';
 import type { Weights } from '@user-llm/onnx-autograd';
 import { z } from 'zod';
-import { branchingModel, inferenceModel, inferenceModelBeside } from './decoder/inference-graph.js';
-import type { InferenceAddition } from './decoder/inference-graph.js';
-import { packableMatrix, smallCodes } from './decoder/packable-matrix.js';
 import type { Precision } from './decoder/packable-matrix.js';
-import { ValueFile } from './decoder/value-store.js';
+import { StoredMatrix, graphWeights, storedMatrices } from './decoder/stored-matrix.js';
 import { decoderTensorShapes } from './folder/decoder-config.js';
-import type { DecoderConfig } from './folder/decoder-config.js';
-import { readContextualFile, readContextualFolder, writeContextualFolder } from './folder/contextual-folder.js';
+import {
+  readContextualFile,
+  readContextualFolder,
+  readRecordedModel,
+  writeContextualFolder,
+} from './folder/contextual-folder.js';
+import type { StoredContextualModel } from './folder/contextual-folder.js';
 import { readDecoderWeights } from './folder/hugging-face.js';
 import { ModelFolderError } from './folder/model-folder-error.js';
 import { readItems, savedItems } from './items/saved-items.js';
-import { namingModel } from './items/item-tokens.js';
-import type { ItemTokens } from './items/item-tokens.js';
 import { integrationOf } from './integration/integration-of.js';
-import type { BlindPrefix } from './integration/blind-prefix.js';
-import { userAddition, userModel } from './integration/integration.js';
-import type { Integration, UserShape } from './integration/integration.js';
-import { ServedModel } from './serving/served-model.js';
-import type { ServeOptions, ServedParts } from './serving/engine.js';
+import { userAddition } from './integration/integration.js';
+import type { ModelContents } from './model-contents.js';
+import { branchingOf, servedParts } from './serve-model.js';
+import type { ServedParts } from './serving/engine.js';
 import { TextTokenizer } from './text/text-tokenizer.js';
 import type { TokenizerFiles } from './text/byte-level-bpe.js';
-
-/** How a language model reads users: by which integration, whose embeddings, with which weights. */
-export interface UserReading {
-  readonly integration: Integration;
-  readonly shape: UserShape;
-  /** Hash of the encoder whose embeddings it reads. */
-  readonly encoder: string;
-  readonly weights: Weights;
-  /** Where prompts may begin without the user. */
-  readonly blindPrefix?: BlindPrefix;
-}
-
-/** A language model as it is saved. */
-export interface ModelContents {
-  readonly config: DecoderConfig;
-  readonly weights: Weights;
-  readonly tokenizer: TextTokenizer;
-  readonly user?: UserReading;
-  readonly items?: ItemTokens;
-  /** Labels that it names by tokens of their own. */
-  readonly labels?: ItemTokens;
-  /** What it was made from, for people. */
-  readonly base: string;
-  /** How it was trained: JSON. */
-  readonly training?: unknown;
-}
 
 const userWeightsFile = 'user_llm.safetensors';
 const weightsFile = 'model.safetensors';
@@ -57,6 +30,7 @@ const weightsFile = 'model.safetensors';
 const manifestSchema = z.looseObject({
   base: z.string(),
   training: z.unknown().optional(),
+  precision: z.object({ accuracyLevel: z.literal([0, 4]) }).exactOptional(),
   adapter: z
     .looseObject({
       kind: z.string(),
@@ -69,63 +43,15 @@ const manifestSchema = z.looseObject({
     .nullable(),
 });
 
-/** Both ONNX files of a model, in memory, and the graph for rankings. */
-export function servedParts(contents: ModelContents, precision: Precision = {}): ServedParts {
-  return partsOf(contents, precision, (weights, addition) => inferenceModel(contents.config, weights, addition, precision));
-}
-
-/**
- * Opens a model for inference. Quantised weights go to the session through a temporary file that it maps into memory: never are there
- * two copies of them in the process. See `Precision`.
- */
-export async function serveModel(contents: ModelContents, options: ServeOptions & Precision): Promise<ServedModel> {
-  const forms = Array.from(contents.weights, ([name, weight]) => packableMatrix(name, weight, options)?.form);
-  if (forms.every((form) => form === undefined)) return ServedModel.create(servedParts(contents, options), options);
-  const narrow = forms.reduce((sum, form) => sum + (form?.bits === 4 ? form.rows * form.width : 0), 0);
-  const faster = narrow <= smallCodes && options.accuracyLevel !== 0 ? 'bytes' : 'nibbles';
-  const precision: Precision = { ...options, codes: options.codes ?? faster };
-  const file = new ValueFile();
-  try {
-    const model = (weights: Weights, addition?: InferenceAddition) =>
-      inferenceModelBeside(file, contents.config, weights, addition, precision);
-    return await ServedModel.create({ ...partsOf(contents, precision, model), valueFolder: file.folder }, options);
-  } finally {
-    file.remove();
-  }
-}
-
-function partsOf(
-  { config, weights, tokenizer, user, items, labels }: ModelContents,
-  options: Precision,
-  model: (weights: Weights, addition?: InferenceAddition) => Uint8Array,
-): ServedParts {
-  const named = {
-    ...(items && { items: { items: items.items, model: namingModel('item', items) } }),
-    ...(labels && { labels: { items: labels.items, model: namingModel('label', labels) } }),
-  };
-  if (user === undefined) {
-    const branching = () => branchingModel(config, weights, undefined, options);
-    return { config, tokenizer, model: model(weights), branching, ...named };
-  }
-  const { integration, shape, weights: own, ...rest } = user;
-  const all = new Map([...weights, ...own]);
-  return {
-    config,
-    tokenizer,
-    model: model(all, userAddition(integration, config, shape, user.blindPrefix)),
-    branching: () => branchingModel(config, all, userAddition(integration, config, shape), options),
-    ...named,
-    user: { integration, shape, ...rest, model: userModel(integration, config, shape, own) },
-  };
-}
-
 /** Writes a model as a folder that transformers.js opens, whole or not at all; with `trainable`, also the weights to train on from. */
 export async function saveModel(
   folder: string,
   contents: ModelContents,
-  { trainable, ...precision }: { trainable: boolean } & Precision,
+  { trainable, ...asked }: { trainable: boolean } & Precision,
 ): Promise<void> {
   const { config, user } = contents;
+  const precision = { ...contents.precision, ...asked };
+  for (const weight of contents.weights.values()) if (weight instanceof StoredMatrix && weight.isIn(folder)) weight.keep();
   const parts = servedParts(contents, precision);
   const count = user?.integration.placeholders(user.shape) ?? 0;
   const extra: Record<string, Uint8Array> = { ...savedItems('item', parts.items), ...savedItems('label', parts.labels) };
@@ -140,6 +66,7 @@ export async function saveModel(
     ...(parts.user === undefined ? {} : { user: parts.user.model }),
     manifest: {
       base: contents.base,
+      precision: { accuracyLevel: precision.accuracyLevel ?? 4 },
       adapter:
         user === undefined
           ? null
@@ -164,13 +91,16 @@ export const isSavedModel = async (folder: string): Promise<boolean> =>
 
 /** Reads a saved model to train it on. */
 export async function readSavedModel(folder: string): Promise<ModelContents> {
-  const { config, manifest, files, tokenizer } = await readContextualFolder(folder);
-  const { base, training, reads } = parseManifest(folder, manifest);
+  const { config, manifest, files, tokenizer, model, source } = await readContextualFolder(folder);
+  const { base, training, reads, precision } = parseManifest(folder, manifest);
   if (!Object.hasOwn(files, weightsFile)) {
     const message = `${folder} was saved without the weights to train on from (${weightsFile}). It can be served; save it with them to train it.`;
     throw new ModelFolderError('no-weights', folder, message, { file: weightsFile });
   }
-  const weights = await readDecoderWeights(folder, config);
+  const matrices = storedMatrices(model, source, config);
+  const weights = await readDecoderWeights(folder, config, (name, file, { dtype, begin }) =>
+    matrices.get(name)?.withValues({ source: file, dtype, begin }),
+  );
   const userBytes = reads && (await readContextualFile(folder, userWeightsFile));
   const items = await readItems('item', folder);
   const labels = await readItems('label', folder);
@@ -185,16 +115,19 @@ export async function readSavedModel(folder: string): Promise<ModelContents> {
     ...(labels === undefined ? {} : { labels: { items: labels.items, rows: labels.rows } }),
     base,
     training,
+    ...(precision === undefined ? {} : { precision }),
   };
 }
 
 /** Reads a saved model to serve it. */
 export async function readServedParts(folder: string): Promise<ServedParts> {
-  const { config, manifest, tokenizer, model, user, files } = await readContextualFolder(folder);
-  const { reads } = parseManifest(folder, manifest);
+  const { config, manifest, tokenizer, model, user, files, source } = await readContextualFolder(folder);
+  const { reads, precision } = parseManifest(folder, manifest);
   const generation: unknown = JSON.parse(await readFile(path.join(folder, 'generation_config.json'), 'utf8'));
   const addition = reads && userAddition(reads.integration, config, reads.shape);
-  const branching = async () => branchingModel(config, await rankingWeights(folder, config, model), addition);
+  // The graph's bytes are read again, so that a model that never ranks by title need not hold them.
+  const branching: ServedParts['branching'] = async (open) =>
+    branchingOf(config, await rankingWeights({ folder, config, files, source }), addition, precision)(open);
   const identity = files['onnx/model.onnx'].sha256;
   const named = { items: await readItems('item', folder), labels: await readItems('label', folder) };
   const parts = { identity, config, tokenizer, model, branching, ...named, generation: generation as Record<string, unknown> };
@@ -203,18 +136,18 @@ export async function readServedParts(folder: string): Promise<ServedParts> {
   return { ...parts, user: { ...reads, model: user } };
 }
 
-/** The model's own weights, from its graph; a quantised graph holds them in another form. */
-async function rankingWeights(folder: string, config: DecoderConfig, model: Uint8Array): Promise<Weights> {
-  const weights = onnxWeights(model);
-  if ([...decoderTensorShapes(config).keys()].every((name) => weights.has(name))) return weights;
-  if ((await stat(path.join(folder, weightsFile)).catch(() => undefined)) === undefined)
-    throw new ModelFolderError(
-      'no-weights',
-      folder,
-      `${folder} holds a quantised model without ${weightsFile}, and a ranking needs them. Save it with the weights to train from.`,
-      { file: weightsFile },
-    );
-  return new Map([...weights, ...(await readDecoderWeights(folder, config))]);
+/** The model's own weights, from its graph: matrices in blocks stay in the file until they are used. */
+async function rankingWeights({
+  folder,
+  config,
+  files,
+  source,
+}: Pick<StoredContextualModel, 'folder' | 'config' | 'files' | 'source'>): Promise<Weights> {
+  const weights = graphWeights(await readRecordedModel(folder, files), source, config);
+  const missing = [...decoderTensorShapes(config).keys()].find((name) => !weights.has(name));
+  if (missing === undefined) return weights;
+  const message = `${folder}: onnx/model.onnx does not name the blocks of '${missing}', as earlier versions wrote it. Load the model and save it again to rank by titles.`;
+  throw new ModelFolderError('unsupported', folder, message, { file: 'onnx/model.onnx', tensor: missing });
 }
 
 function parseManifest(folder: string, manifest: unknown) {
@@ -223,13 +156,13 @@ function parseManifest(folder: string, manifest: unknown) {
     const [issue] = parsed.error.issues;
     throw damaged(folder, `says nothing usable at ${issue.path.join('.') || 'its top'}: ${issue.message}`);
   }
-  const { adapter, base, training } = parsed.data;
-  if (adapter === null) return { base, training };
+  const { adapter, base, training, precision } = parsed.data;
+  if (adapter === null) return { base, training, precision };
   const integration = integrationOf(adapter.kind, adapter.settings);
   if (integration === undefined) throw damaged(folder, `names the adapter '${adapter.kind}', which this version does not know`);
   const { userTokens, userWidth, encoder, blindPrefix } = adapter;
   const blind = blindPrefix === undefined ? {} : { blindPrefix };
-  return { base, training, reads: { integration, shape: { userTokens, userWidth }, encoder, ...blind } };
+  return { base, training, precision, reads: { integration, shape: { userTokens, userWidth }, encoder, ...blind } };
 }
 
 const damaged = (folder: string, what: string) =>

@@ -122,6 +122,8 @@ describe('validation by ranking', () => {
     };
     expect(await ofThird([])).toBeCloseTo(1 / Math.log2(4), 6);
     expect(await ofThird([Number(items[0].id.at(-1)), Number(items[5].id.at(-1))])).toBeCloseTo(1 / Math.log2(3), 6);
+    // Whoever had an item twice does not leave it out twice.
+    expect(await ofThird([Number(items[0].id.at(-1)), Number(items[0].id.at(-1))])).toBeCloseTo(1 / Math.log2(3), 6);
     await base.dispose();
   });
 

@@ -52,7 +52,7 @@ export { graph, GraphDefinition, type BuiltGraph, type ModelScope, type Outputs 
 export { matrixFlops } from './matrix-flops.js';
 export { toOnnx, type OnnxModel, type OnnxOptions } from './onnx-model.js';
 export { type ExternalValue } from './onnx-parts.js';
-export { onnxWeights } from './onnx-weights.js';
+export { onnxValues, onnxWeights, tensorOfValue, type OnnxValue } from './onnx-weights.js';
 export { adam, adamW, averaged, averageSlot, sgd, type AdamWOptions, type Optimizer, type UpdateContext } from './optimizers.js';
 export { constantRate, warmupConstant, warmupCosine, type Schedule } from './schedules.js';
 export { Program, type ProgramOptions } from './program.js';

@@ -23,6 +23,8 @@ export interface OnnxOptions {
   readonly metadata?: Readonly<Record<string, string>>;
   /** Inputs that are none, because their values lie in a file. A session finds it in the folder that it is told. */
   readonly external?: ReadonlyMap<string, ExternalValue>;
+  /** Inputs that are none, because these are their values; `onnxValues` finds them again by their names. */
+  readonly values?: ReadonlyMap<string, HostTensor>;
 }
 
 export interface OnnxModel {
@@ -95,9 +97,8 @@ class Emitter {
     for (const tensor of [...leaves].sort((a, b) => a.id - b.id)) {
       const name = tensor.name!;
       this.names.set(tensor, name);
-      const weight = this.weights.get(name);
-      if (weight && first.graph.parameters.has(name))
-        this.initializers.push({ name, dtype: weight.dtype, shape: weight.shape, bytes: bytesOf(weight.data) });
+      const weight = first.graph.parameters.has(name) ? this.weights.get(name) : this.options.values?.get(name);
+      if (weight) this.initializers.push({ name, dtype: weight.dtype, shape: weight.shape, bytes: bytesOf(weight.data) });
       else if (!this.options.external?.has(name)) this.inputsOfModel.push(tensor);
     }
     const outputs = Object.entries(this.options.outputs);

@@ -9,8 +9,10 @@ import {
   initialWeights,
   normal,
   ones,
+  onnxValues,
   onnxWeights,
   Program,
+  tensorOfValue,
   toOnnx,
   WeightError,
   zeros,
@@ -57,6 +59,34 @@ describe('an ONNX model', () => {
     const half = { dtype: 'float16', data: new Uint16Array(8), shape: [4, 2] } as const;
     const foreign = toOnnx({ outputs: built.outputs, weights: new Map([...weights, ['weight', half]]) });
     expect(() => onnxWeights(foreign.bytes)).toThrow("the weight 'weight' is not in the form");
+  });
+
+  test('holds named values beside the weights, where they can be found', async () => {
+    const open = graph(({ input, parameter }) => ({
+      y: input('x', ['batch', 4])
+        .matmul(parameter('weight', [4, 2], normal(1)))
+        .add(input('shift', [2])),
+      wide: input('codes', [3], 'uint8').cast('float32'),
+    }));
+    const values = new Map([
+      ['shift', f32([1, 2], [2])],
+      ['codes', { dtype: 'uint8', data: Uint8Array.of(7, 8, 9), shape: [3] } as const],
+    ]);
+    const { bytes: model, inputs: read } = toOnnx({ outputs: open.build({ training: false }).outputs, weights, values });
+    expect(read).toEqual(['x']);
+    const { shift, codes } = Object.fromEntries(onnxValues(model));
+    expect(codes).toMatchObject({ dtype: 'uint8', shape: [3] });
+    expect([...codes.bytes]).toEqual([7, 8, 9]);
+    expect([...model.subarray(codes.bytes.byteOffset, codes.bytes.byteOffset + 3)]).toEqual([7, 8, 9]);
+    expect(tensorOfValue(shift)).toEqual(values.get('shift'));
+    expect(onnxWeights(model).get('codes')).toEqual(values.get('codes'));
+    const session = await InferenceSession.create(model);
+    const outputs = await session.run({ x: new OrtTensor('float32', new Float32Array(4), [1, 4]) });
+    expect([[...(outputs.y.data as Float32Array)], [...(outputs.wide.data as Float32Array)]]).toEqual([
+      [1, 2],
+      [7, 8, 9],
+    ]);
+    await session.release();
   });
 
   test('holds its metadata', () => {

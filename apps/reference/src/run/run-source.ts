@@ -10,9 +10,9 @@ export type RunSource = z.infer<typeof sourceShape>;
 export const sourceOf = (files: readonly SourceFile[]): RunSource => files.map(({ name, sha256 }) => ({ name, sha256 }));
 
 /**
- * Refuses data that have changed since the run was begun, as another path would be refused: what was trained on the former ones and what would
- * be from now on must not meet in one report. Files are told by the hash of their content, which is computed whenever they are opened, since
- * a log that is written anew may keep its size, and one that is only copied has another date.
+ * Refuses data that have changed since the run was begun, as another path would be refused: what was trained on the former ones and what
+ * would be from now on must not meet in one report. Files are told by the hash of their content, which is computed whenever they are
+ * opened, since a log that is written anew may keep its size, and one that is only copied has another date.
  *
  * @throws UsageError
  */

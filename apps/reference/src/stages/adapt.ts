@@ -125,7 +125,8 @@ export async function adaptSystem(workspace: Workspace, spec: SystemSpec, second
       alignment: aligned,
       genreRows,
     } = await (spec.integration ? adaptReader(task, spec.integration(kind, model.config.layers), trie) : adaptText(task));
-    await adapted.save(run.path(systemPart(spec.name)), { trainable: false });
+    // All systems answer in float32, as they were trained: blocks would be left to those whose decoder stayed as it was.
+    await adapted.save(run.path(systemPart(spec.name)), { trainable: false, quantize: false });
     await encoder?.save(run.path(encoderPart(spec.name)));
     for (const written of [file, alignmentCheckpoint(file)]) await removeCheckpoint(written);
     const reached = record.validation.at(-1)?.loss;

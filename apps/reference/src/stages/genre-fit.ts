@@ -24,9 +24,10 @@ export const genreSeconds = (task: AdaptationTask, seconds: number): number => (
 const asksGenres = ({ source, naming }: AdaptationTask): boolean => naming === 'item-tokens' && source.genres.length > 0;
 
 /**
- * The fit of the rows of the genres' tokens to the genres' shares in what users had chosen by moments of the training events, once everything else is
- * trained: a tenth of the examples ask this question, from which training learns no more than the most common answer, while the states that must tell
- * which item comes next hold the user's taste already. The fitted rows stay if they rank the validation users' genres better than the trained ones do.
+ * The fit of the rows of the genres' tokens to the genres' shares in what users had chosen by moments of the training events, once
+ * everything else is trained: a tenth of the examples ask this question, from which training learns no more than the most common
+ * answer, while the states that must tell which item comes next hold the user's taste already. The fitted rows stay if they rank the
+ * validation users' genres better than the trained ones do.
  *
  * @returns undefined where genres have no tokens
  */

@@ -11,6 +11,7 @@ import { ofKinds } from './named-choices.js';
 import type { OfKinds } from './named-choices.js';
 import { longestOf, lossFeeds, placeholdersOf, textFeeds, textRow } from './text-rows.js';
 import type { TextRow } from './text-rows.js';
+import { tokensThatFit } from './tokens-per-part.js';
 import { withScope } from './trainable-encoder.js';
 import type { Batch } from './train.js';
 import type { TrainingOptions, ValidationOptions } from './training-options.js';
@@ -24,7 +25,6 @@ export interface Prepared<History> {
 /** Turns examples into what the joint graph is fed. */
 export class Feeder<History> {
   readonly batchSize: number;
-  readonly #tokensPerPart: number;
   /** Stands in for rows without a user, which read nothing. */
   #anyHistory: History | undefined;
 
@@ -33,8 +33,7 @@ export class Feeder<History> {
     private readonly options: Pick<TrainingOptions<History>, 'batchSize' | 'tokensPerPart' | 'seed'>,
   ) {
     this.batchSize = options.batchSize ?? 64;
-    this.#tokensPerPart = options.tokensPerPart ?? 8192;
-    for (const [name, value] of Object.entries({ batchSize: this.batchSize, tokensPerPart: this.#tokensPerPart }))
+    for (const [name, value] of Object.entries({ batchSize: this.batchSize, tokensPerPart: options.tokensPerPart ?? 1 }))
       if (!Number.isInteger(value) || value < 1)
         throw new AdaptationError(name, `must be a whole number of at least 1, and is ${value}`);
   }
@@ -73,7 +72,8 @@ export class Feeder<History> {
   /** A batch, in parts that fit. */
   batch(rows: readonly Prepared<History>[]): Batch {
     const longest = longestOf(rows.map(({ row }) => row));
-    const fitting = Math.max(1, Math.floor(this.#tokensPerPart / longest));
+    const tokens = this.options.tokensPerPart ?? tokensThatFit(this.model.decoder.config, longest);
+    const fitting = Math.max(1, Math.floor(tokens / longest));
     const cut = inParts(rows, Math.ceil(rows.length / fitting));
     const weight = weightOf(rows);
     if (!(weight > 0)) throw new AdaptationError('examples', 'no token of a whole batch carries weight; look at answerWeights');
@@ -121,7 +121,8 @@ export class Feeder<History> {
     for (let start = 0; start < rows.length; start += this.batchSize) {
       const part = rows.slice(start, start + this.batchSize);
       const batch = this.batch(part);
-      const ranked = by === 'ranking' ? { ranked: inParts(part, batch.parts.length).map((rows) => rankedChoices('item', rows)) } : {};
+      const ranked =
+        by === 'ranking' ? { ranked: inParts(part, batch.parts.length).map((rows) => rankedChoices('item', rows)) } : {};
       batches.push({ batch, weight: weightOf(part), ...ranked });
     }
     return batches;

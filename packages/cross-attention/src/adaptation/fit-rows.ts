@@ -117,7 +117,10 @@ function checkedStrengths(strength: number | readonly number[], compared: boolea
   if (bad !== undefined) throw new AdaptationError('strength', `must be above 0, and is ${bad}`);
   if (strengths.length === 0) throw new AdaptationError('strength', 'there is none to choose from');
   if (strengths.length > 1 && !compared)
-    throw new AdaptationError('strength', `${strengths.length} are given; give validation examples to choose by, or one strength`);
+    throw new AdaptationError(
+      'strength',
+      `${strengths.length} are given; give validation examples to choose by, or one strength`,
+    );
   return strengths;
 }
 
@@ -219,10 +222,7 @@ function centredScores<History>(batch: readonly ScoredExample<History>[], kind: 
   const data = new Float32Array(batch.length * count);
   batch.forEach(({ scores }, row) => {
     if (scores.length !== count)
-      throw new AdaptationError(
-        'scores',
-        `an example has ${scores.length} of them for the ${count} ${kind}s that have a token`,
-      );
+      throw new AdaptationError('scores', `an example has ${scores.length} of them for the ${count} ${kind}s that have a token`);
     let mean = 0;
     for (let i = 0; i < count; i++) mean += scores[i] / count;
     if (!Number.isFinite(mean)) throw new AdaptationError('scores', 'an example has one that is not a finite number');

@@ -13,7 +13,10 @@ export const ofKinds = <T>(make: (kind: NamedKind) => T): OfKinds<T> =>
   Object.fromEntries(namedKinds.map((kind) => [kind, make(kind)])) as OfKinds<T>;
 
 /** The answers of an example by their tokens' places. */
-const answersOf = ({ items = [], labels = [] }: Pick<AdaptationExample, 'items' | 'labels'>): OfKinds<(NamedAnswer & { target: number })[]> => ({
+const answersOf = ({
+  items = [],
+  labels = [],
+}: Pick<AdaptationExample, 'items' | 'labels'>): OfKinds<(NamedAnswer & { target: number })[]> => ({
   item: items.map(({ item, ...answer }) => ({ ...answer, target: item })),
   label: labels.map(({ label, ...answer }) => ({ ...answer, target: label })),
 });

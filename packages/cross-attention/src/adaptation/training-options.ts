@@ -35,7 +35,10 @@ export interface TrainingSettings extends TrainingBudget {
 export interface TrainingOptions<History = unknown> extends TrainingSettings {
   /** A factor on the learning rate of the rows of item and label tokens, which may be fitted. Default 1. */
   readonly itemRate?: number;
-  /** Most text tokens that run at once: a larger batch is cut into parts whose gradients are added. Default 8,192. */
+  /**
+   * Most text tokens that run at once: a larger batch is cut into parts whose gradients are added. Default: as many as keep about a
+   * gigabyte for the backward pass, at most 8,192.
+   */
   readonly tokensPerPart?: number;
   /**
    * Makes a layer's inner values again when its gradient is computed, in place of holding those of all layers: less memory for about a

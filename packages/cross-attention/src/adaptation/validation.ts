@@ -58,6 +58,7 @@ function rankOf({ item, excluded }: RankedItem, logits: Float32Array): number {
   const bar = logits[item];
   let rank = 0;
   for (const logit of logits) if (!(logit < bar)) rank++;
-  for (const other of excluded) if (other !== item && !(logits[other] < bar)) rank--;
+  // A user may have had an item more than once.
+  for (const other of new Set(excluded)) if (other !== item && !(logits[other] < bar)) rank--;
   return rank;
 }

@@ -6,7 +6,7 @@ import type { DecoderHooks, SelfAttention } from './decoder-graph.js';
 import type { Precision } from './packable-matrix.js';
 import { QuantizedMatrices } from './quantized-matrices.js';
 import { rotaryCaches } from './rotary.js';
-import { ValueFile, valuesInside } from './value-store.js';
+import { ValuesInside } from './value-store.js';
 import type { ValueStore } from './value-store.js';
 
 /**
@@ -22,37 +22,14 @@ export type InferenceAddition = (builder: GraphBuilder, positions: () => Tensor)
  * `logits` [batch_size, kept, V], `log_normalizers` [batch_size, kept] (the logarithm of each row's sum of exponentials),
  * `last_hidden_state` [batch_size, kept, hidden] (what the logits are made from), `present.I.key|value`. Several new tokens on top of a
  * cache are possible for a batch of one only. Weights in the blocks of a GGUF file stay as they are; `precision` says how products with
- * them are computed, and what becomes of other weights.
+ * them are computed, and what becomes of other weights, `store` where they are: of values in a file the session needs its folder.
  */
 export function inferenceModel(
   config: DecoderConfig,
   weights: Weights,
   addition?: InferenceAddition,
   precision: Precision = {},
-): Uint8Array {
-  return inferenceGraph(config, weights, addition, precision, valuesInside);
-}
-
-/**
- * The same for a session that is opened at once: quantised weights are written to `file` and left out of the model, whose bytes then
- * need its folder.
- */
-export function inferenceModelBeside(
-  file: ValueFile,
-  config: DecoderConfig,
-  weights: Weights,
-  addition?: InferenceAddition,
-  precision: Precision = {},
-): Uint8Array {
-  return inferenceGraph(config, weights, addition, precision, file);
-}
-
-function inferenceGraph(
-  config: DecoderConfig,
-  weights: Weights,
-  addition: InferenceAddition | undefined,
-  precision: Precision,
-  store: ValueStore,
+  store: ValueStore = new ValuesInside(),
 ): Uint8Array {
   const builder = GraphBuilder.create();
   const ids = builder.input('input_ids', ['batch_size', 'sequence_length'], 'int64');
@@ -82,6 +59,7 @@ export function branchingModel(
   weights: Weights,
   addition?: InferenceAddition,
   precision: Precision = {},
+  store: ValueStore = new ValuesInside(),
 ): Uint8Array {
   const builder = GraphBuilder.create();
   const ids = builder.input('input_ids', [1, 'sequence_length'], 'int64');
@@ -90,7 +68,7 @@ export function branchingModel(
   const bias = builder.input('visible', biasShape);
   const window = hasWindow(config) ? builder.input('visible_window', biasShape) : undefined;
   const lengths = builder.dims(['total_sequence_length']).cast('int32').sub(1);
-  const matrices = new QuantizedMatrices(builder, weights, precision, valuesInside);
+  const matrices = new QuantizedMatrices(builder, weights, precision, store);
   const cache = new CachedAttention(builder, config, 1, lengths, matrices, { positions, bias, window });
   const graph = new DecoderGraph(
     builder,
@@ -98,7 +76,7 @@ export function branchingModel(
     addition?.(builder, () => positions.cast('int32')),
     matrices,
   );
-  return withLogits(graph, graph.hidden(graph.embed(ids), cache.attend), cache, weights, valuesInside);
+  return withLogits(graph, graph.hidden(graph.embed(ids), cache.attend), cache, weights, store);
 }
 
 /** Whether some layers read no further back than a window. */
@@ -117,7 +95,7 @@ function withLogits(
   return toOnnx({
     outputs: { logits, log_normalizers: normalizers, last_hidden_state: hidden, ...cache.outputs },
     weights,
-    ...(store instanceof ValueFile ? { external: store.values } : {}),
+    ...store.onnx,
   }).bytes;
 }
 

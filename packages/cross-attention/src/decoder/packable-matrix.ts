@@ -6,6 +6,7 @@ import { packBlocks, packedForm } from './pack-blocks.js';
 import { widenCodes, widenedForm } from './packed-form.js';
 import type { PackedBlocks, PackedForm, PackingMemory } from './packed-form.js';
 import { isQuantizable, quantizeBlocks, quantizedForm } from './quantize.js';
+import { StoredMatrix } from './stored-matrix.js';
 
 /**
  * How products with quantised weights are computed: 4 rounds the activations to 8-bit integers block by block (fast for every length,
@@ -19,7 +20,8 @@ export interface Precision {
   readonly accuracyLevel?: AccuracyLevel | undefined;
   /**
    * Bits to which matrices without blocks are rounded, in blocks of 32; with 4, embeddings and head still have 8. Default: 8 for the
-   * float16 and bfloat16 matrices of a GGUF file, and none for others. `false`: none at all. Blocks of a GGUF file stay as they are.
+   * float16 and bfloat16 matrices of a GGUF file, and none for others. `false`: none at all. Blocks of a GGUF file stay as they are;
+   * those of a saved model do unless this is given: it is then about the float32 values that were saved with them.
    */
   readonly quantize?: 8 | 4 | false | undefined;
   /**
@@ -58,6 +60,7 @@ export function packableMatrix(name: string, weight: HostTensor, precision: Prec
 function matrixOf(name: string, weight: HostTensor, { quantize }: Precision): PackableMatrix | undefined {
   const { shape } = weight;
   if (shape.length !== 2) return undefined;
+  if (weight instanceof StoredMatrix && quantize === undefined) return weight;
   if (weight instanceof GgufTensor) {
     const form = packedForm(weight.format, shape);
     if (form !== undefined)

@@ -5,6 +5,8 @@ import { packableMatrix } from './packable-matrix.js';
 import type { Precision } from './packable-matrix.js';
 import { PackingMemory } from './packed-form.js';
 import type { PackedForm } from './packed-form.js';
+import { blockName } from './stored-matrix.js';
+import type { BlockPart } from './stored-matrix.js';
 import type { ValueStore } from './value-store.js';
 
 /**
@@ -114,8 +116,8 @@ export class QuantizedMatrices implements DecoderMatrices {
     if (matrices.some(({ form }) => kindOf(form) !== kindOf(first))) return undefined;
     const rows = matrices.map(({ form }) => form.rows);
     const form = { ...first, rows: rows.reduce((a, b) => a + b, 0) };
-    const open = (part: string, dtype: 'uint8' | 'float32', ...last: number[]) =>
-      this.store.open(this.builder, `${key}.${part}`, dtype, [form.rows, form.width / form.blockSize, ...last]);
+    const open = (part: BlockPart, dtype: 'uint8' | 'float32', ...last: number[]) =>
+      this.store.open(this.builder, use + blockName(names, part), dtype, [form.rows, form.width / form.blockSize, ...last]);
     const codes = open('codes', 'uint8', (form.blockSize * form.bits) / 8);
     const scales = open('scales', 'float32');
     const offsets = form.hasOffsets ? open('offsets', 'float32') : undefined;

@@ -2,7 +2,7 @@ import { randomBytes } from 'node:crypto';
 import { closeSync, mkdtempSync, openSync, rmSync, writeSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
-import type { ExternalValue, GraphBuilder, Tensor } from '@user-llm/onnx-autograd';
+import type { ExternalValue, GraphBuilder, HostTensor, OnnxOptions, Tensor } from '@user-llm/onnx-autograd';
 
 type ValueType = 'uint8' | 'float32';
 
@@ -17,27 +17,33 @@ export interface GrowingValue {
 export interface ValueStore {
   /** Whether values lie outside of the process until they are read. */
   readonly isMapped: boolean;
+  /** How the model that is written says where they are. */
+  readonly onnx: Pick<OnnxOptions, 'values' | 'external'>;
   open(builder: GraphBuilder, name: string, dtype: ValueType, shape: readonly number[]): GrowingValue;
 }
 
 const elementBytes = { uint8: 1, float32: 4 } as const;
 const bytesOf = (dtype: ValueType, shape: readonly number[]) => shape.reduce((a, b) => a * b, elementBytes[dtype]);
 
-/** Values inside the graph, for a model in one file. */
-export const valuesInside: ValueStore = {
-  isMapped: false,
-  open(builder, _, dtype, shape) {
+/** Values inside the graph, by name, for a model in one file. */
+export class ValuesInside implements ValueStore {
+  readonly isMapped = false;
+  readonly #values = new Map<string, HostTensor>();
+  readonly onnx = { values: this.#values };
+
+  open(builder: GraphBuilder, name: string, dtype: ValueType, shape: readonly number[]): GrowingValue {
     const bytes = new Uint8Array(bytesOf(dtype, shape));
+    this.#values.set(name, { dtype, shape, data: dtype === 'uint8' ? bytes : new Float32Array(bytes.buffer) });
     let end = 0;
     return {
       append(piece) {
         bytes.set(new Uint8Array(piece.buffer, piece.byteOffset, piece.byteLength), end);
         end += piece.byteLength;
       },
-      tensor: () => builder.constant(dtype === 'uint8' ? bytes : new Float32Array(bytes.buffer), shape),
+      tensor: () => builder.input(name, shape, dtype),
     };
-  },
-};
+  }
+}
 
 /** Offsets that can be mapped into memory. */
 const alignment = 4096;
@@ -49,7 +55,8 @@ const alignment = 4096;
 export class ValueFile implements ValueStore {
   readonly isMapped = true;
   readonly folder: string;
-  readonly values = new Map<string, ExternalValue>();
+  readonly #values = new Map<string, ExternalValue>();
+  readonly onnx = { external: this.#values };
   readonly #file = `${randomBytes(8).toString('hex')}.bin`;
   readonly #descriptor: number;
   #end = 0;
@@ -62,7 +69,7 @@ export class ValueFile implements ValueStore {
   open(builder: GraphBuilder, name: string, dtype: ValueType, shape: readonly number[]): GrowingValue {
     const bytes = bytesOf(dtype, shape);
     let at = this.#end;
-    this.values.set(name, { file: this.#file, offset: at, bytes });
+    this.#values.set(name, { file: this.#file, offset: at, bytes });
     this.#end = Math.ceil((at + bytes) / alignment) * alignment;
     return {
       append: (piece) => {
@@ -80,5 +87,15 @@ export class ValueFile implements ValueStore {
   remove(): void {
     closeSync(this.#descriptor);
     rmSync(this.folder, { recursive: true, force: true });
+  }
+
+  /** A file for as long as something is made with it. */
+  static async during<T>(make: (file: ValueFile) => Promise<T>): Promise<T> {
+    const file = new ValueFile();
+    try {
+      return await make(file);
+    } finally {
+      file.remove();
+    }
   }
 }

@@ -6,10 +6,13 @@ import { TextTokenizer } from '../text/text-tokenizer.js';
 import type { TokenizerFiles } from '../text/byte-level-bpe.js';
 import { toHuggingFaceConfig } from './decoder-config.js';
 import type { DecoderConfig } from './decoder-config.js';
+import { fileSource } from './file-range.js';
+import type { FileSource } from './file-range.js';
 import { readDecoderConfig } from './hugging-face.js';
 import { ModelFolderError } from './model-folder-error.js';
 
 const manifestName = 'user_llm.json';
+const modelName = 'onnx/model.onnx';
 const formatVersion = 1;
 
 /** A contextual model as it lies in a folder. `model` and `user` are whole ONNX files. */
@@ -83,6 +86,8 @@ export interface StoredContextualModel {
   readonly config: DecoderConfig;
   readonly tokenizer: TextTokenizer;
   readonly model: Uint8Array;
+  /** Where `model` was read from. */
+  readonly source: FileSource;
   readonly user?: Uint8Array;
   readonly manifest: Readonly<Record<string, unknown>>;
   readonly files: Readonly<Record<string, FileRecord>>;
@@ -92,15 +97,29 @@ export interface StoredContextualModel {
 export async function readContextualFolder(folder: string): Promise<StoredContextualModel> {
   const config = await readDecoderConfig(folder);
   const { files, ...manifest } = await readManifest(folder);
-  const model = await readChecked(folder, 'onnx/model.onnx', files);
-  if (model === undefined) throw damaged(folder, 'onnx/model.onnx', 'is not recorded in user_llm.json');
-  const user = await readChecked(folder, 'onnx/user.onnx', files);
-  return { folder, config, tokenizer: await TextTokenizer.load(folder), model, user, manifest, files };
+  if (!Object.hasOwn(files, modelName)) throw damaged(folder, modelName, 'is not recorded in user_llm.json');
+  const model = await readChecked(folder, modelName, files);
+  const source = fileSource(path.join(folder, modelName));
+  const user = await readIfRecorded(folder, 'onnx/user.onnx', files);
+  return { folder, config, tokenizer: await TextTokenizer.load(folder), model, source, user, manifest, files };
+}
+
+/** The bytes of a folder's graph once more; a `ModelFolderError` where the folder holds another one since it was read. */
+export async function readRecordedModel(folder: string, files: Readonly<Record<string, FileRecord>>): Promise<Uint8Array> {
+  const changed = (cause?: unknown) => {
+    const message = `${path.join(folder, modelName)} is not the file that was opened any more: the model was moved or replaced. Open it again.`;
+    return new ModelFolderError('changed', folder, message, { file: modelName, cause });
+  };
+  const bytes = await readFile(path.join(folder, modelName)).catch((error: unknown) => {
+    throw changed(error);
+  });
+  if (hash(bytes).sha256 !== files[modelName].sha256) throw changed();
+  return bytes;
 }
 
 /** The bytes of one recorded file of a contextual folder (see `ContextualModel.extra`), checked against its hash. */
 export async function readContextualFile(folder: string, name: string): Promise<Uint8Array | undefined> {
-  return readChecked(folder, name, (await readManifest(folder)).files);
+  return readIfRecorded(folder, name, (await readManifest(folder)).files);
 }
 
 async function readManifest(folder: string): Promise<Record<string, unknown> & { files: Record<string, FileRecord> }> {
@@ -121,12 +140,10 @@ async function readManifest(folder: string): Promise<Record<string, unknown> & {
   return { ...rest, files: files as Record<string, FileRecord> };
 }
 
-async function readChecked(
-  folder: string,
-  name: string,
-  files: Readonly<Record<string, FileRecord>>,
-): Promise<Uint8Array | undefined> {
-  if (!Object.hasOwn(files, name)) return undefined;
+const readIfRecorded = async (folder: string, name: string, files: Readonly<Record<string, FileRecord>>) =>
+  Object.hasOwn(files, name) ? readChecked(folder, name, files) : undefined;
+
+async function readChecked(folder: string, name: string, files: Readonly<Record<string, FileRecord>>): Promise<Uint8Array> {
   let bytes: Uint8Array;
   try {
     bytes = await readFile(path.join(folder, ...name.split('/')));
@@ -153,7 +170,7 @@ function contents(model: ContextualModel): Map<string, Uint8Array> {
   const files = new Map<string, Uint8Array>([
     ['config.json', json(huggingFace)],
     ['generation_config.json', json({ bos_token_id, eos_token_id, pad_token_id, ...model.generation })],
-    ['onnx/model.onnx', model.model],
+    [modelName, model.model],
   ]);
   if (model.user !== undefined) files.set('onnx/user.onnx', model.user);
   for (const [name, value] of Object.entries(model.tokenizer)) if (value !== undefined) files.set(name, json(value));

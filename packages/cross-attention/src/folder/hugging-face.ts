@@ -1,10 +1,12 @@
 import { readFile, readdir, stat } from 'node:fs/promises';
 import path from 'node:path';
 import { SafetensorsError, readSafetensors, readSafetensorsHeader, toFloat32 } from '@user-llm/onnx-autograd';
-import type { HostTensor, SafetensorsHeader } from '@user-llm/onnx-autograd';
+import type { HostTensor, SafetensorsEntry, SafetensorsHeader } from '@user-llm/onnx-autograd';
 import { TextTokenizer } from '../text/text-tokenizer.js';
 import { decoderTensorShapes, parseDecoderConfig } from './decoder-config.js';
 import type { DecoderConfig } from './decoder-config.js';
+import { fileSource } from './file-range.js';
+import type { FileSource } from './file-range.js';
 import { ModelFolderError } from './model-folder-error.js';
 
 /** A decoder's weights in float32 by Hugging Face's names; with tied embeddings only `model.embed_tokens.weight`, no `lm_head.weight`. */
@@ -80,9 +82,12 @@ export async function readDecoderConfig(folder: string): Promise<DecoderConfig> 
   return endTokens.length > 0 ? { ...result.config, endTokens } : result.config;
 }
 
+/** Makes a tensor that reads its values from their file when it is asked for them; undefined for one that is to be read at once. */
+export type LaterTensor = (name: string, file: FileSource, entry: SafetensorsEntry) => HostTensor | undefined;
+
 /** Reads the weights that `config` asks for and checks each one's shape. */
-export async function readDecoderWeights(folder: string, config: DecoderConfig): Promise<DecoderWeights> {
-  return readWeightFiles(folder, config, await findWeights(folder));
+export async function readDecoderWeights(folder: string, config: DecoderConfig, later?: LaterTensor): Promise<DecoderWeights> {
+  return readWeightFiles(folder, config, await findWeights(folder), later);
 }
 
 function checkTokenizerFits(folder: string, tokenizer: TextTokenizer, config: DecoderConfig): void {
@@ -128,7 +133,7 @@ async function findWeights(folder: string): Promise<Map<string, readonly string[
   return shards;
 }
 
-type WantedTensors = Map<string, { readonly name: string; readonly stored: string; readonly shape: readonly number[] }[]>;
+type WantedTensors = Map<string, { readonly name: string; readonly stored: string; readonly entry: SafetensorsEntry }[]>;
 
 /**
  * Which tensors to read from which file, from the headers alone: a folder that does not fit, or a file that was cut short, is refused
@@ -150,11 +155,12 @@ export async function checkWeightFiles(
   for (const [name, shape] of decoderTensorShapes(config)) {
     const stored = storedName(name, config, fileOfTensor);
     const file = fileOfTensor.get(stored);
-    const actual = file === undefined ? undefined : headers.get(file)?.entries.get(stored)?.shape;
-    if (file === undefined || actual === undefined) {
+    const entry = file === undefined ? undefined : headers.get(file)?.entries.get(stored);
+    if (file === undefined || entry === undefined) {
       const message = `${folder}: the weights lack the tensor '${name}' of shape [${shape.join(', ')}], which config.json calls for.`;
       throw new ModelFolderError('missing-tensor', folder, message, { tensor: name, expected: shape });
     }
+    const actual = entry.shape;
     if (actual.length !== shape.length || actual.some((size, i) => size !== shape[i])) {
       const message =
         `${path.join(folder, file)}: tensor '${stored}' has shape [${actual.join(', ')}], but config.json calls for [${shape.join(', ')}]. ` +
@@ -162,8 +168,8 @@ export async function checkWeightFiles(
       throw new ModelFolderError('shape-mismatch', folder, message, { file, tensor: stored, expected: shape, actual });
     }
     const list = wanted.get(file);
-    if (list === undefined) wanted.set(file, [{ name, stored, shape }]);
-    else list.push({ name, stored, shape });
+    if (list === undefined) wanted.set(file, [{ name, stored, entry }]);
+    else list.push({ name, stored, entry });
   }
   return wanted;
 }
@@ -172,18 +178,25 @@ async function readWeightFiles(
   folder: string,
   config: DecoderConfig,
   files: ReadonlyMap<string, readonly string[] | undefined>,
+  later?: LaterTensor,
 ): Promise<DecoderWeights> {
   const weights: DecoderWeights = new Map();
   for (const [file, tensors] of await checkWeightFiles(folder, config, files)) {
-    const names = tensors.map(({ stored }) => stored);
+    const source = fileSource(path.join(folder, file));
+    const unread = tensors.filter(({ name, entry }) => {
+      const tensor = later?.(name, source, entry);
+      if (tensor !== undefined) weights.set(name, tensor);
+      return tensor === undefined;
+    });
+    const names = unread.map(({ stored }) => stored);
     const read = await guarded(folder, file, () => readSafetensors(path.join(folder, file), { names, asFloat32: true }));
-    tensors.forEach(({ name, shape }, i) => {
+    unread.forEach(({ name, entry }, i) => {
       const tensor = read.tensors.get(names[i]);
       if (tensor?.dtype !== 'float32') {
         const message = `${path.join(folder, file)}: tensor '${names[i]}' is ${tensor?.dtype ?? 'absent'}; weights are float32, float16 or bfloat16.`;
         throw new ModelFolderError('bad-weights', folder, message, { file, tensor: names[i] });
       }
-      weights.set(name, { data: toFloat32(tensor), shape, dtype: 'float32' });
+      weights.set(name, { data: toFloat32(tensor), shape: entry.shape, dtype: 'float32' });
     });
   }
   return weights;

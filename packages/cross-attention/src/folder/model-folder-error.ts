@@ -12,6 +12,7 @@ export type ModelFolderProblem =
   | 'shape-mismatch'
   | 'tokenizer-mismatch'
   | 'damaged'
+  | 'changed'
   | 'unwritable';
 
 /** Where in the folder, and what was expected against what is there. */

@@ -1,8 +1,9 @@
-import { closeSync, fstatSync, openSync, readSync } from 'node:fs';
 import type { HostTensor } from '@user-llm/onnx-autograd';
 import { familyOf } from '../families/families.js';
 import { decoderTensorShapes } from '../folder/decoder-config.js';
 import type { DecoderConfig } from '../folder/decoder-config.js';
+import { readRange } from '../folder/file-range.js';
+import type { FileSource } from '../folder/file-range.js';
 import type { DecoderWeights } from '../folder/hugging-face.js';
 import type { BlockFormatName } from './block-formats.js';
 import { dequantize } from './dequantize.js';
@@ -15,10 +16,8 @@ export interface Blocks {
   readonly bytes: Uint8Array;
 }
 
-/** The file of a tensor, and what tells whether it is still the same. Not the header: its word lists are large. */
-type GgufSource = Pick<GgufHeader, 'file' | 'fileBytes' | 'modified'>;
-
-const sourceOf = ({ file, fileBytes, modified }: GgufHeader): GgufSource => ({ file, fileBytes, modified });
+/** Not the header itself: its word lists are large. */
+const sourceOf = ({ file, fileBytes, modified }: GgufHeader): FileSource => ({ file, fileBytes, modified });
 
 /**
  * A tensor that stays in its file until it is read. It serves wherever a float32 tensor does: `data` reads and dequantises it, and the
@@ -30,7 +29,7 @@ export class GgufTensor implements HostTensor {
 
   constructor(
     readonly shape: readonly number[],
-    private readonly source: GgufSource,
+    private readonly source: FileSource,
     private readonly info: GgufTensorInfo,
     /** Heads whose rows llama.cpp's rotation has interleaved; undone while reading. */
     private readonly interleavedHeads: number | undefined,
@@ -50,7 +49,7 @@ export class GgufTensor implements HostTensor {
 
   /** The blocks, rows after one another. */
   blocks(): Blocks {
-    const bytes = readRange(this.source, this.info, 0, new Uint8Array(this.info.bytes));
+    const bytes = this.#read(0, new Uint8Array(this.info.bytes));
     return {
       format: this.format,
       bytes: this.interleavedHeads === undefined ? bytes : this.#inHalves(bytes, this.interleavedHeads),
@@ -65,8 +64,17 @@ export class GgufTensor implements HostTensor {
     else
       for (let from = 0; from < this.info.bytes; from += size) {
         const into = memory.subarray(0, Math.min(size, this.info.bytes - from));
-        yield { format: this.format, bytes: readRange(this.source, this.info, from, into) };
+        yield { format: this.format, bytes: this.#read(from, into) };
       }
+  }
+
+  #read(from: number, into: Uint8Array): Uint8Array {
+    const { name, begin } = this.info;
+    return readRange(this.source, begin + from, into, (cause) => {
+      const detail =
+        'could not be read again: the file was moved, or is another one than when the model was loaded. Load it again.';
+      return new GgufError('changed', this.source.file, detail, { tensor: name, cause });
+    });
   }
 
   /**
@@ -150,36 +158,4 @@ const outside: Readonly<Record<string, string>> = {
 function storedName(name: string): string {
   const [, layer, part, kind] = /^model\.layers\.(\d+)\.(.+)\.(weight|bias)$/.exec(name) ?? [];
   return layer === undefined ? outside[name] : `blk.${layer}.${parts[part]}.${kind}`;
-}
-
-function readRange(source: GgufSource, { name, begin }: GgufTensorInfo, from: number, values: Uint8Array): Uint8Array {
-  const { file } = source;
-  const fail = (cause: unknown) =>
-    new GgufError(
-      'changed',
-      file,
-      'could not be read again: the file was moved, or is another one than when the model was loaded. Load it again.',
-      {
-        tensor: name,
-        cause,
-      },
-    );
-  let descriptor: number;
-  try {
-    descriptor = openSync(file, 'r');
-  } catch (error) {
-    throw fail(error);
-  }
-  try {
-    const stats = fstatSync(descriptor);
-    if (stats.size !== source.fileBytes || stats.mtimeMs !== source.modified) throw fail(undefined);
-    for (let at = 0; at < values.length;) {
-      const read = readSync(descriptor, values, at, values.length - at, begin + from + at);
-      if (read === 0) throw fail(undefined);
-      at += read;
-    }
-    return values;
-  } finally {
-    closeSync(descriptor);
-  }
 }

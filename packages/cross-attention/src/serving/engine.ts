@@ -25,8 +25,8 @@ export interface ServedParts {
   readonly model: Uint8Array;
   /** Where the values lie that the model leaves out; needed while it is opened. */
   readonly valueFolder?: string;
-  /** Makes the graph for rankings (`branchingModel`), when the first one is asked for. */
-  readonly branching: () => Uint8Array | Promise<Uint8Array>;
+  /** Opens the graph for rankings (`branchingModel`), when the first one is asked for. */
+  readonly branching: (open: OpenGraph) => Promise<ort.InferenceSession>;
   /** Its item tokens, where it has some, with `items.onnx`. */
   readonly items?: NamingParts | undefined;
   /** Its labels' tokens, with `labels.onnx`. */
@@ -44,6 +44,9 @@ export interface ServedParts {
   /** Defaults of `generate`. */
   readonly generation?: Readonly<Record<string, unknown>>;
 }
+
+/** Opens a graph; the values that it leaves out lie in the folder, which is needed until it is open. */
+export type OpenGraph = (model: Uint8Array, valueFolder?: string) => Promise<ort.InferenceSession>;
 
 export interface ServeOptions {
   /** Threads of one operation; the machine's cores by default. Divide them among workers. */
@@ -69,6 +72,13 @@ export interface AdmittedPrompt extends ReadPrompt {
   readonly maxNewTokens: number;
 }
 
+const openGraph =
+  (options: ort.InferenceSession.SessionOptions): OpenGraph =>
+  (model, valueFolder) => {
+    const values = { session: { model_external_initializers_file_folder_path: valueFolder } };
+    return ort.InferenceSession.create(model, valueFolder === undefined ? options : { ...options, extra: values });
+  };
+
 /** What all ways of answering share: the open sessions of one model, its prompts, users and prefixes. */
 export class ServingEngine {
   #disposed = false;
@@ -88,11 +98,7 @@ export class ServingEngine {
       executionMode: 'sequential',
     };
     const { config, tokenizer, user, identity = randomUUID() } = parts;
-    const values = { session: { model_external_initializers_file_folder_path: parts.valueFolder } };
-    const session = await ort.InferenceSession.create(
-      parts.model,
-      parts.valueFolder === undefined ? options : { ...options, extra: values },
-    );
+    const session = await openGraph(options)(parts.model, parts.valueFolder);
     const reader =
       user &&
       (await UserReader.open(
@@ -200,6 +206,9 @@ export class ServingEngine {
   assertAlive(): void {
     if (this.#disposed) throw new Error('This model was disposed; open it again.');
   }
+
+  /** Opens another graph of the model as its own session was. */
+  readonly openGraph: OpenGraph = (model, valueFolder) => openGraph(this.options)(model, valueFolder);
 
   /** Takes no more requests; says whether this call was the one that closed it. */
   close(): boolean {

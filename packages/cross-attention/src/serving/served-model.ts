@@ -1,5 +1,5 @@
 import type { PreTrainedModel } from '@huggingface/transformers';
-import * as ort from 'onnxruntime-node';
+import type * as ort from 'onnxruntime-node';
 import type { DecoderConfig } from '../folder/decoder-config.js';
 import type { Candidate } from '../items/item-tokens.js';
 import { byItemTokens, byLabelTokens } from '../ranking/by-item-tokens.js';
@@ -30,8 +30,8 @@ import type { ReadableEmbedding, StoredUserState, UserState } from './user-state
  */
 export class ServedModel {
   #branching: Promise<ort.InferenceSession> | undefined;
-  // The files' bytes are held no longer than they are needed.
-  #makeBranching: ServedParts['branching'] | undefined;
+  // What it makes the graph of is held no longer than it is needed.
+  #openBranching: ServedParts['branching'] | undefined;
   readonly #named: NamedScorers;
   readonly #schedulers = new Set<RequestScheduler>();
 
@@ -41,7 +41,7 @@ export class ServedModel {
     private readonly model: PreTrainedModel,
     { branching, items, labels }: Pick<ServedParts, 'branching' | 'items' | 'labels'>,
   ) {
-    this.#makeBranching = branching;
+    this.#openBranching = branching;
     // One row of states: waking a second thread would take longer.
     const options = { ...engine.options, intraOpNumThreads: 1 };
     this.#named = {
@@ -189,11 +189,16 @@ export class ServedModel {
   }
 
   #rankingSession(): Promise<ort.InferenceSession> {
-    if (this.#branching === undefined) {
-      const make = this.#makeBranching!;
-      this.#makeBranching = undefined;
-      this.#branching = (async () => ort.InferenceSession.create(await make(), this.engine.options))();
-    }
+    this.#branching ??= this.#openBranching!(this.engine.openGraph).then(
+      (session) => {
+        this.#openBranching = undefined;
+        return session;
+      },
+      (error: unknown) => {
+        this.#branching = undefined;
+        throw error;
+      },
+    );
     return this.#branching;
   }
 
