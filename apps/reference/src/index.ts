@@ -4,7 +4,6 @@ export { encoderShape, pretrainingRate } from './encoder-shape.js';
 export { UsageError } from './errors.js';
 export { explain, type Explained } from './explain.js';
 export { ConsoleOutput, type OutputOptions } from './run/console-output.js';
-export { OutcomeFolder } from './run/outcome-folder.js';
 export { RunFolder, type StageOptions } from './run/run-folder.js';
 export type { RunSettings, StageRecord } from './run/run-manifest.js';
 export { defaultMinutes, Workspace, type WorkspaceOptions } from './workspace.js';

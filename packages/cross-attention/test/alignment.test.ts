@@ -121,12 +121,13 @@ describe('the step', () => {
     const before = trainer.weights({ trainableOnly: true });
     await trainer.step(feeds);
     const after = trainer.weights({ trainableOnly: true });
-    for (const [name, { data, ...rest }] of before) {
-      const gradient = Float64Array.from(data, (value, i) => (Number(value) - Number(after.get(name)!.data[i])) / learningRate);
+    for (const [name, { data: held, ...rest }] of before) {
+      const data = held as Float32Array;
+      const gradient = Float64Array.from(data, (value, i) => (value - Number(after.get(name)!.data[i])) / learningRate);
       const length = Math.hypot(...gradient);
       const step = 1e-2 / length;
       const lossAt = async (far: number): Promise<number> => {
-        const moved = Float32Array.from(data, (value, i) => Number(value) + far * gradient[i]);
+        const moved = data.map((value, i) => value + far * gradient[i]);
         const weights = new Map([...before, [name, { ...rest, data: moved } as HostTensor]]);
         return ((await trainer.evaluate(feeds, ['loss'], { weights })).loss.data as Float32Array)[0];
       };

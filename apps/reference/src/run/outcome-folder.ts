@@ -18,18 +18,9 @@ export class OutcomeFolder {
 
   /** The outcome of a system under this key, or undefined. */
   async read(system: string, task: Outcome['task'], key: string): Promise<Outcome | undefined> {
-    const saved = await this.saved(system, task);
-    return saved?.key === key ? saved.outcome : undefined;
-  }
-
-  /** How a system answered last, or undefined. */
-  async latest(system: string, task: Outcome['task']): Promise<Outcome | undefined> {
-    return (await this.saved(system, task))?.outcome;
-  }
-
-  private async saved(system: string, task: Outcome['task']): Promise<{ key: string; outcome: Outcome } | undefined> {
     try {
-      return JSON.parse(await readFile(this.file(system, task), 'utf8')) as { key: string; outcome: Outcome };
+      const saved = JSON.parse(await readFile(this.file(system, task), 'utf8')) as { key: string; outcome: Outcome };
+      return saved.key === key ? saved.outcome : undefined;
     } catch (error) {
       if ((error as NodeJS.ErrnoException).code === 'ENOENT' || error instanceof SyntaxError) return undefined;
       throw error;

@@ -29,9 +29,9 @@ type FirstFit = z.infer<typeof firstFitShape>;
 
 /**
  * Trains a system that reads users, and the encoder with it, after what the encoder's head expects of each example; one that is to be aligned
- * first, in what time that leaves. Rows of item tokens
- * are fitted to the head twice: at the start, so that there is something to learn from at once, and at the end, where the fitted ones
- * stay if they rank the validation items better than the trained ones. Then those of genres are fitted.
+ * is aligned first, and trains in the time that is left. Rows of item tokens are fitted to the head twice: at the start, so that there is
+ * something to learn from at once, and at the end, where the fitted ones stay if they rank the validation items better than the trained
+ * ones. Then those of genres are fitted.
  */
 export async function adaptReader(task: AdaptationTask, integration: Integration, titles: PrefixTrie): Promise<AdaptedSystem> {
   const { workspace, spec, batch: sizes, model, prompts, source, naming, watch, say } = task;
