@@ -13,8 +13,7 @@ import { simulateFilmService } from '@user-llm/datasets';
 import { Random } from '@user-llm/onnx-autograd';
 import { encoderShape, fitTokenizer, loadCorpus, pretrainingRate, type Corpus } from '@user-llm/reference';
 import { UserEncoder } from '@user-llm/user-encoder';
-import { parseArgs } from 'node:util';
-import { positive } from './study/options.js';
+import { commandLine, positive } from './study/options.js';
 import { compared, figures, rankOf, type CaseRanks } from './study/ranks.js';
 import { runStudy, writeResult } from './study/result.js';
 
@@ -43,17 +42,15 @@ interface Study {
 }
 
 async function main(): Promise<void> {
-  const { values } = parseArgs({
-    options: {
-      steps: { type: 'string', default: '300' },
-      pretraining: { type: 'string', default: '300' },
-      reading: { type: 'string', default: '8,4,1' },
-      users: { type: 'string', default: '600' },
-      items: { type: 'string', default: '300' },
-      seed: { type: 'string', default: '1' },
-      seeds: { type: 'string', default: '2' },
-      threads: { type: 'string', default: '1' },
-    },
+  const values = commandLine({
+    steps: { type: 'string', default: '300' },
+    pretraining: { type: 'string', default: '300' },
+    reading: { type: 'string', default: '8,4,1' },
+    users: { type: 'string', default: '600' },
+    items: { type: 'string', default: '300' },
+    seed: { type: 'string', default: '1' },
+    seeds: { type: 'string', default: '2' },
+    threads: { type: 'string', default: '1' },
   });
   const first = positive('seed', values.seed);
   const seeds = Array.from({ length: positive('seeds', values.seeds) }, (_, i) => first + i);

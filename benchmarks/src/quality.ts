@@ -31,9 +31,8 @@ import { mkdir, writeFile } from 'node:fs/promises';
 import os from 'node:os';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { parseArgs } from 'node:util';
 import { encoderQuality } from './study/encoder-quality.js';
-import { positive } from './study/options.js';
+import { commandLine, positive } from './study/options.js';
 import { overSeeds } from './study/over-seeds.js';
 import { runStudy } from './study/result.js';
 
@@ -68,15 +67,7 @@ const variantOf = (values: Values): string =>
     .map((part) => `-${part}`)
     .join('');
 
-type Values = ReturnType<typeof given>;
-
-function given() {
-  try {
-    return parseArgs({ options }).values;
-  } catch (error) {
-    throw new UsageError((error as Error).message, { cause: error });
-  }
-}
+type Values = ReturnType<typeof commandLine<typeof options>>;
 
 const named = (variable: string, name: string): string => {
   const folder = process.env[variable];
@@ -89,18 +80,18 @@ async function encoderAlone(values: Values, name: string, minutes: number): Prom
   const dataset = await openSource(named('USER_LLM_DATA', name), first);
   const corpus = await loadCorpus(dataset, await fitTokenizer(dataset));
   const usual = encoderShape(corpus.tokenizer);
-  // Learned distances in time cost more than turned ones and, given the minutes, rank a little better.
+  // The positions that rate and batch were chosen with.
   const position = usual.attention.position === 'rotary-time' ? 'relative-time' : usual.attention.position;
   const shape = {
     ...usual,
-    width: Number(values.width),
-    layers: Number(values.layers),
+    width: positive('width', values.width),
+    layers: positive('layers', values.layers),
     dropout: Number(values.dropout),
-    attention: { position: (values.position ?? position) as Band['position'], window: Number(values.window) },
+    attention: { position: (values.position ?? position) as Band['position'], window: positive('window', values.window) },
   };
   const training = {
-    ...(values.steps === undefined ? { seconds: minutes * 60 } : { steps: Number(values.steps) }),
-    ...(values.threads === undefined ? {} : { threads: Number(values.threads) }),
+    ...(values.steps === undefined ? { seconds: minutes * 60 } : { steps: positive('steps', values.steps) }),
+    ...(values.threads === undefined ? {} : { threads: positive('threads', values.threads) }),
     learningRate: Number(values.rate),
     batch: positive('batch', values.batch),
   };
@@ -129,7 +120,7 @@ function suiteNamed(given: string | undefined): Suite | undefined {
   throw new UsageError(`--suite is default or full, not ${given}`);
 }
 
-const minutesOf = ({ minutes, only }: Values): number => Number(minutes ?? (only === 'encoder' ? 15 : 20));
+const minutesOf = ({ minutes, only }: Values): number => positive('minutes', minutes ?? (only === 'encoder' ? '15' : '20'));
 
 const numberOf = (text: string | undefined): number | undefined => (text === undefined ? undefined : Number(text));
 
@@ -193,7 +184,7 @@ async function writeResult(values: Values, of: string, result: Readonly<Record<s
 }
 
 async function main(): Promise<void> {
-  const values = given();
+  const values = commandLine(options);
   const { data, only } = values;
   if (data === undefined) throw new UsageError('name a data set: npm run bench -- quality --data ml-100k [--only encoder]');
   if (only !== undefined && only !== 'encoder') throw new UsageError(`--only takes encoder, not ${only}`);

@@ -2,6 +2,8 @@ import { appendFile, mkdtemp, readFile } from 'node:fs/promises';
 import os from 'node:os';
 import path from 'node:path';
 import { expect, jest, test } from '@jest/globals';
+import { TextTokenizer } from '@user-llm/cross-attention';
+import { genreQuestion, Prompts } from '../src/prompts.js';
 import { ConsoleOutput } from '../src/run/console-output.js';
 import type { GivenSettings } from '../src/workspace.js';
 import { runAll } from '../src/stages/poc.js';
@@ -135,15 +137,17 @@ test('genres: each has a token of its own, fitted to who liked what, and one pas
   const { systems } = await reportOf(out);
   for (const name of [main, text]) {
     const { genreRows } = workspace.run.finished(`adapt ${name}`)!.result as { genreRows: { before: number; fitted: number } };
-    for (const ndcg of [genreRows.before, genreRows.fitted]) expect(ndcg).toBeGreaterThan(0);
+    // Users watch films of one genre and a few of another: whoever reads them tells which, where guessing gives .71.
+    expect(genreRows.fitted).toBeGreaterThan(0.9);
     const labels = await readFile(path.join(out, 'systems', name.replace('/', '-'), 'labels.json'), 'utf8');
     expect((JSON.parse(labels) as { id: string }[]).map(({ id }) => id)).toEqual(['Comedy', 'Drama', 'Western']);
     const asked = systems.find((row) => row.name === name && row.task === 'favourite-genre')!;
-    expect(asked.accuracy).toBeGreaterThanOrEqual(0);
+    expect(asked.accuracy).toBeGreaterThan(0.7);
   }
   // A question alone, and no token of an answer.
+  const tokenizer = await TextTokenizer.load(path.join(out, 'systems', main.replace('/', '-')));
   const { tokensPerRequest } = systems.find((row) => row.name === main && row.task === 'favourite-genre')!;
-  expect(Number.isInteger(tokensPerRequest)).toBe(true);
+  expect(tokensPerRequest).toBe(new Prompts(tokenizer, []).question(genreQuestion).length);
 });
 
 test('other data at the same path are refused as another path would be, whatever command reads them', async () => {

@@ -40,7 +40,7 @@ export function studyOptions<F extends Further>(
   further: F,
   defaults: { readonly minutes: number },
 ): { options: StudyOptions; own: { readonly [name in keyof F]: string } } {
-  const values = parsed(further);
+  const values: Record<string, string | undefined> = commandLine({ ...common, ...further });
   const { USER_LLM_DATA: home } = process.env;
   const { data } = values;
   if (!data || !home)
@@ -64,9 +64,14 @@ export function studyOptions<F extends Further>(
   };
 }
 
-function parsed(further: Further): Record<string, string | undefined> {
+/**
+ * The command line by these options.
+ *
+ * @throws UsageError
+ */
+export function commandLine<O extends Further>(options: O): ReturnType<typeof parseArgs<{ options: O }>>['values'] {
   try {
-    return parseArgs({ options: { ...common, ...further } }).values as Record<string, string | undefined>;
+    return parseArgs<{ options: O }>({ options }).values;
   } catch (error) {
     throw new UsageError((error as Error).message, { cause: error });
   }

@@ -61,7 +61,8 @@ export async function alignReader(
     say(`aligning: loss ${loss.toFixed(3)}, ${examplesPerSecond.toFixed(0)} users/s, ${secondsLeft.toFixed(0)} s left`);
   const { model, encoder, record } = await training.result;
   const { steps, seconds: taken, examplesSeen, stillFalling, validation, bestStep } = record;
-  const accuracy = validation.find(({ step }) => step === bestStep)?.accuracy ?? 0;
+  // The last step is validated, whatever the budget, so there is a best one.
+  const accuracy = validation.find(({ step }) => step === bestStep)!.accuracy!;
   return {
     model,
     encoder: encoder as UserEncoder,

@@ -1,6 +1,7 @@
 import { Program, graph } from '@user-llm/onnx-autograd';
 import type { HostTensor } from '@user-llm/onnx-autograd';
 import { AdaptationError } from '../errors.js';
+import { makerOf } from '../items/item-tokens.js';
 import type { NamedKind } from '../items/item-tokens.js';
 import { RidgeSums } from '../items/ridge-sums.js';
 import type { AdaptationExample } from './examples.js';
@@ -49,7 +50,6 @@ export interface FittedRows {
 
 /** Validation examples that run at once. */
 const validationBatch = 64;
-const maker: Record<NamedKind, string> = { item: 'withItemTokens', label: 'withLabelTokens' };
 
 /**
  * Rows of the item tokens with which the model answers as a teacher does, in closed form: the ridge regression of the teacher's scores on
@@ -80,7 +80,7 @@ async function fitRows<History>(
   { strength = 3e-4, validation, threads, signal }: FitRowsOptions<History>,
 ): Promise<FittedRows> {
   const before = rowsOf(model, kind);
-  if (before === undefined) throw new AdaptationError('model', `has no ${kind} tokens; make some with ${maker[kind]}`);
+  if (before === undefined) throw new AdaptationError('model', `has no ${kind} tokens; make some with ${makerOf[kind]}`);
   const strengths = checkedStrengths(strength, validation !== undefined);
   const [count, hidden] = before.shape;
   const states = await PromptStates.open(kind, model, threads);

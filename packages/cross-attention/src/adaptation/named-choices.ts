@@ -1,5 +1,5 @@
 import { AdaptationError } from '../errors.js';
-import { namedKinds } from '../items/item-tokens.js';
+import { makerOf, namedKinds } from '../items/item-tokens.js';
 import type { NamedKind } from '../items/item-tokens.js';
 import { checkProbabilities } from './choices.js';
 import type { Choice } from './choices.js';
@@ -21,9 +21,6 @@ const answersOf = ({
   label: labels.map(({ label, ...answer }) => ({ ...answer, target: label })),
 });
 
-/** The method that makes tokens of a kind. */
-const maker: OfKinds<string> = { item: 'withItemTokens', label: 'withLabelTokens' };
-
 /**
  * The items and labels of an example at their positions in its row.
  *
@@ -41,7 +38,7 @@ export function placedChoices(
   return ofKinds((kind) => {
     const count = counts[kind];
     if (answers[kind].length > 0 && count === 0)
-      throw new AdaptationError(where, `names ${kind}s, and the model has no ${kind} tokens; make some with ${maker[kind]}`);
+      throw new AdaptationError(where, `names ${kind}s, and the model has no ${kind} tokens; make some with ${makerOf[kind]}`);
     return answers[kind].map(({ target, after = promptIds.length - 1, weight = 1, probabilities, excluded }) => {
       if (!(Number.isInteger(target) && target >= 0 && target < count))
         throw new AdaptationError(where, `${kind} ${target} is none of the ${count} ${kind}s that have a token`);

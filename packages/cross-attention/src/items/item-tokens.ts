@@ -15,6 +15,9 @@ export type NamedKind = 'item' | 'label';
 
 export const namedKinds: readonly NamedKind[] = ['item', 'label'];
 
+/** The method that makes tokens of a kind, for errors. */
+export const makerOf: Readonly<Record<NamedKind, string>> = { item: 'withItemTokens', label: 'withLabelTokens' };
+
 /**
  * Items (or labels) that a model names with one token each. Such a token only ever ends an answer, so all that there is of it is a row of
  * an output matrix beside the vocabulary's: the product of the rows with the state after a prompt is a logit for every item.

@@ -1,3 +1,4 @@
+import { makerOf } from '../items/item-tokens.js';
 import type { Candidate, NamedKind } from '../items/item-tokens.js';
 import { byItemTokens, byLabelTokens } from './by-item-tokens.js';
 import { byRetrieval } from './by-retrieval.js';
@@ -64,9 +65,7 @@ function planAmongTokens(
   const places = placesOf(items);
   const unknown = candidates.find(({ id }) => !places.has(id));
   if (unknown !== undefined)
-    throw new RangeError(
-      `The candidate '${unknown.id}' has no ${kind} token; make one with ${kind === 'item' ? 'withItemTokens' : 'withLabelTokens'}, or rank by title.`,
-    );
+    throw new RangeError(`The candidate '${unknown.id}' has no ${kind} token; make one with ${makerOf[kind]}, or rank by title.`);
   const wanted = candidates.map(({ id }) => places.get(id)!);
   const left = new Set(exclude);
   const kept = new Set(wanted.filter((_, i) => !left.has(candidates[i].id)));
