@@ -14,6 +14,7 @@ export default {
     'packages/evaluation',
     'packages/datasets',
     'apps/reference',
+    'benchmarks',
     'tools',
   ].map((folder) => project(folder)),
 };

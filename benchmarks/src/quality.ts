@@ -1,7 +1,7 @@
 /**
  * `npm run bench -- quality --data NAME [--only encoder] [--minutes N | --steps N] [--seed N] [--seeds COUNT] [--dropout X] [--width N]
  * [--layers N] [--rate X] [--batch N] [--position P] [--window W] [--threads N] [--llm NAME] [--ranking WAY] [--users N] [--examples N] [--slice MINUTES]
- * [--suite full | --systems NAME,...]`
+ * [--suite full | --systems NAME,...] [--keep]`
  *
  * How good the systems are on a real data set, found by its name under the folder in USER_LLM_DATA (models under USER_LLM_MODELS). With
  * `--only encoder` the encoder alone is pretrained, for `--minutes` or, the same on every machine, for `--steps`, and stands beside the
@@ -9,11 +9,12 @@
  * with a result of its own and one over all; otherwise the whole proof of concept runs, with the systems of a suite or those that
  * are named: by one way to rank, for so many test users. Systems are compared after the same number of examples (`--examples`) or, without
  * it, after the same time by the clock (from `--minutes`). A system that is finished is in the result at once, which says so by `finished: false`
- * until all are. A long run is made in slices: after `--slice` minutes it stops with a checkpoint, and the same command goes on.
+ * until all are. A long run is made in slices: after `--slice` minutes it stops with a checkpoint, and the same command goes on. With `--keep`
+ * systems that an earlier run of the same seed, users and examples measured stay in the result, so that a comparison can be made of several
+ * runs, on several machines: their answers, user by user, lie in benchmarks/results/answers/.
  * Leave-one-out, all items ranked. The last line is one JSON object; it is also written to benchmarks/results/.
  */
 import type { CatalogueWay } from '@user-llm/cross-attention';
-import type { ReportData } from '@user-llm/evaluation';
 import { machineDescription } from '@user-llm/evaluation';
 import {
   ConsoleOutput,
@@ -22,6 +23,7 @@ import {
   loadCorpus,
   openSource,
   runAll,
+  type RunSettings,
   type Suite,
   UsageError,
   Workspace,
@@ -32,6 +34,7 @@ import os from 'node:os';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { encoderQuality } from './study/encoder-quality.js';
+import { KeptSystems } from './study/kept-systems.js';
 import { commandLine, positive } from './study/options.js';
 import { overSeeds } from './study/over-seeds.js';
 import { runStudy } from './study/result.js';
@@ -47,6 +50,7 @@ const options = {
   slice: { type: 'string' },
   suite: { type: 'string' },
   systems: { type: 'string' },
+  keep: { type: 'boolean', default: false },
   steps: { type: 'string' },
   threads: { type: 'string' },
   seed: { type: 'string', default: '1' },
@@ -149,13 +153,16 @@ async function everything(values: Values, name: string, minutes: number): Promis
       examples: numberOf(values.examples),
     },
   );
+  const of = `seed${seed}`;
+  const kept = await keptSystems(values, of, workspace.run.settings);
   let latest: Record<string, unknown> = {};
   try {
     await runAll(workspace, {
       onReport: async (report) => {
-        const { curves: _, ...figures }: ReportData = report.toJSON();
+        await kept.write(report, machineDescription());
+        const { curves: _, ...figures } = kept.addTo(report).toJSON();
         latest = { data: name, ...figures };
-        await writeResult(values, `seed${seed}`, latest);
+        await writeResult(values, of, latest);
       },
     });
   } catch (error) {
@@ -168,7 +175,19 @@ async function everything(values: Values, name: string, minutes: number): Promis
   return { data: name, seed, systems: latest.systems };
 }
 
-/** Into benchmarks/results, under the data's name and what it is of. */
+/** What earlier runs measured, with `--keep`; what this one measures is kept in any case. */
+function keptSystems(values: Values, of: string, { seed, users, examples, minutes }: RunSettings): Promise<KeptSystems> {
+  const file = path.join(resultsFolder, 'answers', resultName(values, of));
+  const terms = { seed, users: users ?? null, examples: examples ?? null, minutes: examples === undefined ? minutes : null };
+  return values.keep ? KeptSystems.read(file, terms) : Promise.resolve(KeptSystems.none(file, terms));
+}
+
+const resultsFolder = fileURLToPath(new URL('../results', import.meta.url));
+
+/** Under the data's name and what it is of. */
+const resultName = (values: Values, of: string): string =>
+  `quality-${values.only ?? 'all'}-${values.data}${variantOf(values)}-${of}.json`;
+
 async function writeResult(values: Values, of: string, result: Readonly<Record<string, unknown>>): Promise<void> {
   // Where it was written is nobody's business but this machine's.
   const command = `npm run bench -- quality ${process.argv
@@ -177,10 +196,8 @@ async function writeResult(values: Values, of: string, result: Readonly<Record<s
     .replace(/\s*--out[= ]\S+/, '')}`;
   const minutes = values.steps === undefined && { minutes: minutesOf(values) };
   const complete = { command, ...minutes, machine: machineDescription(), ...result };
-  const folder = fileURLToPath(new URL('../results', import.meta.url));
-  await mkdir(folder, { recursive: true });
-  const file = `quality-${values.only ?? 'all'}-${values.data}${variantOf(values)}-${of}.json`;
-  await writeFile(path.join(folder, file), `${JSON.stringify(complete, null, 2)}\n`);
+  await mkdir(resultsFolder, { recursive: true });
+  await writeFile(path.join(resultsFolder, resultName(values, of)), `${JSON.stringify(complete, null, 2)}\n`);
 }
 
 async function main(): Promise<void> {

@@ -1,5 +1,5 @@
 import path from 'node:path';
-import { parseArgs } from 'node:util';
+import { parseArgs, type ParseArgsConfig } from 'node:util';
 import { UsageError } from '@user-llm/reference';
 import type { PretrainOptions } from '@user-llm/user-encoder';
 
@@ -69,7 +69,9 @@ export function studyOptions<F extends Further>(
  *
  * @throws UsageError
  */
-export function commandLine<O extends Further>(options: O): ReturnType<typeof parseArgs<{ options: O }>>['values'] {
+export function commandLine<O extends NonNullable<ParseArgsConfig['options']>>(
+  options: O,
+): ReturnType<typeof parseArgs<{ options: O }>>['values'] {
   try {
     return parseArgs<{ options: O }>({ options }).values;
   } catch (error) {

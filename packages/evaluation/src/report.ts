@@ -1,4 +1,5 @@
 import { rowsOf } from './compare.js';
+import { InvalidOptionError } from './errors.js';
 import { pValue } from './format.js';
 import type { Outcome } from './outcome.js';
 import { renderHtml } from './report-html.js';
@@ -48,6 +49,30 @@ export class Report {
   /** Plain words; the first sentence says where a User-LLM fell short. */
   get summary(): readonly string[] {
     return this.toJSON().summary;
+  }
+
+  /**
+   * The same report with systems that were asked elsewhere, all compared anew; a system that both have keeps the answers of this one.
+   *
+   * @throws InvalidOptionError where outcomes answer another question (other data, split or depth), and of a report that was read from a file
+   */
+  including(outcomes: readonly Outcome[]): Report {
+    const { seed, depth, protocols } = this.#core;
+    if (this.outcomes.length === 0 && this.systems.length > 0)
+      throw new InvalidOptionError(
+        'outcomes',
+        'a report that was read from a file has no outcomes to compare with; evaluate anew.',
+      );
+    const questions = new Map(this.outcomes.map(({ task, taskHash }) => [task, taskHash]));
+    for (const { system, task, taskHash, depth: asDeep } of outcomes)
+      if (questions.get(task) !== taskHash || asDeep !== depth)
+        throw new InvalidOptionError(
+          'outcomes',
+          `"${system}" answered ${task} on other data or to another depth; evaluate it again.`,
+        );
+    const here = new Set(this.outcomes.map(({ system }) => system));
+    const all = [...this.outcomes, ...outcomes.filter(({ system }) => !here.has(system))];
+    return new Report({ seed, depth, protocols, systems: rowsOf(all, seed) }, this.#fields, all);
   }
 
   /** One flat row per system and task, for console.table: figures on the sample where there is one, so that rows can be compared. */

@@ -63,6 +63,32 @@ async function reportOf(...systems: System[]): Promise<Report> {
   });
 }
 
+describe('a report including systems that were asked elsewhere', () => {
+  const [reader, text] = [list('user-llm/cross-attention', 9), list('text-prompt-50', 5, 'baseline')];
+
+  test('is the report of one evaluation of them all', async () => {
+    const elsewhere = (await reportOf(text)).outcomes.filter(({ system }) => system === text.name);
+    const joined = (await reportOf(reader)).including(elsewhere);
+    const without = ({ systems }: Report): unknown => systems.map(({ latencyMs: _, fitSeconds: __, ...row }) => row);
+    expect(without(joined)).toEqual(without(await reportOf(reader, text)));
+    expect(joined.summary[0]).toContain('more often than the text prompt of 50 events');
+  });
+  test('keeps its own answers of a system that both have', async () => {
+    const own = await reportOf(list('user-llm/cross-attention', 9));
+    const other = await reportOf(list('user-llm/cross-attention', 2));
+    expect(own.including(other.outcomes).systems).toEqual(own.systems);
+  });
+  test('refuses answers about other data or to another depth, and what a file does not hold', async () => {
+    const report = await reportOf(reader);
+    const [{ ...outcome }] = (await reportOf(text)).outcomes.filter(({ system }) => system === text.name);
+    expect(() => report.including([{ ...outcome, taskHash: 'other' }])).toThrow(
+      '"text-prompt-50" answered next-item on other data or to another depth',
+    );
+    expect(() => report.including([{ ...outcome, depth: 10 }])).toThrow('evaluate it again');
+    expect(() => Report.fromJSON(report.toJSON()).including([outcome])).toThrow('read from a file');
+  });
+});
+
 describe('the first sentence of the summary', () => {
   const first = async (scaling: ScalingRow[], ...systems: System[]): Promise<string> =>
     (await reportOf(...systems)).with({ scaling }).summary[0];

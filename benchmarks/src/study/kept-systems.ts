@@ -1,0 +1,101 @@
+import { mkdir, readFile, writeFile } from 'node:fs/promises';
+import path from 'node:path';
+import type { MachineDescription, Outcome, Report, TrainingRecord } from '@user-llm/evaluation';
+import { UsageError } from '@user-llm/reference';
+
+/** How a language-model system answered and was trained, and where. */
+interface KeptSystem {
+  readonly machine: MachineDescription;
+  readonly training: readonly TrainingRecord[];
+  readonly outcomes: readonly Outcome[];
+}
+
+/** What must be the same for systems of several runs to stand in one comparison; the data are compared by the outcomes' hash. */
+export interface Terms {
+  readonly seed: number;
+  readonly users: number | null;
+  readonly examples: number | null;
+  /** Null where systems are compared by examples. */
+  readonly minutes: number | null;
+}
+
+interface Content {
+  readonly terms: Terms;
+  readonly systems: Readonly<Record<string, KeptSystem>>;
+}
+
+/**
+ * The answers of a comparison's language-model systems, user by user, in a file beside its result: a comparison that takes days is made of
+ * runs that measure some systems each, on whatever machine is free.
+ */
+export class KeptSystems {
+  private constructor(
+    private readonly file: string,
+    private readonly content: Content,
+  ) {}
+
+  /** @throws UsageError where the file holds systems of a comparison by other terms */
+  static async read(file: string, terms: Terms): Promise<KeptSystems> {
+    let text: string;
+    try {
+      text = await readFile(file, 'utf8');
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code === 'ENOENT') return KeptSystems.none(file, terms);
+      throw error;
+    }
+    const content = JSON.parse(text) as Content;
+    for (const name of Object.keys(terms) as (keyof Terms)[])
+      if (content.terms[name] !== terms[name])
+        throw new UsageError(
+          `the systems in ${path.basename(file)} were measured with ${name} ${content.terms[name]}, not ${terms[name]}; give the same, or leave out --keep`,
+        );
+    return new KeptSystems(file, content);
+  }
+
+  static none(file: string, terms: Terms): KeptSystems {
+    return new KeptSystems(file, { terms, systems: {} });
+  }
+
+  /** The report with the systems that it has not, each with a note of where it was measured. */
+  addTo(report: Report): Report {
+    const asked = systemsOf(report);
+    const kept = Object.entries(this.content.systems).filter(([name]) => !asked.includes(name));
+    const outcomes = kept.flatMap(([, { outcomes: own, machine }]) =>
+      own.map((outcome) => ({
+        ...outcome,
+        notes: [...(outcome.notes ?? []), `measured in a run of its own, on ${machine.cpu}`],
+      })),
+    );
+    const { training = [], unfinished } = report.toJSON();
+    return report.including(outcomes).with({
+      training: [...training, ...kept.flatMap(([, system]) => system.training)],
+      ...(Array.isArray(unfinished) && { unfinished: unfinished.filter((name) => !kept.some(([other]) => other === name)) }),
+    });
+  }
+
+  /** Writes the systems of a report, and those that it has not. */
+  async write(report: Report, machine: MachineDescription): Promise<void> {
+    const { training = [] } = report.toJSON();
+    const here = systemsOf(report).map((name): [string, KeptSystem] => [
+      name,
+      {
+        machine,
+        training: training.filter((record) => record.name === name || record.name.startsWith(`${name}, `)),
+        outcomes: report.outcomes.filter(({ system }) => system === name).map(shortened),
+      },
+    ]);
+    const content: Content = { terms: this.content.terms, systems: { ...this.content.systems, ...Object.fromEntries(here) } };
+    await mkdir(path.dirname(this.file), { recursive: true });
+    await writeFile(this.file, `${JSON.stringify(content)}\n`);
+  }
+}
+
+/** The systems that rank a sample of users: those with a language model. */
+const systemsOf = (report: Report): string[] => [
+  ...new Set(report.outcomes.filter(({ sampled }) => sampled).map(({ system }) => system)),
+];
+
+const shortened = (outcome: Outcome): Outcome => ({
+  ...outcome,
+  latencyMs: outcome.latencyMs.map((ms) => Number(ms.toPrecision(4))),
+});

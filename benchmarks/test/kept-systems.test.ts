@@ -1,0 +1,69 @@
+import { mkdtemp, readdir, rm } from 'node:fs/promises';
+import os from 'node:os';
+import path from 'node:path';
+import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
+import { evaluate, leaveOneOut, machineDescription, nextItem, popularity, type Report, type System } from '@user-llm/evaluation';
+import { KeptSystems } from '../src/study/kept-systems.js';
+
+const users = 12;
+const log = {
+  users: Array.from({ length: users }, (_, user) => `user ${user}`),
+  itemIds: Array.from({ length: 20 }, (_, item) => `item ${item}`),
+  offsets: Int32Array.from({ length: users + 1 }, (_, user) => 4 * user),
+  items: Int32Array.from({ length: 4 * users }, (_, event) => (event * 7 + Math.floor(event / 4)) % 20),
+};
+const reader = (name: string): System => ({
+  name,
+  rank: ({ candidates }) => ({ scores: Float64Array.from(candidates.ids, (_, i) => -i) }),
+});
+const report = async (...names: string[]): Promise<Report> => {
+  const systems = [popularity(), ...names.map(reader)];
+  const answered = await evaluate({ task: nextItem(leaveOneOut(log)), systems, seed: 1, sample: { users: 8, systems: names } });
+  return answered.with({ training: names.map((name) => ({ name, steps: 3 })) });
+};
+const terms = { seed: 1, users: 8, examples: 2000, minutes: null };
+
+let folder: string;
+beforeAll(async () => {
+  folder = await mkdtemp(path.join(os.tmpdir(), 'kept-systems-'));
+});
+afterAll(() => rm(folder, { recursive: true, force: true }));
+
+describe('systems kept from run to run', () => {
+  test('a comparison is made of two runs', async () => {
+    const file = path.join(folder, 'answers', 'two.json');
+    await KeptSystems.none(file, terms).write(await report('user-llm/soft-prompt'), { ...machineDescription(), cpu: 'Another' });
+
+    const kept = await KeptSystems.read(file, terms);
+    const here = (await report('text-prompt-10')).with({ unfinished: ['user-llm/soft-prompt', 'text-prompt-50'] });
+    await kept.write(here, machineDescription());
+    const whole = kept.addTo(here).toJSON();
+    expect(whole.systems.map(({ name }) => name)).toEqual(['popularity', 'text-prompt-10', 'user-llm/soft-prompt']);
+    expect(whole.systems[2].notes).toEqual(['measured in a run of its own, on Another']);
+    expect(whole.training?.map(({ name }) => name)).toEqual(['text-prompt-10', 'user-llm/soft-prompt']);
+    expect(whole.unfinished).toEqual(['text-prompt-50']);
+
+    // A third run finds both, and what it measures again takes the place of what was kept.
+    const again = await KeptSystems.read(file, terms);
+    const third = again.addTo(await report('user-llm/soft-prompt')).toJSON();
+    expect(third.systems.map(({ name, notes = [] }) => [name, notes.length])).toEqual([
+      ['popularity', 0],
+      ['user-llm/soft-prompt', 0],
+      ['text-prompt-10', 1],
+    ]);
+  });
+  test('systems of other terms are not compared', async () => {
+    const file = path.join(folder, 'terms.json');
+    await KeptSystems.none(file, terms).write(await report('user-llm/soft-prompt'), machineDescription());
+    await expect(KeptSystems.read(file, { ...terms, examples: 500 })).rejects.toThrow(
+      'the systems in terms.json were measured with examples 2000, not 500; give the same, or leave out --keep',
+    );
+  });
+  test('without --keep nothing is read, and a file that is not there keeps nothing', async () => {
+    const file = path.join(folder, 'none.json');
+    const alone = await report('user-llm/soft-prompt');
+    for (const kept of [KeptSystems.none(file, terms), await KeptSystems.read(file, terms)])
+      expect(kept.addTo(alone).systems).toEqual(alone.systems);
+    expect(await readdir(folder)).not.toContain('none.json');
+  });
+});
