@@ -47,10 +47,13 @@ export async function ask(
       const answer = system.served.generate({ ...asked, maxNewTokens: 48 });
       output.write(`${label.padEnd(20)}`);
       for await (const piece of answer.textStream) output.write(piece);
+      const text = await answer.text;
       const { firstTokenMs } = await answer.timings;
-      output.print(`  (first word after ${firstTokenMs.toFixed(0)} ms)`);
+      output.print(
+        text.trim() === '' ? '(the model ended its answer at once)' : `  (first word after ${firstTokenMs.toFixed(0)} ms)`,
+      );
       const items = await named(system.served, asked, had);
-      answers[label] = { text: await answer.text, ...(items && { items: items.map((item) => titles[item]) }) };
+      answers[label] = { text, ...(items && { items: items.map((item) => titles[item]) }) };
       if (items) output.print(`${''.padEnd(20)}${answers[label].items!.join('; ')}  (named by their tokens)`);
     }
     output.result({ event: 'answer', user: known.users[index], question, answers });
