@@ -10,10 +10,9 @@
 import { evaluate, machineDescription, nextItem, type System } from '@user-llm/evaluation';
 import { encoderSystem, fitTokenizer, loadCorpus, openSource, UsageError } from '@user-llm/reference';
 import { UserEncoder, type EncoderOptions } from '@user-llm/user-encoder';
-import { mkdir, writeFile } from 'node:fs/promises';
 import path from 'node:path';
-import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
+import { commandOf, keepResult } from './results.js';
 
 const { values } = parseArgs({
   options: {
@@ -71,11 +70,9 @@ async function main(): Promise<void> {
   const report = await evaluate({ task: nextItem(corpus.split), systems, seed });
   console.table(report.rows);
   const { systems: results } = report.toJSON();
-  const folder = fileURLToPath(new URL('../results', import.meta.url));
-  await mkdir(folder, { recursive: true });
-  const command = ['npm run bench -- encoder-window', ...process.argv.slice(2)].join(' ');
+  const command = commandOf('encoder-window');
   const complete = { command, data: values.data, seed, shape, machine: machineDescription(), trained, systems: results };
-  await writeFile(path.join(folder, `encoder-window-${values.data}-seed${seed}.json`), `${JSON.stringify(complete, null, 2)}\n`);
+  await keepResult(`encoder-window-${values.data}-seed${seed}`, complete);
   console.log(JSON.stringify({ data: values.data, seed, systems: results }));
 }
 

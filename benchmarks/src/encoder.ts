@@ -4,22 +4,20 @@
  * The user encoder at D 128, 6 layers, 8 heads and W 200: training beside the machine's matrix-product peak and PyTorch, users encoded
  * per second, one new event (alone, with the resampler, from bytes, through an LMDB store), what a state costs in bytes and error
  * per dtype, and the event tokenizer's speed, from memory and from CSV. The states are of an encoder that was trained for `--steps` on a simulated log. The last line is one JSON object; it is
- * also written to benchmarks/results/encoder.json.
+ * also written to benchmarks/results/encoder-PROCESSOR.json.
  *
  * `--shared` is for a machine on which others work too: waiting threads then do not spin.
  */
 import { machineDescription } from '@user-llm/evaluation';
 import { UserEncoder, type Band } from '@user-llm/user-encoder';
-import { mkdir, writeFile } from 'node:fs/promises';
 import os from 'node:os';
-import path from 'node:path';
-import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 import { simulatedLog, type Log } from './encoder/log.js';
 import { encodeFigures, stateFigures, updateFigures } from './encoder/serve.js';
 import { rounded } from './encoder/statistics.js';
 import { trainFigures } from './encoder/train.js';
 import { tokenizerFigures } from './tokenizer-figures.js';
+import { keepSpeeds } from './results.js';
 
 const { values } = parseArgs({
   options: {
@@ -95,10 +93,7 @@ async function main(): Promise<void> {
   const machine = { ...machineDescription(), threads, spinning: !values.shared };
   const result = rounded({ train: trained, ...served, tokenizer, csv, architecture: { ...architecture, window }, machine });
   if (values.only === undefined) {
-    const file = path.join(path.dirname(path.dirname(fileURLToPath(import.meta.url))), 'results', 'encoder.json');
-    await mkdir(path.dirname(file), { recursive: true });
-    const command = ['npm run bench -- encoder', ...process.argv.slice(2)].join(' ');
-    await writeFile(file, `${JSON.stringify({ command, ...result }, null, 2)}\n`);
+    await keepSpeeds('encoder', result);
   }
   console.log(JSON.stringify(result));
 }

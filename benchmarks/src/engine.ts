@@ -2,7 +2,7 @@
  * `npm run bench -- engine [--only sasrec|encoder|llm] [--rounds N] [--shared]`
  *
  * Training steps of this engine against the machine's own matrix-product peak and, where it is installed, PyTorch. Peak, steps
- * and peer take turns, round by round. The last line is one JSON object; it is also written to benchmarks/results/engine.json.
+ * and peer take turns, round by round. The last line is one JSON object; it is also written to benchmarks/results/engine-PROCESSOR.json.
  *
  * `--shared` is for a machine on which others work too: waiting threads then do not spin.
  *
@@ -10,13 +10,11 @@
  * fastest 1024-cubed product, `overTorch` the medians of the best rounds: what else runs on the machine then counts for nobody.
  */
 import { graph, Program, sgd, adam, Trainer, type Feeds } from '@user-llm/onnx-autograd';
-import { mkdir, writeFile } from 'node:fs/promises';
 import os from 'node:os';
-import path from 'node:path';
-import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 import { decoderShape, decoderWithAdapters, sasrec, type SasrecShape } from './engine/models.js';
 import { missingPeer, runPeer } from './engine/peer.js';
+import { keepSpeeds } from './results.js';
 
 interface Case {
   readonly name: string;
@@ -201,14 +199,7 @@ async function main(): Promise<void> {
     memoryGiB: Math.round(os.totalmem() / 2 ** 30),
   };
   const result = { ...figures, machine };
-  if (values.only === undefined) {
-    const file = path.join(path.dirname(path.dirname(fileURLToPath(import.meta.url))), 'results', 'engine.json');
-    await mkdir(path.dirname(file), { recursive: true });
-    await writeFile(
-      file,
-      `${JSON.stringify({ command: ['npm run bench -- engine', ...process.argv.slice(2)].join(' '), ...result }, null, 2)}\n`,
-    );
-  }
+  if (values.only === undefined) await keepSpeeds('engine', result);
   console.log(JSON.stringify(result));
 }
 

@@ -5,12 +5,11 @@
  * the same lengths, where that is installed: prompts (from the request to the first token), decoding, resident memory of a process of
  * its own above one that opened a trivial model, and perplexity on review texts of float32, of the exact 4-bit values, and of these
  * with 8-bit activations. The model is found as SmolLM2-135M-Instruct under USER_LLM_MODELS unless it is named, the reviews under
- * USER_LLM_DATA. The last line is one JSON object; it is also written to benchmarks/results/inference.json when nothing was left out.
+ * USER_LLM_DATA. The last line is one JSON object; it is also written to benchmarks/results/inference-PROCESSOR.json when nothing was left out.
  */
-import { mkdir, stat, writeFile } from 'node:fs/promises';
+import { stat } from 'node:fs/promises';
 import os from 'node:os';
 import path from 'node:path';
-import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 import { LanguageModel } from '@user-llm/cross-attention';
 import type { DecoderWeights, Precision, ServedModel } from '@user-llm/cross-attention';
@@ -20,11 +19,11 @@ import { measureMemory } from './inference/memory.js';
 import { ggufToMeasure } from './inference/model-file.js';
 import { perplexity } from './inference/perplexity.js';
 import { reviewText, windowsOf } from './inference/review-text.js';
+import { keepSpeeds } from './results.js';
 
 const threads = Math.min(2, os.availableParallelism());
 const decodedTokens = 96;
 const decodePrompt = 32;
-const repository = path.dirname(path.dirname(path.dirname(fileURLToPath(import.meta.url))));
 const rounded = (value: number | null) => (value === null ? null : Number(value.toPrecision(4)));
 
 async function speed(served: ServedModel, ids: readonly number[], lengths: readonly number[], rounds: number) {
@@ -141,12 +140,7 @@ async function main(): Promise<void> {
     },
     machine: machineDescription(),
   };
-  if (values.model === undefined && measured !== null && peer !== null) {
-    const place = path.join(repository, 'benchmarks/results/inference.json');
-    await mkdir(path.dirname(place), { recursive: true });
-    const command = ['npm run bench -- inference', ...process.argv.slice(2)].join(' ');
-    await writeFile(place, `${JSON.stringify({ command, ...result }, null, 2)}\n`);
-  }
+  if (values.model === undefined && measured !== null && peer !== null) await keepSpeeds('inference', result);
   console.log(JSON.stringify(result));
 }
 

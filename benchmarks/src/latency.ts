@@ -12,12 +12,11 @@
  * 5 tokens run. Then 1, 4 and 16 users at once, and how long the main thread's event loop was held up. `ratio` and `ratioBlind` are
  * the text prompt's median over `warm`'s.
  *
- * The last line is one JSON object; it is also written to benchmarks/results/latency.json where the settings are the usual ones.
+ * The last line is one JSON object; it is also written to benchmarks/results/latency-PROCESSOR.json where the settings are the usual ones.
  */
-import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { mkdtemp, rm } from 'node:fs/promises';
 import os from 'node:os';
 import path from 'node:path';
-import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 import { DoesNotFitError, LanguageModel, gatedCrossAttention } from '@user-llm/cross-attention';
 import type { Prefix, TrainableEncoder, WorkerModel } from '@user-llm/cross-attention';
@@ -33,6 +32,7 @@ import { ggufToMeasure } from './inference/model-file.js';
 import { simulatedHistories } from './latency/histories.js';
 import type { Histories } from './latency/histories.js';
 import { underLoad } from './latency/load.js';
+import { keepSpeeds } from './results.js';
 
 const seed = 1;
 const userSize = { width: 64, userTokens: 16 };
@@ -244,11 +244,7 @@ async function main(): Promise<void> {
     await workers.dispose();
     await store.close();
     const isUsual = Object.entries(usual).every(([name, value]) => values[name as keyof typeof usual] === value);
-    if (isUsual && values.model === undefined) {
-      const place = path.join(path.dirname(path.dirname(fileURLToPath(import.meta.url))), 'results/latency.json');
-      await mkdir(path.dirname(place), { recursive: true });
-      await writeFile(place, `${JSON.stringify({ command: 'npm run bench -- latency', ...result }, null, 2)}\n`);
-    }
+    if (isUsual && values.model === undefined) await keepSpeeds('latency', result);
     console.log(JSON.stringify(result));
   } finally {
     await rm(folder, { recursive: true, force: true });

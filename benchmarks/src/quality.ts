@@ -29,10 +29,9 @@ import {
   Workspace,
 } from '@user-llm/reference';
 import type { Band } from '@user-llm/user-encoder';
-import { mkdir, writeFile } from 'node:fs/promises';
 import os from 'node:os';
 import path from 'node:path';
-import { fileURLToPath } from 'node:url';
+import { commandOf, keepResult, resultsFolder } from './results.js';
 import { encoderQuality } from './study/encoder-quality.js';
 import { KeptSystems } from './study/kept-systems.js';
 import { commandLine, positive } from './study/options.js';
@@ -177,27 +176,23 @@ async function everything(values: Values, name: string, minutes: number): Promis
 
 /** What earlier runs measured, with `--keep`; what this one measures is kept in any case. */
 function keptSystems(values: Values, of: string, { seed, users, examples, minutes }: RunSettings): Promise<KeptSystems> {
-  const file = path.join(resultsFolder, 'answers', resultName(values, of));
+  const file = path.join(resultsFolder, 'answers', `${resultName(values, of)}.json`);
   const terms = { seed, users: users ?? null, examples: examples ?? null, minutes: examples === undefined ? minutes : null };
   return values.keep ? KeptSystems.read(file, terms) : Promise.resolve(KeptSystems.none(file, terms));
 }
 
-const resultsFolder = fileURLToPath(new URL('../results', import.meta.url));
-
 /** Under the data's name and what it is of. */
 const resultName = (values: Values, of: string): string =>
-  `quality-${values.only ?? 'all'}-${values.data}${variantOf(values)}-${of}.json`;
+  `quality-${values.only ?? 'all'}-${values.data}${variantOf(values)}-${of}`;
 
 async function writeResult(values: Values, of: string, result: Readonly<Record<string, unknown>>): Promise<void> {
-  // Where it was written is nobody's business but this machine's.
-  const command = `npm run bench -- quality ${process.argv
-    .slice(2)
-    .join(' ')
-    .replace(/\s*--out[= ]\S+/, '')}`;
   const minutes = values.steps === undefined && { minutes: minutesOf(values) };
-  const complete = { command, ...minutes, machine: machineDescription(), ...result };
-  await mkdir(resultsFolder, { recursive: true });
-  await writeFile(path.join(resultsFolder, resultName(values, of)), `${JSON.stringify(complete, null, 2)}\n`);
+  await keepResult(resultName(values, of), {
+    command: commandOf('quality'),
+    ...minutes,
+    machine: machineDescription(),
+    ...result,
+  });
 }
 
 async function main(): Promise<void> {

@@ -6,19 +6,18 @@
  * only its 8 bits say something of other models; TinyStories' weights were trained as floats. The last line is one JSON object; it is also
  * written to benchmarks/results/quantization.json when nothing was left out.
  */
-import { readdir, writeFile } from 'node:fs/promises';
+import { readdir } from 'node:fs/promises';
 import os from 'node:os';
 import path from 'node:path';
-import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 import { LanguageModel } from '@user-llm/cross-attention';
 import type { DecoderWeights, Precision } from '@user-llm/cross-attention';
 import { machineDescription } from '@user-llm/evaluation';
 import { perplexity } from './inference/perplexity.js';
 import { beside, reviewText, windowsOf } from './inference/review-text.js';
+import { commandOf, keepResult } from './results.js';
 
 const threads = Math.min(2, os.availableParallelism());
-const results = path.join(path.dirname(path.dirname(fileURLToPath(import.meta.url))), 'results/quantization.json');
 
 async function measure(folder: string, text: string, count: number) {
   const model = await LanguageModel.load(folder);
@@ -49,10 +48,8 @@ async function main(): Promise<void> {
   const figures: Record<string, Awaited<ReturnType<typeof measure>>> = {};
   for (const name of there) figures[name] = await measure(path.join(models, name), text, Number(values.windows));
   const result = { models: figures, machine: machineDescription() };
-  if (there.length === wanted.length && values.text === undefined && values.windows === '16') {
-    const command = ['npm run bench -- quantization', ...process.argv.slice(2)].join(' ');
-    await writeFile(results, `${JSON.stringify({ command, ...result }, null, 2)}\n`);
-  }
+  if (there.length === wanted.length && values.text === undefined && values.windows === '16')
+    await keepResult('quantization', { command: commandOf('quantization'), ...result });
   console.log(JSON.stringify(result));
 }
 

@@ -4,7 +4,7 @@
  * A ranking request of a served language model: a beam of width 50 over the titles of the simulated film service, for prompts that hold
  * a history as text, with and without the user's embedding. `prefillShare` is the part of the time that the prompt took (the user's keys
  * and values are there already). The prompts take turns, request by request. The last line is one JSON object; it is also written to
- * benchmarks/results/ranking.json.
+ * benchmarks/results/ranking-PROCESSOR.json.
  *
  * `--training` is for how many steps the model is trained on the titles first: a beam is as wide as the model is undecided.
  */
@@ -12,10 +12,9 @@ import { gatedCrossAttention, LanguageModel, trainByteLevelBpe, type TrainableEn
 import { simulateFilmService } from '@user-llm/datasets';
 import { machineDescription } from '@user-llm/evaluation';
 import { Random } from '@user-llm/onnx-autograd';
-import { mkdir, writeFile } from 'node:fs/promises';
 import os from 'node:os';
-import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
+import { keepSpeeds } from './results.js';
 
 const lengths = [10, 120, 600, 1500];
 const width = 50;
@@ -101,10 +100,7 @@ async function main(): Promise<void> {
   await served.dispose();
   console.table(rankings);
   const result = { titles: titles.length, beam: width, model: shape, threads, rankings, machine: machineDescription() };
-  const folder = fileURLToPath(new URL('../results', import.meta.url));
-  await mkdir(folder, { recursive: true });
-  const command = ['npm run bench -- ranking', ...process.argv.slice(2)].join(' ');
-  await writeFile(`${folder}/ranking.json`, `${JSON.stringify({ command, ...result }, null, 2)}\n`);
+  await keepSpeeds('ranking', result);
   console.log(JSON.stringify(result));
 }
 

@@ -3,7 +3,7 @@
  *
  * What computing layers again for their gradients saves in memory and costs in time: a decoder is trained for some steps with and without
  * it, each in a process of its own, from the same seed on the same batches. The last line is one JSON object; it is also written to
- * benchmarks/results/recompute.json.
+ * benchmarks/results/recompute-PROCESSOR.json.
  *
  * `peakMiB` is the most resident memory of the process; `activationsMiB` is what of that came with the steps.
  */
@@ -11,11 +11,10 @@ import { adaptJointModel, createDecoder } from '@user-llm/cross-attention';
 import { machineDescription } from '@user-llm/evaluation';
 import { Random } from '@user-llm/onnx-autograd';
 import { spawn } from 'node:child_process';
-import { mkdir, writeFile } from 'node:fs/promises';
 import os from 'node:os';
-import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
+import { keepSpeeds } from './results.js';
 
 interface Figures {
   readonly peakMiB: number;
@@ -96,10 +95,7 @@ async function main(): Promise<void> {
     largestDifference,
     machine: { ...machineDescription(), threads },
   };
-  const file = path.join(path.dirname(path.dirname(fileURLToPath(import.meta.url))), 'results', 'recompute.json');
-  await mkdir(path.dirname(file), { recursive: true });
-  const command = ['npm run bench -- recompute', ...process.argv.slice(2)].join(' ');
-  await writeFile(file, `${JSON.stringify({ command, ...result }, null, 2)}\n`);
+  await keepSpeeds('recompute', result);
   console.log(JSON.stringify(result));
 }
 

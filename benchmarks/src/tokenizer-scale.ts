@@ -3,20 +3,20 @@
  *
  * Fits a tokenizer to a simulated log that is never in memory, encodes it into a folder of columns, and reads all of it back, user by
  * user. Reports events per second, the most memory that was resident, and the bound it must stay within. The last line is one JSON
- * object; `--write` also keeps it as benchmarks/results/tokenizer-scale.json.
+ * object; `--write` also keeps it as benchmarks/results/tokenizer-scale-PROCESSOR.json.
  *
  * The bound: what Node holds before the first row; the vocabularies; 250 bytes per user; eight times the bytes of the events of one
  * chunk; 128 MiB for what the garbage collector has not collected yet.
  */
 import { ColumnFolder, EventTokenizer } from '@user-llm/event-tokenizer';
-import { mkdir, mkdtemp, readdir, rm, stat, writeFile } from 'node:fs/promises';
+import { mkdtemp, readdir, rm, stat } from 'node:fs/promises';
 import os from 'node:os';
 import path from 'node:path';
-import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 import { bytesOf } from './tokenizer-figures.js';
 import { logSchema, simulatedLog } from './tokenizer/simulated-log.js';
 import type { LogShape } from './tokenizer/simulated-log.js';
+import { keepSpeeds } from './results.js';
 
 const eventsPerChunk = 1 << 19;
 const mebibyte = 2 ** 20;
@@ -42,15 +42,7 @@ async function main(): Promise<void> {
   const folder = await mkdtemp(path.join(values.folder, 'tokenizer-scale-'));
   try {
     const result = await measure(shape, folder);
-    if (values.write) {
-      const results = path.join(path.dirname(path.dirname(fileURLToPath(import.meta.url))), 'results');
-      const args = process.argv.slice(2).filter((arg, at, all) => arg !== '--folder' && all[at - 1] !== '--folder');
-      await mkdir(results, { recursive: true });
-      await writeFile(
-        path.join(results, 'tokenizer-scale.json'),
-        `${JSON.stringify({ command: ['npm run bench -- tokenizer-scale', ...args].join(' '), ...result }, null, 2)}\n`,
-      );
-    }
+    if (values.write) await keepSpeeds('tokenizer-scale', result);
     console.log(JSON.stringify(result));
     if (!result.withinBound) throw new Error('more memory was resident than the bound allows');
   } finally {

@@ -1,8 +1,6 @@
-import { mkdir, writeFile } from 'node:fs/promises';
-import path from 'node:path';
-import { fileURLToPath } from 'node:url';
 import { machineDescription } from '@user-llm/evaluation';
 import { explain } from '@user-llm/reference';
+import { keepResult } from '../results.js';
 import type { StudyOptions } from './options.js';
 
 /** Writes a study's result to benchmarks/results, and a short form of it as the last line. */
@@ -12,10 +10,8 @@ export async function writeResult(
   result: Readonly<Record<string, unknown>>,
   lastLine: Readonly<Record<string, unknown>>,
 ): Promise<void> {
-  const folder = fileURLToPath(new URL('../../results', import.meta.url));
-  await mkdir(folder, { recursive: true });
   const complete = { command, data, budget, seeds, machine: machineDescription(), ...result };
-  await writeFile(path.join(folder, `${study}-${data}.json`), `${JSON.stringify(complete, null, 2)}\n`);
+  await keepResult(`${study}-${data}`, complete);
   process.stdout.write(`${JSON.stringify({ study, data, seeds, ...lastLine }, fourDigits)}\n`);
 }
 

@@ -1,0 +1,30 @@
+import { mkdir, writeFile } from 'node:fs/promises';
+import os from 'node:os';
+import path from 'node:path';
+import { fileURLToPath } from 'node:url';
+
+/** Where what was measured is kept. */
+export const resultsFolder = fileURLToPath(new URL('../results', import.meta.url));
+
+/** This command as it can be typed again; where things were written is nobody's business but this machine's. */
+export const commandOf = (bench: string): string =>
+  ['npm run bench --', bench, ...process.argv.slice(2)].join(' ').replace(/\s*--(out|folder)[= ]\S+/g, '');
+
+/** Keeps a result as benchmarks/results/NAME.json. */
+export async function keepResult(name: string, result: object): Promise<void> {
+  await mkdir(resultsFolder, { recursive: true });
+  await writeFile(path.join(resultsFolder, `${name}.json`), `${JSON.stringify(result, null, 2)}\n`);
+}
+
+/** Keeps what depends on the processor: one file for each, `NAME-amd-epyc.json`, so that no machine's figures take the place of another's. */
+export const keepSpeeds = (bench: string, result: object): Promise<void> =>
+  keepResult(`${bench}-${processorName(os.cpus()[0].model)}`, { command: commandOf(bench), ...result });
+
+/** 'Intel(R) Xeon(R) Processor' is 'intel-xeon'. */
+export const processorName = (model: string): string =>
+  model
+    .replace(/\((R|TM)\)|@.*|\b(CPU|Processor|\d+-Core)\b/gi, ' ')
+    .trim()
+    .toLowerCase()
+    .replace(/[^a-z0-9]+/g, '-')
+    .replace(/^-|-$/g, '');
