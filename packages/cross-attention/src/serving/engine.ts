@@ -72,9 +72,19 @@ export interface AdmittedPrompt extends ReadPrompt {
   readonly maxNewTokens: number;
 }
 
+/**
+ * onnxruntime has two kernels for its fused attention on processors. Of prompts that run in parts, the one that keeps a part's scores
+ * whole is faster than the tiled one that it prefers (`npm run bench -- inference`: a prompt of 512 tokens by a sixth). The environment
+ * decides when a session opens; what somebody has set there stays.
+ */
+const preferWholeScores = (): void => {
+  process.env.ORT_GQA_DISABLE_FLASH_ATTENTION ??= '1';
+};
+
 const openGraph =
   (options: ort.InferenceSession.SessionOptions): OpenGraph =>
   (model, valueFolder) => {
+    preferWholeScores();
     const values = { session: { model_external_initializers_file_folder_path: valueFolder } };
     return ort.InferenceSession.create(model, valueFolder === undefined ? options : { ...options, extra: values });
   };

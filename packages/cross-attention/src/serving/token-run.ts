@@ -2,10 +2,10 @@ import * as ort from 'onnxruntime-node';
 import type { DecoderConfig } from '../folder/decoder-config.js';
 
 /**
- * Tokens of a prompt that run at once. The fused attention works in tiles and leaves out those that causality hides, so that whole prompts
- * are fastest; the bound is for the memory of very long ones.
+ * Tokens of a prompt that run at once: many enough for products at full speed, few enough that the scores of a part, most of which causality
+ * would hide in a whole long prompt, are not made in vain and stay small.
  */
-export const promptPart = 2048;
+export const promptPart = 512;
 
 /** Where runs read and write keys and values in place: of each of the cache's tensors `[rows, key/value heads, capacity, head size]`. */
 export interface CacheBuffers {
