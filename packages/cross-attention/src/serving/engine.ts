@@ -9,6 +9,7 @@ import type { BlindPrefix } from '../integration/blind-prefix.js';
 import type { Integration, UserShape } from '../integration/integration.js';
 import type { NamingParts } from '../items/saved-items.js';
 import type { TextTokenizer } from '../text/text-tokenizer.js';
+import { preferWholeScores } from './attention-kernel.js';
 import { computePrefix } from './prefix.js';
 import type { Prefix } from './prefix.js';
 import { readPrompt, tokensOf } from './prompt-reader.js';
@@ -71,15 +72,6 @@ export interface ModelCall {
 export interface AdmittedPrompt extends ReadPrompt {
   readonly maxNewTokens: number;
 }
-
-/**
- * onnxruntime has two kernels for its fused attention on processors. Of prompts that run in parts, the one that keeps a part's scores
- * whole is faster than the tiled one that it prefers (`npm run bench -- inference`: a prompt of 512 tokens by a sixth). The environment
- * decides when a session opens; what somebody has set there stays.
- */
-const preferWholeScores = (): void => {
-  process.env.ORT_GQA_DISABLE_FLASH_ATTENTION ??= '1';
-};
 
 const openGraph =
   (options: ort.InferenceSession.SessionOptions): OpenGraph =>

@@ -2,6 +2,7 @@ import { createRequire } from 'node:module';
 import { Worker } from 'node:worker_threads';
 import { ModelWorkerError } from '../errors.js';
 import type { PrefixTrie } from '../ranking/prefix-trie.js';
+import { preferWholeScores } from '../serving/attention-kernel.js';
 import type { Prefix } from '../serving/prefix.js';
 import { unpackError } from './error-transfer.js';
 import { contentsOfTrie } from './protocol.js';
@@ -42,6 +43,7 @@ export class ModelWorker {
   static async start(setting: WorkerSetting): Promise<{ worker: ModelWorker; greeting: WorkerGreeting }> {
     // The built file by the package's own name for it: a thread runs JavaScript, wherever this module was loaded from.
     const entry = createRequire(import.meta.url).resolve('#model-worker');
+    preferWholeScores();
     const thread = new Worker(entry, { workerData: setting });
     const worker = new ModelWorker(thread);
     try {
