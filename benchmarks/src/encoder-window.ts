@@ -12,7 +12,7 @@ import { encoderSystem, fitTokenizer, loadCorpus, openSource, UsageError } from 
 import { UserEncoder, type EncoderOptions } from '@user-llm/user-encoder';
 import path from 'node:path';
 import { parseArgs } from 'node:util';
-import { commandOf, keepResult } from './results.js';
+import { commandOf, keepResult } from './record/results.js';
 
 const { values } = parseArgs({
   options: {

@@ -3,8 +3,8 @@
  *
  * The user encoder at D 128, 6 layers, 8 heads and W 200: training beside the machine's matrix-product peak and PyTorch, users encoded
  * per second, one new event (alone, with the resampler, from bytes, through an LMDB store), what a state costs in bytes and error
- * per dtype, and the event tokenizer's speed, from memory and from CSV. The states are of an encoder that was trained for `--steps` on a simulated log. The last line is one JSON object; it is
- * also written to benchmarks/results/encoder-PROCESSOR.json.
+ * per dtype, and the event tokenizer's speed, from memory and from CSV. The states are of an encoder that was trained for `--steps` on a simulated log. The last line is one JSON object; without `--only`
+ * it is also written to benchmarks/results/encoder-PROCESSOR.json. PyTorch takes part where it is installed and its script is found (USER_LLM_PEERS).
  *
  * `--shared` is for a machine on which others work too: waiting threads then do not spin.
  */
@@ -17,7 +17,7 @@ import { encodeFigures, stateFigures, updateFigures } from './encoder/serve.js';
 import { rounded } from './encoder/statistics.js';
 import { trainFigures } from './encoder/train.js';
 import { tokenizerFigures } from './tokenizer-figures.js';
-import { keepSpeeds } from './results.js';
+import { keepSpeeds } from './record/results.js';
 
 const { values } = parseArgs({
   options: {

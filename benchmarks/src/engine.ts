@@ -1,8 +1,9 @@
 /**
  * `npm run bench -- engine [--only sasrec|encoder|llm] [--rounds N] [--shared]`
  *
- * Training steps of this engine against the machine's own matrix-product peak and, where it is installed, PyTorch. Peak, steps
- * and peer take turns, round by round. The last line is one JSON object; it is also written to benchmarks/results/engine-PROCESSOR.json.
+ * Training steps of this engine against the machine's own matrix-product peak and, where it is installed and its script is
+ * found (USER_LLM_PEERS), PyTorch. Peak, steps and peer take turns, round by round. The last line is one JSON object; without `--only` it is
+ * also written to benchmarks/results/engine-PROCESSOR.json.
  *
  * `--shared` is for a machine on which others work too: waiting threads then do not spin.
  *
@@ -14,7 +15,7 @@ import os from 'node:os';
 import { parseArgs } from 'node:util';
 import { decoderShape, decoderWithAdapters, sasrec, type SasrecShape } from './engine/models.js';
 import { missingPeer, runPeer } from './engine/peer.js';
-import { keepSpeeds } from './results.js';
+import { keepSpeeds } from './record/results.js';
 
 interface Case {
   readonly name: string;

@@ -2,7 +2,7 @@
  * `npm run bench -- inference [--model FILE.gguf] [--text FILE] [--rounds N] [--lengths 128,512,2048] [--no-perplexity]`
  *
  * A 4-bit model straight from its GGUF file, beside node-llama-cpp on the same file with the same number of threads and prompts of
- * the same lengths, where that is installed: prompts (from the request to the first token), decoding, resident memory of a process of
+ * the same lengths, where that is installed and its script is found (USER_LLM_PEERS): prompts (from the request to the first token), decoding, resident memory of a process of
  * its own above one that opened a trivial model, and perplexity on review texts of float32, of the exact 4-bit values, and of these
  * with 8-bit activations. The model is found as SmolLM2-135M-Instruct under USER_LLM_MODELS unless it is named, the reviews under
  * USER_LLM_DATA. The last line is one JSON object; it is also written to benchmarks/results/inference-PROCESSOR.json when nothing was left out.
@@ -19,7 +19,7 @@ import { measureMemory } from './inference/memory.js';
 import { ggufToMeasure } from './inference/model-file.js';
 import { perplexity } from './inference/perplexity.js';
 import { reviewText, windowsOf } from './inference/review-text.js';
-import { keepSpeeds } from './results.js';
+import { keepSpeeds } from './record/results.js';
 
 const threads = Math.min(2, os.availableParallelism());
 const decodedTokens = 96;

@@ -2,7 +2,7 @@
  * `npm run bench -- latency [--model FILE.gguf] [--events 50,100,...] [--rounds N] [--text-rounds N] [--load-seconds N] [--threads N]`
  *
  * From a request to its first token, wall-clock, for users with 50 to 10,000 events: the history as text in the prompt (titles and
- * years, about 12 tokens an event, on the faster of this package and node-llama-cpp, where that is installed) beside the user's embedding from a store. The
+ * years, about 12 tokens an event, on the faster of this package and node-llama-cpp, where that is installed and its script is found in USER_LLM_PEERS) beside the user's embedding from a store. The
  * model is SmolLM2-135M-Instruct's 4-bit GGUF file, found under USER_LLM_MODELS, with fresh gated cross-attention before every 4th layer:
  * what is computed does not depend on what the weights have learned, so nothing is trained here. It runs in one worker thread.
  *
@@ -32,7 +32,7 @@ import { ggufToMeasure } from './inference/model-file.js';
 import { simulatedHistories } from './latency/histories.js';
 import type { Histories } from './latency/histories.js';
 import { underLoad } from './latency/load.js';
-import { keepSpeeds } from './results.js';
+import { keepSpeeds } from './record/results.js';
 
 const seed = 1;
 const userSize = { width: 64, userTokens: 16 };

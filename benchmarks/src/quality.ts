@@ -1,7 +1,7 @@
 /**
  * `npm run bench -- quality --data NAME [--only encoder] [--minutes N | --steps N] [--seed N] [--seeds COUNT] [--dropout X] [--width N]
  * [--layers N] [--rate X] [--batch N] [--position P] [--window W] [--threads N] [--llm NAME] [--ranking WAY] [--users N] [--examples N] [--slice MINUTES]
- * [--suite full | --systems NAME,...] [--keep]`
+ * [--suite full | --systems NAME,...] [--keep] [--out FOLDER]`
  *
  * How good the systems are on a real data set, found by its name under the folder in USER_LLM_DATA (models under USER_LLM_MODELS). With
  * `--only encoder` the encoder alone is pretrained, for `--minutes` or, the same on every machine, for `--steps`, and stands beside the
@@ -10,7 +10,7 @@
  * are named: by one way to rank, for so many test users. Systems are compared after the same number of examples (`--examples`) or, without
  * it, after the same time by the clock (from `--minutes`). A system that is finished is in the result at once, which says so by `finished: false`
  * until all are. A long run is made in slices: after `--slice` minutes it stops with a checkpoint, and the same command goes on. With `--keep`
- * systems that an earlier run of the same seed, users and examples measured stay in the result, so that a comparison can be made of several
+ * systems that an earlier run of the same seed, users and examples (or minutes) measured stay in the result, so that a comparison can be made of several
  * runs, on several machines: their answers, user by user, lie in benchmarks/results/answers/.
  * Leave-one-out, all items ranked. The last line is one JSON object; it is also written to benchmarks/results/.
  */
@@ -31,7 +31,7 @@ import {
 import type { Band } from '@user-llm/user-encoder';
 import os from 'node:os';
 import path from 'node:path';
-import { commandOf, keepResult, resultsFolder } from './results.js';
+import { commandOf, keepResult, resultsFolder } from './record/results.js';
 import { encoderQuality } from './study/encoder-quality.js';
 import { KeptSystems } from './study/kept-systems.js';
 import { commandLine, positive } from './study/options.js';

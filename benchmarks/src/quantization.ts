@@ -15,7 +15,7 @@ import type { DecoderWeights, Precision } from '@user-llm/cross-attention';
 import { machineDescription } from '@user-llm/evaluation';
 import { perplexity } from './inference/perplexity.js';
 import { beside, reviewText, windowsOf } from './inference/review-text.js';
-import { commandOf, keepResult } from './results.js';
+import { commandOf, keepResult } from './record/results.js';
 
 const threads = Math.min(2, os.availableParallelism());
 

@@ -14,7 +14,7 @@ import { machineDescription } from '@user-llm/evaluation';
 import { Random } from '@user-llm/onnx-autograd';
 import os from 'node:os';
 import { parseArgs } from 'node:util';
-import { keepSpeeds } from './results.js';
+import { keepSpeeds } from './record/results.js';
 
 const lengths = [10, 120, 600, 1500];
 const width = 50;

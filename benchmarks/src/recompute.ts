@@ -14,7 +14,7 @@ import { spawn } from 'node:child_process';
 import os from 'node:os';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
-import { keepSpeeds } from './results.js';
+import { keepSpeeds } from './record/results.js';
 
 interface Figures {
   readonly peakMiB: number;

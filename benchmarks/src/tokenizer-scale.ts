@@ -16,7 +16,7 @@ import { parseArgs } from 'node:util';
 import { bytesOf } from './tokenizer-figures.js';
 import { logSchema, simulatedLog } from './tokenizer/simulated-log.js';
 import type { LogShape } from './tokenizer/simulated-log.js';
-import { keepSpeeds } from './results.js';
+import { keepSpeeds } from './record/results.js';
 
 const eventsPerChunk = 1 << 19;
 const mebibyte = 2 ** 20;

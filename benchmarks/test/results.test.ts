@@ -1,5 +1,5 @@
 import { expect, test } from '@jest/globals';
-import { processorName } from '../src/results.js';
+import { processorName } from '../src/record/results.js';
 
 test.each([
   ['AMD EPYC', 'amd-epyc'],

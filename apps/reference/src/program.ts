@@ -183,7 +183,7 @@ export function build(signal: AbortSignal): Command {
     timed(
       command(
         'poc',
-        'everything in a row: data, fit, pretrain, adapt, encode, eval, ask; a second run goes on where the first one stopped',
+        'everything in a row: fit, pretrain, adapt, encode, eval, ask; a second run goes on where the first one stopped',
         poc,
       ),
     ),

@@ -1,6 +1,6 @@
 import { machineDescription } from '@user-llm/evaluation';
 import { explain } from '@user-llm/reference';
-import { keepResult } from '../results.js';
+import { keepResult } from '../record/results.js';
 import type { StudyOptions } from './options.js';
 
 /** Writes a study's result to benchmarks/results, and a short form of it as the last line. */

@@ -4,7 +4,7 @@ import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 
 /** Where what was measured is kept. */
-export const resultsFolder = fileURLToPath(new URL('../results', import.meta.url));
+export const resultsFolder = fileURLToPath(new URL('../../results', import.meta.url));
 
 /** This command as it can be typed again; where things were written is nobody's business but this machine's. */
 export const commandOf = (bench: string): string =>
