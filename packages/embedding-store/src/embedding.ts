@@ -1,6 +1,9 @@
 import { InvalidEmbeddingError } from './errors.js';
 
-/** How the matrix's numbers are held: 32-bit floats, the bits of 16-bit floats, or signed bytes. */
+/**
+ * How the matrix's numbers are held: 32-bit floats, the bits of 16-bit floats, or signed bytes. Bytes have no scale in a record: who
+ * writes them agrees on one with who reads them, and the language models of `@user-llm/cross-attention` refuse them.
+ */
 export type EmbeddingDtype = 'float32' | 'float16' | 'int8';
 
 /** The array that goes with each dtype: `Float32Array`, `Uint16Array` (bits of IEEE 754 binary16), `Int8Array`. */

@@ -62,6 +62,7 @@ export class EmbeddingStore {
    * Writes many, in batches; each batch is written whole or not at all, and the result is there when all are on the disk.
    * Where the source or an embedding in it fails, the batches before it stand.
    * @returns how many were written, and how many were refused because a newer one was there
+   * @throws InvalidEmbeddingError (names the field), StoreFullError, StoreAccessError, what the source throws, the signal's reason
    */
   async putMany(
     embeddings: Iterable<NewUserEmbedding> | AsyncIterable<NewUserEmbedding>,
@@ -99,7 +100,11 @@ export class EmbeddingStore {
     return totals;
   }
 
-  /** Reads a user's embedding by the encoder whose hash is `encoder`. */
+  /**
+   * Reads a user's embedding by the encoder whose hash is `encoder`. What is not there, or cannot be served, is a status and no error.
+   *
+   * @throws InvalidEmbeddingError where tenant, user or encoder is no name that a record can have
+   */
   async get({ tenant = '', user }: UserKey, { encoder }: { encoder: string }): Promise<GetResult> {
     this.#requireOpen();
     this.#checkUser(tenant, user);

@@ -43,6 +43,10 @@ export interface EvaluateOptions {
  * Every item is ranked, always. A system that returns dense scores is asked once per user, one that returns a list twice: without the
  * history's items (filtered) and with them (unfiltered); latency and cost are those of the first, filtered request. A system that can
  * do several of the tasks is asked all of them; one that can do none is an error.
+ *
+ * @throws InvalidOptionError (no task, a name given twice, a system that can do none of the tasks, a depth below 10, outcomes of other
+ *   data), SystemFailedError (with what the system threw as its `cause`), InvalidResultError (an answer that is no ranking or label),
+ *   what `onOutcome` and `onProgress` throw, the signal's reason. Outcomes that `onOutcome` was given by then can be passed as `known`.
  */
 export async function evaluate(options: EvaluateOptions): Promise<Report> {
   const { systems, seed, depth = 100, sample, known = [] } = options;

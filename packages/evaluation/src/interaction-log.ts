@@ -151,6 +151,7 @@ export function interactionsFromRows(
 
 /** Throws an {@link InvalidLogError} where lengths, indices or the order of a user's events are wrong. */
 export function checkLog(log: InteractionLog): void {
+  checkParts(log);
   const { users, offsets, items, itemIds, times } = log;
   if (offsets.length !== users.length + 1 || offsets[0] !== 0 || offsets[users.length] !== items.length) {
     throw new InvalidLogError(
@@ -182,6 +183,31 @@ export function checkLog(log: InteractionLog): void {
           users[user],
         );
       }
+    }
+  }
+}
+
+/** A log has its parts; types do not hold callers in JavaScript to that, and tokenised events look much like a log. */
+function checkParts(log: Partial<InteractionLog> & { readonly fields?: unknown }): void {
+  if (log?.items === undefined && log?.fields !== undefined) {
+    throw new InvalidLogError(
+      'These are tokenised events, not a log. Make one with interactions(events, { itemField, vocabulary }).',
+      'items',
+    );
+  }
+  // Not instanceof: an array of another realm (a worker, a test runner) is the same thing.
+  const wanted = {
+    users: [Array.isArray, 'an array of strings'],
+    offsets: [ArrayBuffer.isView, 'an Int32Array'],
+    items: [ArrayBuffer.isView, 'an Int32Array'],
+    itemIds: [Array.isArray, 'an array of strings'],
+  } as const;
+  for (const [field, [holds, what]] of Object.entries(wanted)) {
+    if (!holds(log?.[field as keyof typeof wanted])) {
+      throw new InvalidLogError(
+        `${field} of the log must be ${what}. Make a log with interactions(events, …) or interactionsFromRows(rows).`,
+        field,
+      );
     }
   }
 }

@@ -47,6 +47,9 @@ const LEAST_EVENTS = 3;
  * Leave one out: a user's last event is the test item, the one before it validation, the rest is training. The history given at
  * test time is everything but the last event. Users with fewer than three events are left out, and counted. Ties in time keep
  * file order, which is the order of the log.
+ *
+ * @throws InvalidLogError for what is no log (tokenised events become one by `interactions(events, …)`), one whose lengths, indices or
+ *   order are wrong, and one without a user of three events
  */
 export function leaveOneOut(log: InteractionLog): Split {
   checkLog(log);
@@ -80,6 +83,9 @@ export type TimeSplitOptions =
  * [validationFrom, testFrom), the test item their first event at or after `testFrom`; the history is what the user did before that moment.
  * Nothing of the future reaches the counts. Events at exactly a cut belong to the later part. Defaults: the last tenth of all
  * events is the test period, the tenth before it validation.
+ *
+ * @throws InvalidLogError as {@link leaveOneOut} does, without a time for every event, and where no user has events before and after
+ *   the moment the test period starts; InvalidOptionError for moments or shares that leave a period out
  */
 export function timeSplit(log: InteractionLog, options: TimeSplitOptions = {}): Split {
   checkLog(log);

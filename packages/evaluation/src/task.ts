@@ -1,5 +1,5 @@
 import { InvalidLogError, InvalidOptionError } from './errors.js';
-import { UNKNOWN_ITEM } from './interaction-log.js';
+import { checkLog, UNKNOWN_ITEM } from './interaction-log.js';
 import type { InteractionLog } from './interaction-log.js';
 import { leaveOneOut } from './split.js';
 import type { Split, SplitCase, SplitDescription } from './split.js';
@@ -31,7 +31,11 @@ export interface FavouriteGenreTask extends TaskBase {
 /** A question that {@link evaluate} puts to systems. */
 export type Task = NextItemTask | FavouriteGenreTask;
 
-/** Which item comes next, asked of every test user; `on: 'validation'` asks for the item before, to choose settings by. */
+/**
+ * Which item comes next, asked of every test user; `on: 'validation'` asks for the item before, to choose settings by.
+ *
+ * @throws InvalidOptionError where the split has no such users
+ */
 export function nextItem(split: Split, options: { readonly on?: 'test' | 'validation' } = {}): NextItemTask {
   const { on = 'test' } = options;
   if (split[on].length === 0) throw new InvalidOptionError('on', `the split has no ${on} users.`);
@@ -50,8 +54,11 @@ export function nextItem(split: Split, options: { readonly on?: 'test' | 'valida
  * several genres counts for each of them. The users are those of {@link leaveOneOut}, without those whose log has no genre.
  *
  * @param options.genres the genre list; default: all genres of the items in alphabetical (code point) order
+ * @throws InvalidLogError as {@link leaveOneOut} does, and where no item, or no item of a user who can be tested, has a category;
+ *   InvalidOptionError for a genre list that lacks one of the items' genres
  */
 export function favouriteGenre(log: InteractionLog, options: { readonly genres?: readonly string[] } = {}): FavouriteGenreTask {
+  checkLog(log);
   const categories = log.categories;
   if (!categories?.some((list) => list.length > 0)) {
     throw new InvalidLogError(

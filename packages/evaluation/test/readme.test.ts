@@ -15,16 +15,22 @@ test('the code blocks of the README run, one after the other', async () => {
   const rows = Array.from({ length: 60 }, (_, i) => ({ user: i % 6, item: (i * 7) % 11, time: i }));
   const ask = async (_: string, depth: number): Promise<{ id: string; score: number }[]> =>
     [{ id: '3', score: 1 }].slice(0, depth);
+  // Nothing is in scope but what a block, or one before it, imports.
+  const imported = new Set<string>();
   const code = blocks
     .join('\n')
-    .replace(/import \{([^}]*)\} from '@user-llm\/evaluation';\n/g, '')
+    .replace(/import \{([^}]*)\} from '@user-llm\/evaluation';\n/g, (_, list: string) => {
+      const fresh = list.split(',').filter((name) => !imported.has(name.trim()));
+      for (const name of fresh) imported.add(name.trim());
+      return `const {${fresh.join(',')}} = evaluation;\n`;
+    })
     .replaceAll("'report.", `'${folder}/report.`);
   const AsyncFunction = Object.getPrototypeOf(async () => undefined).constructor as new (
     ...parameters: string[]
   ) => (...values: unknown[]) => Promise<unknown>;
-  const run = new AsyncFunction('rows', 'ask', ...Object.keys(evaluation), `${code}\nreturn [report, both, blended];`);
+  const run = new AsyncFunction('rows', 'ask', 'evaluation', `${code}\nreturn [report, both, blended];`);
   try {
-    const [report, both, blended] = (await run(rows, ask, ...Object.values(evaluation))) as evaluation.Report[];
+    const [report, both, blended] = (await run(rows, ask, evaluation)) as evaluation.Report[];
     expect(report.systems.map(({ name }) => name)).toEqual(['popularity', 'mix', 'service', 'last-item-first']);
     expect(both.systems).toHaveLength(2);
     expect(blended.systems.map(({ name }) => name)).toEqual(['mix', 'mix+popularity']);

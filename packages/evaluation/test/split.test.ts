@@ -1,5 +1,13 @@
 import { describe, expect, test } from '@jest/globals';
-import { interactions, interactionsFromRows, InvalidLogError, leaveOneOut, timeSplit, UNKNOWN_ITEM } from '../src/index.js';
+import {
+  favouriteGenre,
+  interactions,
+  interactionsFromRows,
+  InvalidLogError,
+  leaveOneOut,
+  timeSplit,
+  UNKNOWN_ITEM,
+} from '../src/index.js';
 
 const rows = [
   { user: 'ann', item: 'b', time: 2 },
@@ -61,6 +69,40 @@ describe('a log from tokenised events', () => {
       error = thrown;
     }
     expect(InvalidLogError.isInstance(error) && [error.field, error.user]).toEqual(['times', 'ann']);
+  });
+});
+
+describe('columns that are no log', () => {
+  // What a program in JavaScript, or one that casts, hands over: the tokenizer's columns as they are.
+  const columns = {
+    users: ['ann'],
+    offsets: Int32Array.of(0, 3),
+    times: Float64Array.of(1, 2, 3),
+    fields: { film: { kind: 'categorical', ids: Int32Array.of(4, 5, 6) } },
+  };
+  test.each([
+    ['leaveOneOut', leaveOneOut],
+    ['timeSplit', timeSplit],
+    ['favouriteGenre', favouriteGenre],
+  ])('%s says how to make one of them', (_, split: (log: never) => unknown) => {
+    let error: unknown;
+    try {
+      split(columns as never);
+    } catch (thrown) {
+      error = thrown;
+    }
+    expect(error).toBeInstanceOf(InvalidLogError);
+    expect((error as InvalidLogError).message).toContain('interactions(events, ');
+    expect((error as InvalidLogError).field).toBe('items');
+  });
+  test.each([
+    ['users', { users: undefined }],
+    ['offsets', { offsets: undefined }],
+    ['items', { items: [0, 1, 0] }],
+    ['itemIds', { itemIds: undefined }],
+  ])('a log without its %s is refused by that name', (field, change) => {
+    const log = { ...interactionsFromRows(rows), ...change };
+    expect(() => leaveOneOut(log as never)).toThrow(expect.objectContaining({ name: 'InvalidLogError', field }));
   });
 });
 

@@ -1,7 +1,7 @@
 import type { Row } from './columns.js';
 import { malformedRow, RowColumns, sourceLine } from './row-columns.js';
 
-/** What a source gives: a row, a list of rows (faster for an asynchronous source), or rows column by column (the fastest). */
+/** What a source gives: a row, a list of rows (faster for an asynchronous source), or rows column by column (no object per row). */
 export type RowEntry = Row | readonly Row[] | RowColumns;
 
 /** Rows, one at a time, in lists, or column by column. */

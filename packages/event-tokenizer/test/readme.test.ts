@@ -21,17 +21,22 @@ describe('README', () => {
     const folder = await mkdtemp(path.join(tmpdir(), 'event-tokenizer-'));
     const printed: unknown[] = [];
     try {
+      // Nothing is in scope but what a block, or one before it, imports.
+      const imported = new Set<string>();
       const code = blocks
         .join('\n')
-        .replace(/^import .*$/gm, '')
+        .replace(/^import \{ (.*?) \} from '@user-llm\/event-tokenizer';$/gm, (_, list: string) => {
+          const fresh = list.split(', ').filter((name) => !imported.has(name));
+          for (const name of fresh) imported.add(name);
+          return `const { ${fresh.join(', ')} } = api;`;
+        })
         .replaceAll("'tokenizer.json'", JSON.stringify(path.join(folder, 'tokenizer.json')))
         .replaceAll("'columns'", JSON.stringify(path.join(folder, 'columns')));
-      const names = Object.keys(api);
-      const run = new Function(...names, 'readRows', 'file', 'myModel', 'console', `return (async () => {${code}})();`) as (
+      const run = new Function('api', 'readRows', 'file', 'myModel', 'console', `return (async () => {${code}})();`) as (
         ...values: unknown[]
       ) => Promise<void>;
       const model = (texts: string[]) => texts.map(() => new Float32Array(384));
-      await run(...Object.values(api), () => rows, 'log.csv', model, { log: (...values: unknown[]) => printed.push(...values) });
+      await run(api, () => rows, 'log.csv', model, { log: (...values: unknown[]) => printed.push(...values) });
     } finally {
       await rm(folder, { recursive: true });
     }

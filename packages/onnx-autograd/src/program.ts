@@ -23,6 +23,12 @@ export class Program {
     private readonly known: ReadonlySet<string>,
   ) {}
 
+  /**
+   * Builds the inference graph and opens its session.
+   *
+   * @throws AutogradError (no output of that name), WeightError (a weight that the outputs need is absent or of another shape), and what
+   *   the model function throws: ShapeError
+   */
   static async create(definition: GraphDefinition, options: ProgramOptions): Promise<Program> {
     const { builder, outputs } = definition.build({ training: false });
     const picked = pickOutputs(outputs, options.outputs ?? Object.keys(outputs));
@@ -41,7 +47,7 @@ export class Program {
     );
   }
 
-  /** Runs once. The returned arrays are the caller's. */
+  /** Runs once. The returned arrays are the caller's. @throws FeedError, DisposedError */
   async run(feeds: Feeds): Promise<Record<string, HostTensor>> {
     if (!this.session) throw new DisposedError('program');
     bindFeeds(this.inputs, feeds, this.known);

@@ -85,6 +85,9 @@ export async function readSafetensorsHeader(file: string): Promise<SafetensorsHe
 /**
  * Reads a safetensors file. Only the bytes of the tensors asked for are read. Every offset, shape and dtype is checked against the
  * file's real size before memory is taken for it.
+ *
+ * @throws SafetensorsError: its `problem` is `unreadable`, `bad-header`, `bad-tensor`, `unsupported-dtype`, or `missing-tensor` for a
+ *   name of `names` that the file does not hold
  */
 export async function readSafetensors(file: string, options: ReadSafetensorsOptions = {}): Promise<Safetensors> {
   return withFile(file, async (handle, size) => {

@@ -90,6 +90,13 @@ export class Trainer<O extends Outputs = Outputs> {
     private readonly runner: StepRunner,
   ) {}
 
+  /**
+   * Builds the graph of a step and sets out the weights; sessions are opened when a step first needs them.
+   *
+   * @throws AutogradError (no output of that name, a loss or metric that is no scalar, nothing that learns), NotDifferentiableError (an
+   *   operation without a gradient on the way to the loss), WeightError (a given weight of another shape), and what the model function throws:
+   *   ShapeError
+   */
   static async create<O extends Outputs>(definition: GraphDefinition<O>, options: TrainerOptions<O>): Promise<Trainer<O>> {
     const built = definition.fresh({ training: true });
     const modelInputs = [...built.builder.inputs.values()];
@@ -142,7 +149,12 @@ export class Trainer<O extends Outputs = Outputs> {
     return this.runner.flops(feeds);
   }
 
-  /** One optimizer step. On an error nothing has changed. One at a time: the next may begin when this one is done. */
+  /**
+   * One optimizer step. On an error nothing has changed. One at a time: the next may begin when this one is done.
+   *
+   * @throws FeedError, NonFiniteLossError (loss, or norm of the gradients where they are clipped), AutogradError (the step before is not
+   *   done), DisposedError
+   */
   async step(feeds: StepFeeds): Promise<StepResult> {
     this.assertAlive();
     if (this.busy) throw new AutogradError('the trainer is in the middle of a step; await it before the next');
@@ -173,6 +185,8 @@ export class Trainer<O extends Outputs = Outputs> {
   /**
    * Trains over batches until they end, `steps` are done in all, or the signal aborts (which writes the checkpoint and
    * throws the signal's reason).
+   *
+   * @throws (while iterating) what `step` does, what the source throws, SafetensorsError where a checkpoint cannot be written, the signal's reason
    */
   run(source: BatchSource, options: { signal?: AbortSignal; steps?: number } = {}): AsyncGenerator<StepResult, void, undefined> {
     return trainingRun(source, { ...options, checkpoint: this.options.checkpoint, trainer: this });
@@ -182,6 +196,7 @@ export class Trainer<O extends Outputs = Outputs> {
    * Outputs of the model on a batch, without dropout and without learning.
    *
    * @param options.weights used in place of the trainer's own where they are given (an average of them, say)
+   * @throws FeedError, WeightError (a given weight of another shape), AutogradError (no output of that name), DisposedError
    */
   async evaluate(
     feeds: Feeds,
@@ -261,7 +276,12 @@ export class Trainer<O extends Outputs = Outputs> {
     };
   }
 
-  /** Continues from a checkpoint of the same model, optimizer and seed: the numbers are those of a run that never stopped. */
+  /**
+   * Continues from a checkpoint of the same model, optimizer and seed: the numbers are those of a run that never stopped.
+   *
+   * @throws CheckpointError (of another model, optimizer, seed or frozen weights, or no checkpoint), SafetensorsError (no such file, or
+   *   damaged), DisposedError; the trainer is then as it was
+   */
   async resume(file: string): Promise<void> {
     this.assertAlive();
     const { step, tensors } = await loadCheckpoint(file, this.state());

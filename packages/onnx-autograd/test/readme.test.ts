@@ -60,9 +60,12 @@ describe('the README', () => {
   });
 
   test('stops, resumes and goes on where it was', async () => {
-    const { logged } = await run(blocks[3], {});
+    const { logged, value } = await run(blocks[3], {}, 'averaged');
     expect(logged.slice(0, -1).map(([step]) => step)).toEqual([6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20]);
     expect(logged.at(-1)).toEqual([{ loss: expect.objectContaining({ shape: [] }) }]);
+    // The schedule has not run out: the step that is shown changes something.
+    expect(value).toMatchObject({ step: 21, learningRate: expect.any(Number) });
+    expect((value as autograd.StepResult).learningRate).toBeGreaterThan(1e-4);
   });
 
   test('trains a few rows of a table', async () => {

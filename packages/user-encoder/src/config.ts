@@ -9,7 +9,8 @@ import { inputFields, type InputField } from './input-fields.js';
  * `rotary` turns queries and keys by their place (Su et al. 2021). `rotary-time` turns half of their numbers by place and half by time, at
  * frequencies from one turn in a minute to one in years: it costs no more, and what attention sees is how much time lies between two
  * events. `relative-time` adds a learned number per head and distance and one per head and time between the two events, both on
- * logarithmic scales (the relative bias of HSTU, Zhai et al. 2024, section 3.2); a training step takes about twice the time.
+ * logarithmic scales (the relative bias of HSTU, Zhai et al. 2024, section 3.2); at width 128, 6 layers and a window
+ * of 200 events, training with it took at most 12 % more time than with `rotary`.
  */
 export interface Band {
   readonly position: 'rotary' | 'rotary-time' | 'relative-time';

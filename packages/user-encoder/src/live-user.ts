@@ -1,4 +1,4 @@
-import { TokenizerMismatchError, type EventColumns } from '@user-llm/event-tokenizer';
+import { FIRST_VALUE_ID, TokenizerMismatchError, type EventColumns } from '@user-llm/event-tokenizer';
 import { EncoderOptionError, EventOrderError } from './errors.js';
 import type { InferenceOutput } from './inference.js';
 import type { Stepper } from './stepper.js';
@@ -9,12 +9,13 @@ import type { StateCodec, StateDtype, UserState } from './user-state.js';
  * `add` at a time.
  */
 export class LiveUser {
-  /** For the encoder alone. */
+  /** For the encoder alone. `needItemHead` throws where nothing scores items. */
   constructor(
     private readonly stepper: Stepper,
     private readonly codec: StateCodec,
     private readonly tokenizer: string,
     private readonly current: UserState,
+    private readonly needItemHead: () => void,
   ) {}
 
   /** Events read so far. */
@@ -42,9 +43,14 @@ export class LiveUser {
     return this.output('tokens');
   }
 
-  /** The item head's scores of what comes next, [V]. */
-  scores(): Promise<Float32Array> {
-    return this.output('scores');
+  /**
+   * The item head's scores of what comes next, as `UserEncoder.scoreHistory` gives them: [V] logits by item id, the special ids -Infinity.
+   *
+   * @throws NoItemScoresError for an encoder that contrastive pretraining alone made
+   */
+  async scores(): Promise<Float32Array> {
+    this.needItemHead();
+    return (await this.output('scores')).fill(-Infinity, 0, FIRST_VALUE_ID);
   }
 
   /** The state as bytes, to go on from elsewhere. */

@@ -101,9 +101,12 @@ export class UserEncoder {
   }
 
   /**
-   * Reads a folder that `save` wrote.
+   * Reads a folder that `save` wrote, without its ONNX file, which `ExportedEncoder.load` reads and checks.
    *
-   * @throws EncoderFormatError, EncoderHashError (changed or damaged), TokenizerMismatchError
+   * @param options.tokenizer of the events, in place of the folder's; one with embedders of your own is loaded beforehand
+   * @throws EncoderFormatError (no folder of an encoder, or of a newer release), SafetensorsError (weights absent, cut short or unreadable),
+   *   EncoderHashError (weights, architecture or the tokenizer's hash were changed), TokenizerMismatchError (another encoder's tokenizer)
+   *   and what `EventTokenizer.load` throws
    */
   static async load(
     folder: string,
@@ -144,7 +147,8 @@ export class UserEncoder {
    * Embeddings of all users, in the order of the columns. The last `context` events of a user count; in a band the whole
    * history does, as far as the layers see (each the last W events, and the resampler the last W states). A user without events gets an embedding too, the same for all of them.
    *
-   * @throws EncoderOptionError for a state of an encoder without a band
+   * @throws TokenizerMismatchError, EncoderOptionError for a state of an encoder without a band or a dtype that there is not, the
+   *   signal's reason
    */
   async *encode(events: EventColumns, options: EncodeOptions = {}): AsyncGenerator<UserEmbedding, void, undefined> {
     this.check(events);
@@ -153,7 +157,14 @@ export class UserEncoder {
       yield withState(embeddingOf(this, readingOf(events, user), data, options), state && making!.bytes(state));
   }
 
-  /** The embedding of one user (by name, or by index in the columns). */
+  /**
+   * The embedding of one user (by name, or by index in the columns): `data` are K user tokens of width D, `shape` is [K, D]. What is
+   * read of the history, and of none, is as in {@link encode}.
+   *
+   * @param options.signal looked at before the pass and after it; the pass itself is not broken off
+   * @throws TokenizerMismatchError, UnknownUserError, EncoderOptionError for a state of an encoder without a band or a dtype that there
+   *   is not, the signal's reason
+   */
   async encodeUser(
     events: EventColumns,
     user: string | number,
@@ -161,7 +172,9 @@ export class UserEncoder {
   ): Promise<UserEmbedding> {
     const index = this.userOf(events, user);
     const making = this.making(options.state);
+    options.signal?.throwIfAborted();
     const { data, state } = await this.inference.user('tokens', events, index, making?.empty);
+    options.signal?.throwIfAborted();
     return withState(embeddingOf(this, readingOf(events, index), data, options), state && making!.bytes(state));
   }
 
@@ -194,7 +207,8 @@ export class UserEncoder {
   /** A user's state in memory, for events that come one by one; without a state, a user without events. Throws as `update` does. */
   open(state?: Uint8Array): LiveUser {
     const { codec, stepper } = this.banded();
-    return new LiveUser(stepper, codec, this.tokenizerHash, state === undefined ? codec.empty() : codec.open(state).state);
+    const first = state === undefined ? codec.empty() : codec.open(state).state;
+    return new LiveUser(stepper, codec, this.tokenizerHash, first, () => this.needItemHead());
   }
 
   /** Bytes that a user's state takes. */

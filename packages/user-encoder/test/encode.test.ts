@@ -103,7 +103,13 @@ describe('encode', () => {
   });
 
   test('stops when the signal says so', async () => {
-    await expect(collect(encoder.encode(events, { signal: AbortSignal.abort(new Error('enough')) }))).rejects.toThrow('enough');
+    const signal = AbortSignal.abort(new Error('enough'));
+    await expect(collect(encoder.encode(events, { signal }))).rejects.toThrow('enough');
+    await expect(encoder.encodeUser(events, 'user-0', { signal })).rejects.toThrow('enough');
+    const late = new AbortController();
+    const found = encoder.encodeUser(events, 'user-0', { signal: late.signal });
+    late.abort(new Error('too late'));
+    await expect(found).rejects.toThrow('too late');
   });
 });
 

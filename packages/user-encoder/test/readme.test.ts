@@ -1,3 +1,4 @@
+import * as fileSystem from 'node:fs/promises';
 import { mkdtemp, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
@@ -5,7 +6,9 @@ import { fileURLToPath } from 'node:url';
 import * as tokenizerPackage from '@user-llm/event-tokenizer';
 import * as enginePackage from '@user-llm/onnx-autograd';
 import { afterAll, expect, jest, test } from '@jest/globals';
+import * as runtime from 'onnxruntime-node';
 import * as encoderPackage from '../src/index.js';
+import * as webPackage from '../src/web.js';
 import { largestDifference } from './support.js';
 
 jest.setTimeout(120_000);
@@ -15,35 +18,59 @@ afterAll(() => rm(folder, { recursive: true }));
 
 const modules: Record<string, object> = {
   '@user-llm/user-encoder': encoderPackage,
+  '@user-llm/user-encoder/web': webPackage,
   '@user-llm/event-tokenizer': tokenizerPackage,
   '@user-llm/onnx-autograd': enginePackage,
+  'node:fs/promises': fileSystem,
+  'onnxruntime-node': runtime,
 };
 
 type Scope = Record<string, unknown>;
 
-/** Runs a block with the names of `scope`; gives back the constants that it declares. */
+/** Runs a block with the names of `scope`, to which it adds what it imports; gives back the constants that it declares. */
 async function run(code: string, scope: Scope): Promise<Scope> {
-  const body = code.replace(
-    /^import (\{[^}]*\}) from '([^']+)';$/gm,
-    (_, names: string, from: string) => `const ${names} = modules['${from}'];`,
-  );
+  const body = code
+    .replace(/^import (\{[^}]*\}|\* as \w+) from '([^']+)';\n/gm, (_, names: string, from: string) => {
+      const all = modules[from] as Scope;
+      const whole = /^\* as (\w+)$/.exec(names);
+      if (whole) scope[whole[1]] = all;
+      else
+        for (const name of names
+          .slice(1, -1)
+          .split(',')
+          .map((part) => part.trim())) {
+          expect(all).toHaveProperty(name);
+          scope[name] = all[name];
+        }
+      return '';
+    })
+    .trimStart();
+  expect(body).not.toMatch(/^import /m);
   const declared = [...body.matchAll(/^const (\w+) =/gm)].map(([, name]) => name);
   const AsyncFunction = (async () => undefined).constructor as new (
     ...parts: string[]
   ) => (...values: unknown[]) => Promise<Scope>;
-  const all: Scope = { modules, ...scope };
-  // A block may import again what an earlier one did.
-  const names = Object.keys(all).filter(
-    (name) => !declared.includes(name) && !new RegExp(`\\{[^}]*\\b${name}\\b[^}]*\\} = modules`).test(body),
-  );
-  return new AsyncFunction(...names, `${body}\nreturn { ${declared.join(', ')} };`)(...names.map((name) => all[name]));
+  const names = Object.keys(scope).filter((name) => !declared.includes(name));
+  return new AsyncFunction(...names, `${body}\nreturn { ${declared.join(', ')} };`)(...names.map((name) => scope[name]));
+}
+
+/** What `store` promises of an embedding store: the user by `{ user }`, the encoder by its hash, and an answer that has a status. */
+function strictStore(stored: encoderPackage.UserEmbedding[]): Scope {
+  return {
+    put: async (embedding: encoderPackage.UserEmbedding) => stored.push(embedding),
+    get: async ({ tenant = '', user }: { tenant?: string; user: string }, { encoder }: { encoder: string }) => {
+      for (const name of [user, encoder]) if (typeof name !== 'string') throw new TypeError('get takes { user }, { encoder }');
+      const embedding = stored.filter((one) => one.tenant === tenant && one.user === user && one.encoder === encoder).at(-1);
+      return embedding ? { status: 'found', embedding } : { status: 'missing' };
+    },
+  };
 }
 
 test('the code of the README runs, block after block', async () => {
   const readme = await readFile(path.join(path.dirname(fileURLToPath(import.meta.url)), '../README.md'), 'utf8');
   const blocks = [...readme.matchAll(/```ts\n([\s\S]*?)```/g)].map(([, code]) => code);
-  expect(blocks).toHaveLength(8);
-  const [opening, fitting, pretraining, objectives, using, updating, asking, training] = blocks;
+  expect(blocks).toHaveLength(9);
+  const [opening, fitting, pretraining, objectives, using, serving, updating, asking, training] = blocks;
 
   const rows = Array.from({ length: 30 * 12 }, (_, i) => ({
     userId: `user-${i % 30}`,
@@ -61,12 +88,8 @@ test('the code of the README runs, block after block', async () => {
     checkpointFile: path.join(folder, 'checkpoint.safetensors'),
     signal: new AbortController().signal,
     show: (...what: unknown[]) => shown.push(...what),
-    store: {
-      put: async (embedding: encoderPackage.UserEmbedding) => stored.push(embedding),
-      get: async (user: string) => ({ embedding: stored.filter((embedding) => embedding.user === user).at(-1) }),
-    },
+    store: strictStore(stored),
     console: { log: (...what: unknown[]) => logged.push(what) },
-    ...encoderPackage,
   };
   Object.assign(scope, await run(fitting, scope));
   const { encoder } = (await run(opening, scope)) as { encoder: encoderPackage.UserEncoder };
@@ -90,6 +113,10 @@ test('the code of the README runs, block after block', async () => {
   expect(one.data).toHaveLength(16 * 64);
   expect(scores).toHaveLength(4 + 20);
   expect(logged.at(-1)![0]).toBe(true);
+
+  const { servedScores } = (await run(serving, scope)) as { servedScores: Float32Array };
+  expect([...servedScores.subarray(0, 4)]).toEqual([...scores.subarray(0, 4)]);
+  expect(largestDifference(servedScores.subarray(4), scores.subarray(4))).toBeLessThan(1e-4);
 
   const { next, tokens, user } = (await run(updating, scope)) as {
     next: encoderPackage.UserEmbedding;

@@ -10,8 +10,10 @@ import { Program, Random } from '@user-llm/onnx-autograd';
 import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
 import { bagSizes, vector } from '../src/event-feeds.js';
 import {
+  contrastive,
   EncoderOptionError,
   EventOrderError,
+  NoItemScoresError,
   StateFormatError,
   StateMismatchError,
   UserEncoder,
@@ -111,7 +113,9 @@ describe.each(['rotary', 'rotary-time', 'relative-time'] as const)('updates with
     for (const user of [live, other]) expect(largestDifference(await user.tokens(), whole)).toBeLessThan(1e-5);
     expect([live.count, live.time]).toEqual([count, history.times[count - 1]]);
     const scores = await encoder.scoreHistory(history, 0);
-    expect(largestDifference((await live.scores()).subarray(4), scores.subarray(4))).toBeLessThan(1e-4);
+    const found = await live.scores();
+    expect([...found.subarray(0, 4)]).toEqual(Array.from({ length: 4 }, () => -Infinity));
+    expect(largestDifference(found.subarray(4), scores.subarray(4))).toBeLessThan(1e-4);
   });
 
   test('the gap before the first new event comes from the state, known to the tokenizer or not', async () => {
@@ -255,6 +259,15 @@ describe('what cannot be gone on from is said', () => {
     expect(() => learned.open()).toThrow(EncoderOptionError);
     expect(() => learned.stateBytes()).toThrow(EncoderOptionError);
     await expect(encoder.encodeUser(events, 0, { state: 'float8' as never })).rejects.toThrow("there is no dtype 'float8'");
+  });
+
+  test('an encoder that contrastive training alone made scores nothing, of a user in memory either', async () => {
+    const made = await encoder.pretrain(events, { objective: contrastive(), steps: 1, validation: 'none', threads: 1 }).result;
+    const live = made.open();
+    await live.add(part(history, 0, 2));
+    await expect(live.scores()).rejects.toThrow(NoItemScoresError);
+    expect(await live.tokens()).toHaveLength(4 * 16);
+    await made.dispose();
   });
 
   test('an encoder that was disposed', async () => {
