@@ -63,7 +63,7 @@ const manifestShape = z.object({
   tokenizer: z.string(),
   config: configShape,
   training: trainingShape.nullable(),
-  // What older releases wrote is without it.
+  // A folder may be without it.
   onnx: z.object({ bytes: size, sha256: z.string() }).optional(),
 });
 
@@ -74,7 +74,7 @@ export interface EncoderManifest {
   readonly tokenizer: string;
   readonly config: EncoderConfig;
   readonly training: TrainingRecord | null;
-  /** Of `onnx/encoder.onnx`; SHA-256 in hexadecimal. Absent in folders of older releases. */
+  /** Of `onnx/encoder.onnx`; SHA-256 in hexadecimal. A folder may be without it. */
   readonly onnx?: { readonly bytes: number; readonly sha256: string } | undefined;
 }
 
