@@ -146,7 +146,7 @@ test('the code of the README runs', async () => {
   const anew = scope.anew as ours.Ranking;
   expect(anew.items.includes(4) || anew.items.includes(6)).toBe(false);
   expect(anew.way).toBe('retrieve');
-  expect(logged.at(-1)![0]).toEqual(Array.from(anew.items, (place) => `film-${place}`));
+  expect(scope.names).toEqual(Array.from(anew.items, (place) => `film-${place}`));
 
   await run(fitted, scope);
   // One example is ranked right by rows that were fitted to it.
