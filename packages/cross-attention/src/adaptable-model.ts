@@ -24,6 +24,7 @@ export type FittedModel<E extends AnyEncoder> = { readonly adaptable: AdaptableM
 /** A language model beside the encoder whose users it reads: ready to be trained together. */
 export class AdaptableModel<E extends AnyEncoder> {
   constructor(
+    /** In its trainable form. */
     readonly encoder: E,
     /** The model as it is before adapting: with closed gates it answers like its base. */
     readonly model: LanguageModel,
@@ -32,8 +33,8 @@ export class AdaptableModel<E extends AnyEncoder> {
   /**
    * The model with item tokens whose rows answer as a teacher does: a ridge regression of the teacher's scores on the states after the
    * prompts, some seconds of work. Before training it is a start near the teacher, where the states hold what the teacher knows (a
-   * closed gate holds nothing of a user); after training, with validation examples, it may find better rows than training did. Throws an
-   * `AdaptationError` for scores of another length than the items.
+   * closed gate holds nothing of a user); after training, with validation examples, it may find better rows than training did. Rejects with
+   * an `AdaptationError` for scores of another length than the items, or that are not finite.
    *
    * @param examples batches of them, as many as fit into memory at once; a thousand or more in all
    * @returns the model to go on with, and the NDCG of the validation examples with the rows that there were and the fitted ones
@@ -58,8 +59,8 @@ export class AdaptableModel<E extends AnyEncoder> {
   /**
    * An optional first stage, before `adapt`: draws a user's tokens, as they reach the language model, towards what the model itself reads
    * in a text about the same history, and away from other users' (see `alignmentDefinition`). The language model stays as it is and reads each
-   * text once. Go on with the model and the encoder of the result: `model.withUserEmbeddings({ encoder, integration })` keeps what was
-   * trained where the integration is the same.
+   * text once. Go on with the model and the encoder of the result, in its trainable form: `model.withUserEmbeddings({ encoder:
+   * encoder.trainable(events), integration })` keeps what was trained where the integration is the same.
    */
   align(
     examples: AlignmentSource<HistoryOf<E>>,
@@ -88,7 +89,7 @@ export class AdaptableModel<E extends AnyEncoder> {
 
   /**
    * Trains by a strategy, loss on the answers' tokens. Encode every user with the adapted encoder before the model is served: it reads
-   * no other's embeddings.
+   * no other's embeddings. That encoder is what `withWeights` of the trainable one gives, for `@user-llm/user-encoder` a `UserEncoder`.
    */
   adapt(
     examples: ExampleSource<HistoryOf<E>>,

@@ -48,7 +48,7 @@ export type RankCandidatesRequest = Prompt &
   Pick<GenerateRequest, 'user' | 'signal'> & { readonly top: number };
 
 export interface RankedCandidates extends Omit<Ranking, 'items' | 'scores'> {
-  /** The most probable first. */
+  /** The most probable first; `score` is the natural logarithm of the probability that `RankedItems.scores` tells. */
   readonly items: readonly { readonly id: string; readonly score: number }[];
 }
 
@@ -222,13 +222,17 @@ export class LanguageModel {
     return this.#with({ weights: mergeLora(this.weights, adapter.weights, adapter) });
   }
 
-  /** The model with a way to read an encoder's users: what it had already where the integration is the same, seeded weights otherwise. */
+  /**
+   * The model with a way to read an encoder's users: what it had already where the integration is the same, seeded weights otherwise.
+   * Throws an `AdaptationError` for a `blindPrefix` that cannot be.
+   */
   withUserEmbeddings<E extends AnyEncoder>({
     encoder,
     integration,
     blindPrefix,
     seed = 1,
   }: {
+    /** In its trainable form: `encoder.trainable(events)` of a `UserEncoder`, also of one that an earlier stage gave back. */
     readonly encoder: E;
     readonly integration: Integration;
     /** Lets prompts begin without the user, so that their beginning is computed once for all. */
@@ -276,7 +280,10 @@ export class LanguageModel {
     return serveModel(this.contents, options);
   }
 
-  /** Answers a prompt; see `ServedModel.generate`. */
+  /**
+   * Answers a prompt as `ServedModel.generate` does, but never throws: the model may have to be opened first, so that a prompt that does not
+   * fit, too, rejects the answer's promises.
+   */
   generate(request: GenerateRequest): Generation {
     const started = this.#open().then((served) => served.generate(request));
     const of = <T>(pick: (generation: Generation) => Promise<T>): Promise<T> => {

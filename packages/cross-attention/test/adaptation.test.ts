@@ -322,6 +322,12 @@ describe('rows and batches', () => {
       adaptJointModel({ decoder }, () => examples, { ...options, steps: undefined, epochs: 2 }).result,
     ).rejects.toThrow('a function has no epochs');
     await expect(adaptJointModel({ decoder }, [], options).result).rejects.toThrow('there are none');
+    // As an encoder that has a trainable form, and is none.
+    const { user } = joint(softPrompt());
+    const untrainable = { manifest: encoder.manifest, weights: encoder.weights } as ToyEncoder;
+    await expect(
+      adaptJointModel({ decoder, user: { ...user!, encoder: untrainable } }, examples, options).result,
+    ).rejects.toThrow('encoder: cannot be built into a graph; give its trainable form');
     const weightless = examples.map((example) => ({ ...example, answerWeights: [0, 0] }));
     await expect(adaptJointModel({ decoder }, weightless, options).result).rejects.toThrow('carries weight');
   });

@@ -288,6 +288,8 @@ describe('the ways to rank', () => {
     await expect(base.rank({ messages, top: 1, candidates: stranger, by: 'item-tokens' })).rejects.toThrow("'stranger'");
     const short = { retriever: () => [1, 2] };
     await expect(base.rank({ messages, top: 1, retrieve: short })).rejects.toThrow('scores 2 items');
+    const some = { candidates: films.slice(0, 3), by: 'item-tokens', retrieve: short } as const;
+    await expect(base.rank({ messages, top: 1, ...some })).rejects.toThrow('scores 2 items, and 3 are candidates');
     expect(() => byRetrieval({ retriever, ranker: byItemTokens(6), retrieverShare: 2 })).toThrow('from 0 to 1');
     const served = await wordy.serve({ threads: 1 });
     await expect(served.rank({ messages, top: 1, by: byItemTokens(6) })).rejects.toThrow('no item tokens');

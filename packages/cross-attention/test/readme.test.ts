@@ -6,14 +6,19 @@ import { afterAll, beforeAll, expect, test } from '@jest/globals';
 import * as transformers from '@huggingface/transformers';
 import * as ours from '../src/index.js';
 import { LocalHub } from './local-hub.js';
-import { ToyEncoder } from './toy-encoder.js';
-import type { ToyHistory } from './toy-encoder.js';
+import { ToyUserEncoder } from './toy-user-encoder.js';
+import type { ToyEmbedding } from './toy-user-encoder.js';
 
 let folder: string;
 beforeAll(async () => void (folder = await mkdtemp(path.join(tmpdir(), 'readme-'))));
 afterAll(async () => rm(folder, { recursive: true }));
 
-const modules: Record<string, object> = { '@user-llm/cross-attention': ours, '@huggingface/transformers': transformers };
+const specialIds = ['<padding>', '<mask>', '<unknown>', '<missing>'];
+const modules: Record<string, object> = {
+  '@user-llm/cross-attention': ours,
+  '@user-llm/event-tokenizer': { FIRST_VALUE_ID: specialIds.length },
+  '@huggingface/transformers': transformers,
+};
 type Scope = Record<string, unknown>;
 
 /** Runs a block with the names of `scope`, and adds the constants that it declares to them. */
@@ -39,9 +44,9 @@ async function run(code: string, scope: Scope): Promise<void> {
 test('the code of the README runs', async () => {
   const readme = await readFile(path.join(path.dirname(fileURLToPath(import.meta.url)), '../README.md'), 'utf8');
   const blocks = [...readme.matchAll(/```ts\n([\s\S]*?)```/g)].map(([, code]) => code);
-  expect(blocks).toHaveLength(14);
-  const [opening, scratch, named, text, mixture, aligning, ranking, fitted, labels, serving, many, threads, blind, plain] =
-    blocks;
+  expect(blocks).toHaveLength(15);
+  const [opening, scratch, named, text, mixture, aligning, ...rest] = blocks;
+  const [ranking, fitted, labels, serving, many, storing, threads, blind, plain] = rest;
 
   const titles = [
     'Heat (1995)',
@@ -53,27 +58,48 @@ test('the code of the README runs', async () => {
   ];
   const written: string[] = [];
   const logged: unknown[][] = [];
-  const shown: ours.TrainingProgress[] = [];
+  const shown: unknown[][] = [];
   const received: ours.HubProgress[] = [];
-  const encoder = ToyEncoder.create(1);
+  // Everybody sees the films in turn: twenty each, and the first one is another user by user.
+  const films = new Map(
+    Array.from({ length: 48 }, (_, i) => [`user-${i}`, Array.from({ length: 20 }, (_, k) => (i + k + 2) % titles.length)]),
+  );
+  const watched = Array.from({ length: 36 }, (_, i) => {
+    const [user, end] = [`user-${i}`, 2 + (i % 18)];
+    return { history: { user, end }, last: titles[films.get(user)![end - 1]], next: titles[films.get(user)![end]] };
+  });
+  const encoder = ToyUserEncoder.create(1);
+  const stored: ToyEmbedding[] = [];
   const scope: Scope = {
     titles,
     encoder,
+    events: films,
+    watched,
+    eventTokenizer: { vocabulary: () => [...specialIds, ...titles.map((_, i) => `film-${i}`)] },
+    store: {
+      put: async (embedding: ToyEmbedding) => void stored.push(embedding),
+      get: async ({ user }: { user: string }, { encoder }: { encoder: string }) => {
+        const embedding = stored.find((each) => each.user === user && each.encoder === encoder);
+        return embedding === undefined ? { status: 'missing' } : { status: 'found', embedding };
+      },
+    },
     messages: [{ role: 'user', content: 'What next?' }],
-    history: [0, 1],
     folder: path.join(folder, 'base'),
     place: path.join(folder, 'my-model'),
     checkpointFile: path.join(folder, 'run.safetensors'),
     signal: new AbortController().signal,
     onProgress: (progress: ours.HubProgress) => received.push(progress),
-    show: (progress: ours.TrainingProgress) => shown.push(progress),
-    encode: (encoder: ToyEncoder) => encoder.encode([0, 1]),
+    show: (...what: unknown[]) => shown.push(what),
     console: { log: (...what: unknown[]) => logged.push(what) },
     process: { stdout: { write: (piece: string) => written.push(piece) } },
   };
   await run(scratch, scope);
   const speaker = scope.speaker as ours.LanguageModel;
-  expect(scope.example).toMatchObject({ history: [0, 1], promptIds: expect.any(Array), answerIds: expect.any(Array) });
+  expect(scope.example).toMatchObject({
+    history: { user: 'user-42', end: 20 },
+    promptIds: expect.any(Array),
+    answerIds: expect.any(Array),
+  });
   await speaker.save(scope.folder as string);
 
   const names = ['config.json', 'tokenizer.json', 'tokenizer_config.json', 'model.safetensors'];
@@ -88,18 +114,15 @@ test('the code of the README runs', async () => {
   expect(received.length).toBeGreaterThan(0);
 
   const messages = scope.messages as ours.ChatMessage[];
-  scope.examples = Array.from({ length: 36 }, (_, i) => {
-    const history: ToyHistory = [i % 6, Math.floor(i / 6)];
-    return speaker.example({ history, messages, answer: titles[history[1]] });
-  });
   await run(opening, scope);
-  expect(shown).toHaveLength(3);
+  expect(shown).toEqual([1, 2, 3].map((step) => [step, expect.any(Number), expect.any(Number)]));
   const model = scope.model as ours.LanguageModel;
   expect(model.weights).toEqual(speaker.weights);
-  expect((scope.adapted as ToyEncoder).manifest.hash).toBe(model.user!.encoder);
+  expect((scope.adapted as ToyUserEncoder).manifest.hash).toBe(model.user!.encoder);
+  expect((scope.embedding as ToyEmbedding).encoder).toBe(model.user!.encoder);
   expect(logged[0][0]).toMatchObject({ answerTokens: expect.any(Number) });
   expect(written.join('')).toBe(await (scope.answer as ours.Generation).text);
-  expect((scope.films as ours.RankedCandidates).items).toHaveLength(1);
+  expect(logged[1]).toEqual([[{ id: '1', score: expect.any(Number) }]]);
 
   scope.examplesOfText = titles.map((answer) => speaker.example({ messages, answer }));
   scope.heldOut = [speaker.example({ messages, answer: 'Heat 2' })];
@@ -110,20 +133,20 @@ test('the code of the README runs', async () => {
   expect(logged.at(-1)).toEqual([2 * 8]);
 
   await run(aligning, scope);
-  const { model: onward } = scope.next as ours.AdaptableModel<ToyEncoder>;
-  expect(onward.user!.weights).not.toEqual(
-    speaker.withUserEmbeddings({ encoder, integration: scope.way as ours.Integration }).model.user!.weights,
-  );
-  expect(onward.user!.encoder).toBe((scope.alignedEncoder as ToyEncoder).manifest.hash);
+  const { model: next } = scope.next as ours.AdaptableModel<ours.TrainableEncoder<never>>;
+  const unaligned = speaker.withUserEmbeddings({ encoder: encoder.trainable(films), integration: scope.way as ours.Integration });
+  expect(next.user!.weights).not.toEqual(unaligned.model.user!.weights);
+  expect(next.user!.encoder).toBe((scope.alignedEncoder as ToyUserEncoder).manifest.hash);
+  expect((scope.onward as ours.LanguageModel).user!.encoder).not.toBe(next.user!.encoder);
 
-  scope.retriever = () => [5, 4, 3, 2, 1, 0, 6];
   await run(ranking, scope);
   expect((scope.best as ours.RankedCandidates).items).toHaveLength(3);
-  expect(logged.at(-1)![0]).toBe('item-tokens');
-  // The retriever puts these two last.
+  expect(logged.at(-2)![0]).toBe('item-tokens');
+  // The retriever puts these two last: of the films that it does not expect, the last one, and the one that it does not know.
   const anew = scope.anew as ours.Ranking;
-  expect(anew.items.includes(4) || anew.items.includes(5)).toBe(false);
+  expect(anew.items.includes(4) || anew.items.includes(6)).toBe(false);
   expect(anew.way).toBe('retrieve');
+  expect(scope.names).toEqual(Array.from(anew.items, (place) => `film-${place}`));
 
   await run(fitted, scope);
   // One example is ranked right by rows that were fitted to it.
@@ -136,9 +159,19 @@ test('the code of the README runs', async () => {
   const { items } = scope.ranking as ours.Ranking;
   expect(items).toHaveLength(3);
   expect([...items]).not.toContain(0);
+  expect(scope.found).toEqual(Array.from(items, (place) => titles[place]));
 
   await run(many, scope);
   expect(logged.at(-1)![0]).toEqual([expect.any(String), expect.any(String)]);
+
+  await run(storing, scope);
+  // All that a store asks of a record.
+  const { sequence, watermark, tokenizer } = scope.embedding as ToyEmbedding;
+  expect(stored).toEqual([expect.objectContaining({ user: 'user-42', sequence, watermark, tokenizer, dtype: 'float32' })]);
+  expect(stored[0].encoder).toMatch(/^user-state-/);
+  const user = scope.embedding as ToyEmbedding;
+  expect(logged.at(-1)).toEqual([await model.generate({ messages, user, maxNewTokens: 8 }).text]);
+  await model.dispose();
 
   await run(threads, scope);
   expect(logged.at(-1)![0]).toHaveLength(3);

@@ -58,6 +58,13 @@ describe.each<[string, Integration, number]>([
     await expect(served.userState({ ...stored, data: stored.data.subarray(1) })).rejects.toThrow('Store it again');
     await expect(served.userState({ ...stored, dtype: 'float16' })).rejects.toThrow(EncoderMismatchError);
   });
+
+  test('is not made of an embedding in int8, which has no scale', async () => {
+    const embedding = encoder.encode([1, 4]);
+    const bytes = { ...embedding, dtype: 'int8' as const, data: new Int8Array(embedding.data.length) };
+    await expect(served.storedUserState(bytes)).rejects.toThrow(TypeError);
+    await expect(served.generate({ prompt, user: bytes }).text).rejects.toThrow('no scale of its own');
+  });
 });
 
 test('a model that reads no users has none', async () => {

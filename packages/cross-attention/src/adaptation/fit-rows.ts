@@ -17,7 +17,11 @@ export interface ScoredExample<History = unknown> extends Pick<
   AdaptationExample<History>,
   'history' | 'promptIds' | 'blindTokens'
 > {
-  /** Logits of the items, `[items]`; a constant on all of them changes nothing. */
+  /**
+   * Logits of the items that have tokens, `[items]` in the order of `itemTokens.items` (of the labels in that of `labelTokens.items`), all
+   * finite; a constant on all of them changes nothing. Scores of an encoder's item head begin with special ids, which are to be left
+   * out: `scores.subarray(FIRST_VALUE_ID)` with the constant of `@user-llm/event-tokenizer`.
+   */
   readonly scores: ArrayLike<number>;
 }
 

@@ -109,8 +109,16 @@ function jointStates<History>(
   return { states: hidden.reshape([-1, config.hiddenSize]), head: decoder.head };
 }
 
-/** Adds the encoder, in its scope, to a graph: user tokens [B, K, D]. Throws an `AdaptationError` where they are not what its manifest says. */
+/**
+ * Adds the encoder, in its scope, to a graph: user tokens [B, K, D]. Throws an `AdaptationError` where they are not what its manifest says,
+ * or where the encoder is not in its trainable form.
+ */
 export function userTokens<History>(builder: GraphBuilder, { encoder, shape }: JointUser<History>): Tensor {
+  if (typeof encoder.build !== 'function')
+    throw new AdaptationError(
+      'encoder',
+      'cannot be built into a graph; give its trainable form, such as encoder.trainable(events) of a UserEncoder',
+    );
   const { tokens, mask } = encoder.build(builder.scope(encoderScope));
   if (tokens.rank !== 3 || tokens.shape[1] !== shape.userTokens || tokens.shape[2] !== shape.userWidth)
     throw new AdaptationError(

@@ -1,7 +1,8 @@
 import type { Feeds, GraphBuilder, Tensor, Weights } from '@user-llm/onnx-autograd';
 
 /**
- * A user encoder as a language model trains through it. Met structurally: any object of this shape will do. Parameters of the part that
+ * A user encoder as a language model trains through it. Met structurally: any object of this shape will do, such as
+ * `encoder.trainable(events)` of a `UserEncoder` of `@user-llm/user-encoder`, which is none itself. Parameters of the part that
  * makes the K user tokens (the resampler) have names that begin with `resampler.`, unless `isResampler` says otherwise.
  */
 export interface TrainableEncoder<History> {
@@ -11,7 +12,7 @@ export interface TrainableEncoder<History> {
   feeds(histories: readonly History[]): Feeds;
   /** Adds the encoder to a graph: user tokens `[B, K, D]`, the first axis a named one. */
   build(graph: GraphBuilder): { readonly tokens: Tensor; readonly mask?: Tensor };
-  /** The same encoder with other weights, and so with another hash. */
+  /** The same encoder with other weights, and so with another hash. It need not be of this shape again. */
   withWeights(weights: Weights): { readonly manifest: { readonly hash: string } };
   isResampler?(parameter: string): boolean;
 }

@@ -7,9 +7,10 @@ export interface RankOptions {
   /** How many items to return; fewer come back when fewer are left after `exclude`. */
   readonly top: number;
   /**
-   * What a title's probability is among. `vocabulary` (the default): all texts there are. `catalogue`: the titles of the trie; at every
-   * token the model's choice is limited to what continues a title, so that where only one token can follow, it costs nothing, and the
-   * model is not asked about the rest of a title that can be no other.
+   * What a title's probability is among. `vocabulary`: all texts there are. `catalogue`: the titles of the trie; at every token the
+   * model's choice is limited to what continues a title, so that where only one token can follow, it costs nothing, and the model is
+   * not asked about the rest of a title that can be no other. Default: `vocabulary` of `beamSearch` and `exactRanking`, `catalogue` of
+   * `byTitle` and of everything that ranks by it.
    */
   readonly among?: 'vocabulary' | 'catalogue';
   /** Items that are not to be returned. They take no place in the beam. */
@@ -27,10 +28,15 @@ export interface ExactRankingOptions extends RankOptions {
   readonly chunk?: number;
 }
 
-/** Items in order: the most probable first, equal scores in file order. */
+/** Items in order: the most probable first, equal scores in the catalogue's order. */
 export interface RankedItems {
+  /** Places in the catalogue: in the list of titles that the trie was built of, or among the items (or labels) that have tokens. */
   readonly items: Int32Array;
-  /** The log-probability of each item's whole title and its end, given the prompt. Natural logarithm. */
+  /**
+   * The natural logarithm of each item's probability, given the prompt. By title: of the whole title and its end among all texts, or of
+   * the title among those of the catalogue, as `among` says. By tokens: of the item's among all items that have one. By retrieval: the
+   * mix of the retriever's and the model's, whose titles are then among all texts.
+   */
   readonly scores: Float64Array;
   /** Tokens that went through the model after the prompt: the rows of all steps. */
   readonly tokens: number;

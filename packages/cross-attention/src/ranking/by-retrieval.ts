@@ -2,7 +2,12 @@ import { bestOf, logSoftmax } from './by-item-tokens.js';
 import type { CatalogueRanker } from './catalogue-ranker.js';
 
 export interface ByRetrievalOptions {
-  /** Scores of all items by something quick that knows the user, such as an encoder's item head: logits or log-probabilities, `[items]`. */
+  /**
+   * Scores of all items by something quick that knows the user, such as an encoder's item head: logits or log-probabilities, `[items]` in
+   * the order of what `ranker` ranks (the titles of a trie, or the items that have tokens). Of an encoder's scores leave the special ids out:
+   * `scores.subarray(FIRST_VALUE_ID)` with the constant of `@user-llm/event-tokenizer`. An item that it does not know may have -Infinity,
+   * and is retrieved last.
+   */
   readonly retriever: () => ArrayLike<number> | Promise<ArrayLike<number>>;
   /** How many of the retriever's best are ranked anew. Default 100; never fewer than the ranking's `top`. */
   readonly candidates?: number;
@@ -22,7 +27,10 @@ export function mixedScore(model: number, retrieved: number, retrieverShare: num
   return (1 - retrieverShare) * model + retrieverShare * retrieved;
 }
 
-/** Retrieves candidates, and ranks those anew by a language model, or by a mix of both. Made for one user's request. */
+/**
+ * Retrieves candidates, and ranks those anew by a language model, or by a mix of both. Made for one user's request. A ranking rejects with a
+ * `RangeError` where the retriever gives another number of scores than `ranker.items`.
+ */
 export function byRetrieval({
   retriever,
   candidates = 100,

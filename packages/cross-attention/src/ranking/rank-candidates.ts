@@ -17,7 +17,10 @@ export interface CandidateRanking extends ByTitleOptions {
    * otherwise.
    */
   readonly by?: 'title' | 'item-tokens' | 'label-tokens';
-  /** Only the best of a retriever are ranked. Its scores are those of `candidates`, or of the items that have tokens. */
+  /**
+   * Only the best of a retriever are ranked. Its scores are those of `candidates`, or of the items that have tokens, in their order; another
+   * number of them is a `RangeError`.
+   */
   readonly retrieve?: Omit<ByRetrievalOptions, 'ranker'>;
   /** Ids that are not to be returned. */
   readonly exclude?: Iterable<string>;
@@ -72,6 +75,8 @@ function planAmongTokens(
   const spread = async (scores: ArrayLike<number> | Promise<ArrayLike<number>>): Promise<Float64Array> => {
     const all = new Float64Array(items.length).fill(-Infinity);
     const given = await scores;
+    if (given.length !== wanted.length)
+      throw new RangeError(`The retriever scores ${given.length} ${kind}s, and ${wanted.length} are candidates.`);
     wanted.forEach((place, i) => (all[place] = given[i]));
     return all;
   };

@@ -86,15 +86,17 @@ export class ServedModel {
 
   /**
    * A user as a store of embeddings keeps them ready to be read: the keys and values of every cross-attention layer, as the matrix of an
-   * encoder called `userStateEncoder`. What the store gives back goes into requests as an embedding does, and is computed no more.
+   * encoder called `userStateEncoder`. The rest of a store's record is the embedding's: `store.put({ ...embedding, ...(await
+   * served.storedUserState(embedding)) })`. What the store gives back goes into requests as an embedding does, and is computed no more.
+   * Rejects as `userState` does.
    */
   storedUserState(user: ReadableEmbedding | UserState): Promise<StoredUserState> {
     return this.engine.storedUserState(user);
   }
 
   /**
-   * A user as the model reads them, once for many requests. Refuses with an `EncoderMismatchError` what another encoder, or a model with
-   * other weights, has made.
+   * A user as the model reads them, once for many requests. Rejects with an `EncoderMismatchError` for what another encoder, or a model
+   * with other weights, has made, and with a `TypeError` for an embedding in int8, which has no scale.
    */
   userState(embedding: ReadableEmbedding): Promise<UserState> {
     return this.engine.userState(embedding);
@@ -157,7 +159,10 @@ export class ServedModel {
     return scheduler;
   }
 
-  /** Ranks a catalogue after a prompt; by the titles of a trie where no other way is given. Throws a `DoesNotFitError` like `generate`. */
+  /**
+   * Ranks a catalogue after a prompt; by the titles of a trie where no other way is given. Items of the result are places in the catalogue.
+   * Rejects with a `DoesNotFitError`, before anything runs, where the prompt and the longest title are longer than the model's context.
+   */
   async rank(request: RankRequest): Promise<Ranking> {
     const { engine } = this;
     engine.assertAlive();

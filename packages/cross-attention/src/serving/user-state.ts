@@ -5,10 +5,14 @@ import * as ort from 'onnxruntime-node';
 import { EncoderMismatchError } from '../errors.js';
 import type { UserShape } from '../integration/integration.js';
 
-/** What a model needs of a stored user embedding. `UserEmbedding` of an encoder or a store is one. */
+/**
+ * What a model needs of a stored user embedding. `UserEmbedding` of an encoder or a store is one. A store also keeps int8 matrices, but no
+ * scale with them: a model refuses these by a `TypeError`, and reads their values as float32 or float16.
+ */
 export interface ReadableEmbedding {
   /** Hash of the encoder that made it. */
   readonly encoder: string;
+  /** `float32`, or `float16` as its bits; `int8` is not read. */
   readonly dtype: 'float32' | 'float16' | 'int8';
   /** `[K, D]` */
   readonly shape: readonly [number, number];
@@ -29,7 +33,10 @@ export interface UserState {
   readonly flops: number;
 }
 
-/** A `UserState` as a store of embeddings keeps it: a matrix whose `encoder` is the state's `reader`. */
+/**
+ * A `UserState` as a store of embeddings keeps it: a matrix whose `encoder` is the state's `reader`. A store asks for more, such as user,
+ * tokenizer and watermark: those of the embedding, `store.put({ ...embedding, ...stored })`.
+ */
 export interface StoredUserState extends ReadableEmbedding {
   readonly dtype: 'float32';
   /** `[numbers / size of the last dimension, size of the last dimension]` */

@@ -27,8 +27,8 @@ export type WorkerGenerateRequest = GenerateRequest & Pick<ScheduledRequest, 'sa
 
 /**
  * A saved model in worker threads, so that the event loop of the thread that asks stays free. It answers as a `ServedModel` does;
- * requests for text are batched in each worker by its `RequestScheduler`. Errors are those of a `ServedModel`; what this throws at once
- * rejects here.
+ * requests for text are batched in each worker by its `RequestScheduler`. Errors are those of a `ServedModel`; all of them reject, also
+ * those that its `generate` throws at once.
  */
 export class WorkerModel {
   readonly #keys = new WeakMap<object, number>();
@@ -88,7 +88,10 @@ export class WorkerModel {
     });
   }
 
-  /** See `ServedModel.rank`. A `CatalogueRanker` is code that no thread can be sent: give a trie, or `item-tokens`. */
+  /**
+   * See `ServedModel.rank`. A `CatalogueRanker` is code that no thread can be sent, and rejects with a `TypeError`: give a trie, `item-tokens`
+   * or `label-tokens`.
+   */
   async rank(request: RankRequest): Promise<Ranking> {
     if (typeof request.by === 'object')
       throw new TypeError(`The ranker (${request.by.way}) cannot be sent to a worker thread; give by: 'item-tokens', or a trie.`);
