@@ -120,13 +120,14 @@ interface Reference {
     await inference.dispose();
   });
 
-  test('with 8-bit activations: nearly every greedy token, logits within a twentieth', async () => {
+  test('with 8-bit activations: nearly every greedy token, logits within a tenth', async () => {
+    // Rounding after every layer: which way a number falls depends on the last digits of attention, so on processor and kernel.
     const inference = await openInference(model);
     let agreed = 0;
     let all = 0;
     for (const [i, { ids, greedy_ids }] of reference.cases.entries()) {
       const { logits } = await inference.run(ids, 1, 1);
-      expect(difference(logits, tensors.get(`${i}.last_logits`)!.data as Float32Array)).toBeLessThan(0.05);
+      expect(difference(logits, tensors.get(`${i}.last_logits`)!.data as Float32Array)).toBeLessThan(0.1);
       agreed += await inference.agreement(ids, greedy_ids);
       all += greedy_ids.length;
     }
