@@ -1,4 +1,4 @@
-import { mkdtemp, readdir, rm } from 'node:fs/promises';
+import { mkdtemp, rm } from 'node:fs/promises';
 import os from 'node:os';
 import path from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
@@ -59,11 +59,13 @@ describe('systems kept from run to run', () => {
       'the systems in terms.json were measured with examples 2000, not 500; give the same, or leave out --keep',
     );
   });
-  test('without --keep nothing is read, and a file that is not there keeps nothing', async () => {
-    const file = path.join(folder, 'none.json');
-    const alone = await report('user-llm/soft-prompt');
-    for (const kept of [KeptSystems.none(file, terms), await KeptSystems.read(file, terms)])
+  test('without --keep what lies there is not read, and a file that is not there keeps nothing', async () => {
+    const file = path.join(folder, 'there.json');
+    await KeptSystems.none(file, terms).write(await report('user-llm/soft-prompt'), machineDescription());
+    const alone = await report('text-prompt-10');
+    const absent = path.join(folder, 'absent.json');
+    for (const kept of [KeptSystems.none(file, terms), await KeptSystems.read(absent, terms)])
       expect(kept.addTo(alone).systems).toEqual(alone.systems);
-    expect(await readdir(folder)).not.toContain('none.json');
+    expect((await KeptSystems.read(file, terms)).addTo(alone).systems).toHaveLength(alone.systems.length + 1);
   });
 });

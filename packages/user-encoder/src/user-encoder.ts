@@ -1,6 +1,7 @@
 import { FIRST_VALUE_ID, type EventColumns, type EventTokenizer } from '@user-llm/event-tokenizer';
-import { initialWeights, matrixFlops, toOnnx, WeightError, type Weights } from '@user-llm/onnx-autograd';
+import { initialWeights, matrixFlops, toOnnx, type Weights } from '@user-llm/onnx-autograd';
 import { Attributor, type Attribution, type AttributionOptions } from './attribution.js';
+import { BandedState, type StateMaking } from './banded-state.js';
 import { bandOf, encoderConfig, type EncoderConfig, type EncoderOptions } from './config.js';
 import { encoderHash, readEncoderFolder, writeEncoderFolder } from './encoder-folder.js';
 import { EncoderOptionError, NoItemScoresError, NoLabelTowerError } from './errors.js';
@@ -12,12 +13,13 @@ import { pretrain } from './pretrain.js';
 import type { PretrainOptions } from './pretrain-options.js';
 import { PretrainRun } from './pretrain-run.js';
 import { receptiveField } from './relative-position.js';
+import { replaced } from './replaced-weights.js';
 import { Stepper } from './stepper.js';
 import { trainableEncoder, type History, type TrainableEncoder } from './trainable.js';
 import type { TrainingRecord } from './training-record.js';
 import { embeddingOf, readingOf, type EmbeddingOptions, type UserEmbedding } from './user-embedding.js';
 import { checkTokenizer, indexOfUser } from './user-index.js';
-import { StateCodec, type StateDtype, type UserState } from './user-state.js';
+import { StateCodec, type StateDtype } from './user-state.js';
 
 export interface EncodeOptions extends EmbeddingOptions {
   /** Users in one forward pass. Default 32. */
@@ -68,7 +70,7 @@ export class UserEncoder {
   private readonly inference: Inference;
   private readonly attributor: Attributor;
   /** Where attention is a band. */
-  private readonly updating: { readonly codec: StateCodec; readonly stepper: Stepper } | null;
+  private readonly updating: BandedState | null;
 
   private constructor(parts: Parts) {
     this.config = parts.config;
@@ -82,10 +84,10 @@ export class UserEncoder {
     this.attributor = new Attributor(this.config, this.weights, this.threads, this.itemHead);
     const band = bandOf(this.config);
     this.updating = band
-      ? {
-          codec: new StateCodec(this.config, band, this.hash, this.tokenizerHash),
-          stepper: new Stepper(this.config, band, this.weights, this.itemHead),
-        }
+      ? new BandedState(
+          new StateCodec(this.config, band, this.hash, this.tokenizerHash),
+          new Stepper(this.config, band, this.weights, this.itemHead),
+        )
       : null;
   }
 
@@ -300,17 +302,7 @@ export class UserEncoder {
    * @throws WeightError for another shape
    */
   withWeights(weights: Weights): UserEncoder {
-    const merged: Weights = new Map(this.weights);
-    for (const [name, own] of this.weights) {
-      const next = weights.get(name);
-      if (!next) continue;
-      if (next.dtype !== 'float32')
-        throw new WeightError(name, `is ${next.dtype}, and the encoder computes in float32; convert it`);
-      if (next.shape.join() !== own.shape.join())
-        throw new WeightError(name, `is [${next.shape.join(', ')}], and the encoder has [${own.shape.join(', ')}]`);
-      merged.set(name, { ...next, data: next.data.slice() });
-    }
-    return this.derive(merged, this.training);
+    return this.derive(replaced(this.weights, weights), this.training);
   }
 
   /** Floating-point operations of the matrix products (2 m n k) that one user with so many events costs. */
@@ -381,7 +373,7 @@ export class UserEncoder {
     return indexOfUser(events, user, this.tokenizerHash);
   }
 
-  private banded(): { readonly codec: StateCodec; readonly stepper: Stepper } {
+  private banded(): BandedState {
     if (!this.updating)
       throw new EncoderOptionError(
         'state',
@@ -390,16 +382,8 @@ export class UserEncoder {
     return this.updating;
   }
 
-  /** How states are made while encoding. */
-  private making(
-    state: EncodeOptions['state'],
-  ): { readonly empty: () => UserState; readonly bytes: (state: UserState) => Uint8Array } | undefined {
-    if (state === undefined || state === false) return undefined;
-    const { codec } = this.banded();
-    const dtype = state === true ? 'float32' : state;
-    if (!['float32', 'float16', 'int8'].includes(dtype))
-      throw new EncoderOptionError('state', `there is no dtype '${String(dtype)}'; there are float32, float16 and int8`);
-    return { empty: () => codec.empty(), bytes: (made) => codec.encode(made, dtype) };
+  private making(state: EncodeOptions['state'] = false): StateMaking | undefined {
+    return state === false ? undefined : this.banded().making(state);
   }
 }
 

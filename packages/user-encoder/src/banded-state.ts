@@ -1,0 +1,26 @@
+import { EncoderOptionError } from './errors.js';
+import type { Stepper } from './stepper.js';
+import type { StateCodec, StateDtype, UserState } from './user-state.js';
+
+/** How states are made while users are encoded. */
+export interface StateMaking {
+  readonly empty: () => UserState;
+  readonly bytes: (state: UserState) => Uint8Array;
+}
+
+/** What an encoder with attention in a band keeps states with: how they are stepped, and how they lie in bytes. */
+export class BandedState {
+  constructor(
+    readonly codec: StateCodec,
+    readonly stepper: Stepper,
+  ) {}
+
+  /** How states are made while encoding; `true` is float32. @throws EncoderOptionError for a dtype that there is not */
+  making(state: true | StateDtype): StateMaking {
+    const dtype = state === true ? 'float32' : state;
+    if (!['float32', 'float16', 'int8'].includes(dtype))
+      throw new EncoderOptionError('state', `there is no dtype '${String(dtype)}'; there are float32, float16 and int8`);
+    const { codec } = this;
+    return { empty: () => codec.empty(), bytes: (made) => codec.encode(made, dtype) };
+  }
+}
