@@ -2,7 +2,7 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import os from 'node:os';
 import path from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
-import { evaluate, leaveOneOut, machineDescription, nextItem, popularity, type Report, type System } from '@user-llm/evaluation';
+import { evaluate, leaveOneOut, machineDescription, nextItem, popularity, processorOf, type Report, type System } from '@user-llm/evaluation';
 import { KeptSystems } from '../src/study/kept-systems.js';
 
 const users = 12;
@@ -32,14 +32,15 @@ afterAll(() => rm(folder, { recursive: true, force: true }));
 describe('systems kept from run to run', () => {
   test('a comparison is made of two runs', async () => {
     const file = path.join(folder, 'answers', 'two.json');
-    await KeptSystems.none(file, terms).write(await report('user-llm/soft-prompt'), { ...machineDescription(), cpu: 'Another' });
+    const another = { ...machineDescription(), cpu: 'Another', cores: 3 };
+    await KeptSystems.none(file, terms).write(await report('user-llm/soft-prompt'), another);
 
     const kept = await KeptSystems.read(file, terms);
     const here = (await report('text-prompt-10')).with({ unfinished: ['user-llm/soft-prompt', 'text-prompt-50'] });
     await kept.write(here, machineDescription());
     const whole = kept.addTo(here).toJSON();
     expect(whole.systems.map(({ name }) => name)).toEqual(['popularity', 'text-prompt-10', 'user-llm/soft-prompt']);
-    expect(whole.systems[2].notes).toEqual(['measured in a run of its own, on Another']);
+    expect(whole.systems[2].notes).toEqual([`measured in a run of its own, on ${processorOf(another)}`]);
     expect(whole.training?.map(({ name }) => name)).toEqual(['text-prompt-10', 'user-llm/soft-prompt']);
     expect(whole.unfinished).toEqual(['text-prompt-50']);
 

@@ -1,7 +1,8 @@
 import { mkdir, writeFile } from 'node:fs/promises';
-import os from 'node:os';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { machineDescription } from '@user-llm/evaluation';
+import type { MachineDescription } from '@user-llm/evaluation';
 
 /** Where what was measured is kept. */
 export const resultsFolder = fileURLToPath(new URL('../../results', import.meta.url));
@@ -16,14 +17,16 @@ export async function keepResult(name: string, result: object): Promise<void> {
   await writeFile(path.join(resultsFolder, `${name}.json`), `${JSON.stringify(result, null, 2)}\n`);
 }
 
-/** Keeps what depends on the processor: one file for each, `NAME-amd-epyc.json`, so that no machine's figures take the place of another's. */
+/**
+ * Keeps what depends on the processor: one file for each, `NAME-amd-epyc-avx2.json`, so that no machine's figures take the place of another's.
+ */
 export const keepSpeeds = (bench: string, result: object): Promise<void> =>
-  keepResult(`${bench}-${processorName(os.cpus()[0].model)}`, { command: commandOf(bench), ...result });
+  keepResult(`${bench}-${processorName(machineDescription())}`, { command: commandOf(bench), ...result });
 
-/** 'Intel(R) Xeon(R) Processor' is 'intel-xeon'. */
-export const processorName = (model: string): string =>
-  model
-    .replace(/\((R|TM)\)|@.*|\b(CPU|Processor|\d+-Core)\b/gi, ' ')
+/** 'Intel(R) Xeon(R) Processor' with AVX-512 is 'intel-xeon-avx512': the name of a virtual machine's processor hides its generation. */
+export const processorName = ({ cpu, vectors = '' }: Pick<MachineDescription, 'cpu' | 'vectors'>): string =>
+  `${cpu} ${vectors.replace('-', '')}`
+    .replace(/\((R|TM)\)|@ ?\S+|\b(CPU|Processor|\d+-Core)\b/gi, ' ')
     .trim()
     .toLowerCase()
     .replace(/[^a-z0-9]+/g, '-')

@@ -1,5 +1,6 @@
 import { mkdir, readFile, writeFile } from 'node:fs/promises';
 import path from 'node:path';
+import { processorOf } from '@user-llm/evaluation';
 import type { MachineDescription, Outcome, Report, TrainingRecord } from '@user-llm/evaluation';
 import { UsageError } from '@user-llm/reference';
 
@@ -63,7 +64,7 @@ export class KeptSystems {
     const outcomes = kept.flatMap(([, { outcomes: own, machine }]) =>
       own.map((outcome) => ({
         ...outcome,
-        notes: [...(outcome.notes ?? []), `measured in a run of its own, on ${machine.cpu}`],
+        notes: [...(outcome.notes ?? []), `measured in a run of its own, on ${processorOf(machine)}`],
       })),
     );
     const { training = [], unfinished } = report.toJSON();

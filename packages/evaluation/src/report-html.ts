@@ -1,6 +1,7 @@
 import { bytes, duration, short, whole } from './format.js';
 import { Html, markup } from './html.js';
 import { historyLengthSection } from './history-length-section.js';
+import { processorOf } from './machine.js';
 import { costSection, promptCacheSection, qualitySection, scalingSection, trainingSection } from './report-sections.js';
 import { STYLE } from './report-style.js';
 import type { ReportData } from './report-types.js';
@@ -38,7 +39,7 @@ ${method(report)}
 function facts(report: ReportData): Html {
   const { dataset, machine, durationSeconds, peakRssBytes, seed, protocols } = report;
   const described =
-    typeof machine === 'object' ? `${machine.cpu}, ${machine.cores} cores, ${bytes(machine.memoryBytes)}` : machine;
+    typeof machine === 'object' ? `${processorOf(machine)}, ${bytes(machine.memoryBytes)}` : machine;
   const list: [string, string | undefined][] = [
     ['Users', dataset && whole(dataset.users)],
     ['Items', dataset && whole(dataset.items)],

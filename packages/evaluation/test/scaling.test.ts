@@ -1,5 +1,6 @@
 import { expect, test } from '@jest/globals';
-import { addCosts, decoderFlops, machineDescription, matmulFlops, measureScaling } from '../src/index.js';
+import { addCosts, decoderFlops, machineDescription, matmulFlops, measureScaling, processorOf } from '../src/index.js';
+import { widestOf } from '../src/machine.js';
 
 test('scaling: one row per length, medians of what the requests report, sides interleaved, the first round not counted', async () => {
   const calls: string[] = [];
@@ -64,4 +65,14 @@ test('the machine is described, not named', () => {
   expect(machine.cores).toBeGreaterThan(0);
   expect(machine.node).toBe(process.version);
   expect(Object.keys(machine)).not.toContain('hostname');
+  expect(processorOf({ ...machine, cpu: 'AMD EPYC', vectors: 'AVX2', cores: 2 })).toBe('AMD EPYC, AVX2, 2 cores');
+});
+
+test("the processor's widest vectors are known from its flags", () => {
+  const info = (flags: string) => `processor\t: 0\nmodel name\t: AMD EPYC\nflags\t\t: fpu ${flags}\nbugs\t\t: avx512f\n`;
+  expect(widestOf(info('avx avx2 avx512f avx512bw'))).toBe('AVX-512');
+  expect(widestOf(info('avx avx2'))).toBe('AVX2');
+  expect(widestOf(info('avx'))).toBe('AVX');
+  expect(widestOf(info('sse2'))).toBeUndefined();
+  expect(widestOf('processor : 0')).toBeUndefined();
 });

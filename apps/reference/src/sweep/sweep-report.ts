@@ -3,6 +3,7 @@ import {
   hitAt,
   holm,
   machineDescription,
+  processorOf,
   mean,
   signFlipTest,
   type Interval,
@@ -124,7 +125,7 @@ export function sweepReport(findings: SweepFindings): { json: Record<string, unk
       ['Test users ranked', String(figures[0].row.users)],
       ['Training per cell', `${minutesPerCell} min`],
       ['Seed', String(seed)],
-      ['Machine', `${machine.cpu}, ${machine.cores} cores`],
+      ['Machine', processorOf(machine)],
     ],
     sections: [
       {
