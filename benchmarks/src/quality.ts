@@ -1,16 +1,16 @@
 /**
  * `npm run bench -- quality --data NAME [--only encoder] [--minutes N | --steps N] [--seed N] [--seeds COUNT] [--dropout X] [--width N]
- * [--layers N] [--rate X] [--batch N] [--position P] [--window W] [--threads N] [--llm NAME] [--ranking WAY] [--users N] [--examples N] [--slice MINUTES]
- * [--suite full | --systems NAME,...] [--keep] [--out FOLDER]`
+ * [--layers N] [--rate X] [--batch N] [--position P] [--window W] [--threads N] [--llm NAME] [--ranking WAY] [--users N] [--examples N] [--encoder-steps N]
+ * [--slice MINUTES] [--suite full | --systems NAME,...] [--keep] [--out FOLDER]`
  *
  * How good the systems are on a real data set, found by its name under the folder in USER_LLM_DATA (models under USER_LLM_MODELS). With
  * `--only encoder` the encoder alone is pretrained, for `--minutes` or, the same on every machine, for `--steps`, and stands beside the
  * counting baselines, alone and blended with Mix by a weight that is chosen on validation items, for `--seeds` seeds from `--seed` on, each
  * with a result of its own and one over all; otherwise the whole proof of concept runs, with the systems of a suite or those that
  * are named: by one way to rank, for so many test users. Systems are compared after the same number of examples (`--examples`) or, without
- * it, after the same time by the clock (from `--minutes`). A system that is finished is in the result at once, which says so by `finished: false`
+ * it, after the same time by the clock (from `--minutes`); the encoder that they read is pretrained for `--encoder-steps`, or for a share of the minutes. A system that is finished is in the result at once, which says so by `finished: false`
  * until all are. A long run is made in slices: after `--slice` minutes it stops with a checkpoint, and the same command goes on. With `--keep`
- * systems that an earlier run of the same seed, users and examples (or minutes) measured stay in the result, so that a comparison can be made of several
+ * systems that an earlier run of the same seed, users, examples and encoder steps (or minutes) measured stay in the result, so that a comparison can be made of several
  * runs, on several machines: their answers, user by user, lie in benchmarks/results/answers/.
  * Leave-one-out, all items ranked. The last line is one JSON object; it is also written to benchmarks/results/.
  */
@@ -46,6 +46,7 @@ const options = {
   ranking: { type: 'string' },
   users: { type: 'string' },
   examples: { type: 'string' },
+  'encoder-steps': { type: 'string' },
   slice: { type: 'string' },
   suite: { type: 'string' },
   systems: { type: 'string' },
@@ -125,7 +126,8 @@ function suiteNamed(given: string | undefined): Suite | undefined {
 
 const minutesOf = ({ minutes, only }: Values): number => positive('minutes', minutes ?? (only === 'encoder' ? '15' : '20'));
 
-const numberOf = (text: string | undefined): number | undefined => (text === undefined ? undefined : Number(text));
+const numberOf = (name: string, text: string | undefined): number | undefined =>
+  text === undefined ? undefined : positive(name, text);
 
 async function everything(values: Values, name: string, minutes: number): Promise<Record<string, unknown>> {
   const seed = positive('seed', values.seed);
@@ -140,7 +142,7 @@ async function everything(values: Values, name: string, minutes: number): Promis
       signal,
       suite: suiteNamed(values.suite),
       systems: values.systems?.split(','),
-      threads: numberOf(values.threads),
+      threads: numberOf('threads', values.threads),
     },
     {
       data: named('USER_LLM_DATA', name),
@@ -148,8 +150,9 @@ async function everything(values: Values, name: string, minutes: number): Promis
       minutes,
       llm,
       ranking: rankingWay(values.ranking),
-      users: numberOf(values.users),
-      examples: numberOf(values.examples),
+      users: numberOf('users', values.users),
+      examples: numberOf('examples', values.examples),
+      encoderSteps: numberOf('encoder-steps', values['encoder-steps']),
     },
   );
   const of = `seed${seed}`;
@@ -175,9 +178,11 @@ async function everything(values: Values, name: string, minutes: number): Promis
 }
 
 /** What earlier runs measured, with `--keep`; what this one measures is kept in any case. */
-function keptSystems(values: Values, of: string, { seed, users, examples, minutes }: RunSettings): Promise<KeptSystems> {
+function keptSystems(values: Values, of: string, settings: RunSettings): Promise<KeptSystems> {
   const file = path.join(resultsFolder, 'answers', `${resultName(values, of)}.json`);
-  const terms = { seed, users: users ?? null, examples: examples ?? null, minutes: examples === undefined ? minutes : null };
+  const { seed, users = null, examples = null, encoderSteps = null } = settings;
+  const byClock = examples === null || encoderSteps === null;
+  const terms = { seed, users, examples, encoderSteps, minutes: byClock ? settings.minutes : null };
   return values.keep ? KeptSystems.read(file, terms) : Promise.resolve(KeptSystems.none(file, terms));
 }
 

@@ -2,7 +2,16 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import os from 'node:os';
 import path from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
-import { evaluate, leaveOneOut, machineDescription, nextItem, popularity, processorOf, type Report, type System } from '@user-llm/evaluation';
+import {
+  evaluate,
+  leaveOneOut,
+  machineDescription,
+  nextItem,
+  popularity,
+  processorOf,
+  type Report,
+  type System,
+} from '@user-llm/evaluation';
 import { KeptSystems } from '../src/study/kept-systems.js';
 
 const users = 12;
@@ -21,7 +30,7 @@ const report = async (...names: string[]): Promise<Report> => {
   const answered = await evaluate({ task: nextItem(leaveOneOut(log)), systems, seed: 1, sample: { users: 8, systems: names } });
   return answered.with({ training: names.map((name) => ({ name, steps: 3 })) });
 };
-const terms = { seed: 1, users: 8, examples: 2000, minutes: null };
+const terms = { seed: 1, users: 8, examples: 2000, encoderSteps: 800, minutes: null };
 
 let folder: string;
 beforeAll(async () => {

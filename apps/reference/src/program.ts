@@ -21,6 +21,7 @@ interface CommonOptions {
   ranking?: CatalogueWay;
   users?: number;
   examples?: number;
+  encoderSteps?: number;
   fresh?: boolean;
   suite?: Suite;
   systems?: string[];
@@ -175,6 +176,11 @@ export function build(signal: AbortSignal): Command {
       )
       .addOption(
         new Option('--examples <n>', 'train every language-model system on so many examples, however long it takes').argParser(
+          aboveZero,
+        ),
+      )
+      .addOption(
+        new Option('--encoder-steps <n>', 'pretrain the user encoder for so many steps, however long they take').argParser(
           aboveZero,
         ),
       );

@@ -28,7 +28,9 @@ export const defaultRanking: CatalogueWay = 'item-tokens';
 export const defaultMinutes = { simulated: 5, real: 20 } as const;
 
 /** What a run is asked for; what is left out has a default. */
-export interface GivenSettings extends Partial<Pick<RunSettings, 'minutes' | 'ranking' | 'columns' | 'users' | 'examples'>> {
+export interface GivenSettings extends Partial<
+  Pick<RunSettings, 'minutes' | 'ranking' | 'columns' | 'users' | 'examples' | 'encoderSteps'>
+> {
   readonly data?: string;
   readonly llm?: string;
   readonly seed: number;
@@ -71,6 +73,7 @@ export class Workspace {
       ...(given.columns === undefined ? {} : { columns: given.columns }),
       ...(given.users === undefined ? {} : { users: given.users }),
       ...(given.examples === undefined ? {} : { examples: given.examples }),
+      ...(given.encoderSteps === undefined ? {} : { encoderSteps: given.encoderSteps }),
     };
     // Before anything is written: a path that cannot be read leaves no folder behind, nor does a system that there is none of.
     chooseSystems(settings.llm === null ? 'scratch' : 'pretrained', options);

@@ -66,6 +66,7 @@ describe('a run folder', () => {
     await begun();
     await expect(RunFolder.create(folder, { ...settings, seed: 2 })).rejects.toThrow(/--seed 1, not 2/);
     await expect(RunFolder.create(folder, { ...settings, users: 9 })).rejects.toThrow(/--users left out, not 9/);
+    await expect(RunFolder.create(folder, { ...settings, encoderSteps: 9 })).rejects.toThrow(/--encoder-steps left out, not 9/);
     await expect(RunFolder.open(folder, 2)).rejects.toThrow(/--seed 1, not 2/);
   });
 

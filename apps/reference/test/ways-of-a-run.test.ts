@@ -70,9 +70,9 @@ test('retrieve: a share of the order is the retriever’s, chosen for each syste
   for (const { name, users } of rankings(report)) expect([name, users]).toEqual([name, [main, text].includes(name) ? 7 : 30]);
 });
 
-test('examples: every system sees as many as given, up to whole batches, also in a run that was stopped and goes on', async () => {
+test('examples and steps: every system sees as many as given, the encoder learns for as many, up to whole batches, also in a run that was stopped and goes on', async () => {
   const data = await smallLog();
-  const given = { data, seed: 1, examples: 100, minutes: 0.03 };
+  const given = { data, seed: 1, examples: 100, encoderSteps: 7, minutes: 0.03 };
   const stopped = await newFolder();
   const controller = new AbortController();
   const watched = await open(stopped, given, controller.signal);
@@ -99,7 +99,9 @@ test('examples: every system sees as many as given, up to whole batches, also in
   // The checkpoint has the fitted rows, so that they are not fitted again before the training goes on.
   expect(fits()).toEqual(['fitting item tokens to what the encoder expects, once more']);
 
-  const seen = new Map((await reportOf(stopped)).training.map(({ name, examplesSeen }) => [name, examplesSeen]));
+  const { training } = await reportOf(stopped);
+  expect(training.find(({ name }) => name === 'encoder')!.steps).toBe(7);
+  const seen = new Map(training.map(({ name, examplesSeen }) => [name, examplesSeen]));
   // Steps of 64 examples, and of 32.
   expect(seen.get(main)).toBe(128);
   expect(seen.get(text)).toBe(128);

@@ -24,8 +24,8 @@ export const keepSpeeds = (bench: string, result: object): Promise<void> =>
   keepResult(`${bench}-${processorName(machineDescription())}`, { command: commandOf(bench), ...result });
 
 /** 'Intel(R) Xeon(R) Processor' with AVX-512 is 'intel-xeon-avx512': the name of a virtual machine's processor hides its generation. */
-export const processorName = ({ cpu, vectors = '' }: Pick<MachineDescription, 'cpu' | 'vectors'>): string =>
-  `${cpu} ${vectors.replace('-', '')}`
+export const processorName = ({ cpu, vectors }: Pick<MachineDescription, 'cpu' | 'vectors'>): string =>
+  `${cpu} ${vectors?.replace('-', '') ?? ''}`
     .replace(/\((R|TM)\)|@ ?\S+|\b(CPU|Processor|\d+-Core)\b/gi, ' ')
     .trim()
     .toLowerCase()

@@ -16,7 +16,9 @@ export interface Terms {
   readonly seed: number;
   readonly users: number | null;
   readonly examples: number | null;
-  /** Null where systems are compared by examples. */
+  /** Null where the encoder is pretrained for a share of the minutes. */
+  readonly encoderSteps: number | null;
+  /** Null where systems are compared by examples, and the encoder has its steps. */
   readonly minutes: number | null;
 }
 

@@ -38,8 +38,7 @@ ${method(report)}
 
 function facts(report: ReportData): Html {
   const { dataset, machine, durationSeconds, peakRssBytes, seed, protocols } = report;
-  const described =
-    typeof machine === 'object' ? `${processorOf(machine)}, ${bytes(machine.memoryBytes)}` : machine;
+  const described = typeof machine === 'object' ? `${processorOf(machine)}, ${bytes(machine.memoryBytes)}` : machine;
   const list: [string, string | undefined][] = [
     ['Users', dataset && whole(dataset.users)],
     ['Items', dataset && whole(dataset.items)],

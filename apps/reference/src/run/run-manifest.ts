@@ -40,6 +40,8 @@ export interface RunSettings {
   readonly users?: number;
   /** Examples that every language-model system is trained on, in place of a time. */
   readonly examples?: number;
+  /** Steps that the encoder is pretrained for, in place of a time. */
+  readonly encoderSteps?: number;
 }
 
 export const newManifest = (settings: RunSettings): Manifest => ({ format, settings: { ...settings }, stages: {} });
@@ -73,8 +75,11 @@ export function differences(known: Manifest['settings'], wanted: RunSettings): s
   const names = [...new Set([...Object.keys(wanted), ...Object.keys(known)])] as (keyof RunSettings)[];
   return names
     .filter((name) => JSON.stringify(known[name] ?? null) !== JSON.stringify(wanted[name] ?? null))
-    .map((name) => `${name === 'minutes' ? name : `--${name}`} ${inWords(known[name])}, not ${inWords(wanted[name])}`);
+    .map((name) => `${optionOf(name)} ${inWords(known[name])}, not ${inWords(wanted[name])}`);
 }
+
+const optionOf = (name: keyof RunSettings): string =>
+  name === 'minutes' ? name : `--${name.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)}`;
 
 function inWords(value: unknown): string {
   if (value === undefined || value === null) return 'left out';

@@ -20,9 +20,10 @@ export async function pretrain(workspace: Workspace, size?: EncoderSize): Promis
   const stage = stageOf(size);
   const shape = { ...encoderShape(tokenizer), ...(size && { width: size.width }) };
   const done = run.finished(stage);
-  const seconds = budget.pretrain;
+  const { encoderSteps } = run.settings;
+  const end = encoderSteps === undefined ? { seconds: budget.pretrain } : { steps: encoderSteps };
   const folder = folderOf(size);
-  const key = { tokenizer: tokenizer.hash, seed, seconds, shape, rate: pretrainingRate };
+  const key = { tokenizer: tokenizer.hash, seed, ...end, shape, rate: pretrainingRate };
   const work = async (): Promise<{ hash: string; training: TrainingRecord; trainingSeconds: number }> => {
     const progress = workspace.output.progress(
       stage,
@@ -33,7 +34,7 @@ export async function pretrain(workspace: Workspace, size?: EncoderSize): Promis
     const file = run.path('checkpoints', `${stage.replaceAll(' ', '-')}.safetensors`);
     const training = UserEncoder.create(tokenizer, { ...shape, seed }).pretrain(known, {
       objective: nextEvent(),
-      seconds,
+      ...end,
       ...pretrainingRate,
       validation: 'last',
       ...workspace.runtime,
@@ -45,7 +46,7 @@ export async function pretrain(workspace: Workspace, size?: EncoderSize): Promis
       if (news.kind === 'validation') validation = `, validation hit@10 ${news.hitAt10.toFixed(3)}`;
       if (news.kind === 'step')
         progress.update({
-          fraction: 1 - (news.secondsLeft ?? 0) / seconds,
+          fraction: encoderSteps === undefined ? 1 - (news.secondsLeft ?? 0) / budget.pretrain : news.step / encoderSteps,
           secondsLeft: news.secondsLeft ?? undefined,
           detail: `loss ${news.loss.toFixed(3)}${validation}, ${Math.round(news.eventsPerSecond)} events/s`,
         });
