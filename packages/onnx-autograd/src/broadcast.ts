@@ -1,4 +1,4 @@
-import type { Dim } from './dim.js';
+import { sizeOf, type Dim } from './dim.js';
 import { ShapeError, type Operand } from './errors.js';
 import type { Tensor } from './tensor.js';
 
@@ -25,6 +25,14 @@ export function unbroadcast(gradient: Tensor, shape: readonly Dim[]): Tensor {
   const axes: number[] = [];
   for (let i = 0; i < gradient.rank; i++) if (i < extra || (shape[i - extra] === 1 && gradient.shape[i] !== 1)) axes.push(i);
   if (axes.length === 0) return gradient;
-  const summed = gradient.sum(axes, true);
-  return summed.reshape(shape);
+  return (isPrefix(axes) ? sumOfRows(gradient, axes.length) : gradient.sum(axes, true)).reshape(shape);
+}
+
+const isPrefix = (axes: readonly number[]): boolean => axes.every((axis, i) => axis === i);
+
+/** The sum over the first `count` axes as a product with ones, which is more than twice as fast as a reduction. */
+function sumOfRows(x: Tensor, count: number): Tensor {
+  const [rows, columns] = [x.shape.slice(0, count), x.shape.slice(count)].map(sizeOf);
+  if (columns === 1 || x.dtype !== 'float32') return x.sum([...Array(count).keys()], true);
+  return x.graph.filled([1, rows], 1).matmul(x.reshape([rows, columns]));
 }

@@ -143,9 +143,10 @@ describe('training', () => {
     expect([...trainer.weights({ trainableOnly: true }).keys()]).toEqual(['w2', 'b2']);
     const cost = (trainer: Trainer): number => trainer.flops(batch(1));
     const all = await create();
-    // Forward is 2 * 4 * (3 * 8 + 8 * 1); each weight gradient as much as its forward product; w2's input gradient once more.
+    // Forward is 2 * 4 * (3 * 8 + 8 * 1); each weight gradient as much as its forward product; w2's input gradient once more; the bias's
+    // gradient is a product of ones with 4 rows of 8.
     expect(cost(trainer)).toBe(2 * 4 * (24 + 8 + 8));
-    expect(cost(all)).toBe(2 * 4 * (24 + 8 + 8 + 8 + 24));
+    expect(cost(all)).toBe(2 * 4 * (24 + 8 + 8 + 8 + 24 + 8));
     await trainer.dispose();
     await all.dispose();
     await expect(create({ trainable: () => false })).rejects.toThrow('no parameter is trainable');

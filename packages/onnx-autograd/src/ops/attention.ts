@@ -43,9 +43,11 @@ function attend(q: Tensor, k: Tensor, v: Tensor, options: AttentionOptions, oneO
   return q.graph.custom(inputs, [output], (_, [g], [needQ, needK, needV, needBias]) => {
     const gradV = needV ? unbroadcast(transposedProduct(weights, g!), v.shape) : null;
     if (!needQ && !needK && !needBias) return [null, null, gradV, null];
-    // sum_j dP_ij P_ij = dO_i . O_i: a pass over [queries, width] in place of one over [queries, keys].
+    // The softmax's gradient is P (dP - sum_j dP_ij P_ij), and that sum is dO_i . O_i: one more column of the product that gives dP, with
+    // ones on the other side, takes it off without a pass over [queries, keys].
     const delta = g!.mul(output).sum(-1, true);
-    const gradScores = weights.mul(matmul(g!, v, { transposeB: true }).sub(delta));
+    const ones = q.graph.filled([...v.shape.slice(0, -1), 1], 1);
+    const gradScores = weights.mul(matmul(concat([g!, delta.neg()], -1), concat([v, ones], -1), { transposeB: true }));
     const gradK = needK ? unbroadcast(transposedProduct(gradScores, q, scale), k.shape) : null;
     const gradQ = needQ ? unbroadcast(matmul(gradScores, k, { scale }), q.shape) : null;
     return [
