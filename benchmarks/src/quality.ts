@@ -34,7 +34,7 @@ import path from 'node:path';
 import { commandOf, keepResult, resultsFolder } from './record/results.js';
 import { encoderQuality } from './study/encoder-quality.js';
 import { KeptSystems } from './study/kept-systems.js';
-import { commandLine, positive } from './study/options.js';
+import { commandLine, named, positive } from './study/options.js';
 import { overSeeds } from './study/over-seeds.js';
 import { runStudy } from './study/result.js';
 
@@ -72,12 +72,6 @@ const variantOf = (values: Values): string =>
     .join('');
 
 type Values = ReturnType<typeof commandLine<typeof options>>;
-
-const named = (variable: string, name: string): string => {
-  const folder = process.env[variable];
-  if (!folder) throw new UsageError(`set ${variable} to the folder that holds ${name}`);
-  return path.resolve(folder, name);
-};
 
 async function encoderAlone(values: Values, name: string, minutes: number): Promise<Record<string, unknown>> {
   const first = positive('seed', values.seed);

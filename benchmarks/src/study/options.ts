@@ -95,3 +95,15 @@ export function shares(name: string, text: string): number[] {
     return value;
   });
 }
+
+/**
+ * A data set or model by its name.
+ *
+ * @param variable that says in which folder it lies
+ * @throws UsageError where it says nothing
+ */
+export function named(variable: 'USER_LLM_DATA' | 'USER_LLM_MODELS', name: string): string {
+  const folder = process.env[variable];
+  if (!folder) throw new UsageError(`set ${variable} to the folder that holds ${name}`);
+  return path.resolve(folder, name);
+}
