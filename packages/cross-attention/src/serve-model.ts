@@ -9,6 +9,7 @@ import type { DecoderConfig } from './folder/decoder-config.js';
 import { userAddition, userModel } from './integration/integration.js';
 import { namingModel } from './items/item-tokens.js';
 import type { ModelContents } from './model-contents.js';
+import { multipliesBytesAtOnce } from './serving/byte-products.js';
 import type { ServedParts, ServeOptions } from './serving/engine.js';
 import { ServedModel } from './serving/served-model.js';
 
@@ -26,8 +27,8 @@ export async function serveModel(contents: ModelContents, asked: ServeOptions & 
   const forms = Array.from(contents.weights, ([name, weight]) => packableMatrix(name, weight, options)?.form);
   if (forms.every((form) => form === undefined)) return ServedModel.create(servedParts(contents, options), options);
   const narrow = forms.reduce((sum, form) => sum + (form?.bits === 4 ? form.rows * form.width : 0), 0);
-  const faster = narrow <= smallCodes && options.accuracyLevel !== 0 ? 'bytes' : 'nibbles';
-  const precision: Precision = { ...options, codes: options.codes ?? faster };
+  const bytesPay = narrow <= smallCodes && options.accuracyLevel !== 0 && multipliesBytesAtOnce();
+  const precision: Precision = { ...options, codes: options.codes ?? (bytesPay ? 'bytes' : 'nibbles') };
   return ValueFile.during((file) =>
     ServedModel.create({ ...partsOf(contents, precision, file), valueFolder: file.folder }, options),
   );

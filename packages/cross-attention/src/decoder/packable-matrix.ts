@@ -25,9 +25,10 @@ export interface Precision {
    */
   readonly quantize?: 8 | 4 | false | undefined;
   /**
-   * Whether 4-bit codes lie two in a byte or one: the same values in twice the memory. Bytes are multiplied faster, by which prompts gain;
-   * nibbles are read faster, by which decoding gains. Default when a model is served: bytes for models of up to about 130 million such
-   * weights at accuracy level 4, nibbles for others; in a file: nibbles.
+   * Whether 4-bit codes lie two in a byte or one: the same values in twice the memory. A processor with AVX-512 VNNI multiplies bytes
+   * faster, by which prompts gain, and reads nibbles faster, by which decoding gains; with AVX2 alone both are faster with nibbles. Default
+   * when a model is served: bytes where the processor is known to have the former, for models of up to about 130 million such weights at
+   * accuracy level 4; nibbles otherwise, and in a file.
    */
   readonly codes?: 'nibbles' | 'bytes' | undefined;
 }
