@@ -2,7 +2,7 @@
  * `npm run bench -- beam --data NAME [--llm NAME] [--users N] [--titles N] [--widths 10,25,50,100] [--seed N] [--threads N]`
  *
  * What a beam over the titles of a real catalogue loses against the exact ranking, by the width of the beam: the share of the exact top
- * ten that it finds, and the tokens and the time that each takes. The model is as it was given, and reads a text prompt of each user's
+ * ten that it finds, and the tokens that each takes after the prompt. The model is as it was given, and reads a text prompt of each user's
  * last titles; what they have met is left out. Data and model are found by their names under USER_LLM_DATA and USER_LLM_MODELS. The last line is
  * one JSON object; it is also written to benchmarks/results/.
  */
@@ -32,12 +32,10 @@ const options = {
 class Searches {
   private readonly shares: number[] = [];
   private readonly tokens: number[] = [];
-  private readonly times: number[] = [];
 
-  add(share: number, { tokens, totalMs }: Ranking): void {
+  add(share: number, { tokens }: Ranking): void {
     this.shares.push(share);
     this.tokens.push(tokens);
-    this.times.push(totalMs);
   }
 
   get figures() {
@@ -45,7 +43,6 @@ class Searches {
       topShared: this.shares.reduce((a, b) => a + b, 0) / this.shares.length,
       ci95: bootstrap(this.shares, { seed: 1 }),
       tokens: median(this.tokens),
-      p50Ms: Math.round(median(this.times)),
     };
   }
 }
@@ -80,7 +77,7 @@ async function main(): Promise<void> {
       searches.add(best.items.filter((item) => found.items.includes(item)).length / best.items.length, found);
     }
     process.stderr.write(
-      `${done + 1} of ${cases.length} users: exact ${best.tokens} tokens, ${(best.totalMs / 1e3).toFixed(1)} s\n`,
+      `${done + 1} of ${cases.length} users: exact ${best.tokens} tokens\n`,
     );
   }
   await served.dispose();
