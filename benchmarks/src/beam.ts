@@ -76,9 +76,7 @@ async function main(): Promise<void> {
       const found = await served.rank({ ...request, width });
       searches.add(best.items.filter((item) => found.items.includes(item)).length / best.items.length, found);
     }
-    process.stderr.write(
-      `${done + 1} of ${cases.length} users: exact ${best.tokens} tokens\n`,
-    );
+    process.stderr.write(`${done + 1} of ${cases.length} users: exact ${best.tokens} tokens\n`);
   }
   await served.dispose();
   const result = {
