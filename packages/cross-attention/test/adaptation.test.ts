@@ -1,4 +1,5 @@
-import { mkdtemp, rm } from 'node:fs/promises';
+import { existsSync } from 'node:fs';
+import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from '@jest/globals';
@@ -10,6 +11,7 @@ import { textRow, withPlaceholders } from '../src/adaptation/text-rows.js';
 import type { AdaptationExample } from '../src/adaptation/examples.js';
 import type { JointModel, Strategy } from '../src/adaptation/joint-model.js';
 import { pretrainDecoder } from '../src/adaptation/pretrain.js';
+import type { LogState } from '../src/adaptation/training-log.js';
 import type { TrainingProgress } from '../src/adaptation/training-options.js';
 import { createDecoder } from '../src/decoder/decoder.js';
 import { AdaptationError, DoesNotFitError } from '../src/errors.js';
@@ -258,6 +260,55 @@ describe('a run that was stopped', () => {
     const best = record.validation.reduce((a, b) => (b.loss < a.loss ? b : a));
     expect(record.bestStep).toBe(best.step);
     expect(record.steps).toBe(best.step + 10);
+  });
+
+  test('by its patience stays so when it is called again, and goes on with more patience', async () => {
+    const wrong = examples.map((example) => ({ ...example, answerIds: [23, 0] }));
+    const checkpoint = { file: path.join(folder, 'run.safetensors') };
+    const run = (patience: number) =>
+      adaptJointModel(joint(softPrompt()), examples, {
+        ...options,
+        steps: 30,
+        validation: { examples: wrong, everySteps: 1, patience },
+        checkpoint,
+      }).result;
+    const first = await run(2);
+    const again = await run(2);
+    expect(again.record).toMatchObject({ steps: first.record.steps, bestStep: first.record.bestStep, stoppedEarly: true });
+    expect(again.decoder.weights).toEqual(first.decoder.weights);
+    expect((await run(4)).record.steps).toBe(first.record.steps + 2);
+  });
+
+  test('by its seconds begins no step that it has no time for', async () => {
+    const model = joint(softPrompt());
+    const checkpoint = { file: path.join(folder, 'run.safetensors') };
+    await adaptJointModel(model, examples, { ...options, steps: 2, checkpoint }).result;
+    const log = JSON.parse(await readFile(`${checkpoint.file}.log`, 'utf8')) as LogState;
+    const slow: LogState = { ...log, seconds: 999, stepSeconds: 2 };
+    await writeFile(`${checkpoint.file}.log`, JSON.stringify(slow));
+    const { record } = await adaptJointModel(model, examples, { ...options, steps: 9, seconds: 1000, checkpoint }).result;
+    expect(record.steps).toBe(2);
+  });
+
+  test('may be kept in a folder that is not there yet', async () => {
+    const file = path.join(folder, 'runs', 'first', 'run.safetensors');
+    await adaptJointModel(joint(softPrompt()), examples, { ...options, steps: 1, checkpoint: { file } }).result;
+    expect(existsSync(file)).toBe(true);
+  });
+
+  test('says what to remove where its log is damaged or missing', async () => {
+    const file = path.join(folder, 'run.safetensors');
+    const run = () => adaptJointModel(joint(softPrompt()), examples, { ...options, steps: 1, checkpoint: { file } }).result;
+    await run();
+    const refusal = new AdaptationError('checkpoint', `${file}.log is missing or damaged; remove ${file} to start anew`);
+    for (const damaged of ['{"step":', 'null', '{}']) {
+      await writeFile(`${file}.log`, damaged);
+      await expect(run()).rejects.toThrow(refusal);
+    }
+    await rm(`${file}.log`);
+    await expect(run()).rejects.toThrow(refusal);
+    await rm(file);
+    expect((await run()).record.steps).toBe(1);
   });
 
   test('a budget of seconds ends by itself', async () => {

@@ -1,4 +1,5 @@
-import { readFile, stat } from 'node:fs/promises';
+import { mkdir, readFile, stat } from 'node:fs/promises';
+import path from 'node:path';
 import { Trainer, adamW, readSafetensors, writeFileAtomically, writeSafetensors } from '@user-llm/onnx-autograd';
 import type { Feeds, GraphDefinition, Optimizer, Outputs, Weights } from '@user-llm/onnx-autograd';
 import { AdaptationError } from '../errors.js';
@@ -44,6 +45,8 @@ export async function train(
   const { seconds = Infinity, warmup = 0.1, signal, checkpoint } = options;
   if (limit === Infinity && seconds === Infinity)
     throw new AdaptationError('budget', 'give steps, epochs (with a list of examples) or seconds');
+  // Now, not when there is something to lose.
+  if (checkpoint !== undefined) await mkdir(path.dirname(checkpoint.file), { recursive: true });
   const share = (step: number) => Math.max(step / limit, log.seconds / seconds);
   const schedule = (step: number) => {
     const done = Math.min(1, share(step));
@@ -97,12 +100,11 @@ export async function train(
       await trainer.resume(checkpoint.file);
       log.restore(await readLog(checkpoint.file, trainer.steps));
       if (log.best !== undefined) best = (await readSafetensors(`${checkpoint.file}.best`)).tensors;
+      stoppedEarly = trainer.steps < limit && ranOutOfPatience(log, options.validation?.patience);
     }
     const due = validationClock(task, options, limit);
     due(log);
     let compiled = false;
-    let stepSeconds = 0;
-    let validationSeconds = 0;
     while (trainer.steps < limit && !stoppedEarly) {
       if (signal?.aborted) {
         await save();
@@ -110,17 +112,17 @@ export async function train(
       }
       const start = log.seconds;
       // A step that would end after the budget is not begun; nor one after which there is no time for the last validation.
-      if (start + stepSeconds + validationSeconds > seconds) break;
+      if (start + log.stepSeconds + log.validationSeconds > seconds) break;
       const batch = await nextBatch();
       if (batch === null) break;
       const result = await trainer.step(batch.parts.length === 1 ? batch.parts[0] : batch.parts);
       log.add(result.step, result.loss, batch.examples, batch.tokens);
       // The first step of all compiles the graph.
-      if (compiled) stepSeconds = stepSeconds === 0 ? log.seconds - start : 0.9 * stepSeconds + 0.1 * (log.seconds - start);
-      compiled = true;
       const stepped = log.seconds;
+      if (compiled) log.stepSeconds = log.stepSeconds === 0 ? stepped - start : 0.9 * log.stepSeconds + 0.1 * (stepped - start);
+      compiled = true;
       const found = result.step < limit && due(log) ? await validate() : undefined;
-      if (found !== undefined) validationSeconds = log.seconds - stepped;
+      if (found !== undefined) log.validationSeconds = log.seconds - stepped;
       if (checkpoint?.everySteps !== undefined && result.step % checkpoint.everySteps === 0) await save();
       stoppedEarly = ranOutOfPatience(log, options.validation?.patience);
       const left = Math.min((limit - result.step) * (log.seconds / result.step), seconds - log.seconds);
@@ -191,7 +193,9 @@ function ranOutOfPatience({ validation, best }: TrainingLog, patience = Infinity
 const exists = async (file: string): Promise<boolean> => (await stat(file).catch(() => undefined)) !== undefined;
 
 async function readLog(file: string, step: number): Promise<LogState> {
-  const state = JSON.parse(await readFile(`${file}.log`, 'utf8')) as LogState;
+  const state = await storedLog(`${file}.log`);
+  if (state === undefined)
+    throw new AdaptationError('checkpoint', `${file}.log is missing or damaged; remove ${file} to start anew`);
   if (state.step === step) return state;
   if (state.step < step) throw new AdaptationError('checkpoint', `${file}.log is older than ${file}; remove both to start anew`);
   const upTo = <T extends { step: number }>(points: readonly T[]) => points.filter((point) => point.step <= step);
@@ -204,6 +208,15 @@ async function readLog(file: string, step: number): Promise<LogState> {
     curve: upTo(state.curve),
     validation: upTo(state.validation),
   };
+}
+
+async function storedLog(file: string): Promise<LogState | undefined> {
+  try {
+    const state = JSON.parse(await readFile(file, 'utf8')) as LogState;
+    return Number.isInteger(state.step) && Array.isArray(state.curve) && Array.isArray(state.validation) ? state : undefined;
+  } catch {
+    return undefined;
+  }
 }
 
 /** Lets timers and signals in: a step blocks the event loop. */

@@ -15,6 +15,9 @@ export interface LogState {
   readonly curve: readonly Point[];
   readonly stride: number;
   readonly validation: readonly ValidationPoint[];
+  /** What a step, and a validation, took of late. Logs of older versions say nothing of it. */
+  readonly stepSeconds?: number;
+  readonly validationSeconds?: number;
 }
 
 interface ValidationPoint extends Point {
@@ -30,6 +33,8 @@ export class TrainingLog {
   step = 0;
   examplesSeen = 0;
   tokensSeen = 0;
+  stepSeconds = 0;
+  validationSeconds = 0;
   readonly validation: ValidationPoint[] = [];
   #curve: Point[] = [];
   #stride = 1;
@@ -92,6 +97,8 @@ export class TrainingLog {
       curve: this.#curve,
       stride: this.#stride,
       validation: this.validation,
+      stepSeconds: this.stepSeconds,
+      validationSeconds: this.validationSeconds,
     };
   }
 
@@ -102,6 +109,8 @@ export class TrainingLog {
     this.validation.push(...state.validation);
     this.#curve = [...state.curve];
     this.#stride = state.stride;
+    this.stepSeconds = state.stepSeconds ?? 0;
+    this.validationSeconds = state.validationSeconds ?? 0;
     this.#before = state.seconds;
     this.#since = performance.now();
   }
