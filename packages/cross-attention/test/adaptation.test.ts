@@ -5,10 +5,11 @@ import path from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from '@jest/globals';
 import type { Weights } from '@user-llm/onnx-autograd';
 import { adaptJointModel } from '../src/adaptation/adapt.js';
+import type { AdaptOptions } from '../src/adaptation/adapt.js';
 import { ShuffledBatches } from '../src/adaptation/examples.js';
 import type { Choice } from '../src/adaptation/choices.js';
 import { textRow, withPlaceholders } from '../src/adaptation/text-rows.js';
-import type { AdaptationExample } from '../src/adaptation/examples.js';
+import type { AdaptationExample, ExampleSource } from '../src/adaptation/examples.js';
 import type { JointModel, Strategy } from '../src/adaptation/joint-model.js';
 import { pretrainDecoder } from '../src/adaptation/pretrain.js';
 import type { LogState } from '../src/adaptation/training-log.js';
@@ -158,6 +159,27 @@ describe('learning', () => {
     });
     const { record } = await run.result;
     expect(Math.min(...record.validation.map(({ loss }) => loss))).toBeGreaterThan(0.85);
+  });
+
+  describe('from a function', () => {
+    const texts = examples.map(({ promptIds, answerIds }) => ({ promptIds, answerIds }));
+    const run = (source: ExampleSource<ToyHistory>, more: Partial<AdaptOptions<ToyHistory>> = {}) =>
+      adaptJointModel(joint(gatedCrossAttention({ every: 1 })), source, { ...options, steps: 2, ...more }).result;
+
+    test('may begin with texts alone: somebody of a later batch stands in, and is not read', async () => {
+      const { record } = await run((step) => (step === 1 ? texts : examples));
+      const known = await run((step) => (step === 1 ? texts : examples), { validation: { examples } });
+      expect(record.curve.map(({ loss }) => loss)).toEqual(known.record.curve.map(({ loss }) => loss));
+    });
+
+    test('may be validated on texts alone', async () => {
+      const { record } = await run(() => examples, { validation: { examples: texts } });
+      expect(record.validation).toHaveLength(2);
+    });
+
+    test('needs a history somewhere', async () => {
+      await expect(run((step) => (step <= 3 ? texts : null))).rejects.toThrow('none has a history');
+    });
   });
 
   test('layers that are computed again take the same steps', async () => {

@@ -65,6 +65,19 @@ describe('item tokens that are fitted to a teacher', () => {
     expect(adaptable.model.user!.weights).toBe(before.model.user!.weights);
   });
 
+  test('are fitted to prompts without a user, too, wherever those come', async () => {
+    const texts = scored(first)
+      .slice(0, 6)
+      .map(({ promptIds, scores }) => ({ promptIds, scores }));
+    const last18 = scored(last).slice(18);
+    const before = await reader().fitItemTokens([last18, texts], { threads: 1 });
+    const behind = await reader().fitItemTokens([texts, last18], { threads: 1 });
+    rowsOf(behind.adaptable).forEach((value, i) => expect(value).toBeCloseTo(rowsOf(before.adaptable)[i], 2));
+    // Somebody who is validated on will do.
+    await reader().fitItemTokens([texts], { validation: asked, threads: 1 });
+    await expect(reader().fitItemTokens([texts])).rejects.toThrow('none has a history');
+  });
+
   test('replace others only where they rank validation examples better', async () => {
     const right = await reader().fitItemTokens([scored(last)], { validation: asked, threads: 1 });
     expect(right.ndcg!.fitted).toBeGreaterThan(right.ndcg!.before);

@@ -3,7 +3,7 @@ import type { Decoder } from '../decoder/decoder.js';
 import { AdaptationError } from '../errors.js';
 import { namedKinds, rowsName } from '../items/item-tokens.js';
 import { Run } from '../run.js';
-import type { AdaptationExample, ExampleSource } from './examples.js';
+import type { ExampleSource } from './examples.js';
 import { Feeder } from './feeder.js';
 import { jointDefinition, jointWeights, strategies, trainedBy } from './joint-model.js';
 import type { JointModel, Strategy } from './joint-model.js';
@@ -54,7 +54,8 @@ export function adaptJointModel<History>(
       );
     const lora = strategy === 'lora' ? (options.lora ?? {}) : undefined;
     const feeder = new Feeder(model, options);
-    const epochs = Array.isArray(source) ? feeder.epochs(source as readonly AdaptationExample<History>[]) : undefined;
+    const epochs = typeof source === 'function' ? undefined : feeder.epochs(source);
+    if (typeof source === 'function' && options.validation) await feeder.findHistory(options.validation.examples, source);
     const validation = options.validation && feeder.validation(options.validation);
     const { encoderRate = 1, itemRate = 1 } = options;
     const task: TrainingTask = {
@@ -62,9 +63,10 @@ export function adaptJointModel<History>(
       weights: jointWeights(model),
       trainable: trainedBy(strategy, model),
       batch: async (step) => {
-        if (epochs !== undefined) return feeder.batch(epochs.at(step));
-        const examples = await (source as (step: number) => Promise<readonly AdaptationExample<History>[] | null>)(step);
+        if (typeof source !== 'function') return feeder.batch(epochs!.at(step));
+        const examples = await source(step);
         if (examples === null) return null;
+        await feeder.findHistory(examples, source);
         return feeder.batch(feeder.rows(examples, `step ${step}, example`));
       },
       ...(epochs === undefined ? {} : { stepsPerEpoch: epochs.stepsPerEpoch }),

@@ -4,7 +4,7 @@ import { takesBlindLength } from '../integration/integration.js';
 import type { NamedKind } from '../items/item-tokens.js';
 import { totalWeight } from './choices.js';
 import { ShuffledBatches } from './examples.js';
-import type { AdaptationExample } from './examples.js';
+import type { AdaptationExample, ExampleSource } from './examples.js';
 import { rowsOf } from './joint-model.js';
 import type { JointModel } from './joint-model.js';
 import { ofKinds } from './named-choices.js';
@@ -21,6 +21,9 @@ export interface Prepared<History> {
   readonly row: TextRow;
   readonly history: History | undefined;
 }
+
+/** Batches that are looked through for somebody's history. */
+export const searchedBatches = 64;
 
 /** Turns examples into what the joint graph is fed. */
 export class Feeder<History> {
@@ -41,6 +44,22 @@ export class Feeder<History> {
   /** Numbers of the model's item and label tokens. */
   get #named(): OfKinds<number> {
     return ofKinds((kind) => rowsOf(this.model, kind)?.shape[0] ?? 0);
+  }
+
+  /** Whether rows without a user can be fed. */
+  get hasHistory(): boolean {
+    return this.model.user === undefined || this.#anyHistory !== undefined;
+  }
+
+  /** Looks for a history that can stand in: in some examples, and in the first steps of their source. Where none is found, `inputs` says so. */
+  async findHistory(
+    examples: readonly AdaptationExample<History>[],
+    source: Extract<ExampleSource<History>, (step: number) => unknown>,
+  ): Promise<void> {
+    const look = (among: readonly AdaptationExample<History>[]) =>
+      (this.#anyHistory ??= among.find(({ history }) => history !== undefined)?.history);
+    look(examples);
+    for (let step = 1; !this.hasHistory && step <= searchedBatches; step++) look((await source(step)) ?? []);
   }
 
   rows(examples: readonly AdaptationExample<History>[], where: string): Prepared<History>[] {

@@ -5,7 +5,7 @@ import { makerOf } from '../items/item-tokens.js';
 import type { NamedKind } from '../items/item-tokens.js';
 import { RidgeSums } from '../items/ridge-sums.js';
 import type { AdaptationExample } from './examples.js';
-import { Feeder, rankedChoices } from './feeder.js';
+import { Feeder, rankedChoices, searchedBatches } from './feeder.js';
 import type { Prepared } from './feeder.js';
 import { jointWeights, rowsOf, statesDefinition } from './joint-model.js';
 import type { JointModel } from './joint-model.js';
@@ -91,16 +91,26 @@ async function fitRows<History>(
   const products = await ScoreProducts.open(hidden, count, threads);
   try {
     const sums = new RidgeSums(hidden, count);
+    // Their histories, too, can stand in for rows without a user.
+    const validated = validation && validationRows(states, validation);
+    const waiting: { rows: readonly Prepared<History>[]; scores: HostTensor }[] = [];
+    const addWaiting = async () => {
+      for (const { rows, scores } of waiting.splice(0)) {
+        signal?.throwIfAborted();
+        const found = await states.of(rows);
+        sums.add(found, await products.of(found, scores));
+      }
+    };
     for await (const batch of batches) {
-      signal?.throwIfAborted();
       const named = batch.map(({ scores: _, ...example }) => ({ ...example, answerIds: [], ...someAnswer[kind] }));
-      const found = await states.of(states.feeder.rows(named, 'scored example'));
-      sums.add(found, await products.of(found, centredScores(batch, kind, count)));
+      waiting.push({ rows: states.feeder.rows(named, 'scored example'), scores: centredScores(batch, kind, count) });
+      if (states.feeder.hasHistory || waiting.length === searchedBatches) await addWaiting();
     }
+    await addWaiting();
     if (sums.examples === 0) throw new AdaptationError('examples', 'there are none');
     const fitted = strengths.map((each): Fitted => ({ strength: each, rows: sums.solution(each) }));
-    if (validation === undefined) return fitted[0];
-    return await best(states, validation, before, fitted, signal);
+    if (validated === undefined) return fitted[0];
+    return await best(states, validated, before, fitted, signal);
   } finally {
     await states.dispose();
     await products.dispose();
@@ -181,18 +191,25 @@ class ScoreProducts {
   }
 }
 
+function validationRows<History>(
+  { kind, feeder }: PromptStates<History>,
+  validation: readonly AdaptationExample<History>[],
+): readonly Prepared<History>[] {
+  const rows = feeder.rows(validation, 'validation example');
+  if (rows.some(({ row }) => row.named[kind].length !== 1 || row.named[kind][0].distribution !== undefined))
+    throw new AdaptationError('validation', `each example names one ${kind} by its token, and one of them does not`);
+  return rows;
+}
+
 /** Of several fits the one that ranks validation examples best, and the rows that there were where they rank them better still. */
 async function best<History>(
   states: PromptStates<History>,
-  validation: readonly AdaptationExample<History>[],
+  rows: readonly Prepared<History>[],
   before: HostTensor,
   fitted: readonly Fitted[],
   signal: AbortSignal | undefined,
 ): Promise<FittedRows> {
   const { kind } = states;
-  const rows = states.feeder.rows(validation, 'validation example');
-  if (rows.some(({ row }) => row.named[kind].length !== 1 || row.named[kind][0].distribution !== undefined))
-    throw new AdaptationError('validation', `each example names one ${kind} by its token, and one of them does not`);
   const tables = [before, ...fitted.map((each) => each.rows)];
   const gains = tables.map(() => 0);
   for (let start = 0; start < rows.length; start += validationBatch) {

@@ -29,8 +29,8 @@ export interface TrainingSettings extends TrainingBudget {
   /** Stops between two steps, writes the checkpoint, and rejects with the signal's reason. */
   readonly signal?: AbortSignal;
   /**
-   * Where the run is kept: it goes on from there when the file is there already, and a finished one is only read. Two more files lie beside
-   * it; a folder that is not there is made.
+   * Where the run is kept: it goes on from there when the file is there already. Two more files lie beside it; a folder that is not there
+   * is made.
    */
   readonly checkpoint?: { readonly file: string; readonly everySteps?: number };
 }
