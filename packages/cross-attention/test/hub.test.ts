@@ -2,6 +2,7 @@ import { existsSync } from 'node:fs';
 import { lstat, mkdir, mkdtemp, readFile, readdir, realpath, rm, stat, truncate, writeFile } from 'node:fs/promises';
 import { hostname, tmpdir } from 'node:os';
 import path from 'node:path';
+import { threadId } from 'node:worker_threads';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, jest, test } from '@jest/globals';
 import { encodeSafetensors } from '@user-llm/onnx-autograd';
 import type { HostTensor } from '@user-llm/onnx-autograd';
@@ -11,6 +12,7 @@ import { HubError } from '../src/hub/hub-error.js';
 import type { HubProblem } from '../src/hub/hub-error.js';
 import { fetchModel } from '../src/hub/hub-model.js';
 import { hubNameOf } from '../src/hub/hub-name.js';
+import { partialFile } from '../src/hub/partial-file.js';
 import { hubSettings } from '../src/hub/hub-options.js';
 import type { HubOptions, HubProgress } from '../src/hub/hub-options.js';
 import { LanguageModel } from '../src/language-model.js';
@@ -53,6 +55,7 @@ const hub = new LocalHub({
     files: { 'model-Q4_0.gguf': bytes('one'), 'model-Q8_0.gguf': bytes('two'), 'tokenizer.json': bytes({}) },
     revisions: { main: commits.first },
   },
+  'someone/terse': { files: { ...single, 'chat_template.jinja': new Uint8Array(0) }, revisions: { main: commits.first } },
   'someone/pickled': { files: { ...plainFiles, 'pytorch_model.bin': bytes('x') }, revisions: { main: commits.first } },
 });
 
@@ -172,6 +175,15 @@ describe('a connection that breaks', () => {
     await expect(started).rejects.toBe(reason);
   });
 
+  test('so does one that comes when the bytes are there and are hashed', async () => {
+    const controller = new AbortController();
+    const reason = new Error('enough');
+    const onProgress = ({ receivedBytes, totalBytes }: HubProgress) => {
+      if (receivedBytes === totalBytes) controller.abort(reason);
+    };
+    await expect(fetchModel('someone/small', options({ signal: controller.signal, onProgress }))).rejects.toBe(reason);
+  });
+
   test('a server that says nothing is not waited for', async () => {
     hub.fault = (url, count) => (weightsUrl.test(url) && count === 1 ? { cutAfter: -1 } : undefined);
     await fetchModel('someone/small', options({ idleTimeoutMs: 100 }));
@@ -212,10 +224,10 @@ describe('bytes that are not those of the repository', () => {
     await fetchModel('someone/small', options());
     const blobs = path.join(cache, 'models--someone--small/blobs');
     const blob = await realpath(path.join(snapshot('small'), 'model.safetensors'));
-    const leave = async (pid: number) => {
+    const leave = async (owner: number | string) => {
       await rm(blob);
       await writeFile(
-        `${blob}.${hostname().replace(/[^\w-]/g, '_')}.${pid}.partial`,
+        `${blob}.${hostname().replace(/[^\w-]/g, '_')}.${owner}.partial`,
         single['model.safetensors'].subarray(0, 3000),
       );
       hub.storeRequests.length = 0;
@@ -223,9 +235,14 @@ describe('bytes that are not those of the repository', () => {
       const left = (await readdir(blobs)).filter((name) => name.endsWith('.partial'));
       return { range: hub.storeRequests.at(-1)!.range, left: left.length };
     };
-    // No process has a number as high as that.
-    expect(await leave(2 ** 31 - 1)).toEqual({ range: `bytes=3000-${single['model.safetensors'].length - 1}`, left: 0 });
+    // No process has a number as high as that. Older versions named no thread.
+    for (const ended of [2 ** 31 - 1, `${2 ** 31 - 1}.3`])
+      expect(await leave(ended)).toEqual({ range: `bytes=3000-${single['model.safetensors'].length - 1}`, left: 0 });
     expect(await leave(process.ppid)).toEqual({ range: undefined, left: 1 });
+    // Nor does a thread take another's of its own process.
+    const own = await partialFile(blob);
+    expect(path.basename(own)).toContain(`.${process.pid}.${threadId}.partial`);
+    expect(await leave(`${process.pid}.${threadId + 1}`)).toEqual({ range: undefined, left: 2 });
   });
 
   test('a file in the cache that was cut short is fetched again', async () => {
@@ -287,6 +304,12 @@ describe('which files', () => {
   test('weights in other forms are named', async () => {
     const error = await refused(fetchModel('someone/pickled', options()), 'no-weights');
     expect(error.message).toMatch('found pytorch_model.bin');
+  });
+
+  test('an empty one is there like any other', async () => {
+    await fetchModel('someone/terse', options());
+    expect((await stat(path.join(snapshot('terse'), 'chat_template.jinja'))).size).toBe(0);
+    expect((await fetchModel('someone/terse', options({ offline: true }))).fetched).toBe(false);
   });
 
   test('a cache that another tool filled serves offline, and is completed online', async () => {

@@ -32,7 +32,7 @@ export async function fetchBlob(
   const { signal, endpoint } = settings;
   await mkdir(path.dirname(place), { recursive: true });
   await alone(place, signal, async () => {
-    if ((await lengthOf(place)) === wanted.size) return;
+    if ((await sizeOf(place)) === wanted.size) return;
     const partial = await partialFile(place);
     const receiveWhole = async () => {
       await receiveAll(client, wanted, partial, settings, report);
@@ -126,13 +126,21 @@ async function receive(
   }
 }
 
-const lengthOf = async (file: string): Promise<number> => (await stat(file).catch(() => undefined))?.size ?? 0;
+/** Undefined for a file that is not there: an empty one may be wanted. */
+const sizeOf = async (file: string): Promise<number | undefined> => (await stat(file).catch(() => undefined))?.size;
+const lengthOf = async (file: string): Promise<number> => (await sizeOf(file)) ?? 0;
 
 /** Whether a file has its size and hash. */
 async function isWhole(file: string, { size, hash }: RepositoryFile, signal: AbortSignal | undefined): Promise<boolean> {
   if ((await lengthOf(file)) !== size) return false;
   const digest = hash.length === 64 ? createHash('sha256') : createHash('sha1').update(`blob ${size}\0`);
   const bytes = createReadStream(file, { highWaterMark: 1 << 20, ...(signal && { signal }) }) as AsyncIterable<Uint8Array>;
-  for await (const chunk of bytes) digest.update(chunk);
+  try {
+    for await (const chunk of bytes) digest.update(chunk);
+  } catch (error) {
+    // The stream's own error would not say why.
+    signal?.throwIfAborted();
+    throw error;
+  }
   return digest.digest('hex') === hash;
 }

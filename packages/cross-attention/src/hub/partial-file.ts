@@ -1,6 +1,7 @@
 import { readdir, rename, stat } from 'node:fs/promises';
 import { hostname } from 'node:os';
 import path from 'node:path';
+import { threadId } from 'node:worker_threads';
 
 const ending = '.partial';
 const host = hostname().replace(/[^\w-]/g, '_');
@@ -9,11 +10,11 @@ const host = hostname().replace(/[^\w-]/g, '_');
 const abandonedMs = 10 * 60_000;
 
 /**
- * Where this process gathers the bytes of `place`: a file of its own, so that processes that fetch one file do not meet. What a process that
- * ended has left is taken over.
+ * Where this thread gathers the bytes of `place`: a file of its own, so that processes and threads that fetch one file do not meet. What a
+ * process that ended has left is taken over.
  */
 export async function partialFile(place: string): Promise<string> {
-  const own = `${place}.${host}.${process.pid}${ending}`;
+  const own = `${place}.${host}.${process.pid}.${threadId}${ending}`;
   const folder = path.dirname(place);
   const names = await readdir(folder);
   if (names.includes(path.basename(own))) return own;
@@ -33,7 +34,8 @@ export async function partialFile(place: string): Promise<string> {
 }
 
 async function isAbandoned(file: string): Promise<boolean> {
-  const [, owner, pid] = /\.([\w-]+)\.(\d+)\.partial$/.exec(file) ?? [];
+  // Older versions named no thread.
+  const [, owner, pid] = /\.([\w-]+)\.(\d+)(?:\.\d+)?\.partial$/.exec(file) ?? [];
   if (owner === host) return !isRunning(Number(pid));
   const found = await stat(file).catch(() => undefined);
   return found !== undefined && Date.now() - found.mtimeMs > abandonedMs;
@@ -50,7 +52,7 @@ function isRunning(pid: number): boolean {
 
 const underWay = new Map<string, Promise<void>>();
 
-/** Runs `work` when no other call of this process works on `place`. */
+/** Runs `work` when no other call of this thread works on `place`. */
 export async function alone(place: string, signal: AbortSignal | undefined, work: () => Promise<void>): Promise<void> {
   for (let other; (other = underWay.get(place)) !== undefined;) {
     await other;
