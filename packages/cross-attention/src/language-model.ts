@@ -318,14 +318,16 @@ export class LanguageModel {
     return { ...ranking, items: Array.from(items, (item, i) => ({ id: catalogue[item].id, score: scores[i] })) };
   }
 
-  readonly #tries = new WeakMap<readonly Candidate[], PrefixTrie>();
+  readonly #tries = new WeakMap<readonly Candidate[], { readonly texts: readonly string[]; readonly trie: PrefixTrie }>();
 
   #trieOf(candidates: readonly Candidate[]): PrefixTrie {
-    let trie = this.#tries.get(candidates);
-    if (trie === undefined) {
-      trie = this.trie(candidates.map(({ text }) => text));
-      this.#tries.set(candidates, trie);
-    }
+    const known = this.#tries.get(candidates);
+    // The list may have changed since.
+    if (known?.texts.length === candidates.length && candidates.every(({ text }, i) => text === known.texts[i]))
+      return known.trie;
+    const texts = candidates.map(({ text }) => text);
+    const trie = this.trie(texts);
+    this.#tries.set(candidates, { texts, trie });
     return trie;
   }
 

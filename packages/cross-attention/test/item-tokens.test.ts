@@ -268,6 +268,43 @@ describe('the ways to rank', () => {
     for (const { id, score } of half.items) expect(score).toBeCloseTo((model.get(id)! + quick.get(id)!) / 2, 6);
   });
 
+  test.each([0, 0.5, 1])(
+    'a retriever that knows nothing leaves the order to the model, with a share of %d',
+    async (retrieverShare) => {
+      const candidates = [films[4], films[1], films[2]];
+      const knowsNone = { retriever: () => candidates.map(() => -Infinity), retrieverShare };
+      for (const [by, among] of [['item-tokens'], ['title', 'vocabulary']] as const) {
+        const ranking = { ...request, candidates, by, ...(among && { among }) };
+        const { items } = await base.rank(ranking);
+        const found = await base.rank({ ...ranking, retrieve: knowsNone });
+        expect(found.items.map(({ id }) => id)).toEqual(items.map(({ id }) => id));
+      }
+    },
+  );
+
+  test('the retriever is told of scores that are none', async () => {
+    for (const wrong of [NaN, Infinity])
+      await expect(base.rank({ ...request, retrieve: { retriever: () => [0, 1, 2, wrong, 4, 5] } })).rejects.toThrow(
+        new RangeError(`The retriever scores an item ${wrong}; give numbers, and -Infinity for an item that it does not know.`),
+      );
+  });
+
+  test('candidates are ranked as they are now, not as they were', async () => {
+    const candidates = [films[0], films[1]];
+    const fresh = async () => (await base.rank({ ...request, candidates: [...candidates] })).items;
+    expect((await base.rank({ ...request, candidates })).items).toEqual(await fresh());
+    candidates.push(films[4]);
+    expect((await base.rank({ ...request, candidates })).items).toEqual(await fresh());
+    candidates[0] = films[5];
+    expect((await base.rank({ ...request, candidates })).items).toEqual(await fresh());
+  });
+
+  test('all candidates of an id that is excluded are left out', async () => {
+    const candidates = [films[0], { id: 'film-0', text: 'Heat, again' }, films[1]];
+    const { items } = await base.rank({ ...request, candidates, exclude: ['film-0'] });
+    expect(items.map(({ id }) => id)).toEqual(['film-1']);
+  });
+
   test('some of the items can be ranked by their tokens', async () => {
     const candidates = [films[4], films[1]];
     const some = await base.rank({ ...request, candidates, by: 'item-tokens' });

@@ -217,6 +217,7 @@ describe('ranking', () => {
     await expect(beamSearch(trie, model, { top: 5, width: 2 })).rejects.toThrow(/width 2 cannot return 5/);
     await expect(beamSearch(trie, model, { top: 0 })).rejects.toThrow(/top must be/);
     await expect(exactRanking(trie, model, { top: 1, exclude: [2] })).rejects.toThrow(/Item 2.*has 2 items/);
+    await expect(beamSearch(trie, model, { top: 1, exclude: [1.5] })).rejects.toThrow(RangeError);
     await expect(beamSearch(PrefixTrie.build([[6]], end), model, { top: 1 })).rejects.toThrow(/token 6.*vocabulary holds 6/);
     await expect(beamSearch(trie, new TableModel(() => Array<number>(vocabulary).fill(NaN)), { top: 1 })).rejects.toThrow(
       /internal: .*not numbers/,

@@ -218,7 +218,7 @@ class RemainingItems {
   ) {
     this.#excluded = new Set(exclude);
     for (const item of this.#excluded) {
-      if (!(item >= 0 && item < trie.items))
+      if (!(Number.isInteger(item) && item >= 0 && item < trie.items))
         throw new RangeError(`Item ${item} is to be excluded, but the trie has ${trie.items} items.`);
       for (let node = trie.leafOfItem[item]; node !== -1; node = trie.parent[node]) {
         this.#removedBelow.set(node, (this.#removedBelow.get(node) ?? 0) + 1);

@@ -6,7 +6,7 @@ export interface ByRetrievalOptions {
    * Scores of all items by something quick that knows the user, such as an encoder's item head: logits or log-probabilities, `[items]` in
    * the order of what `ranker` ranks (the titles of a trie, or the items that have tokens). Of an encoder's scores leave the special ids out:
    * `scores.subarray(FIRST_VALUE_ID)` with the constant of `@user-llm/event-tokenizer`. An item that it does not know may have -Infinity,
-   * and is retrieved last.
+   * and is retrieved last; where it knows none of what is ranked anew, the model alone decides their order.
    */
   readonly retriever: () => ArrayLike<number> | Promise<ArrayLike<number>>;
   /** How many of the retriever's best are ranked anew. Default 100; never fewer than the ranking's `top`. */
@@ -29,7 +29,7 @@ export function mixedScore(model: number, retrieved: number, retrieverShare: num
 
 /**
  * Retrieves candidates, and ranks those anew by a language model, or by a mix of both. Made for one user's request. A ranking rejects with a
- * `RangeError` where the retriever gives another number of scores than `ranker.items`.
+ * `RangeError` where the retriever gives another number of scores than `ranker.items`, or one that is NaN or Infinity.
  */
 export function byRetrieval({
   retriever,
@@ -43,15 +43,23 @@ export function byRetrieval({
     const scores = await retriever();
     if (scores.length !== ranker.items)
       throw new RangeError(`The retriever scores ${scores.length} items, and ${ranker.items} are to be ranked.`);
-    return logSoftmax(scores);
+    const values = Float64Array.from(scores);
+    const wrong = values.find((score) => !(score < Infinity));
+    if (wrong !== undefined)
+      throw new RangeError(
+        `The retriever scores an item ${wrong}; give numbers, and -Infinity for an item that it does not know.`,
+      );
+    return values.some((score) => score > -Infinity) ? logSoftmax(values) : values;
   };
   const score: CatalogueRanker['score'] = async (asked, items, options) => {
     const quick = await retrieved();
     const { scores, tokens, steps } = await ranker.score(asked, items, options);
     return { scores: mixed(scores, items, quick), tokens, steps };
   };
-  const mixed = (scores: Float64Array, items: Int32Array, quick: Float64Array) =>
-    scores.map((value, i) => mixedScore(value, quick[items[i]], retrieverShare));
+  const mixed = (scores: Float64Array, items: Int32Array, quick: Float64Array) => {
+    const share = items.some((item) => quick[item] > -Infinity) ? retrieverShare : 0;
+    return scores.map((value, i) => mixedScore(value, quick[items[i]], share));
+  };
   return {
     way: 'retrieve',
     items: ranker.items,

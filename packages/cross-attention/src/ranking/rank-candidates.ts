@@ -48,12 +48,12 @@ export function planRanking(
   const byTokens = kind === 'label' ? byLabelTokens(labels.length) : byItemTokens(items.length);
   if (by !== 'title' && candidates !== undefined) return planAmongTokens({ ...request, candidates }, kind, named, byTokens);
   const catalogue = candidates ?? named;
-  const places = placesOf(catalogue);
+  const left = new Set(request.exclude);
   const ranker = by === 'title' ? byTitle(trieOf(catalogue), request) : byTokens;
   return {
     ranker: retrieve === undefined ? ranker : byRetrieval({ ...retrieve, ranker }),
     catalogue,
-    exclude: Array.from(request.exclude ?? [], (id) => places.get(id)).filter((place) => place !== undefined),
+    exclude: catalogue.flatMap(({ id }, place) => (left.has(id) ? [place] : [])),
   };
 }
 
@@ -65,7 +65,7 @@ function planAmongTokens(
   ranker: CatalogueRanker,
 ): PlannedRanking {
   const { candidates, retrieve, exclude = [] } = request;
-  const places = placesOf(items);
+  const places = new Map(items.map(({ id }, place) => [id, place]));
   const unknown = candidates.find(({ id }) => !places.has(id));
   if (unknown !== undefined)
     throw new RangeError(`The candidate '${unknown.id}' has no ${kind} token; make one with ${makerOf[kind]}, or rank by title.`);
@@ -86,5 +86,3 @@ function planAmongTokens(
     exclude: items.map((_, place) => place).filter((place) => !kept.has(place)),
   };
 }
-
-const placesOf = (items: readonly Candidate[]) => new Map(items.map(({ id }, place) => [id, place]));
