@@ -158,8 +158,18 @@ describe('a scheduler', () => {
 
   test('what is wrong with one request is not the others\u2019 fault', async () => {
     const good = scheduler.generate({ prompt: 'Toy', maxNewTokens: 6 });
-    const bad = scheduler.generate({ promptIds: [5, 9000], maxNewTokens: 6 });
-    await expect(bad.text).rejects.toThrow();
+    for (const answering of [scheduler, served]) {
+      for (const id of [9000, -1, 1.5])
+        expect(() => answering.generate({ promptIds: [5, id], maxNewTokens: 6 })).toThrow(
+          new RangeError(
+            "The prompt's id at place 1 is no token of the vocabulary of 265; encode it with this model's tokenizer.",
+          ),
+        );
+      for (const maxNewTokens of [0, -1, 1.5, NaN, Infinity])
+        expect(() => answering.generate({ prompt: 'Heat', maxNewTokens })).toThrow(
+          new RangeError(`maxNewTokens must be a whole number of at least 1, not ${maxNewTokens}.`),
+        );
+    }
     expect(await good.tokenIds).toHaveLength(6);
     expect(() => scheduler.generate({ prompt: 'Heat', maxNewTokens: 1024 })).toThrow(DoesNotFitError);
     expect(() => scheduler.generate({ prompt: 'Heat', sampling: { seed: 1, temperature: 0 } })).toThrow('above 0');

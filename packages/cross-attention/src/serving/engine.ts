@@ -157,9 +157,11 @@ export class ServingEngine {
     return readPrompt(request, request.user !== undefined, this.parts);
   }
 
-  /** A request's prompt with room for its answer; a `DoesNotFitError` where there is none. */
+  /** A request's prompt with room for its answer; a `DoesNotFitError` where there is none, a `RangeError` for a `maxNewTokens` that is no count. */
   admit(request: Prompt & RequestOptions & { readonly maxNewTokens?: number }): AdmittedPrompt {
     this.assertAlive();
+    if (request.maxNewTokens !== undefined && !(Number.isInteger(request.maxNewTokens) && request.maxNewTokens >= 1))
+      throw new RangeError(`maxNewTokens must be a whole number of at least 1, not ${request.maxNewTokens}.`);
     const prompt = this.readPrompt(request);
     const maxNewTokens = request.maxNewTokens ?? Math.max(1, Math.min(128, this.config.contextLength - prompt.ids.length));
     this.assertFits(prompt.ids.length + maxNewTokens);
@@ -168,8 +170,8 @@ export class ServingEngine {
 
   async prefix({ blindTokens, ...prompt }: Prompt & { readonly blindTokens?: number }): Promise<Prefix> {
     this.assertAlive();
-    const { config, tokenizer, user, identity } = this.parts;
-    const ids = tokensOf(prompt as Prompt, tokenizer);
+    const { config, user, identity } = this.parts;
+    const ids = tokensOf(prompt as Prompt, this.parts);
     const problem = problemOfBlindTokens(user === undefined ? {} : user.blindPrefix, ids.length, blindTokens);
     if (problem !== undefined) throw new PrefixError(`cannot be computed: the prompt ${problem}.`);
     const length = blindTokensOf(user?.blindPrefix, ids.length, blindTokens);

@@ -27,14 +27,20 @@ export interface PromptModel {
   readonly user?: { readonly integration: Integration; readonly shape: UserShape; readonly blindPrefix?: BlindPrefix };
 }
 
-/** The token ids of a prompt, without a user. */
-export function tokensOf(prompt: Prompt, tokenizer: TextTokenizer): readonly number[] {
+/** The token ids of a prompt, without a user. Throws a `RangeError` where there are none, or one that the model does not have. */
+export function tokensOf(prompt: Prompt, { config, tokenizer }: Pick<PromptModel, 'config' | 'tokenizer'>): readonly number[] {
   const ids =
     prompt.promptIds ??
     (prompt.messages === undefined
       ? tokenizer.encode(prompt.prompt, { specialTokens: 'parse' })
       : tokenizer.chat(prompt.messages));
   if (ids.length === 0) throw new RangeError('The prompt has no tokens; give at least one.');
+  const { vocabularySize } = config;
+  const bad = ids.findIndex((id) => !(Number.isInteger(id) && id >= 0 && id < vocabularySize));
+  if (bad >= 0)
+    throw new RangeError(
+      `The prompt's id at place ${bad} is no token of the vocabulary of ${vocabularySize}; encode it with this model's tokenizer.`,
+    );
   return ids;
 }
 
@@ -42,10 +48,11 @@ export function tokensOf(prompt: Prompt, tokenizer: TextTokenizer): readonly num
 export function readPrompt(
   request: Prompt & Pick<RequestOptions, 'prefix' | 'blindTokens'>,
   withUser: boolean,
-  { identity, config, tokenizer, user }: PromptModel,
+  parts: PromptModel,
 ): ReadPrompt {
+  const { identity, config, user } = parts;
   const { prefix } = request;
-  const ids = tokensOf(request, tokenizer);
+  const ids = tokensOf(request, parts);
   if (prefix !== undefined) {
     if (prefix.model !== identity)
       throw new PrefixError('was computed by another model, whose keys and values are other ones. Compute it with this one.');
