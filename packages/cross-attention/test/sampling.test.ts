@@ -52,4 +52,14 @@ describe('a token is drawn', () => {
     expect(greedyToken(logits)).toBe(1);
     expect(greedyToken(Float32Array.of(1, 3, 3, 2))).toBe(1);
   });
+
+  test.each([
+    ['NaN', Float32Array.of(NaN, NaN, NaN)],
+    ['an infinity', Float32Array.of(1, Infinity, 2)],
+    ['nothing that is possible', Float32Array.of(-Infinity, -Infinity, -Infinity)],
+  ])('or none is: of %s', (_, logits) => {
+    expect(() => greedyToken(logits)).toThrow(RangeError);
+    for (const settings of [{}, { topK: 1 }, { topP: 0.5 }])
+      expect(() => sampleToken(logits, { seed: 1, ...settings }, Random.of(1, 'sampling'))).toThrow(RangeError);
+  });
 });

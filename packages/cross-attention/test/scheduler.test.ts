@@ -3,7 +3,7 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
+import { afterAll, beforeAll, describe, expect, jest, test } from '@jest/globals';
 import { AutoModelForCausalLM, Tensor } from '@huggingface/transformers';
 import type { PreTrainedModel } from '@huggingface/transformers';
 import { DoesNotFitError } from '../src/errors.js';
@@ -14,6 +14,7 @@ import { LanguageModel } from '../src/language-model.js';
 import type { RequestScheduler } from '../src/serving/scheduler.js';
 import type { ServedModel } from '../src/serving/served-model.js';
 import type { UserState } from '../src/serving/user-state.js';
+import { TextTokenizer } from '../src/text/text-tokenizer.js';
 import { trainByteLevelBpe } from '../src/text/byte-level-bpe.js';
 import { ToyEncoder } from './toy-encoder.js';
 
@@ -176,6 +177,45 @@ describe('a scheduler', () => {
     expect(() => scheduler.generate({ prompt: 'Heat', sampling: { seed: 1, topP: 1.5 } })).toThrow('topP');
     expect(() => scheduler.generate({ prompt: 'Heat', sampling: { seed: 1, topK: 0 } })).toThrow('topK');
     expect(() => served.scheduler({ rows: 0 })).toThrow('rows must be');
+  });
+
+  test('nor is a user who holds NaN or Infinity', async () => {
+    const reading = base.withUserEmbeddings({ encoder, integration: gatedCrossAttention({ every: 1, gate: 0.5 }) }).model;
+    const other = await reading.serve({ threads: 1 });
+    const busy = other.scheduler();
+    const user = encoder.encode([1, 2]);
+    const request = { prompt: 'Toy', user, maxNewTokens: 6 };
+    const alone = await busy.generate(request).tokenIds;
+    const good = busy.generate(request);
+    const infinite = { ...user, dtype: 'float16', data: new Uint16Array(user.data.length).fill(0x7c00) } as const;
+    const wrong = busy.generate({ ...request, user: infinite });
+    await expect(wrong.tokenIds).rejects.toThrow('The embedding holds NaN or Infinity; encode the user again.');
+    // As one that overflowed when it was read.
+    const state = await other.userState(user);
+    for (const sampling of [{}, { sampling: { seed: 1 } }]) {
+      const broken = { ...state, packed: state.packed.map(() => NaN) };
+      await expect(busy.generate({ ...request, user: broken, ...sampling }).tokenIds).rejects.toThrow('are not finite');
+    }
+    expect(await good.tokenIds).toEqual(alone);
+    await other.dispose();
+  });
+
+  test('nor what goes wrong with one of several answers between two tokens', async () => {
+    const request = { prompt: 'Toy', maxNewTokens: 6 };
+    const alone = await scheduler.generate(request).tokenIds;
+    const good = [scheduler.generate(request), scheduler.generate(request)];
+    let pieces = 0;
+    const decode = jest.spyOn(served.tokenizer, 'decode').mockImplementation(function (this: TextTokenizer, ids) {
+      // Of three answers the second one's second token.
+      if (ids.length === 2 && ++pieces === 2) throw new Error('cannot be written');
+      return TextTokenizer.prototype.decode.call(this, ids);
+    });
+    const bad = scheduler.generate(request);
+    const ends = await Promise.allSettled([...good, bad].map(({ tokenIds }) => tokenIds));
+    decode.mockRestore();
+    expect(ends.filter(({ status }) => status === 'rejected')).toHaveLength(1);
+    for (const end of ends) if (end.status === 'fulfilled') expect(end.value).toEqual(alone);
+    expect(scheduler.load).toBe(0);
   });
 
   test('closing the model stops what is under way and what waits', async () => {

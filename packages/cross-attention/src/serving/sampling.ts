@@ -23,14 +23,18 @@ export function checkSampling({ seed, temperature = 1, topK = 1, topP = 1 }: Sam
   if (!(topP > 0 && topP <= 1)) throw new RangeError(`sampling.topP must lie in (0, 1], not ${topP}.`);
 }
 
-/** The most probable token; the first of equal ones. `[vocabulary]` */
+/** The most probable token; the first of equal ones. Throws a `RangeError` where none is: the best score is not finite. `[vocabulary]` */
 export function greedyToken(logits: Float32Array): number {
   let best = 0;
   for (let id = 1; id < logits.length; id++) if (logits[id] > logits[best]) best = id;
+  if (!Number.isFinite(logits[best]))
+    throw new RangeError(
+      "The model's scores of the next token are not finite: its user or its weights hold NaN or Infinity. Encode the user again, or look at the weights.",
+    );
   return best;
 }
 
-/** Draws a token. `[vocabulary]` */
+/** Draws a token; throws as `greedyToken` does. `[vocabulary]` */
 export function sampleToken(
   logits: Float32Array,
   { temperature = 1, topK = logits.length, topP = 1 }: SamplingSettings,

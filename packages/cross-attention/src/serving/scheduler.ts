@@ -129,8 +129,14 @@ export class RequestScheduler {
     }
     this.#cache.advance();
     // From the last row on: the one that takes the place of a row that leaves has had its turn.
-    for (let row = this.#active.length - 1; row >= 0; row--)
-      if (this.#active[row].take(logitsOf(outputs, row, engine.config.vocabularySize))) this.#leave(row);
+    for (let row = this.#active.length - 1; row >= 0; row--) {
+      try {
+        if (this.#active[row].take(logitsOf(outputs, row, engine.config.vocabularySize))) this.#leave(row);
+      } catch (error) {
+        // Its own fault, and not that of the others.
+        this.#leave(row).fail(error);
+      }
+    }
   }
 
   /** Takes an answer out of the batch; the last one gets its row. */

@@ -96,7 +96,8 @@ export class ServedModel {
 
   /**
    * A user as the model reads them, once for many requests. Rejects with an `EncoderMismatchError` for what another encoder, or a model
-   * with other weights, has made, and with a `TypeError` for an embedding in int8, which has no scale.
+   * with other weights, has made, with a `TypeError` for an embedding in int8, which has no scale, and with a `RangeError` for one that
+   * holds NaN or Infinity.
    */
   userState(embedding: ReadableEmbedding): Promise<UserState> {
     return this.engine.userState(embedding);

@@ -96,6 +96,8 @@ export class UserReader {
       throw new TypeError('An int8 embedding has no scale of its own; give its values as float32 or float16.');
     const begun = performance.now();
     const data = toFloat32({ dtype: embedding.dtype as DType, data: embedding.data as TypedArray, shape: embedding.shape });
+    if (!data.every((value) => Number.isFinite(value)))
+      throw new RangeError('The embedding holds NaN or Infinity; encode the user again.');
     const output = await this.session.run({ user_tokens: new ort.Tensor('float32', data, [1, userTokens, userWidth]) });
     return {
       kind: 'user-state',
