@@ -341,15 +341,22 @@ export class LanguageModel {
   }
 
   #open(): Promise<ServedModel> {
-    this.#served ??= this.serve();
-    return this.#served;
+    if (this.#served !== undefined) return this.#served;
+    const opened = this.serve();
+    this.#served = opened;
+    // The next call tries again.
+    opened.catch(() => {
+      if (this.#served === opened) this.#served = undefined;
+    });
+    return opened;
   }
 
   /** Closes what `generate` and `rank` opened. */
   async dispose(): Promise<void> {
     const served = this.#served;
     this.#served = undefined;
-    await (await served)?.dispose();
+    // One that could not be opened is the error of those who asked, and nothing is to be closed.
+    await (await served?.catch(() => undefined))?.dispose();
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

@@ -1,7 +1,7 @@
 import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
-import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
+import { afterAll, beforeAll, describe, expect, jest, test } from '@jest/globals';
 import { AutoModelForCausalLM, Tensor } from '@huggingface/transformers';
 import * as ort from 'onnxruntime-node';
 import { adaptJointModel } from '../src/adaptation/adapt.js';
@@ -330,6 +330,28 @@ describe('the ways to rank', () => {
     expect(() => byRetrieval({ retriever, ranker: byItemTokens(6), retrieverShare: 2 })).toThrow('from 0 to 1');
     const served = await wordy.serve({ threads: 1 });
     await expect(served.rank({ messages, top: 1, by: byItemTokens(6) })).rejects.toThrow('no item tokens');
+    await served.dispose();
+  });
+
+  test('what could not be opened is opened by the next call', async () => {
+    const model = wordy.withItemTokens(films);
+    const noRoom = new Error('no room');
+    const serve = jest.spyOn(model, 'serve').mockRejectedValueOnce(noRoom);
+    await expect(model.generate({ messages, maxNewTokens: 1 }).tokenIds).rejects.toBe(noRoom);
+    await model.dispose();
+    serve.mockRejectedValueOnce(noRoom);
+    const failed = model.rank({ messages, top: 1 });
+    await Promise.all([expect(failed).rejects.toBe(noRoom), model.dispose()]);
+    expect((await model.rank({ messages, top: 6 })).items).toHaveLength(6);
+    await model.dispose();
+  });
+
+  test('so is a graph of item tokens', async () => {
+    const served = await base.serve({ threads: 1 });
+    const noRoom = new Error('no room');
+    jest.spyOn(ort.InferenceSession, 'create').mockRejectedValueOnce(noRoom);
+    await expect(served.rank({ messages, top: 1, by: 'item-tokens' })).rejects.toBe(noRoom);
+    expect((await served.rank({ messages, top: 6, by: 'item-tokens' })).items).toHaveLength(6);
     await served.dispose();
   });
 

@@ -227,4 +227,23 @@ describe('a scheduler', () => {
     expect(() => busy.generate({ prompt: 'Heat' })).toThrow('disposed');
     expect(() => other.scheduler()).toThrow('disposed');
   });
+
+  test('closing the model waits for what runs without a scheduler', async () => {
+    const user = encoder.encode([1, 2]);
+    const integration = gatedCrossAttention({ every: 1 });
+    const reading = base.withUserEmbeddings({ encoder, integration, blindPrefix: { readingTokens: 1 } }).model;
+    const other = await reading.serve({ threads: 1 });
+    const trie = base.trie(['Heat (1995)', 'Toy Story (1995)']);
+    const answers = Promise.all([
+      other.generate({ prompt: 'Heat', maxNewTokens: 12 }).tokenIds,
+      other.rank({ prompt: 'Heat', trie, top: 2 }).then(({ items }) => items),
+      other.prefix({ promptIds: [5, 6] }).then(({ ids }) => ids),
+      other.userState(user).then((state) => [state]),
+    ]);
+    const closed = new Promise((resolve) => setImmediate(() => resolve(other.dispose())));
+    expect((await answers).map(({ length }) => length)).toEqual([12, 2, 1, 1]);
+    await closed;
+    expect(() => other.generate({ prompt: 'Heat' })).toThrow('disposed');
+    await expect(other.rank({ prompt: 'Heat', trie, top: 2 })).rejects.toThrow('disposed');
+  });
 });

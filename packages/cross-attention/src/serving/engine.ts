@@ -84,6 +84,7 @@ const openGraph =
 /** What all ways of answering share: the open sessions of one model, its prompts, users and prefixes. */
 export class ServingEngine {
   #disposed = false;
+  readonly #running = new Set<Promise<unknown>>();
 
   private constructor(
     readonly parts: PromptModel,
@@ -125,9 +126,20 @@ export class ServingEngine {
     return this.parts.tokenizer;
   }
 
-  async userState(embedding: ReadableEmbedding): Promise<UserState> {
+  /** Does work that `release` waits for. */
+  async during<T>(work: () => Promise<T>): Promise<T> {
     this.assertAlive();
-    return this.#readerOf(embedding).read(embedding);
+    const run = work();
+    this.#running.add(run);
+    try {
+      return await run;
+    } finally {
+      this.#running.delete(run);
+    }
+  }
+
+  userState(embedding: ReadableEmbedding): Promise<UserState> {
+    return this.during(async () => this.#readerOf(embedding).read(embedding));
   }
 
   async storedUserState(user: ReadableEmbedding | UserState): Promise<StoredUserState> {
@@ -181,7 +193,7 @@ export class ServingEngine {
       );
     this.assertFits(length);
     const nobody = this.reader && tensorOf(this.reader.none());
-    return computePrefix(this.session, config, { model: identity, ids: ids.slice(0, length), nobody });
+    return this.during(() => computePrefix(this.session, config, { model: identity, ids: ids.slice(0, length), nobody }));
   }
 
   flops(calls: readonly ModelCall[]): number {
@@ -223,6 +235,7 @@ export class ServingEngine {
 
   /** Gives the memory back, once nothing runs any more. */
   async release(): Promise<void> {
+    await Promise.allSettled(this.#running);
     await this.session.release();
     await this.reader?.dispose();
   }

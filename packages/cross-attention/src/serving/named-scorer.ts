@@ -19,14 +19,23 @@ export class NamedScorer {
 
   /** A logit for every item, `[items]`, after the token with this state `[hidden]`. */
   async logits(state: Float32Array): Promise<Float32Array> {
-    if (this.#session === undefined) {
-      const model = this.#model!;
-      this.#model = undefined;
-      this.#session = ort.InferenceSession.create(model, this.options);
-    }
-    const session = await this.#session;
+    const session = await this.#open();
     const outputs = await session.run({ last_hidden_state: new ort.Tensor('float32', state, [1, state.length]) });
     return outputs[`${this.kind}_logits`].data as Float32Array;
+  }
+
+  #open(): Promise<ort.InferenceSession> {
+    this.#session ??= ort.InferenceSession.create(this.#model!, this.options).then(
+      (session) => {
+        this.#model = undefined;
+        return session;
+      },
+      (error: unknown) => {
+        this.#session = undefined;
+        throw error;
+      },
+    );
+    return this.#session;
   }
 
   async dispose(): Promise<void> {

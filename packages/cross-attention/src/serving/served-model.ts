@@ -12,7 +12,7 @@ import { BranchingScorer } from './branching-scorer.js';
 import { ServingEngine } from './engine.js';
 import type { ServedParts, ServeOptions } from './engine.js';
 import { generationOf } from './generation.js';
-import type { Generation } from './generation.js';
+import type { Answer, Generation } from './generation.js';
 import { InPlaceSession } from './in-place-session.js';
 import { NamedScorer } from './named-scorer.js';
 import type { Prefix } from './prefix.js';
@@ -122,7 +122,7 @@ export class ServedModel {
     const { engine } = this;
     const begun = performance.now();
     const prompt = engine.admit(request);
-    return generationOf(async (emit) => {
+    const answer = async (emit: (piece: string) => void): Promise<Answer> => {
       const user = await engine.readUser(request.user);
       let firstTokenMs = 0;
       let text = '';
@@ -146,7 +146,8 @@ export class ServedModel {
         usage: { promptTokens: prompt.ids.length, answerTokens: ids.length, flops },
         timings: { userMs: user?.milliseconds ?? 0, firstTokenMs, totalMs: performance.now() - begun },
       };
-    }, this.tokenizer);
+    };
+    return generationOf((emit) => engine.during(() => answer(emit)), this.tokenizer);
   }
 
   /**
@@ -164,9 +165,12 @@ export class ServedModel {
    * Ranks a catalogue after a prompt; by the titles of a trie where no other way is given. Items of the result are places in the catalogue.
    * Rejects with a `DoesNotFitError`, before anything runs, where the prompt and the longest title are longer than the model's context.
    */
-  async rank(request: RankRequest): Promise<Ranking> {
+  rank(request: RankRequest): Promise<Ranking> {
+    return this.engine.during(() => this.#rank(request));
+  }
+
+  async #rank(request: RankRequest): Promise<Ranking> {
     const { engine } = this;
-    engine.assertAlive();
     const begun = performance.now();
     const { top, exclude = [], signal } = request;
     const ranker = this.#rankerOf(request);
@@ -208,6 +212,7 @@ export class ServedModel {
     return this.#branching;
   }
 
+  /** Takes no more requests. Answers of its schedulers are stopped; what else runs is waited for. */
   async dispose(): Promise<void> {
     if (!this.engine.close()) return;
     await Promise.all(Array.from(this.#schedulers, (scheduler) => scheduler.dispose()));
