@@ -100,6 +100,34 @@ describe('the fused mean of a cross-entropy', () => {
     expect([1, 100, 511, 512, 700, 2080].map(chunks)).toEqual([1, 1, 1, 2, 3, 9]);
   });
 
+  test.each([
+    ['fixed', 'n'],
+    ['dynamic', 'n'],
+    ['dynamic', 2],
+  ] as const)('takes a number of classes that the feeds tell: %s shapes, %s rows', async (shapes, rows) => {
+    const model = graph(({ input, table }) => {
+      const items = table('items', [20, width], normal(0.5));
+      const x = items.gather(input('ids', [rows], 'int32'));
+      const losses = linearCrossEntropy(
+        x,
+        items.gather(input('candidates', ['choices'], 'int32')),
+        input('targets', [rows], 'int32'),
+      );
+      return { loss: weightedMean(losses, input('weights', [rows])) };
+    });
+    const trainer = await Trainer.create(model, {
+      minimize: 'loss',
+      optimizer: sgd({ learningRate: 1 }),
+      seed: 1,
+      threads: 1,
+      shapes,
+    });
+    const feeds = { ids: i32([7, 19]), candidates: i32([5, 4, 3]), targets: i32([0, 2]), weights: f32([1, 1]) };
+    const { loss } = await trainer.evaluate(feeds);
+    expect((await trainer.step(feeds)).loss).toBeCloseTo((loss.data as Float32Array)[0], 5);
+    await trainer.dispose();
+  });
+
   test('a frozen table, a frozen input and learned weights of the rows', async () => {
     const rows = 600;
     const random = Random.of('parts');

@@ -41,7 +41,7 @@ export function fusedCrossEntropy(x: Tensor, table: Tensor, targets: Tensor, wei
   return { picked, expected, transposed };
 }
 
-/** Rows of every chunk but the last; all of them where chunks do not pay or the number of rows is not known yet. */
+/** Rows of every chunk but the last; all of them where chunks do not pay or the number of rows or classes is not known yet. */
 function chunkRows(rows: number | undefined, classes: number): number {
   if (rows === undefined) return Infinity;
   const fitting = Math.floor(chunkElements / classes / 16) * 16;
@@ -65,7 +65,8 @@ export const linearCrossEntropyMacro: Macro = {
     const [wantsExpected, wantsTransposed] = [read[1], read[2]];
     const bound = bind(node.inputs[0]!.shape[0], bindings);
     const rows = typeof bound === 'number' ? bound : undefined;
-    const size = chunkRows(rows, Number(node.inputs[1]!.shape[0]));
+    const classes = bind(node.inputs[1]!.shape[0], bindings);
+    const size = chunkRows(rows, typeof classes === 'number' ? classes : Infinity);
     const count = rows === undefined || size === Infinity ? 1 : Math.ceil(rows / size);
     const prefix = `#${node.id}`;
     const yes = wantsTransposed ? bool(`${prefix}.true`, true) : '';
