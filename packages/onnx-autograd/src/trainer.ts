@@ -152,8 +152,8 @@ export class Trainer<O extends Outputs = Outputs> {
   /**
    * One optimizer step. On an error nothing has changed. One at a time: the next may begin when this one is done.
    *
-   * @throws FeedError, NonFiniteLossError (loss, or norm of the gradients where they are clipped), AutogradError (the step before is not
-   *   done), DisposedError
+   * @throws FeedError, NonFiniteLossError (loss, or norm of the gradients where they are clipped), AutogradError (no batch,
+   *   or the step before is not done), DisposedError
    */
   async step(feeds: StepFeeds): Promise<StepResult> {
     this.assertAlive();
@@ -171,6 +171,7 @@ export class Trainer<O extends Outputs = Outputs> {
     const learningRate = this.options.optimizer.learningRate * (this.options.schedule ?? constantRate())(step);
     const scalars = { [learningRateInput]: scalar(learningRate), [stepInput]: scalar(step) };
     const batches = Array.isArray(feeds) ? (feeds as readonly Feeds[]) : [feeds as Feeds];
+    if (batches.length === 0) throw new AutogradError('a step has no batch; give one or more');
     const results = await (batches.length === 1
       ? this.runner.whole(batches[0], step, scalars)
       : this.runner.accumulated(batches, step, scalars));

@@ -5,6 +5,7 @@ import path from 'node:path';
 import {
   adam,
   adamW,
+  AutogradError,
   constantRate,
   graph,
   matrixFlops,
@@ -320,6 +321,17 @@ describe('when something goes wrong', () => {
     expect((await trainer.step(batch(1))).loss).toBe((await untouched.step(batch(1))).loss);
     await trainer.dispose();
     await untouched.dispose();
+  });
+
+  test('a step without a batch is refused, and the weights are as they were', async () => {
+    const trainer = await create();
+    const before = trainer.weights();
+    const failing = trainer.step([]);
+    await expect(failing).rejects.toThrow('a step has no batch; give one or more');
+    await failing.catch((error: unknown) => expect(AutogradError.isInstance(error)).toBe(true));
+    expect(trainer.weights()).toEqual(before);
+    expect((await trainer.step(batch(1))).step).toBe(1);
+    await trainer.dispose();
   });
 
   test('two steps at once are refused', async () => {
