@@ -11,6 +11,9 @@ import type { Section, StoredColumn } from './stored-column.js';
 /** Events per page: where a user's events begin in a run is known to the page in memory, and found within it on disk. */
 const PAGE = 4096;
 
+/** Most bytes in one call to the file: at 2 GiB Node throws where it writes, and ends the process where it reads. */
+const AT_ONCE = 2 ** 28;
+
 /** Events grouped by user on disk; each user's are in file order. */
 interface Run {
   readonly events: number;
@@ -144,7 +147,7 @@ export function sectionOf(file: FileHandle, start = 0): Section {
   return {
     async read(bytes, at) {
       for (let done = 0; done < bytes.length;) {
-        const { bytesRead } = await file.read(bytes, done, bytes.length - done, start + at + done);
+        const { bytesRead } = await file.read(bytes, done, Math.min(AT_ONCE, bytes.length - done), start + at + done);
         if (bytesRead === 0) throw new Error('internal: the file is shorter than what was written to it');
         done += bytesRead;
       }
@@ -155,7 +158,8 @@ export function sectionOf(file: FileHandle, start = 0): Section {
 /** Writes all of the bytes at a place, or at the end where none is given. */
 export async function writeAll(file: FileHandle, bytes: Uint8Array, place?: number): Promise<void> {
   for (let done = 0; done < bytes.length;) {
-    const { bytesWritten } = await file.write(bytes, done, bytes.length - done, place === undefined ? null : place + done);
+    const length = Math.min(AT_ONCE, bytes.length - done);
+    const { bytesWritten } = await file.write(bytes, done, length, place === undefined ? null : place + done);
     done += bytesWritten;
   }
 }
