@@ -16,8 +16,11 @@ export interface ProgramOptions extends SessionOptions {
 
 /** A model ready to run: the inference graph with its weights inside, one session for every shape. */
 export class Program {
+  private readonly running = new Set<Promise<unknown>>();
+  private disposing: Promise<void> | undefined;
+
   private constructor(
-    private session: InferenceSession | null,
+    private readonly session: InferenceSession,
     private readonly inputs: readonly InputInfo[],
     /** All inputs of the model, also those that the chosen outputs do not read. */
     private readonly known: ReadonlySet<string>,
@@ -49,18 +52,22 @@ export class Program {
 
   /** Runs once. The returned arrays are the caller's. @throws FeedError, DisposedError */
   async run(feeds: Feeds): Promise<Record<string, HostTensor>> {
-    if (!this.session) throw new DisposedError('program');
+    if (this.disposing) throw new DisposedError('program');
     bindFeeds(this.inputs, feeds, this.known);
     const tensors: Record<string, OrtTensor> = {};
     for (const { name } of this.inputs) tensors[name] = toOrt(feeds[name]);
-    const results = await this.session.run(tensors);
-    return Object.fromEntries(Object.entries(results).map(([name, tensor]) => [name, fromOrt(tensor)]));
+    const run = this.session.run(tensors);
+    this.running.add(run);
+    try {
+      return Object.fromEntries(Object.entries(await run).map(([name, tensor]) => [name, fromOrt(tensor)]));
+    } finally {
+      this.running.delete(run);
+    }
   }
 
+  /** Releases the session when its runs have ended. Later runs give a DisposedError. */
   async dispose(): Promise<void> {
-    const session = this.session;
-    this.session = null;
-    await session?.release();
+    await (this.disposing ??= Promise.allSettled(this.running).then(() => this.session.release()));
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

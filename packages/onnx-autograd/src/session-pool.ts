@@ -13,7 +13,7 @@ export interface OpenedSession {
 
 /** Sessions on the graphs of one model, opened when first needed and kept: one per graph and set of sizes. */
 export class SessionPool {
-  private readonly opened = new Map<string, OpenedSession>();
+  private readonly opened = new Map<string, Promise<OpenedSession>>();
 
   constructor(private readonly options: SessionOptions) {}
 
@@ -26,19 +26,27 @@ export class SessionPool {
     const key = `${graph}|${bucketKey(bindings ?? {})}`;
     let opened = this.opened.get(key);
     if (!opened) {
-      const model = toOnnx({ outputs, bindings: bindings ?? {}, weights: packed });
-      opened = {
-        session: await openSession(model.bytes, { ...this.options, memoryPattern: bindings !== null }),
-        inputs: model.inputs,
-      };
+      opened = this.open(outputs, bindings, packed);
       this.opened.set(key, opened);
+      // What could not be opened is tried again when it is next asked for.
+      opened.catch(() => this.opened.delete(key));
     }
     return opened;
+  }
+
+  private async open(outputs: Outputs, bindings: Bindings | null, packed: Weights): Promise<OpenedSession> {
+    const model = toOnnx({ outputs, bindings: bindings ?? {}, weights: packed });
+    return {
+      session: await openSession(model.bytes, { ...this.options, memoryPattern: bindings !== null }),
+      inputs: model.inputs,
+    };
   }
 
   async release(): Promise<void> {
     const sessions = [...this.opened.values()];
     this.opened.clear();
-    for (const { session } of sessions) await session.release();
+    // One that failed to open has nothing to release.
+    for (const opened of await Promise.allSettled(sessions))
+      if (opened.status === 'fulfilled') await opened.value.session.release();
   }
 }

@@ -72,7 +72,9 @@ export interface StepResult {
 export class Trainer<O extends Outputs = Outputs> {
   private completed = 0;
   private busy = false;
-  private disposed = false;
+  /** What was asked for last: steps, evaluations, saves and resumes take turns, so that each finds numbers of one step. */
+  private last: Promise<unknown> = Promise.resolve();
+  private disposing: Promise<void> | undefined;
   private frozenHash: string | undefined;
 
   private constructor(
@@ -160,10 +162,18 @@ export class Trainer<O extends Outputs = Outputs> {
     if (this.busy) throw new AutogradError('the trainer is in the middle of a step; await it before the next');
     this.busy = true;
     try {
-      return await this.nextStep(feeds);
+      return await this.inTurn(() => this.nextStep(feeds));
     } finally {
       this.busy = false;
     }
+  }
+
+  /** Begins when all that was asked for before is done. */
+  private inTurn<T>(work: () => Promise<T>): Promise<T> {
+    const result = this.last.then(work);
+    // A failure is its caller's alone.
+    this.last = result.catch(() => undefined);
+    return result;
   }
 
   private async nextStep(feeds: StepFeeds): Promise<StepResult> {
@@ -205,6 +215,14 @@ export class Trainer<O extends Outputs = Outputs> {
     { weights }: { weights?: Weights | undefined } = {},
   ): Promise<Record<string, HostTensor>> {
     this.assertAlive();
+    return this.inTurn(() => this.evaluateNow(feeds, names, weights));
+  }
+
+  private async evaluateNow(
+    feeds: Feeds,
+    names: readonly (keyof O & string)[] | undefined,
+    weights: Weights | undefined,
+  ): Promise<Record<string, HostTensor>> {
     const { builder, outputs } = this.definition.build({ training: false });
     const picked = pickOutputs(outputs, names ?? Object.keys(outputs));
     const { session, inputs } = await this.parts.sessions.get(`evaluate:${Object.keys(picked).join(',')}`, picked, null);
@@ -254,10 +272,10 @@ export class Trainer<O extends Outputs = Outputs> {
     await writeSafetensors(file, this.weights(), metadata);
   }
 
-  /** Writes weights, optimizer memory and the step, atomically. */
+  /** Writes weights, optimizer memory and the step, atomically. Waits for a step that runs; the next one waits for it. */
   async saveCheckpoint(file: string): Promise<void> {
     this.assertAlive();
-    await saveCheckpoint(file, this.state());
+    await this.inTurn(() => saveCheckpoint(file, this.state()));
   }
 
   private state(): TrainingState {
@@ -285,22 +303,25 @@ export class Trainer<O extends Outputs = Outputs> {
    */
   async resume(file: string): Promise<void> {
     this.assertAlive();
-    const { step, tensors } = await loadCheckpoint(file, this.state());
-    for (const owner of [this.parts.buffers, ...this.parts.tables]) owner.restore(tensors);
-    this.completed = step;
+    await this.inTurn(async () => {
+      const { step, tensors } = await loadCheckpoint(file, this.state());
+      for (const owner of [this.parts.buffers, ...this.parts.tables]) owner.restore(tensors);
+      this.completed = step;
+    });
   }
 
   private assertAlive(): void {
-    if (this.disposed) throw new DisposedError('trainer');
+    if (this.disposing) throw new DisposedError('trainer');
   }
 
+  /** Releases the sessions and the numbers, when what was asked for before is done. Later calls give a DisposedError. */
   async dispose(): Promise<void> {
-    if (this.disposed) return;
-    this.disposed = true;
-    await this.parts.sessions.release();
-    this.parts.masks.clear();
-    this.parts.buffers.clear();
-    for (const table of this.parts.tables) table.clear();
+    await (this.disposing ??= this.inTurn(async () => {
+      await this.parts.sessions.release();
+      this.parts.masks.clear();
+      this.parts.buffers.clear();
+      for (const table of this.parts.tables) table.clear();
+    }));
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

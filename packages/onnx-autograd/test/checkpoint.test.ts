@@ -69,6 +69,25 @@ describe('a run that was stopped and resumed', () => {
     await second.dispose();
   });
 
+  test('a checkpoint asked for during a step is of that step, and the next step waits for it', async () => {
+    const [trainer, alike, next] = [await create(), await create(), await create()];
+    await alike.step(source(1));
+    const done: string[] = [];
+    const note = (what: string) => () => void done.push(what);
+    const first = trainer.step(source(1));
+    const saving = trainer.saveCheckpoint(file('beside')).then(note('save'));
+    await first.then(note('step 1'));
+    await trainer.step(source(2)).then(note('step 2'));
+    await saving;
+    expect(done).toEqual(['step 1', 'save', 'step 2']);
+
+    const running = next.step(source(1));
+    await Promise.all([running, next.resume(file('beside'))]);
+    expect(next.steps).toBe(1);
+    expect(next.weights()).toEqual(alike.weights());
+    for (const one of [trainer, alike, next]) await one.dispose();
+  });
+
   test('an abort writes the checkpoint and throws its reason', async () => {
     const controller = new AbortController();
     const trainer = await create({ checkpoint: { file: file('abort') } });

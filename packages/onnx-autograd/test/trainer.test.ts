@@ -1,13 +1,16 @@
-import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
+import { afterAll, beforeAll, describe, expect, jest, test } from '@jest/globals';
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
+import { InferenceSession } from 'onnxruntime-node';
 import {
   adam,
   adamW,
   AutogradError,
   constantRate,
+  DisposedError,
   graph,
+  initialWeights,
   matrixFlops,
   NonFiniteLossError,
   normal,
@@ -340,6 +343,34 @@ describe('when something goes wrong', () => {
     await expect(trainer.step(batch(2))).rejects.toThrow('the trainer is in the middle of a step; await it before the next');
     expect((await running).step).toBe(1);
     await trainer.dispose();
+  });
+
+  test('dispose waits for what is under way, and releases every session', async () => {
+    const opening = jest.spyOn(InferenceSession, 'create');
+    const trainer = await create();
+    const step = trainer.step(batch(1));
+    const evaluations = [trainer.evaluate(batch(2)), trainer.evaluate(batch(2))];
+    const saving = trainer.saveCheckpoint(path.join(folder, 'disposed.safetensors'));
+    const disposals = [trainer.dispose(), trainer.dispose()];
+    await expect(trainer.step(batch(2))).rejects.toThrow(DisposedError);
+    await Promise.all(disposals);
+    expect((await step).step).toBe(1);
+    expect((await evaluations[0]).loss).toEqual((await evaluations[1]).loss);
+    await saving;
+
+    const sessions = await Promise.all(opening.mock.results.map(({ value }) => value as Promise<InferenceSession>));
+    opening.mockRestore();
+    expect(sessions).toHaveLength(2);
+    // A session that was released refuses to be released again.
+    for (const session of sessions) await expect(session.release()).rejects.toThrow();
+  });
+
+  test('a program that is disposed ends its runs first', async () => {
+    const program = await Program.create(calm, { weights: initialWeights(calm.parameters, 1), threads: 1 });
+    const running = program.run(batch(1));
+    await Promise.all([program.dispose(), program.dispose()]);
+    expect((await running).prediction.shape).toEqual([4, 1]);
+    await expect(program.run(batch(1))).rejects.toThrow('this program was disposed; create a new one');
   });
 
   test('nothing works after dispose', async () => {
