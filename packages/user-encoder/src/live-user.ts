@@ -34,7 +34,7 @@ export class LiveUser {
    * @throws TokenizerMismatchError, EventOrderError (nothing is read then), EncoderOptionError for several users
    */
   async add(events: EventColumns): Promise<void> {
-    checkNewEvents(events, this.tokenizer, this.current.time);
+    checkNewEvents(events, this.tokenizer, this.current);
     await this.stepper.read(this.current, events, events.offsets[0], events.offsets[1]);
   }
 
@@ -63,8 +63,8 @@ export class LiveUser {
   }
 }
 
-/** New events are of one user and go forward from the last time. */
-export function checkNewEvents(events: EventColumns, tokenizer: string, last: number): void {
+/** New events are of one user and go forward from the last time that is known. */
+export function checkNewEvents(events: EventColumns, tokenizer: string, { knownTime }: Pick<UserState, 'knownTime'>): void {
   if (events.tokenizer !== tokenizer) throw new TokenizerMismatchError(tokenizer, events.tokenizer);
   if (events.users.length !== 1)
     throw new EncoderOptionError(
@@ -72,7 +72,8 @@ export function checkNewEvents(events: EventColumns, tokenizer: string, last: nu
       `a state is of one user, and these events are of ${events.users.length}; take one with takeUsers`,
     );
   const [start, end] = events.offsets;
-  let before = last;
+  // 0 where none is known: any may follow then, one before 1970 too.
+  let before = knownTime || NaN;
   for (let event = start; event < end; event++) {
     const time = events.times[event];
     if (time < before) throw new EventOrderError(time, before, event - start);

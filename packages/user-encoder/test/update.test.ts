@@ -252,6 +252,19 @@ describe('what cannot be gone on from is said', () => {
     expect(live.count).toBe(40);
   });
 
+  test('an event before the last known time, after one whose time is unknown', async () => {
+    const of = (at: number | null) => tokenizer.encode([{ user: 'new', film: 'film-1', at }]);
+    const known = await encoder.encodeUser(await of(1000), 0, { state: true });
+    const unknown = await encoder.update(known.state, await of(null));
+    const error = await encoder.update(unknown.state, await of(500)).catch((thrown: unknown) => thrown);
+    expect(error).toMatchObject({ time: 500, last: 1000, index: 0 });
+    await expect(encoder.open(unknown.state).add(await of(500))).rejects.toThrow(EventOrderError);
+    expect((await encoder.update(unknown.state, await of(1000))).watermark.count).toBe(3);
+    // Where no time is known, any may follow; one before 1970 too.
+    const nothing = await encoder.encodeUser(await of(null), 0, { state: true });
+    expect((await encoder.update(nothing.state, await of(-500))).watermark.count).toBe(2);
+  });
+
   test('an encoder without a band keeps no state', async () => {
     const learned = UserEncoder.create(tokenizer, small);
     await expect(learned.encodeUser(events, 0, { state: true })).rejects.toThrow(EncoderOptionError);
