@@ -66,6 +66,14 @@ export class NoLabelTowerError extends UserEncoderError {
   }
 }
 
+/** An exported encoder was used after its dispose(). */
+export class EncoderDisposedError extends UserEncoderError {
+  protected static override marker = marker('EncoderDisposedError');
+  constructor() {
+    super('this encoder was disposed; load it again');
+  }
+}
+
 /** A folder does not hold a saved encoder. */
 export class EncoderFormatError extends UserEncoderError {
   protected static override marker = marker('EncoderFormatError');

@@ -4,7 +4,7 @@ import { sha256 } from '@noble/hashes/sha2.js';
 import { bytesToHex } from '@noble/hashes/utils.js';
 import type { EncoderConfig } from './config.js';
 import { files, parseManifest, type EncoderManifest } from './encoder-manifest.js';
-import { EncoderFormatError, EncoderHashError, NoItemScoresError } from './errors.js';
+import { EncoderDisposedError, EncoderFormatError, EncoderHashError, NoItemScoresError } from './errors.js';
 import { bagSizes, vector } from './event-feeds.js';
 import { folderReader, type FileReader } from './file-reader.js';
 import { reachOf, roomOf } from './reach.js';
@@ -58,6 +58,7 @@ export class ExportedEncoder {
   private readonly session: OnnxSession;
   /** The run before: a session does one at a time. */
   private before: Promise<unknown> = Promise.resolve();
+  private disposing: Promise<void> | undefined;
 
   private constructor({ manifest, tokenizer, runtime, session }: Parts) {
     this.config = manifest.config;
@@ -95,7 +96,7 @@ export class ExportedEncoder {
     return new ExportedEncoder({ manifest, tokenizer, runtime, session });
   }
 
-  /** Embeddings of all users, in the order of the columns, one user at a time. @throws TokenizerMismatchError */
+  /** Embeddings of all users, in the order of the columns, one user at a time. @throws TokenizerMismatchError, EncoderDisposedError */
   async *encode(
     events: EventColumns,
     { signal, ...options }: EmbeddingOptions & { readonly signal?: AbortSignal } = {},
@@ -110,7 +111,7 @@ export class ExportedEncoder {
   /**
    * The embedding of one user (by name, or by index in the columns): what `UserEncoder.encodeUser` gives, without a state.
    *
-   * @throws TokenizerMismatchError, UnknownUserError
+   * @throws TokenizerMismatchError, UnknownUserError, EncoderDisposedError
    */
   async encodeUser(events: EventColumns, user: string | number, options: EmbeddingOptions = {}): Promise<UserEmbedding> {
     const index = indexOfUser(events, user, this.tokenizerHash);
@@ -121,7 +122,7 @@ export class ExportedEncoder {
    * The item head's scores of what the user (by name, or by index in the columns) does next: [V] logits by item id, the special ids
    * -Infinity.
    *
-   * @throws TokenizerMismatchError, UnknownUserError, NoItemScoresError
+   * @throws TokenizerMismatchError, UnknownUserError, NoItemScoresError, EncoderDisposedError
    */
   async scoreHistory(events: EventColumns, user: string | number): Promise<Float32Array> {
     if (!this.scores) throw new NoItemScoresError(this.hash);
@@ -129,17 +130,17 @@ export class ExportedEncoder {
     return (await this.run('scores', events, index)).fill(-Infinity, 0, FIRST_VALUE_ID);
   }
 
-  /** Releases the session; nothing can be encoded afterwards. */
+  /** Releases the session when its runs have ended; encoding and scoring give an EncoderDisposedError afterwards. */
   async dispose(): Promise<void> {
-    await this.before;
-    await this.session.release();
+    await (this.disposing ??= this.before.then(() => this.session.release()));
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
     await this.dispose();
   }
 
-  private run(output: 'tokens' | 'scores', events: EventColumns, user: number): Promise<Float32Array> {
+  private async run(output: 'tokens' | 'scores', events: EventColumns, user: number): Promise<Float32Array> {
+    if (this.disposing) throw new EncoderDisposedError();
     const { config, runtime } = this;
     const [start, end] = events.offsets.subarray(user, user + 2);
     const window = latest({ start, end }, reachOf(config, output));
@@ -160,7 +161,7 @@ export class ExportedEncoder {
     );
     const found = this.before.then(() => this.session.run(tensors, [output]));
     this.before = found.catch(() => undefined);
-    return found.then((results) => results[output].data as Float32Array);
+    return (await found)[output].data as Float32Array;
   }
 }
 

@@ -42,6 +42,7 @@ export type { ExportedEncoderOptions, OnnxRuntime, OnnxSession } from './exporte
 export type { FileReader } from './file-reader.js';
 export type { EmbeddingOptions, UserEmbedding } from './user-embedding.js';
 export {
+  EncoderDisposedError,
   EncoderFormatError,
   EncoderHashError,
   EncoderOptionError,

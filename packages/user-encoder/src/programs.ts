@@ -10,7 +10,10 @@ export class Programs {
     this.check();
     let program = this.opened.get(name);
     if (!program) this.opened.set(name, (program = make()));
-    return program;
+    const opened = await program;
+    // Disposed while it was opened.
+    this.check();
+    return opened;
   }
 
   /** @throws DisposedError */

@@ -5,4 +5,4 @@ export type { Band, EncoderConfig } from './config.js';
 export type { FileReader } from './file-reader.js';
 export type { InputField } from './input-fields.js';
 export type { EmbeddingOptions, UserEmbedding } from './user-embedding.js';
-export { EncoderFormatError, EncoderHashError, NoItemScoresError, UserEncoderError } from './errors.js';
+export { EncoderDisposedError, EncoderFormatError, EncoderHashError, NoItemScoresError, UserEncoderError } from './errors.js';

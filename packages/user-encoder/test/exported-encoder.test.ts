@@ -10,6 +10,7 @@ import { afterAll, describe, expect, test } from '@jest/globals';
 import * as ort from 'onnxruntime-node';
 import {
   contrastive,
+  EncoderDisposedError,
   EncoderFormatError,
   EncoderHashError,
   ExportedEncoder,
@@ -145,6 +146,20 @@ describe('an encoder from its exported files', () => {
     expect((await failure(ExportedEncoder.load(from(causal.folder), { ...options, signal: stopped }))).message).toBe(
       'the page was left',
     );
+  });
+
+  test('encodes nothing after it was disposed, and what was under way before is done', async () => {
+    const exported = await ExportedEncoder.load(from(causal.folder), options);
+    const running = exported.encodeUser(events, 'user-0');
+    await Promise.all([exported.dispose(), exported.dispose()]);
+    expect((await running).user).toBe('user-0');
+    await exported.dispose();
+    for (const late of [
+      exported.encodeUser(events, 'user-0'),
+      exported.scoreHistory(events, 0),
+      collect(exported.encode(events)),
+    ])
+      expect(await failure(late)).toBeInstanceOf(EncoderDisposedError);
   });
 
   test('has no scores where training made none', async () => {
