@@ -2,6 +2,7 @@ import type { EventColumns } from '@user-llm/event-tokenizer';
 import { Program, type Feeds, type HostTensor, type Weights } from '@user-llm/onnx-autograd';
 import { bucketOf, lengthBuckets } from './batches.js';
 import { bandOf, type Band, type EncoderConfig } from './config.js';
+import { EncoderOptionError } from './errors.js';
 import { bagSizes, eventFeeds, vector } from './event-feeds.js';
 import { labelDefinition, labelPrefix, towerFields, type LabelTower } from './label-tower.js';
 import { inferenceDefinition, momentsDefinition, ringInput, statefulDefinition } from './model.js';
@@ -213,6 +214,7 @@ export class Inference {
     events: EventColumns,
     { batch = 32, signal, state }: UsersOptions,
   ): AsyncGenerator<Found, void, undefined> {
+    if (!Number.isInteger(batch) || batch < 1) throw new EncoderOptionError('batch', `${batch} is not a positive whole number`);
     // States are large: few of them wait.
     const block = (state ? 2 : 16) * batch;
     const span = (user: number): Span => ({ start: events.offsets[user], end: events.offsets[user + 1] });

@@ -149,8 +149,8 @@ export class UserEncoder {
    * Embeddings of all users, in the order of the columns. The last `context` events of a user count; in a band the whole
    * history does, as far as the layers see (each the last W events, and the resampler the last W states). A user without events gets an embedding too, the same for all of them.
    *
-   * @throws TokenizerMismatchError, EncoderOptionError for a state of an encoder without a band or a dtype that there is not, the
-   *   signal's reason
+   * @throws TokenizerMismatchError, EncoderOptionError for a state of an encoder without a band or a dtype that there is not,
+   *   or a batch that is no positive whole number, the signal's reason
    */
   async *encode(events: EventColumns, options: EncodeOptions = {}): AsyncGenerator<UserEmbedding, void, undefined> {
     this.check(events);
@@ -197,7 +197,7 @@ export class UserEncoder {
   ): Promise<UserEmbedding & { readonly state: Uint8Array }> {
     const { codec, stepper } = this.banded();
     const opened = codec.open(state);
-    checkNewEvents(newEvents, this.tokenizerHash, opened.state.time);
+    checkNewEvents(newEvents, this.tokenizerHash, opened.state);
     const [start, end] = newEvents.offsets;
     await stepper.read(opened.state, newEvents, start, end);
     const data = await stepper.output('tokens', opened.state);
@@ -221,7 +221,8 @@ export class UserEncoder {
   /**
    * The item head's scores of what every user does next, in the order of the columns.
    *
-   * @throws NoItemScoresError for an encoder that contrastive pretraining alone made
+   * @throws NoItemScoresError for an encoder that contrastive pretraining alone made, EncoderOptionError for a batch that is no positive
+   *   whole number
    */
   async *nextItemScores(
     events: EventColumns,

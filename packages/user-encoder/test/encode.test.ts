@@ -133,6 +133,20 @@ describe('what cannot work is said', () => {
     await other.encodeUser(events, 0);
     await other.dispose();
     await expect(other.encodeUser(events, 0)).rejects.toThrow('this encoder was disposed');
+
+    const opening = UserEncoder.create(tokenizer, small, { threads: 1 });
+    const late = expect(opening.encodeUser(events, 0)).rejects.toThrow('this encoder was disposed');
+    await opening.dispose();
+    await late;
+  });
+
+  test('a batch of no users, or of a part of one', async () => {
+    for (const batch of [0, -1, 0.5, NaN])
+      for (const found of [encoder.encode(events, { batch }), encoder.nextItemScores(events, { batch })]) {
+        const first = found.next();
+        await expect(first).rejects.toThrow(EncoderOptionError);
+        await expect(first).rejects.toThrow(`option 'batch': ${batch} is not a positive whole number`);
+      }
   });
 });
 
