@@ -67,6 +67,10 @@ export function trainingGraph(
   if (learning.length === 0)
     throw new AutogradError('no parameter is trainable; look at the `trainable` option and the names of the parameters');
   const metrics = pickOutputs(outputs, options.metrics);
+  if (metrics.loss && metrics.loss !== loss)
+    throw new AutogradError(
+      `the metric 'loss' has the name that '${options.minimize}' is reported under; give that output another name`,
+    );
   for (const [name, { shape }] of Object.entries({ [options.minimize]: loss, ...metrics }))
     if (shape.length > 0)
       throw new AutogradError(

@@ -180,6 +180,9 @@ describe('training', () => {
     await expect(create({ minimize: 'cost' as never })).rejects.toThrow(
       "the model has no output 'cost' to minimize; it has prediction, loss, largest",
     );
+    await expect(create({ minimize: 'largest' as never, metrics: ['loss'] as never })).rejects.toThrow(
+      "the metric 'loss' has the name that 'largest' is reported under; give that output another name",
+    );
     await expect(create({ metrics: ['prediction'] as never })).rejects.toThrow(
       "the output 'prediction' is [batch, 1], and a loss or a metric is a scalar",
     );
