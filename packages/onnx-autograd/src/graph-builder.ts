@@ -1,6 +1,6 @@
 import { addDims, bind, canonical, multiplyDims, namesOf, sizeOf, type Dim } from './dim.js';
 import { AutogradError, ShapeError } from './errors.js';
-import { elementCount, type DType, type TypedArray } from './host-tensor.js';
+import { elementCount, isFloat, type DType, type TypedArray } from './host-tensor.js';
 import type { Initializer } from './initializers.js';
 import { checkIds, Table, type TableInfo } from './table.js';
 import { Tensor } from './tensor.js';
@@ -220,6 +220,8 @@ export class GraphBuilder {
 
   /** A constant of the graph: numbers (float32 unless the dtype says otherwise) or a typed array. */
   constant(value: number | readonly number[] | TypedArray, shape?: readonly number[], dtype?: DType): Tensor {
+    if (dtype && !isFloat(dtype) && !ArrayBuffer.isView(value) && ![value].flat().every(Number.isInteger))
+      throw new ShapeError('constant', [shape ?? []], `${dtype} holds no fraction; give whole numbers, or make it float32`);
     const { data, dtype: type } = constantData(value, dtype);
     const dims = shape ?? (typeof value === 'number' ? [] : [data.length]);
     if (elementCount(dims) !== data.length)

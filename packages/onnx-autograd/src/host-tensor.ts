@@ -26,6 +26,9 @@ export const bytesPerElement: Readonly<Record<DType, number>> = {
   bool: 1,
 };
 
+/** Whether numbers of the type have fractions. */
+export const isFloat = (dtype: DType): boolean => dtype === 'float32' || dtype === 'float16' || dtype === 'bfloat16';
+
 /** ONNX's numbers for the element types (`TensorProto.DataType`). */
 export const onnxTypes: Readonly<Record<DType, number>> = {
   float32: 1,

@@ -1,12 +1,15 @@
 import { broadcastShapes, unbroadcast } from '../broadcast.js';
 import { ShapeError } from '../errors.js';
 import { float, type GradientRule } from '../graph-builder.js';
-import { onnxTypes, type DType } from '../host-tensor.js';
+import { isFloat, onnxTypes, type DType } from '../host-tensor.js';
 import type { Tensor } from '../tensor.js';
 
 /** A number next to a tensor becomes a scalar constant of its element type. */
-function operand(like: Tensor, other: Tensor | number): Tensor {
-  return typeof other === 'number' ? like.graph.constant(other, [], like.dtype) : other;
+function operand(operation: string, like: Tensor, other: Tensor | number): Tensor {
+  if (typeof other !== 'number') return other;
+  if (!isFloat(like.dtype) && !Number.isInteger(other))
+    throw new ShapeError(operation, [like], `${like.dtype} holds no fraction, and ${other} is one; cast it to float32 first`);
+  return like.graph.constant(other, [], like.dtype);
 }
 
 function binary(operation: string, a: Tensor, b: Tensor, dtype?: DType): Tensor {
@@ -15,15 +18,16 @@ function binary(operation: string, a: Tensor, b: Tensor, dtype?: DType): Tensor 
   return a.graph.operator(operation, [a, b], { outputs: [{ dtype: dtype ?? a.dtype, shape }] })[0];
 }
 
-export const add = (a: Tensor, b: Tensor | number): Tensor => (b === 0 ? a : binary('Add', a, operand(a, b)));
-export const sub = (a: Tensor, b: Tensor | number): Tensor => (b === 0 ? a : binary('Sub', a, operand(a, b)));
-export const mul = (a: Tensor, b: Tensor | number): Tensor => (b === 1 ? a : binary('Mul', a, operand(a, b)));
-export const div = (a: Tensor, b: Tensor | number): Tensor => (b === 1 ? a : binary('Div', a, operand(a, b)));
+export const add = (a: Tensor, b: Tensor | number): Tensor => (b === 0 ? a : binary('Add', a, operand('Add', a, b)));
+export const sub = (a: Tensor, b: Tensor | number): Tensor => (b === 0 ? a : binary('Sub', a, operand('Sub', a, b)));
+export const mul = (a: Tensor, b: Tensor | number): Tensor => (b === 1 ? a : binary('Mul', a, operand('Mul', a, b)));
+export const div = (a: Tensor, b: Tensor | number): Tensor => (b === 1 ? a : binary('Div', a, operand('Div', a, b)));
 export const pow = (a: Tensor, b: Tensor | number): Tensor =>
-  b === 1 ? a : b === 2 ? mul(a, a) : b === 0 ? a.graph.filled(a.shape, 1) : binary('Pow', a, operand(a, b));
-export const maximum = (a: Tensor, b: Tensor | number): Tensor => binary('Max', a, operand(a, b));
-export const minimum = (a: Tensor, b: Tensor | number): Tensor => binary('Min', a, operand(a, b));
-export const compare = (operation: string, a: Tensor, b: Tensor | number): Tensor => binary(operation, a, operand(a, b), 'bool');
+  b === 1 ? a : b === 2 ? mul(a, a) : b === 0 ? a.graph.filled(a.shape, 1) : binary('Pow', a, operand('Pow', a, b));
+export const maximum = (a: Tensor, b: Tensor | number): Tensor => binary('Max', a, operand('Max', a, b));
+export const minimum = (a: Tensor, b: Tensor | number): Tensor => binary('Min', a, operand('Min', a, b));
+export const compare = (operation: string, a: Tensor, b: Tensor | number): Tensor =>
+  binary(operation, a, operand(operation, a, b), 'bool');
 
 export const unary = (operation: string, x: Tensor): Tensor =>
   x.graph.operator(operation, [x], { outputs: [{ dtype: x.dtype, shape: x.shape }] })[0];

@@ -1,6 +1,7 @@
 import { sizeOf, type Dim } from '../dim.js';
 import { ShapeError } from '../errors.js';
 import type { GradientRule, Node } from '../graph-builder.js';
+import { isFloat } from '../host-tensor.js';
 import type { Tensor } from '../tensor.js';
 import { where } from './elementwise.js';
 
@@ -34,6 +35,7 @@ export const max = (x: Tensor, axes: number | readonly number[] | undefined, kee
   reduce('ReduceMax', x, axes, keepDims);
 
 export function mean(x: Tensor, axes: number | readonly number[] | undefined, keepDims: boolean): Tensor {
+  if (!isFloat(x.dtype)) throw new ShapeError('mean', [x], `${x.dtype} holds no fraction; cast it to float32 first`);
   const list = normalizeAxes('mean', x, axes);
   const count = sizeOf(list.map((axis) => x.shape[axis]));
   const total = sum(x, list, keepDims);
