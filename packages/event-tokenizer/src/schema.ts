@@ -1,7 +1,7 @@
 import { z } from 'zod';
 
 import { SchemaError } from './errors.js';
-import { hashedNgrams } from './text-embedder.js';
+import { checkEmbedder, hashedNgrams } from './text-embedder.js';
 import type { TextEmbedder } from './text-embedder.js';
 
 /** How a time is written in the rows. `order` is a rank, not a time: it sorts, and every time feature is missing. */
@@ -75,6 +75,7 @@ export function text(column: string, { width, embedder }: { width?: number; embe
       `the embedder "${embedder.name}" gives ${embedder.width} numbers, not ${width}. Leave width out.`,
     );
   const chosen = embedder ?? hashedNgrams({ width });
+  checkEmbedder(chosen);
   return { kind: 'text', column, embedder: chosen, embedderName: chosen.name, width: chosen.width };
 }
 

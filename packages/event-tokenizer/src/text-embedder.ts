@@ -12,6 +12,15 @@ export interface TextEmbedder {
   embed(texts: readonly string[]): readonly ArrayLike<number>[] | Promise<readonly ArrayLike<number>[]>;
 }
 
+/** @throws SchemaError for a batch size that would never come to an end */
+export function checkEmbedder({ name, batchSize }: TextEmbedder): void {
+  if (batchSize !== undefined && (!Number.isInteger(batchSize) || batchSize < 1))
+    throw new SchemaError(
+      'batchSize',
+      `the embedder "${name}" takes ${batchSize} texts per call, which is not a positive whole number.`,
+    );
+}
+
 /** Options of {@link hashedNgrams}. */
 export interface HashedNgramOptions {
   /** Length of the vectors; 64 when left out. */

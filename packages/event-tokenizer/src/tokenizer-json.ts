@@ -7,7 +7,7 @@ import type { FittedField } from './fit.js';
 import { schemaProblem, schemaShape } from './schema.js';
 import type { EventSchema, FieldSpec, TimeSpec } from './schema.js';
 import { SPECIAL_NAMES } from './special-ids.js';
-import { embedderNamed } from './text-embedder.js';
+import { checkEmbedder, embedderNamed } from './text-embedder.js';
 import type { TextEmbedder } from './text-embedder.js';
 
 /** Raised when a release writes files that older ones would read wrongly. */
@@ -162,6 +162,7 @@ function withEmbedders(schema: EventSchema, embedders: Readonly<Record<string, T
         `it was fitted with "${spec.embedderName}" of width ${spec.width}, and "${embedder.name}" of width ${embedder.width} was given. ` +
           'Give the one it was fitted with, or fit again.',
       );
+    if (embedder) checkEmbedder(embedder);
     fields[name] = { ...spec, embedder };
   }
   return { ...schema, fields };

@@ -102,6 +102,16 @@ describe('text fields', () => {
     expect(((await wrong((texts) => texts.map(() => [1]))) as Error).message).toContain('it says its width is 2');
   });
 
+  test.each([0, -1, 0.5, NaN])('that take %s texts per call are refused where they are given', async (batchSize) => {
+    const embedder: TextEmbedder = { name: 'mine-1', width: 1, embed: (texts) => texts.map(() => [1]) };
+    const refused = { ...embedder, batchSize };
+    const problem = `batchSize: the embedder "mine-1" takes ${batchSize} texts per call, which is not a positive whole number.`;
+    expect(() => schemaWith({ embedder: refused })).toThrow(SchemaError);
+    expect(() => schemaWith({ embedder: refused })).toThrow(problem);
+    const saved = (await EventTokenizer.fit(schemaWith({ embedder }), rows(['x']))).toJSON();
+    expect(() => EventTokenizer.fromJSON(saved, { embedders: { note: refused } })).toThrow(problem);
+  });
+
   test('a loaded tokenizer needs the same function again; the default one comes by itself', async () => {
     const embedder: TextEmbedder = { name: 'mine-1', width: 1, embed: (texts) => texts.map((given) => [given.length]) };
     const saved = (await EventTokenizer.fit(schemaWith({ embedder }), rows(['x']))).toJSON();
