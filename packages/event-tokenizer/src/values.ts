@@ -52,7 +52,11 @@ function readIso(written: string): number {
   const [, day, minutes = '00:00', seconds = ':00', zone = 'Z'] = match;
   const offset = zone.length === 5 ? `${zone.slice(0, 3)}:${zone.slice(3)}` : zone.toUpperCase();
   const parsed = Date.parse(`${day}T${minutes}${seconds}${offset}`);
-  return Number.isNaN(parsed) ? UNREADABLE : parsed / 1000;
+  if (Number.isNaN(parsed)) return UNREADABLE;
+  // Date.parse takes the 30th of February for a day in March.
+  const date = Number(day.slice(8));
+  if (date > 28 && new Date(`${day}T00:00Z`).getUTCDate() !== date) return UNREADABLE;
+  return parsed / 1000;
 }
 
 /** Why a number could not be read. */

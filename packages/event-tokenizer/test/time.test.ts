@@ -49,6 +49,9 @@ describe('time', () => {
   test('what is no time is refused', async () => {
     const cases: [unknown, 's' | 'ms' | 'iso' | 'order'][] = [
       ['2023-13-45', 'iso'],
+      ['2024-02-30', 'iso'],
+      ['2023-02-29T10:00:00Z', 'iso'],
+      ['2023-04-31', 'iso'],
       ['14/11/2023', 'iso'],
       [5, 'iso'],
       [true, 's'],
