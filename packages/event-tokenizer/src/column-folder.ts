@@ -50,7 +50,13 @@ export class ColumnFolder {
   static async write(folder: string, chunks: EncodedChunks): Promise<ColumnFolder> {
     const writer = await FolderWriter.create(folder);
     try {
-      for await (const chunk of chunks) await writer.append(chunk);
+      let any = false;
+      for await (const chunk of chunks) {
+        await writer.append(chunk);
+        any = true;
+      }
+      // A log without events has its columns too, or others could not be joined to it.
+      if (!any) await writer.append(await chunks.empty());
       await writer.commit(chunks.tokenizer, chunks.summary);
     } catch (error) {
       await writer.discard();

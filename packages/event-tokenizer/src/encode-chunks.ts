@@ -3,6 +3,7 @@ import { tmpdir } from 'node:os';
 import { EventCollector } from './collect.js';
 import type { EncodeOptions, Encoder } from './collect.js';
 import type { EncodeCounts, EventColumns, Rejection } from './columns.js';
+import { encodeRows } from './encode.js';
 import { SchemaError } from './errors.js';
 import { DuplicateList, layOut } from './lay-out.js';
 import { forEachBatch } from './row-source.js';
@@ -54,6 +55,11 @@ export class EncodedChunks implements AsyncIterable<EventColumns> {
     if (this.found === undefined)
       throw new SchemaError('summary', 'the rows are not all encoded yet. Read it after the last chunk.');
     return this.found;
+  }
+
+  /** The columns of no event: what stands for a log of which no chunk comes. */
+  empty(): Promise<EventColumns> {
+    return encodeRows(this.encoder, [], {});
   }
 
   [Symbol.asyncIterator](): AsyncGenerator<EventColumns, void, void> {
