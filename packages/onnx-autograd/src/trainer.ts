@@ -247,7 +247,7 @@ export class Trainer<O extends Outputs = Outputs> {
   }
 
   /**
-   * A copy of the weights; without the frozen ones, when asked.
+   * A copy of the weights, but of the frozen ones, which are the trainer's own arrays and not to be written into; without those, when asked.
    *
    * @param options.slot what the optimizer remembers of every learned weight under this name, in place of the weight (see `averaged`)
    */
