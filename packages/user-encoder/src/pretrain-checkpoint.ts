@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto';
 import { access } from 'node:fs/promises';
-import type { EventColumns } from '@user-llm/event-tokenizer';
+import type { Column, EventColumns } from '@user-llm/event-tokenizer';
 import { readSafetensors, writeSafetensors, type Trainer, type Weights } from '@user-llm/onnx-autograd';
 import { z } from 'zod';
 import { PretrainCheckpointError } from './errors.js';
@@ -26,16 +26,28 @@ const stateShape = z.object({
 /** Names what a run trains and on what, so that a checkpoint is never continued with something else. */
 export function fingerprint(events: EventColumns, settings: unknown): string {
   const hash = createHash('sha256').update(JSON.stringify(settings)).update(events.tokenizer);
-  const add = (data: Int32Array | Float32Array): void =>
+  const add = (data: Int32Array | Float32Array | Float64Array): void =>
     void hash.update(new Uint8Array(data.buffer, data.byteOffset, data.byteLength));
   add(events.offsets);
-  for (const name of Object.keys(events.fields).sort()) {
-    const column = events.fields[name];
-    if (column.kind === 'time') add(column.gap);
-    else if (column.kind === 'text') add(column.vectors);
-    else add(column.ids);
-  }
+  add(events.times);
+  for (const name of Object.keys(events.fields).sort()) for (const data of arraysOf(events.fields[name])) add(data);
   return hash.digest('hex');
+}
+
+/** All that a column holds. */
+function arraysOf(column: Column): readonly (Int32Array | Float32Array)[] {
+  switch (column.kind) {
+    case 'time':
+      return [column.gap, column.hour, column.weekday];
+    case 'text':
+      return [column.vectors];
+    case 'categories':
+      return [column.offsets, column.ids];
+    case 'number':
+      return [column.ids, column.values];
+    default:
+      return [column.ids];
+  }
 }
 
 /** The run's own file, beside the trainer's. */

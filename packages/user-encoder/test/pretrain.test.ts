@@ -1,7 +1,7 @@
 import { mkdtemp, rm, stat } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
-import { takeUsers } from '@user-llm/event-tokenizer';
+import { takeUsers, type CategoriesColumn } from '@user-llm/event-tokenizer';
 import { afterAll, describe, expect, jest, test } from '@jest/globals';
 import {
   EncoderOptionError,
@@ -147,8 +147,13 @@ describe('abort and resume', () => {
       'end',
     ]);
 
-    // Other events, another learning rate or another encoder are another run.
+    // Other events (later ones, or with what is in their bags moved), another learning rate or another encoder are another run.
+    const later = { ...events, times: events.times.map((time) => time + 1) };
+    const bags = events.fields.genres as CategoriesColumn;
+    const moved = { ...bags, offsets: bags.offsets.map((end, event) => (event === 1 ? 0 : end)) };
     for (const other of [
+      encoder.pretrain(later, { ...options, checkpoint: { file } }),
+      encoder.pretrain({ ...events, fields: { ...events.fields, genres: moved } }, { ...options, checkpoint: { file } }),
       encoder.pretrain(takeUsers(events, ['user-0', 'user-1']), { ...options, checkpoint: { file } }),
       encoder.pretrain(events, { ...options, learningRate: 1e-4, checkpoint: { file } }),
       whole.pretrain(events, { ...options, checkpoint: { file } }),
