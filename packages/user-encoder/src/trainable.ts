@@ -125,7 +125,7 @@ export function layOut(
   const byUser = new Map<number, number[]>();
   histories.forEach(({ user, end }, example) => {
     const index = typeof user === 'number' ? user : userIndex(events).get(user);
-    if (index === undefined || !(index >= 0 && index < events.users.length))
+    if (index === undefined || !Number.isInteger(index) || index < 0 || index >= events.users.length)
       throw new UnknownUserError(user, events.users.length);
     const has = events.offsets[index + 1] - events.offsets[index];
     if (!Number.isInteger(end) || end < 0 || end > has)

@@ -166,6 +166,7 @@ describe('the trainable form', () => {
   test('says what is wrong with a batch', () => {
     expect(() => trainable.feeds([])).toThrow('a batch has one history or more');
     expect(() => trainable.feeds([{ user: 'nobody', end: 1 }])).toThrow(UnknownUserError);
+    expect(() => trainable.feeds([{ user: 0.5, end: 1 }])).toThrow(UnknownUserError);
     expect(() => trainable.feeds([{ user: 'user-3', end: 18 }])).toThrow('example 0 ends after 18 events of a user who has 17');
     expect(() => trainable.feeds([{ user: 0, end: 20 }], { events: 8 })).toThrow(EncoderOptionError);
     expect(() =>
