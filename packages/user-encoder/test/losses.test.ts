@@ -202,6 +202,8 @@ test('gSASRec: t 0 is plain binary cross-entropy, t 1 takes the share of items d
   expect(calibration(10, 1001, 1)).toBeCloseTo(0.01, 12);
   // Nothing to calibrate where every other item is drawn.
   expect(calibration(1000, 1001, 0.5)).toBeCloseTo(1, 12);
+  // One item has no others.
+  expect(calibration(0, 1, 0.75)).toBeCloseTo(0.25, 12);
 });
 
 describe('what is drawn', () => {

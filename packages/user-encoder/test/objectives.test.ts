@@ -340,3 +340,22 @@ test('what does not fit is said', async () => {
   ])
     expect(bad).toThrow(EncoderOptionError);
 });
+
+test.each<[string, UserEncoder, Objective]>([
+  ['next event', causal, nextEvent({ weights: { film: 0 }, loss: sampledSoftmax({ negatives: 4 }) })],
+  ['masked events', bidirectional, maskedEvents({ weights: { film: 0 }, loss: gbce({ negatives: 4 }) })],
+])('%s without the item draws no negatives', async (_, encoder, objective) => {
+  for (const itemTable of ['whole', 'rows'] as const) {
+    const [{ loss, losses }] = await steps(encoder, events, { ...settings, objective, itemTable, steps: 1, validation: 'none' });
+    expect(loss).toBeGreaterThan(0);
+    expect(Object.keys(losses)).not.toContain('film');
+  }
+});
+
+test('a catalogue of one item trains', async () => {
+  const { tokenizer, events } = await cinema({ films: 1 });
+  const encoder = UserEncoder.create(tokenizer, small, { threads: 1 });
+  const objective = nextEvent({ loss: gbce({ negatives: 4 }) });
+  const [{ losses }] = await steps(encoder, events, { ...settings, objective, steps: 1, validation: 'none' });
+  expect(losses.film).toBeGreaterThan(0);
+});

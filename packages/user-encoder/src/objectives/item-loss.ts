@@ -160,10 +160,10 @@ export function bindItemLoss(loss: ItemLoss, run: ObjectiveRun): BoundItemLoss {
   }
 }
 
-/** beta = alpha (t (1 - 1/alpha) + 1/alpha) with alpha the share of the other items that is drawn (gSASRec, section 5). */
+/** beta = alpha (t (1 - 1/alpha) + 1/alpha) with alpha the share of the other items that is drawn (gSASRec, section 5), 0 where there is none. */
 export function calibration(negatives: number, items: number, t: number): number {
   const alpha = negatives / Math.max(1, items - 1);
-  return alpha * (t * (1 - 1 / alpha) + 1 / alpha);
+  return t * (alpha - 1) + 1;
 }
 
 const flat = (ids: Tensor): Tensor => ids.reshape([-1]);

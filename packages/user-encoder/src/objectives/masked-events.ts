@@ -38,6 +38,7 @@ export function maskedEvents({ share = 0.2, last = 0.1, loss = fullSoftmax(), ..
       const predicted = predictedFields(settings, config.fields);
       const itemLoss = bindItemLoss(loss, run);
       const fields = predicted.map(({ field }) => field);
+      const readsItem = fields.some((field) => field === config.fields[0]);
       return {
         build(graph) {
           const { builder, states } = graph;
@@ -67,7 +68,7 @@ export function maskedEvents({ share = 0.2, last = 0.1, loss = fullSoftmax(), ..
             ...feeds,
             ...targetFeeds(run, fields, [events], size),
             'masked.places': { dtype: 'int32', shape: [size], data: places },
-            ...itemLoss.feeds(random('negatives')),
+            ...(readsItem && itemLoss.feeds(random('negatives'))),
           };
         },
       };

@@ -34,6 +34,7 @@ export function nextEvent({ loss = fullSoftmax(), ...options }: NextEventOptions
       const predicted = predictedFields(settings, config.fields);
       const itemLoss = bindItemLoss(loss, run);
       const fields = predicted.map(({ field }) => field);
+      const readsItem = fields.some((field) => field === config.fields[0]);
       return {
         build(graph) {
           const { builder, encoder, states } = graph;
@@ -52,7 +53,7 @@ export function nextEvent({ loss = fullSoftmax(), ...options }: NextEventOptions
             sequences.map((row) => row && (row.first ? row.events : laterEvents(row))),
             length + 1,
           ),
-          ...itemLoss.feeds(random('negatives')),
+          ...(readsItem && itemLoss.feeds(random('negatives'))),
         }),
       };
     },
