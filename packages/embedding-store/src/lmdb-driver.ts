@@ -4,7 +4,7 @@ import { endianness } from 'node:os';
 import path from 'node:path';
 import type { Database, RootDatabase } from 'lmdb';
 import type { Driver, StoreStats, Write, WriteOutcome } from './driver.js';
-import { StoreAccessError, StoreFullError } from './errors.js';
+import { StoreAccessError, StoreClosedError, StoreFullError } from './errors.js';
 import { afterPrefix } from './keys.js';
 import { checkFile } from './lmdb-check.js';
 import { Presence } from './presence.js';
@@ -48,6 +48,8 @@ export class LmdbDriver implements Driver {
   #draining: Promise<void> | undefined;
   /** Set while compact() swaps the file; everything else waits for it. */
   #swap: Promise<void> | undefined;
+  /** lmdb-js ends the process where a closed table is used. */
+  #closed = false;
 
   private constructor(folder: string, presence: Presence, tables: Tables) {
     this.#folder = folder;
@@ -96,6 +98,7 @@ export class LmdbDriver implements Driver {
     const end = afterPrefix(prefix);
     for (;;) {
       while (this.#swap) await this.#swap;
+      if (this.#closed) throw new StoreClosedError();
       // A few records at a time: a read transaction that stays open would keep every replaced page in the file.
       const keys = [...this.#tables.records.getKeys({ start, end, limit: scanChunk })];
       const found = keys.filter(keep).map((key) => read(this.#tables, key));
@@ -143,6 +146,7 @@ export class LmdbDriver implements Driver {
   async close(): Promise<void> {
     while (this.#swap) await this.#swap;
     while (this.#draining) await this.#draining;
+    this.#closed = true;
     await this.#tables.root.close();
     await this.#presence.leave();
   }

@@ -40,6 +40,8 @@ const batchBytes = 4 * 1024 * 1024;
 export class EmbeddingStore {
   readonly #driver: Driver;
   readonly #now: () => number;
+  /** What close() waits for besides writes, which the driver sees through. */
+  readonly #underWay = new Set<Promise<unknown>>();
   #closing: Promise<void> | undefined;
 
   /** @param now the clock, in unix seconds */
@@ -74,6 +76,7 @@ export class EmbeddingStore {
     let underWay: Promise<void> = Promise.resolve();
     const send = async (batch: Write[]): Promise<void> => {
       await underWay;
+      this.#requireOpen();
       underWay = this.#driver.apply(batch).then((outcomes) => {
         for (const outcome of outcomes) totals[outcome.kind === 'older' ? 'older' : 'written']++;
       });
@@ -105,8 +108,12 @@ export class EmbeddingStore {
    *
    * @throws InvalidEmbeddingError where tenant, user or encoder is no name that a record can have
    */
-  async get({ tenant = '', user }: UserKey, { encoder }: { encoder: string }): Promise<GetResult> {
+  async get(key: UserKey, options: { encoder: string }): Promise<GetResult> {
     this.#requireOpen();
+    return this.#untilDone(this.#get(key, options));
+  }
+
+  async #get({ tenant = '', user }: UserKey, { encoder }: { encoder: string }): Promise<GetResult> {
     this.#checkUser(tenant, user);
     checkName('encoder', encoder);
     const record = await this.#driver.get(recordKey(tenant, user, encoder));
@@ -169,13 +176,13 @@ export class EmbeddingStore {
   /** How many records there are (expired ones included): of one tenant, of one encoder, or all. */
   async count({ tenant, encoder }: { tenant?: string; encoder?: string } = {}): Promise<number> {
     this.#requireOpen();
-    return this.#driver.count(...this.#selection(tenant, encoder));
+    return this.#untilDone(this.#driver.count(...this.#selection(tenant, encoder)));
   }
 
   /** Records, bytes, and the bytes that only `compact()` gives back. */
   async stats(): Promise<StoreStats> {
     this.#requireOpen();
-    return this.#driver.stats();
+    return this.#untilDone(this.#driver.stats());
   }
 
   /**
@@ -185,12 +192,12 @@ export class EmbeddingStore {
    */
   async compact(): Promise<{ bytesBefore: number; bytesAfter: number }> {
     this.#requireOpen();
-    return this.#driver.compact();
+    return this.#untilDone(this.#driver.compact());
   }
 
-  /** Waits for what was asked for, and closes. Closing again is fine. */
+  /** Waits for what was asked for, and closes; a scan that goes on after it throws StoreClosedError. Closing again is fine. */
   async close(): Promise<void> {
-    this.#closing ??= this.#driver.close();
+    this.#closing ??= Promise.allSettled(this.#underWay).then(() => this.#driver.close());
     await this.#closing;
   }
 
@@ -200,6 +207,13 @@ export class EmbeddingStore {
 
   #requireOpen(): void {
     if (this.#closing) throw new StoreClosedError();
+  }
+
+  #untilDone<T>(work: Promise<T>): Promise<T> {
+    const done = (): boolean => this.#underWay.delete(work);
+    this.#underWay.add(work);
+    work.then(done, done);
+    return work;
   }
 
   #checkUser(tenant: string, user: string): void {

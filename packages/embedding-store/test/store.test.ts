@@ -183,6 +183,32 @@ describe.each(['lmdb', 'memory'])('a store in %s', (driver) => {
     }
   });
 
+  test('close waits for reads and a compaction that were asked for', async () => {
+    await store.putMany([embedding('a', { encoder: other }), embedding('b')]);
+    const reads = [store.get({ user: 'nobody' }, { encoder }), store.get({ user: 'a' }, { encoder }), store.count()];
+    const rest = [store.stats(), store.compact()];
+    await store.close();
+    expect(await Promise.all(reads)).toEqual([{ status: 'missing' }, { status: 'other-encoder', encoders: [other] }, 2]);
+    await Promise.all(rest);
+  });
+
+  test('a scan that goes on after close throws, also where it keeps nothing of what it passes', async () => {
+    await store.putMany(Array.from({ length: 200 }, (_, index) => embedding(`user-${index}`)));
+    await store.put(embedding('user-99', { encoder: other }));
+    const scan = store.scan({ encoder: other });
+    expect((await scan.next()).value).toMatchObject({ user: 'user-99' });
+    await store.close();
+    await expect(scan.next()).rejects.toThrow(StoreClosedError);
+  });
+
+  test('a batch that is full only after close is refused', async () => {
+    const source = async function* (): AsyncGenerator<NewUserEmbedding> {
+      yield embedding('a');
+      await store.close();
+    };
+    await expect(store.putMany(source())).rejects.toThrow(StoreClosedError);
+  });
+
   test('is closed by asyncDispose', async () => {
     await store[Symbol.asyncDispose]();
     await expect(store.count()).rejects.toThrow(/closed/);
