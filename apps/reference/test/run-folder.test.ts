@@ -1,4 +1,4 @@
-import { spawn } from 'node:child_process';
+import { spawn, type ChildProcess } from 'node:child_process';
 import { existsSync } from 'node:fs';
 import { mkdir, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import os from 'node:os';
@@ -19,6 +19,9 @@ async function begun(): Promise<RunFolder> {
   await run.begin();
   return run;
 }
+
+/** Without the mark of who works there. */
+const contents = async (): Promise<string[]> => (await readdir(folder)).filter((name) => !name.startsWith('run.lock')).sort();
 
 describe('a run folder', () => {
   it('is made when its first stage begins, after what may refuse it', async () => {
@@ -106,7 +109,7 @@ describe('a run folder', () => {
     const fresh = await RunFolder.create(folder, { ...settings, seed: 2 }, { fresh: true });
     expect(existsSync(fresh.path('report.json'))).toBe(true);
     await fresh.begin();
-    expect((await readdir(folder)).sort()).toEqual(['mine.txt', 'run.json', 'run.lock']);
+    expect(await contents()).toEqual(['mine.txt', 'run.json']);
     expect((await RunFolder.open(folder)).settings.seed).toBe(2);
   });
 
@@ -116,21 +119,22 @@ describe('a run folder', () => {
     for (const name of ['run.json.77-0a.tmp', '.report.html.77.tmp', 'mine.tmp', 'systems/text.safetensors.77-0a.tmp'])
       await writeFile(path.join(folder, name), 'half');
     await begun();
-    expect((await readdir(folder)).sort()).toEqual(['mine.tmp', 'run.json', 'run.lock', 'systems']);
+    expect(await contents()).toEqual(['mine.tmp', 'run.json', 'systems']);
     expect(await readdir(path.join(folder, 'systems'))).toEqual([]);
   });
 });
 
 describe('two processes in one run folder', () => {
-  /** A process that sleeps, and its lock as that process would have written it. */
+  /** A process that sleeps. */
   async function other(): Promise<{ pid: number; end: () => Promise<void> }> {
     const child = spawn(process.execPath, ['-e', 'setInterval(() => {}, 1000)'], { stdio: 'ignore' });
     await new Promise((resolve) => child.once('spawn', resolve));
     const ended = new Promise((resolve) => child.once('exit', resolve));
     return { pid: child.pid!, end: async () => void (child.kill('SIGKILL'), await ended) };
   }
-  const lock = (pid: number, host = os.hostname()): Promise<void> =>
-    writeFile(path.join(folder, 'run.lock'), JSON.stringify({ pid, host, began: null }));
+  /** The lock of a process as that process would have left it. */
+  const lock = (pid: number, host = os.hostname(), beginning = ''): Promise<void> =>
+    writeFile(path.join(folder, `run.lock.${pid}.${beginning}.a-name.${host}`), '');
 
   it('is one too many, and the second is told of the first', async () => {
     await (await begun()).close();
@@ -140,24 +144,53 @@ describe('two processes in one run folder', () => {
     await end();
     // A process that was killed leaves its lock, which holds nobody up.
     await (await begun()).close();
-    expect(existsSync(path.join(folder, 'run.lock'))).toBe(false);
+    expect(await readdir(folder)).toEqual(['run.json']);
   });
 
   it('of another machine is taken at its word', async () => {
     await (await begun()).close();
     await lock(1, 'elsewhere');
-    await expect(begun()).rejects.toThrow(/process 1 of elsewhere is at work there.*if it has ended, remove .*run\.lock/);
+    await expect(begun()).rejects.toThrow(
+      /process 1 of elsewhere is at work there.*if it has ended, remove .*run\.lock\.1\.\.a-name\.elsewhere$/,
+    );
   });
 
   it('with a number that another process has got since is none', async () => {
     await (await begun()).close();
-    await writeFile(path.join(folder, 'run.lock'), JSON.stringify({ pid: process.ppid, host: os.hostname(), began: '1' }));
+    await lock(process.ppid, os.hostname(), '1');
     // Only Linux says when a process began.
     const answer = begun().then(
       () => 'begun',
       () => 'refused',
     );
     expect(await answer).toBe(existsSync('/proc/self/stat') ? 'begun' : 'refused');
+  });
+
+  it('of which a third was killed there are never both at work, however many find its lock at once', async () => {
+    const claimant = `
+      import { claimRunFolder, releaseRunFolder } from ${JSON.stringify(new URL('../dist/run/run-lock.js', import.meta.url).href)};
+      process.on('message', async ({ folder, at }) => {
+        while (Date.now() < at);
+        process.send(await claimRunFolder(folder).then(() => 'at work', (error) => error.name));
+      });
+      process.send('ready');`;
+    const start = (): ChildProcess =>
+      spawn(process.execPath, ['--input-type=module', '--eval', claimant], { stdio: ['ignore', 'ignore', 'inherit', 'ipc'] });
+    const children = [start(), start(), start(), start()];
+    const answers = (): Promise<unknown[]> =>
+      Promise.all(children.map((child) => new Promise((resolve) => child.once('message', resolve))));
+    try {
+      await answers();
+      for (let round = 0; round < 3; round++) {
+        folder = await mkdtemp(path.join(os.tmpdir(), 'run-'));
+        await lock(999_999_999);
+        const claims = answers();
+        for (const child of children) child.send({ folder, at: Date.now() + 20 });
+        expect((await claims).sort()).toEqual(['UsageError', 'UsageError', 'UsageError', 'at work']);
+      }
+    } finally {
+      for (const child of children) child.kill('SIGKILL');
+    }
   });
 
   it('goes on with what the first one has finished meanwhile', async () => {

@@ -1,10 +1,10 @@
+import { randomUUID } from 'node:crypto';
 import { readFileSync, rmSync } from 'node:fs';
-import { readFile, rm, writeFile } from 'node:fs/promises';
+import { readdir, rm, writeFile } from 'node:fs/promises';
 import os from 'node:os';
 import path from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { UsageError } from '../errors.js';
-
-const fileName = 'run.lock';
 
 /** Who works in a run folder. */
 interface Holder {
@@ -14,52 +14,65 @@ interface Holder {
   readonly began: string | null;
 }
 
-/** Locks that this process holds. */
-const held = new Set<string>();
+// A claim is an empty file whose name says everything, so that none is ever half-written; and no two have one name, so that
+// removing a dead one never takes a live one in its place.
+const mark = /^run\.lock\.(\d+)\.(\d*)\.[\w-]+\.(.+)$/;
+const retries = 5;
+const longestWaitMs = 100;
+
+/** Marks that this process has in folders. */
+const held = new Map<string, string>();
 
 /**
  * Claims a run folder for this process until `releaseRunFolder`, or until the process ends, however it ends. Claiming twice is once.
  * @throws UsageError while another process works there
  */
 export async function claimRunFolder(folder: string): Promise<void> {
-  const file = path.resolve(folder, fileName);
-  if (held.has(file)) return;
+  const key = path.resolve(folder);
   const own: Holder = { pid: process.pid, host: os.hostname(), began: beginningOf(process.pid) };
-  const text = JSON.stringify(own);
-  for (;;) {
-    try {
-      await writeFile(file, text, { flag: 'wx' });
-      break;
-    } catch (error) {
-      if ((error as NodeJS.ErrnoException).code !== 'EEXIST') {
-        // What a full disk left of it.
-        if ((error as NodeJS.ErrnoException).code === 'ENOSPC') await rm(file, { force: true });
-        throw error;
-      }
+  const file = path.join(key, `run.lock.${own.pid}.${own.began ?? ''}.${randomUUID()}.${own.host}`);
+  for (let attempt = 0; !held.has(key); attempt++) {
+    // Marks first and looks second: of two that do so at once, one at least sees the other.
+    await writeFile(file, '');
+    const other = await findOther(key, path.basename(file), own.host);
+    if (other === undefined) {
+      if (held.size === 0) process.once('exit', releaseAll);
+      held.set(key, file);
+      return;
     }
-    const holder = parse(await readFile(file, 'utf8').catch(() => ''));
-    if (holder !== undefined && isAtWork(holder, own.host)) throw atWork(folder, holder, own.host);
     await rm(file, { force: true });
+    if (attempt === retries) throw atWork(folder, other, own.host);
+    // The other one may be about to withdraw as well.
+    await sleep(Math.random() * longestWaitMs * (attempt + 1));
   }
-  // Two processes may have found the same old lock at once: the last one to write holds it.
-  const now = parse(await readFile(file, 'utf8'));
-  if (now?.pid !== own.pid) throw atWork(folder, now ?? own, own.host);
-  if (held.size === 0) process.once('exit', releaseAll);
-  held.add(file);
+}
+
+/** Removes the marks of processes that are gone, and finds one of a process at work. */
+async function findOther(folder: string, own: string, host: string): Promise<(Holder & { name: string }) | undefined> {
+  for (const name of await readdir(folder)) {
+    const [, pid, began, on] = mark.exec(name) ?? [];
+    if (pid === undefined || name === own) continue;
+    const holder = { name, pid: Number(pid), host: on, began: began || null };
+    if (isAtWork(holder, host)) return holder;
+    await rm(path.join(folder, name), { force: true });
+  }
+  return undefined;
 }
 
 export async function releaseRunFolder(folder: string): Promise<void> {
-  const file = path.resolve(folder, fileName);
-  if (held.delete(file)) await rm(file, { force: true });
+  const key = path.resolve(folder);
+  const file = held.get(key);
+  held.delete(key);
+  if (file !== undefined) await rm(file, { force: true });
 }
 
 function releaseAll(): void {
-  for (const file of held) rmSync(file, { force: true });
+  for (const file of held.values()) rmSync(file, { force: true });
 }
 
-function atWork(folder: string, { pid, host }: Holder, own: string): UsageError {
+function atWork(folder: string, { pid, host, name }: Holder & { name: string }, own: string): UsageError {
   const who = host === own ? `process ${pid}` : `process ${pid} of ${host}`;
-  const otherwise = host === own ? '' : `; if it has ended, remove ${path.join(folder, fileName)}`;
+  const otherwise = host === own ? '' : `; if it has ended, remove ${path.join(folder, name)}`;
   return new UsageError(`${folder}: ${who} is at work there; wait for it, or name another folder with --out${otherwise}`);
 }
 
@@ -82,15 +95,5 @@ function beginningOf(pid: number): string | null {
     return stat.slice(stat.lastIndexOf(')') + 2).split(' ')[19] ?? null;
   } catch {
     return null;
-  }
-}
-
-/** Undefined for what was cut short: nobody who holds a lock leaves it so. */
-function parse(text: string): Holder | undefined {
-  try {
-    const found = JSON.parse(text) as Holder;
-    return Number.isInteger(found.pid) && typeof found.host === 'string' ? found : undefined;
-  } catch {
-    return undefined;
   }
 }
