@@ -1,5 +1,6 @@
 import { mkdir } from 'node:fs/promises';
-import type { LanguageModel, Run, TrainingProgress } from '@user-llm/cross-attention';
+import { DoesNotFitError, type LanguageModel, type Run, type TrainingProgress } from '@user-llm/cross-attention';
+import type { DoesNotFit } from '@user-llm/evaluation';
 import { candidatesOf, type Corpus } from '../corpus.js';
 import { ExampleSource, validatedUsers, type Naming } from '../examples.js';
 import { FavouriteGenres } from '../favourite-genres.js';
@@ -44,6 +45,9 @@ function textSeconds({ run, budget }: Workspace): number {
   return spent('pretrain', budget.pretrain) + spent(stageOf(mainSystem), budget.adapt);
 }
 
+const plannedSeconds = ({ budget }: Workspace, { reading }: SystemSpec): number =>
+  reading.embedding ? budget.adapt : budget.pretrain + budget.adapt;
+
 /** Every way to rank but that by titles needs item tokens. */
 const namingOf = ({ run }: Workspace): Naming => (run.settings.ranking === 'title' ? 'title' : 'item-tokens');
 
@@ -67,7 +71,6 @@ export async function adaptSystem(workspace: Workspace, spec: SystemSpec, second
   const { hash } = pretrained(workspace, spec.encoder).result;
   const naming = namingOf(workspace);
   const batch = batchOf(kind, spec);
-  // The seconds of a text prompt follow from others' records, which do not change once they are finished.
   const key = {
     language: language.key,
     encoder: spec.reading.embedding ? hash : null,
@@ -76,13 +79,15 @@ export async function adaptSystem(workspace: Workspace, spec: SystemSpec, second
     ...(spec.aligned && { alignment }),
     ...(spec.reading.summary === 'written' && { summaries: run.need('summaries', 'adapt').key }),
     seed,
-    seconds: run.settings.examples ? null : Math.round(seconds),
+    // As planned: what others spent in the end, which a text prompt gets, may become known after it was trained.
+    seconds: run.settings.examples ? null : Math.round(plannedSeconds(workspace, spec)),
     batch,
     naming,
     ...(naming === 'title' ? {} : { genres: 'tokens' }),
     examples: run.settings.examples,
     rate: learningRate[kind],
   };
+  const leaves: string[] = [];
   const work = async () => {
     const progress = workspace.output.progress(stageOf(spec), `training ${spec.title}`);
     for (const folder of ['systems', 'checkpoints']) await mkdir(run.path(folder), { recursive: true });
@@ -116,18 +121,19 @@ export async function adaptSystem(workspace: Workspace, spec: SystemSpec, second
       say: (detail: string) => progress.update({ fraction: 0, detail }),
       watch: (training: Run<TrainingProgress, unknown>) => watchTraining(training, progress, seconds, steps),
     };
-    const {
-      model: adapted,
-      encoder,
-      record,
-      otherSeconds,
-      itemRows,
-      alignment: aligned,
-      genreRows,
-    } = await (spec.integration ? adaptReader(task, spec.integration(kind, model.config.layers), trie) : adaptText(task));
+    const trained = await (spec.integration
+      ? adaptReader(task, spec.integration(kind, model.config.layers), trie)
+      : orDoesNotFit(adaptText(task)));
+    if ('doesNotFit' in trained) {
+      await removeCheckpoint(file);
+      progress.done(trained.doesNotFit);
+      return { doesNotFit: trained.doesNotFit };
+    }
+    const { model: adapted, encoder, record, otherSeconds, itemRows, alignment: aligned, genreRows } = trained;
     // All systems answer in float32, as they were trained: blocks would be left to those whose decoder stayed as it was.
     await adapted.save(run.path(systemPart(spec.name)), { trainable: false, quantize: false });
     await encoder?.save(run.path(encoderPart(spec.name)));
+    leaves.push(systemPart(spec.name), ...(encoder ? [encoderPart(spec.name)] : []));
     for (const written of [file, alignmentCheckpoint(file)]) await removeCheckpoint(written);
     const reached = record.validation.at(-1)?.loss;
     progress.done(
@@ -142,6 +148,15 @@ export async function adaptSystem(workspace: Workspace, spec: SystemSpec, second
       ...(genreRows && { genreRows }),
     };
   };
-  const leaves = [systemPart(spec.name), ...(spec.integration ? [encoderPart(spec.name)] : [])];
   return run.stage(stageOf(spec), key, work, { leaves });
+}
+
+/** Text prompts longer than the model's context are no failure of the run: the report says so in place of figures. */
+async function orDoesNotFit<T>(training: Promise<T>): Promise<T | DoesNotFit> {
+  try {
+    return await training;
+  } catch (error) {
+    if (!DoesNotFitError.isInstance(error)) throw error;
+    return { doesNotFit: `an example of ${error.tokens} tokens does not fit into the model's context of ${error.context}` };
+  }
 }

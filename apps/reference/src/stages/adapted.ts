@@ -16,6 +16,10 @@ export const encoderPart = (name: string): string => `${systemPart(name)}-encode
 /** The command that trains a system. */
 const commandOf = ({ encoder }: SystemSpec): string => (encoder ? 'sweep' : 'adapt');
 
+/** Why a system could not be trained, where its prompts are longer than the model's context; undefined where it was. */
+export const misfitOf = ({ run }: Workspace, spec: SystemSpec): string | undefined =>
+  run.need(stageOf(spec), commandOf(spec)).result.doesNotFit as string | undefined;
+
 /** The encoder as it came out of adapting a system. */
 export async function loadAdaptedEncoder(workspace: Workspace, spec: SystemSpec): Promise<UserEncoder> {
   const { run } = workspace;

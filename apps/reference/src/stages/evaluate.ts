@@ -17,10 +17,10 @@ import type { UserEncoder } from '@user-llm/user-encoder';
 import type { Corpus } from '../corpus.js';
 import { OutcomeFolder } from '../run/outcome-folder.js';
 import { encoderSystem } from '../systems/encoder-system.js';
-import { beamWidth, languageSystem } from '../systems/language-system.js';
+import { beamWidth, languageSystem, misfitSystem } from '../systems/language-system.js';
 import type { SystemSpec } from '../system-specs.js';
 import type { Workspace } from '../workspace.js';
-import { stageOf } from './adapted.js';
+import { misfitOf, stageOf } from './adapted.js';
 import { encoded, openUsers } from './encode.js';
 import { furtherMeasurements } from './further-measurements.js';
 import { openSystem } from './open-system.js';
@@ -120,11 +120,14 @@ async function ask(
   { counting, specs }: { readonly counting: boolean; readonly specs: readonly SystemSpec[] },
 ): Promise<Report> {
   const { run, output, seed, signal } = workspace;
-  if (run.settings.ranking === 'retrieve') for (const spec of specs) await chooseRetrieverShare(workspace, spec);
+  const fitting = fittingOf(workspace, specs);
+  if (run.settings.ranking === 'retrieve') for (const spec of fitting) await chooseRetrieverShare(workspace, spec);
   const tasks = tasksOf(corpus);
-  const models = specs.map((spec) =>
-    languageSystem(spec, () => openSystem(workspace, spec, corpus, store), aboutOf(workspace, spec)),
-  );
+  const models = specs.map((spec) => {
+    const doesNotFit = misfitOf(workspace, spec);
+    if (doesNotFit !== undefined) return misfitSystem(spec, doesNotFit);
+    return languageSystem(spec, () => openSystem(workspace, spec, corpus, store), aboutOf(workspace, spec));
+  });
   const others: System[] = [popularity(), markov(), itemKnn(), mix(), ...(tasks.length > 1 ? [mostFrequentGenre()] : [])];
   const systems: System[] = [...(counting ? [...others, encoderSystem(encoder, corpus)] : []), ...models];
   const keys = new Map([
@@ -178,9 +181,13 @@ function answerKey(workspace: Workspace, spec: SystemSpec): string {
   return `${key} ${finishedAt}`;
 }
 
+const fittingOf = (workspace: Workspace, specs: readonly SystemSpec[]): SystemSpec[] =>
+  specs.filter((spec) => misfitOf(workspace, spec) === undefined);
+
 /** The report with what the run knows of data, machine and training. */
 function described(report: Report, workspace: Workspace, { corpus, encoder }: Bench, specs: readonly SystemSpec[]): Report {
   const { settings } = workspace.run;
+  const fitting = fittingOf(workspace, specs);
   return report.with({
     dataset: {
       name: corpus.dataset.name,
@@ -193,8 +200,8 @@ function described(report: Report, workspace: Workspace, { corpus, encoder }: Be
     machine: machineDescription(),
     peakRssBytes: process.resourceUsage().maxRSS * 1024,
     sampleUsers: sampleSize(settings),
-    ranking: { way: settings.ranking, ...rankingMethods[settings.ranking], ...retrieverShares(workspace, specs) },
+    ranking: { way: settings.ranking, ...rankingMethods[settings.ranking], ...retrieverShares(workspace, fitting) },
     ...(settings.examples === undefined ? {} : { examplesPerSystem: settings.examples }),
-    ...trainingRecords(workspace, encoder, specs),
+    ...trainingRecords(workspace, encoder, fitting),
   });
 }

@@ -5,7 +5,7 @@ import type { Corpus } from '../corpus.js';
 import { mainSystem, mainTextSystem, type SystemSpec } from '../system-specs.js';
 import type { LanguageSystem } from '../systems/language-system.js';
 import type { Workspace } from '../workspace.js';
-import { stageOf } from './adapted.js';
+import { misfitOf, stageOf } from './adapted.js';
 import { beamLoss } from './beam-loss.js';
 import { historyLengthCurve } from './history-length.js';
 import { baseKind } from './language.js';
@@ -30,7 +30,7 @@ export async function furtherMeasurements(workspace: Workspace, measured: Measur
   const { run, systems } = workspace;
   const { corpus, store, encoder } = measured;
   const open = async (spec: SystemSpec): Promise<LanguageSystem | undefined> =>
-    systems.includes(spec) ? openSystem(workspace, spec, corpus, store) : undefined;
+    systems.includes(spec) && misfitOf(workspace, spec) === undefined ? openSystem(workspace, spec, corpus, store) : undefined;
   const main = await open(mainSystem);
   try {
     const text = await open(mainTextSystem);

@@ -278,6 +278,18 @@ export function languageSystem(
   };
 }
 
+/** One that could not be trained, since its prompts are longer than the model's context: it has no answers. */
+export function misfitSystem({ name, reading }: SystemSpec, doesNotFit: string): System & { close(): Promise<void> } {
+  const answer = (): DoesNotFit => ({ doesNotFit });
+  return {
+    name,
+    kind: reading.embedding ? 'system' : 'baseline',
+    rank: answer,
+    classify: answer,
+    close: () => Promise.resolve(),
+  };
+}
+
 const known = (items: Int32Array): Int32Array => items.filter((item) => item !== UNKNOWN_ITEM);
 
 async function orDoesNotFit<T>(ask: () => Promise<T>): Promise<T | DoesNotFit> {

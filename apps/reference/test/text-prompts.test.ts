@@ -1,0 +1,49 @@
+import { mkdtemp, readFile } from 'node:fs/promises';
+import os from 'node:os';
+import path from 'node:path';
+import { expect, jest, test } from '@jest/globals';
+import { ConsoleOutput } from '../src/run/console-output.js';
+import { prepareSystem } from '../src/stages/adapt.js';
+import { prepareLanguageModel } from '../src/stages/language.js';
+import { runAll } from '../src/stages/poc.js';
+import { pretrain } from '../src/stages/pretrain.js';
+import { Workspace, type GivenSettings } from '../src/workspace.js';
+import { smallLog } from './small-log.js';
+import { tinyModel } from './tiny-model.js';
+
+jest.setTimeout(120_000);
+jest.spyOn(process.stdout, 'write').mockReturnValue(true);
+
+const main = 'user-llm/cross-attention';
+
+async function open(systems: string[], given: Partial<GivenSettings>): Promise<Workspace> {
+  const out = path.join(await mkdtemp(path.join(os.tmpdir(), 'text-')), 'run');
+  const output = new ConsoleOutput({ json: true, quiet: true });
+  const { signal } = new AbortController();
+  return Workspace.create({ out, output, signal, systems, threads: 1 }, { minutes: 0.03, seed: 1, encoderSteps: 2, ...given });
+}
+
+test('a text prompt that is trained stays so, whatever the main system took that was trained after it', async () => {
+  const workspace = await open(['text-prompt-10'], { data: await smallLog() });
+  await pretrain(workspace);
+  await prepareLanguageModel(workspace);
+  const trained = await prepareSystem(workspace, workspace.systems[0]);
+  await workspace.run.stage(`adapt ${main}`, 'later', () => Promise.resolve({ trainingSeconds: 3 }));
+  expect(await prepareSystem(workspace, workspace.systems[0])).toBe(trained);
+});
+
+test('titles that are too long for the context are no figure of that text prompt, and the others have theirs', async () => {
+  const data = await smallLog({ users: 12, items: 60, events: 60, title: 'the one and only film' });
+  const given = { data, ranking: 'retrieve', llm: await tinyModel(), examples: 64, users: 4 } as const;
+  const workspace = await open([main, 'text-prompt-50'], given);
+  await runAll(workspace, {});
+  const report = JSON.parse(await readFile(workspace.run.path('report.json'), 'utf8')) as {
+    systems: { name: string; filtered: { 'recall@10': number | null }; doesNotFit?: string }[];
+    training: { name: string }[];
+  };
+  const of = (name: string) => report.systems.find((row) => row.name === name)!;
+  expect(of('text-prompt-50').doesNotFit).toMatch(/^an example of \d+ tokens does not fit into the model's context of 512/);
+  expect(of('text-prompt-50').filtered['recall@10']).toBeNull();
+  expect(of(main).filtered['recall@10']).toBeGreaterThanOrEqual(0);
+  expect(report.training.map(({ name }) => name)).toEqual(['encoder', main]);
+});
