@@ -139,9 +139,11 @@ export class StoreInUseError extends Error {
   /** Processes that have it open. */
   readonly pids: readonly number[];
 
-  constructor(path: string, pids: readonly number[], what: string) {
+  /** @param file its mark, where whether that process is still there cannot be told */
+  constructor(path: string, pids: readonly number[], what: string, file?: string) {
+    const byHand = file === undefined ? '' : ` If that was in a container that is gone, remove ${file}.`;
     super(
-      `The store in ${path} is ${what} (process ${pids.join(', ')}). Wait for it to finish or close it there, then try again.`,
+      `The store in ${path} is ${what} (process ${pids.join(', ')}). Wait for it to finish or close it there, then try again.${byHand}`,
     );
     this.path = path;
     this.pids = pids;

@@ -1,31 +1,85 @@
 import { randomUUID } from 'node:crypto';
-import { readdir, readFile, rm, writeFile } from 'node:fs/promises';
+import { readFileSync, readlinkSync } from 'node:fs';
+import { readdir, readFile, rm, stat, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { StoreInUseError } from './errors.js';
+import { StoreFullError, StoreInUseError } from './errors.js';
 
 // Who has a store open: one small file per handle, so that compact(), which replaces the data file, never does so under
 // another process. Opening leaves its mark first and looks for a compaction second; compacting does it the other way round, so
 // one of the two always sees the other. Marks of processes that are gone are removed.
 
-const mark = /^open\.(\d+)\.[\w-]+$/;
+const mark = /^open\.(\d+)\.[a-zA-Z\d-]+(?:_(\d*)_(\d*))?$/;
 const lock = 'compacting';
 const patienceMs = 10_000;
+const noRoom = new Set(['ENOSPC', 'EDQUOT', 'EFBIG']);
 
-function alive(pid: number): boolean {
+/** A process, as marks name it; what Linux alone says is empty elsewhere. */
+interface Holder {
+  readonly pid: number;
+  /** When it began, in the kernel's ticks: another process may have got its number. */
+  readonly began: string;
+  /** The namespace that its number is of: each container has one. */
+  readonly space: string;
+}
+
+const own: Holder = { pid: process.pid, began: ownBeginning(), space: /\d+/.exec(linkOf('/proc/self/ns/pid'))?.[0] ?? '' };
+
+function alive({ pid, began, space }: Holder): boolean {
+  // Of a process in another container nothing can be told.
+  if (isElsewhere(space)) return true;
   try {
     process.kill(pid, 0);
-    return true;
   } catch (error) {
     return (error as NodeJS.ErrnoException).code === 'EPERM';
   }
+  const now = own.began === '' ? '' : beginningOf(pid);
+  return began === '' || now === '' || now === began;
+}
+
+const isElsewhere = (space: string): boolean => space !== '' && own.space !== '' && space !== own.space;
+
+/** Empty also where /proc is another container's, and numbers its processes differently. */
+function ownBeginning(): string {
+  return linkOf('/proc/self') === String(process.pid) ? beginningOf(process.pid) : '';
+}
+
+function beginningOf(pid: number): string {
+  try {
+    // The name, in parentheses, may hold anything; the twentieth field behind it is the start.
+    const text = readFileSync(`/proc/${pid}/stat`, 'utf8');
+    return text.slice(text.lastIndexOf(')') + 2).split(' ')[19] ?? '';
+  } catch {
+    return '';
+  }
+}
+
+function linkOf(file: string): string {
+  try {
+    return readlinkSync(file);
+  } catch {
+    return '';
+  }
+}
+
+/** The error for a store that `holders` have open; names the file of one that may be gone without its mark having been removed. */
+function inUse(folder: string, holders: readonly (Holder & { name: string })[], what: string): StoreInUseError {
+  const elsewhere = holders.find(({ space }) => isElsewhere(space));
+  const pids = holders.map(({ pid }) => pid);
+  return new StoreInUseError(folder, pids, what, elsewhere && path.join(folder, elsewhere.name));
 }
 
 /** Process that is compacting the store, if one is. */
-async function compactingPid(folder: string): Promise<number | undefined> {
-  const text = await readFile(path.join(folder, lock), 'utf8').catch(() => undefined);
-  const pid = Number(text);
-  return text !== undefined && (text === '' || alive(pid)) ? pid : undefined;
+async function compacting(folder: string): Promise<(Holder & { name: string }) | undefined> {
+  const file = path.join(folder, lock);
+  const text = await readFile(file, 'utf8').catch(() => undefined);
+  if (text === undefined) return undefined;
+  const [pid, began = '', space = ''] = text.split(' ');
+  const holder = { pid: Number(pid), began, space, name: lock };
+  if (text !== '') return alive(holder) ? holder : undefined;
+  // About to be written, or left by a process that ended before it was.
+  const age = Date.now() - (await stat(file).catch(() => ({ mtimeMs: -Infinity }))).mtimeMs;
+  return age < patienceMs ? holder : undefined;
 }
 
 /** The mark of one open handle. */
@@ -35,7 +89,7 @@ export class Presence {
 
   private constructor(folder: string) {
     this.#folder = folder;
-    this.#file = path.join(folder, `open.${process.pid}.${randomUUID()}`);
+    this.#file = path.join(folder, `open.${own.pid}.${randomUUID()}_${own.began}_${own.space}`);
   }
 
   /** Leaves a mark in the folder; waits for a running compaction, and throws StoreInUseError where it does not end. */
@@ -43,10 +97,10 @@ export class Presence {
     const presence = new Presence(folder);
     for (let waited = 0; ; waited += 50) {
       await writeFile(presence.#file, '');
-      const pid = await compactingPid(folder);
-      if (pid === undefined) return presence;
+      const holder = await compacting(folder);
+      if (holder === undefined) return presence;
       await presence.leave();
-      if (waited >= patienceMs) throw new StoreInUseError(folder, [pid], 'being compacted');
+      if (waited >= patienceMs) throw inUse(folder, [holder], 'being compacted');
       await sleep(50);
     }
   }
@@ -58,30 +112,33 @@ export class Presence {
   /** Runs `action` while no other handle has the store open; throws StoreInUseError where one has. */
   async alone<T>(action: () => Promise<T>): Promise<T> {
     const file = path.join(this.#folder, lock);
-    const holder = await compactingPid(this.#folder);
-    if (holder !== undefined) throw new StoreInUseError(this.#folder, [holder], 'being compacted');
+    const holder = await compacting(this.#folder);
+    if (holder !== undefined) throw inUse(this.#folder, [holder], 'being compacted');
     await rm(file, { force: true });
-    await writeFile(file, String(process.pid), { flag: 'wx' }).catch((error: NodeJS.ErrnoException) => {
+    await writeFile(file, `${own.pid} ${own.began} ${own.space}`, { flag: 'wx' }).catch(async (error: NodeJS.ErrnoException) => {
       if (error.code === 'EEXIST') throw new StoreInUseError(this.#folder, [], 'being compacted');
-      throw error;
+      // What a full disk left of it would keep everybody out.
+      await rm(file, { force: true });
+      throw noRoom.has(error.code ?? '') ? new StoreFullError(this.#folder, error.message) : error;
     });
     try {
       const others = await this.#others();
-      if (others.length > 0) throw new StoreInUseError(this.#folder, others, 'open elsewhere too');
+      if (others.length > 0) throw inUse(this.#folder, others, 'open elsewhere too');
       return await action();
     } finally {
       await rm(file, { force: true });
     }
   }
 
-  async #others(): Promise<number[]> {
-    const pids: number[] = [];
+  async #others(): Promise<(Holder & { name: string })[]> {
+    const others: (Holder & { name: string })[] = [];
     for (const name of await readdir(this.#folder)) {
-      const pid = Number(mark.exec(name)?.[1] ?? NaN);
-      if (Number.isNaN(pid) || name === path.basename(this.#file)) continue;
-      if (alive(pid)) pids.push(pid);
+      const [, pid, began = '', space = ''] = mark.exec(name) ?? [];
+      if (pid === undefined || name === path.basename(this.#file)) continue;
+      const holder = { pid: Number(pid), began, space, name };
+      if (alive(holder)) others.push(holder);
       else await rm(path.join(this.#folder, name), { force: true });
     }
-    return pids;
+    return others;
   }
 }

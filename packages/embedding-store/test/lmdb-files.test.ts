@@ -1,4 +1,4 @@
-import { existsSync, readdirSync, readFileSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync, readlinkSync, rmSync, truncateSync, utimesSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from '@jest/globals';
 import { DamagedRecordError, StoreAccessError, StoreDamagedError, StoreInUseError, openStore } from '../src/index.js';
@@ -153,6 +153,38 @@ describe('the file of an LMDB store', () => {
     await store.compact();
     expect(existsSync(path.join(folder, 'open.999999999.gone'))).toBe(false);
     expect(existsSync(path.join(folder, 'compacting'))).toBe(false);
+  });
+
+  test('a lock that a full disk left empty keeps nobody out once it is old', async () => {
+    const lock = path.join(folder, 'compacting');
+    writeFileSync(lock, '');
+    utimesSync(lock, 0, 0);
+    await using store = await openStore(`lmdb:${folder}`);
+    await store.compact();
+    expect(existsSync(lock)).toBe(false);
+  });
+
+  const onLinux = existsSync('/proc/self/ns/pid') ? test : test.skip;
+
+  onLinux('marks of a process whose number another one has got since are cleaned up', async () => {
+    const mine = readlinkSync('/proc/self/ns/pid').replace(/\D/g, '');
+    writeFileSync(path.join(folder, `open.${process.pid}.gone_1_${mine}`), '');
+    writeFileSync(path.join(folder, 'compacting'), `${process.pid} 1 ${mine}`);
+    await using store = await openStore(`lmdb:${folder}`);
+    await store.compact();
+    expect(readdirSync(folder).filter((name) => name.includes('gone') || name === 'compacting')).toEqual([]);
+  });
+
+  onLinux('a mark from another container counts, and the error names it: whether that one is gone cannot be told', async () => {
+    const file = path.join(folder, 'open.999999999.elsewhere_1_1');
+    writeFileSync(file, '');
+    await using store = await openStore(`lmdb:${folder}`);
+    const error: unknown = await store.compact().catch((thrown: unknown) => thrown);
+    expect(StoreInUseError.isInstance(error) && error.message).toContain(
+      `If that was in a container that is gone, remove ${file}.`,
+    );
+    rmSync(file);
+    await store.compact();
   });
 });
 

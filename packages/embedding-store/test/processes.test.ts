@@ -1,4 +1,5 @@
-import { rmSync, writeFileSync } from 'node:fs';
+import { spawnSync } from 'node:child_process';
+import { existsSync, rmSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from '@jest/globals';
 import { StoreInUseError, openStore } from '../src/index.js';
@@ -121,5 +122,23 @@ describe('several processes on one LMDB store', () => {
     await using store = await openStore(`lmdb:${folder}`, { check: 'full' });
     expect(await store.count()).toBeGreaterThan(10);
     await store.put(embedding('now there is room'));
+  });
+
+  const limited = spawnSync('prlimit', ['--version']).status === 0 ? test : test.skip;
+
+  limited('no room for the lock of compact(): a StoreFullError, and the next open finds none', async () => {
+    const { code, lines } = await finished(
+      startProcess(`
+        import { spawnSync } from 'node:child_process';
+        const store = await openStore(${address()});
+        await store.put(make('user'));
+        spawnSync('prlimit', ['--pid', String(process.pid), '--fsize=0']);
+        await store.compact().catch((error) => say(error.name));
+        process.exit();`),
+    );
+    expect({ code, lines }).toEqual({ code: 0, lines: ['StoreFullError'] });
+    expect(existsSync(path.join(folder, 'compacting'))).toBe(false);
+    await using store = await openStore(`lmdb:${folder}`);
+    expect(await store.count()).toBe(1);
   });
 });
