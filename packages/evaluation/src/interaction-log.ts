@@ -103,7 +103,7 @@ export interface InteractionRow {
 
 /**
  * An {@link InteractionLog} from plain rows, without a tokenizer: users and items are numbered as they first appear, each user's
- * events are sorted by time, ties (and rows without a time) keep their order in `rows`.
+ * events are sorted by time, ties keep their order in `rows`, and rows without a time their place among the user's.
  */
 export function interactionsFromRows(
   rows: Iterable<InteractionRow>,
@@ -136,8 +136,10 @@ export function interactionsFromRows(
   const times = new Float64Array(items.length);
   perUser.forEach((events, user) => {
     // Array.prototype.sort is stable: equal times keep the order of the rows
-    if (events.every((event) => !Number.isNaN(event.time))) events.sort((left, right) => left.time - right.time);
-    events.forEach((event, i) => {
+    const timed = events.filter(({ time }) => !Number.isNaN(time)).sort((left, right) => left.time - right.time);
+    let next = 0;
+    events.forEach((row, i) => {
+      const event = Number.isNaN(row.time) ? row : timed[next++];
       items[offsets[user] + i] = event.item;
       times[offsets[user] + i] = event.time;
     });

@@ -75,9 +75,10 @@ export async function measureScaling<User>(options: ScalingOptions<User>): Promi
   const total = (repeats + 1) * lengths.reduce((sum, { users }) => sum + users.length, 0);
   let done = 0;
   for (let round = 0; round <= repeats; round++) {
+    let index = 0;
     for (const { count, users, sides } of lengths) {
       for (const user of users) {
-        const order = (round + done) % 2 === 0 ? [sides.textPrompt, sides.userLlm] : [sides.userLlm, sides.textPrompt];
+        const order = (round + index++) % 2 === 0 ? [sides.textPrompt, sides.userLlm] : [sides.userLlm, sides.textPrompt];
         for (const side of order) {
           signal?.throwIfAborted();
           if (restMs > 0) await rest(restMs, undefined, { signal });

@@ -1,3 +1,4 @@
+import { createHash } from 'node:crypto';
 import { InvalidLogError, InvalidOptionError } from './errors.js';
 import { checkLog, UNKNOWN_ITEM } from './interaction-log.js';
 import type { InteractionLog } from './interaction-log.js';
@@ -104,8 +105,12 @@ export function favouriteGenre(log: InteractionLog, options: { readonly genres?:
     cases,
     train: { log, end: split.trainEnd },
     description,
-    hash: `favourite-genre/${JSON.stringify(labels)}/${split.hash}`,
+    hash: `favourite-genre/${JSON.stringify(labels)}/${hashOf(categories)}/${split.hash}`,
     labels,
     truth: Int32Array.from(truth),
   };
 }
+
+/** Which items have which genres, since the answer is made of that. */
+const hashOf = (categories: readonly (readonly string[])[]): string =>
+  createHash('sha256').update(JSON.stringify(categories)).digest('hex');

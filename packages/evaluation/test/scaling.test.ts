@@ -34,6 +34,23 @@ test('scaling: one row per length, medians of what the requests report, sides in
   expect(first.filter((side) => side === 'text').length).toBe(first.length / 2);
 });
 
+test('scaling: the side that goes first alternates from round to round, whoever watches', async () => {
+  const sides: string[] = [];
+  const ask = (side: string) => () => {
+    sides.push(side);
+    return { tokens: 12 };
+  };
+  await measureScaling({
+    events: [50],
+    users: ['ann'],
+    repeats: 2,
+    textPrompt: ask('text'),
+    userLlm: ask('llm'),
+    onProgress: () => undefined,
+  });
+  expect(sides).toEqual(['text', 'llm', 'llm', 'text', 'text', 'llm']);
+});
+
 test('scaling: a prompt that does not fit is null, not slow', async () => {
   const [row] = await measureScaling({
     events: [200],

@@ -28,6 +28,11 @@ describe('a log from rows', () => {
     expect(itemsOf(0)).toEqual(['a', 'b', 'c', 'd']);
     expect(itemsOf(1)).toEqual(['a', 'b']);
   });
+  test('is sorted around rows without a time, which keep their place', () => {
+    const times = [5, undefined, 3, undefined];
+    const { items, itemIds } = interactionsFromRows(times.map((time, i) => ({ user: 'ann', item: `item ${i}`, time })));
+    expect([...items].map((item) => itemIds[item])).toEqual(['item 2', 'item 1', 'item 0', 'item 3']);
+  });
   test('takes titles and categories from the catalogue', () => {
     const { titles, categories } = interactionsFromRows(rows, {
       items: [{ id: 'b', title: 'Brazil', categories: ['Drama'] }, { id: 'never seen' }],
@@ -123,6 +128,13 @@ describe('leave one out', () => {
     expect(hash(rows)).toBe(hash(structuredClone(rows)));
     expect(hash(rows)).toMatch(/^[0-9a-f]{64}$/);
     expect(hash([...rows.slice(0, 5), { user: 'ann', item: 'a', time: 2 }])).not.toBe(hash(rows));
+  });
+  test('the hash of the favourite genre is of the catalogue too: other genres are another question', () => {
+    const hash = (genres: string[]): string => {
+      const items = genres.map((genre, i) => ({ id: 'abcd'[i], categories: [genre] }));
+      return favouriteGenre(interactionsFromRows(rows, { items })).hash;
+    };
+    expect(hash(['Drama', 'Comedy', 'Drama', 'Drama'])).not.toBe(hash(['Drama', 'Drama', 'Comedy', 'Drama']));
   });
   test('test items met before are counted: no filtered ranking can hold them', () => {
     expect(leaveOneOut(interactionsFromRows([...rows, { user: 'ann', item: 'a', time: 9 }])).description.repeatedTargets).toBe(1);
