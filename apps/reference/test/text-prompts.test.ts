@@ -1,7 +1,9 @@
+import { existsSync } from 'node:fs';
 import { mkdtemp, readFile } from 'node:fs/promises';
 import os from 'node:os';
 import path from 'node:path';
 import { expect, jest, test } from '@jest/globals';
+import { openStore } from '@user-llm/embedding-store';
 import { ConsoleOutput } from '../src/run/console-output.js';
 import { prepareSystem } from '../src/stages/adapt.js';
 import { prepareLanguageModel } from '../src/stages/language.js';
@@ -46,4 +48,17 @@ test('titles that are too long for the context are no figure of that text prompt
   expect(of('text-prompt-50').filtered['recall@10']).toBeNull();
   expect(of(main).filtered['recall@10']).toBeGreaterThanOrEqual(0);
   expect(report.training.map(({ name }) => name)).toEqual(['encoder', main]);
+});
+
+test('users whose latency is measured are in the store once, as everybody, and as nobody cut short', async () => {
+  const more = Array.from({ length: 203 }, (_, step) => `longest,film ${step % 40},5,${1_600_000_000 + step * 3600}`);
+  const data = await smallLog({ users: 12, more });
+  const workspace = await open([main, 'text-prompt-50'], { data, llm: await tinyModel(), examples: 64, users: 4 });
+  await runAll(workspace, {});
+  const report = JSON.parse(await readFile(workspace.run.path('report.json'), 'utf8')) as { scaling: { events: number }[] };
+  expect(report.scaling.map(({ events }) => events)).toEqual([50, 100, 200]);
+  const store = await openStore(`lmdb:${workspace.run.path('users')}`);
+  expect([await store.count({ tenant: '' }), await store.count()]).toEqual([13, 13]);
+  await store.close();
+  expect(existsSync(workspace.run.path('scaling-users'))).toBe(false);
 });

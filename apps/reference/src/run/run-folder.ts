@@ -231,6 +231,7 @@ const runContents = [
   'users',
   'stores',
   'prompt-caches',
+  'scaling-users',
   'checkpoints',
   'outcomes',
   'report.json',

@@ -47,7 +47,7 @@ export async function furtherMeasurements(workspace: Workspace, measured: Measur
       const historyLength = result.rows as HistoryLengthRow[];
       const promptCache = text && (await measurePromptCache(workspace, corpus, text));
       if (main === undefined || text === undefined) return { historyLength, ...(promptCache && { promptCache }) };
-      const scaling = await scalingCurve(workspace, corpus, store, main, text);
+      const scaling = await scalingCurve(workspace, corpus, main, text);
       // Every title of a catalogue by a large model takes longer than all the rest: it is compared where titles are what is ranked.
       const compared = baseKind(workspace) === 'scratch' || run.settings.ranking === 'title';
       return { historyLength, promptCache, scaling, ...(compared && { beam: await beamLoss(workspace, corpus, main) }) };

@@ -1,8 +1,9 @@
-import type { EmbeddingStore } from '@user-llm/embedding-store';
+import { rm } from 'node:fs/promises';
+import { openStore, type EmbeddingStore } from '@user-llm/embedding-store';
 import { takeLast, takeUsers } from '@user-llm/event-tokenizer';
 import { measureScaling, type ScalingRow } from '@user-llm/evaluation';
 import { Random } from '@user-llm/onnx-autograd';
-import type { UserEmbedding } from '@user-llm/user-encoder';
+import type { UserEmbedding, UserEncoder } from '@user-llm/user-encoder';
 import type { Corpus } from '../corpus.js';
 import { nextQuestions } from '../prompts.js';
 import type { LanguageSystem } from '../systems/language-system.js';
@@ -12,6 +13,7 @@ import { loadAdaptedEncoder } from './adapted.js';
 
 const lengths = [50, 100, 200];
 const usersMeasured = 5;
+const scalingStore = 'scaling-users';
 
 /**
  * Time to the first token: the history cut to its last N events, in the prompt or as an embedding in the store. The store read and
@@ -20,7 +22,6 @@ const usersMeasured = 5;
 export async function scalingCurve(
   workspace: Workspace,
   corpus: Corpus,
-  store: EmbeddingStore,
   main: LanguageSystem,
   text: LanguageSystem,
 ): Promise<ScalingRow[]> {
@@ -31,18 +32,50 @@ export async function scalingCurve(
     progress.done(`no user has ${lengths.at(-1)} events`);
     return [];
   }
-  const encoder = await loadAdaptedEncoder(workspace, mainSystem);
+  // What is cut is measured, and nobody's embedding: it has a store of its own, for as long as that takes.
+  const folder = workspace.run.path(scalingStore);
+  const store = await openStore(`lmdb:${folder}`);
+  try {
+    const encoder = await loadAdaptedEncoder(workspace, mainSystem);
+    try {
+      const sides = { store, encoder, main, text, users };
+      const rows = await measure(workspace, corpus, sides, (fraction) => progress.update({ fraction }));
+      progress.done();
+      return rows;
+    } finally {
+      await encoder.dispose();
+    }
+  } finally {
+    await store.close();
+    await rm(folder, { recursive: true, force: true });
+  }
+}
+
+interface Sides {
+  readonly store: EmbeddingStore;
+  readonly encoder: UserEncoder;
+  readonly main: LanguageSystem;
+  readonly text: LanguageSystem;
+  readonly users: readonly number[];
+}
+
+async function measure(
+  { signal }: Workspace,
+  corpus: Corpus,
+  { store, encoder, main, text, users }: Sides,
+  watch: (fraction: number) => void,
+): Promise<ScalingRow[]> {
   const tenant = (events: number): string => `scaling-${events}`;
   for (const events of lengths)
     await store.putMany(encoder.encode(takeLast(takeUsers(corpus.known, users), events), { tenant: tenant(events) }));
   const question = nextQuestions[0];
-  const rows = await measureScaling({
+  return measureScaling({
     events: lengths,
     users,
     repeats: 5,
     restMs: 20,
-    signal: workspace.signal,
-    onProgress: ({ done, total }) => progress.update({ fraction: done / total }),
+    signal,
+    onProgress: ({ done, total }) => watch(done / total),
     textPrompt: (user, events) => {
       const end = corpus.known.offsets[user + 1] - corpus.known.offsets[user];
       const start = corpus.log.offsets[user];
@@ -57,7 +90,4 @@ export async function scalingCurve(
       return sample && { tokens: sample.tokens, ms: readMs + sample.ms };
     },
   });
-  await encoder.dispose();
-  progress.done();
-  return rows;
 }
