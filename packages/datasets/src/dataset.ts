@@ -66,7 +66,7 @@ export interface Dataset {
    * `EventTokenizer.fit` and `encode` as it is.
    */
   eventBlocks: AsyncIterable<Row[] | RowColumns>;
-  /** Absent where the source has no file or column of item titles. */
+  /** Absent where the source has no file of items and no column of their titles or categories. */
   items?: AsyncIterable<Item>;
   users?: AsyncIterable<Row>;
   /** A schema for `EventTokenizer.fit` that fits these events. */

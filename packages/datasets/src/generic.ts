@@ -5,7 +5,7 @@ import { checkShards, openTable } from './tables.js';
 import type { Table } from './tables.js';
 import { resolveColumns, resolveItemColumns } from './columns.js';
 import type { ColumnMapping, ItemColumnMapping } from './columns.js';
-import { malformed, sourceLine } from './dataset.js';
+import { lineOf, malformed, sourceLine } from './dataset.js';
 import type { Item, Row, TimeUnit } from './dataset.js';
 import type { SourceReader } from './source-reader.js';
 import type { CellReader, DelimitedColumns } from './delimited-columns.js';
@@ -38,7 +38,7 @@ export async function readGeneric(
   const separator = options.categorySeparator ?? '|';
   const itemTables = [];
   for (const file of itemFiles) itemTables.push(await openTable(file, options.delimiter));
-  const items = itemTables.length > 0 ? itemStream(itemTables, options, separator) : undefined;
+  const catalogued = itemTables.length > 0 ? itemStream(itemTables, options, separator) : undefined;
   const unit =
     columns.time === undefined
       ? 'order'
@@ -49,8 +49,8 @@ export async function readGeneric(
     first.sample.every((row) => row[columns[role]] == null || typeof numeric(row[columns[role]]) === 'number');
   const eventBlocks = stream(async function* (): AsyncGenerator<Row[] | RowColumns> {
     const catalogue = new Map<string, Item>();
-    if (items)
-      for await (const item of items)
+    if (catalogued)
+      for await (const item of catalogued)
         if (item.id !== '') catalogue.set(item.id, { ...item, categories: Object.freeze([...item.categories]) as string[] });
     let order = 0;
     for (const table of tables) {
@@ -86,7 +86,7 @@ export async function readGeneric(
       time,
       rating: columns.rating !== undefined,
       text: columns.text !== undefined,
-      categories: columns.categories !== undefined || items !== undefined,
+      categories: columns.categories !== undefined || catalogued !== undefined,
       categorical: more.filter((role) => !isNumber(role)),
       numbers: more.filter(isNumber),
     },
@@ -94,7 +94,7 @@ export async function readGeneric(
       for await (const block of eventBlocks) yield RowColumns.isInstance(block) ? [...block] : block;
     }),
     eventBlocks,
-    items,
+    items: catalogued ?? ((columns.title ?? columns.categories) === undefined ? undefined : namedItems(eventBlocks)),
     files: [...tables.map(({ file }) => file), ...itemFiles],
     source: tables.map(({ file }) => path.basename(file)).join(', '),
     licence: 'unknown: the file is yours',
@@ -201,5 +201,25 @@ function itemStream(tables: readonly Table[], options: GenericOptions, separator
         }
       }
     }
+  });
+}
+
+/** Without files of items, what the events themselves say of them: each item once, with its first title and categories. */
+function namedItems(eventBlocks: AsyncIterable<Iterable<Row>>): AsyncIterable<Item> {
+  return stream(async function* () {
+    const found = new Map<string, Item>();
+    for await (const block of eventBlocks) {
+      for (const row of block) {
+        if (typeof row.item !== 'string') continue;
+        let item = found.get(row.item);
+        if (!item) {
+          item = Object.assign({ id: row.item, title: '', categories: [] }, { [sourceLine]: lineOf(row) });
+          found.set(row.item, item);
+        }
+        if (item.title === '') item.title = textOf(row.title) ?? '';
+        if (item.categories.length === 0) item.categories = textsOf(row.categories);
+      }
+    }
+    yield* found.values();
   });
 }

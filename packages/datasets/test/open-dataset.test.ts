@@ -300,6 +300,34 @@ describe("tables of one's own", () => {
     ]);
   });
 
+  test('a log alone with titles and categories holds its catalogue: each item once, with its first title and categories', async () => {
+    const rows = [
+      { user: 'a', item: '1', time: 1600000000, title: '', genres: '' },
+      { user: 'a', item: '2', time: 1600000001, title: 'Two', genres: 'x' },
+      { user: 'b', item: '1', time: 1600000002, title: 'One', genres: 'x|y' },
+      { user: 'b', item: '1', time: 1600000003, title: 'One, again', genres: 'z' },
+    ];
+    const csv = [
+      'user,item,time,title,genres',
+      ...rows.map((row) =>
+        Object.values(row)
+          .map((cell) => `"${cell}"`)
+          .join(),
+      ),
+    ];
+    const folder = await files({ 'a/log.csv': csv.join('\n'), 'b/log.jsonl': lines(...rows) });
+    for (const name of ['a', 'b']) {
+      const data = await openDataset(path.join(folder, name));
+      expect(bare(await all(data.items))).toEqual([
+        { id: '1', title: 'One', categories: ['x', 'y'] },
+        { id: '2', title: 'Two', categories: ['x'] },
+      ]);
+      expect((await all(data.events)).map(({ title }) => title)).toEqual([undefined, 'Two', 'One', 'One, again']);
+    }
+    const untitled = await openDataset(await files({ 'log.csv': 'user,item,time\na,1,1600000000\n' }));
+    expect(untitled.items).toBeUndefined();
+  });
+
   test('without a time column the order of the rows counts', async () => {
     const data = await openDataset(await files({ 'log.tsv': 'user\titem\na\t1\na\t2\n' }));
     expect(data.time.unit).toBe('order');
