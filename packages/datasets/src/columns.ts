@@ -73,11 +73,13 @@ export function resolveItemColumns(
   return resolve(file, present, { ...wanted }, usualItems, ['id']);
 }
 
-/** True when a table with these columns can be a list of items: it has an id, a title, and no user. */
-export function looksLikeItems(present: readonly string[]): boolean {
+/** True when a table with these columns can be a list of items: it has an id, a title, and no user, nor all the columns of the events. */
+export function looksLikeItems(present: readonly string[], events: ColumnMapping = {}): boolean {
   const names = new Set(present.map(bare));
+  const named = Object.values(events).filter((column) => column !== undefined);
   return (
     !usual.user.some((name) => names.has(name)) &&
+    !(events.user !== undefined && named.every((column) => present.includes(column))) &&
     usualItems.id.some((name) => names.has(name)) &&
     usual.title.some((name) => names.has(name))
   );

@@ -89,7 +89,7 @@ async function detectTables(
     if (reviews) return readReviews(reviews.layout, reviews.files, [...reviews.metadata, ...given]);
   }
   const events = tables.filter(
-    ({ file, columns }) => tables.length === 1 || !(looksLikeMetadata(file) || looksLikeItems(columns)),
+    ({ file, columns }) => tables.length === 1 || !(looksLikeMetadata(file) || looksLikeItems(columns, options.columns)),
   );
   const items = tables.filter((table) => !events.includes(table)).map(({ file }) => file);
   if (events.length === 0) throw new UnknownLayoutError(location, names, lookedFor, 'there are items, but no events');

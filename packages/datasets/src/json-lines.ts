@@ -26,7 +26,7 @@ export function parseJsonLine(text: string, line: number): JsonRecord {
   try {
     const value: unknown = /^\s*\{\s*u?'/.test(text)
       ? parsePythonLiteral(text)
-      : JSON.parse(line === 1 ? text.replace(/^\uFEFF/, '') : text);
+      : JSON.parse(exactIntegers(line === 1 ? text.replace(/^\uFEFF/, '') : text));
     if (typeof value === 'object' && value !== null && !Array.isArray(value))
       return { value: value as Record<string, unknown>, line };
     return { value: {}, line, problem: 'it is JSON but no object' };
@@ -35,4 +35,12 @@ export function parseJsonLine(text: string, line: number): JsonRecord {
     // The engine's message quotes the line, which is a person's: only the kind of problem is passed on.
     return { value: {}, line, problem: 'it is no JSON' };
   }
+}
+
+/** Integers that no number holds exactly become texts: as ids they would be taken for one another. */
+function exactIntegers(text: string): string {
+  if (!/\d{16}/.test(text)) return text;
+  return text.replace(/"[^"\\]*(?:\\.[^"\\]*)*"|-?\d[\d.eE+-]*/g, (part) =>
+    /^-?[1-9]\d{15,}$/.test(part) && !Number.isSafeInteger(Number(part)) ? `"${part}"` : part,
+  );
 }

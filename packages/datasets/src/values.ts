@@ -55,13 +55,12 @@ function isoSeconds(text: string): number | undefined {
 export function guessTimeUnit(values: readonly unknown[]): SourceTimeUnit | undefined {
   const given = values.filter((value) => value !== undefined && value !== null && value !== '');
   if (given.length === 0) return undefined;
+  // One bad row must not decide what the others are: the majority does, and the median of the numbers.
+  const dates = given.filter((value) => value instanceof Date || (typeof value === 'string' && isoSeconds(value) !== undefined));
   const numbers = given.map((value) => (value instanceof Date ? NaN : Number(value)));
-  if (given.every((value) => value instanceof Date || (typeof value === 'string' && isoSeconds(value) !== undefined)))
-    return 'iso';
-  // One bad row must not decide what the others are: the median does.
   const sorted = numbers.filter(Number.isFinite).sort((a, b) => a - b);
-  if (sorted.length === 0)
-    return given.some((value) => typeof value === 'string' && isoSeconds(value) !== undefined) ? 'iso' : undefined;
+  if (dates.length > sorted.length) return 'iso';
+  if (sorted.length === 0) return undefined;
   const middle = sorted[sorted.length >> 1];
   return middle >= 1e14 ? 'us' : middle >= 1e11 ? 'ms' : middle >= 1e8 ? 's' : 'order';
 }

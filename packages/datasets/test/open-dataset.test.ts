@@ -287,6 +287,40 @@ describe("tables of one's own", () => {
     }
   });
 
+  test('JSON lines: ids of many digits are exact, and what is a number elsewhere stays one', async () => {
+    const folder = await files({
+      'log.jsonl':
+        '{"user":76561198059583911,"item":-9007199254740993,"time":1600000000000000,"rating":4.5,"text":"is \\"12345678901234567\\"?"}\n' +
+        '{"user":76561198059583912,"item":"12345678901234567","time":9007199254740993,"rating":10000000000000000}\n',
+    });
+    expect(bare(await all((await openDataset(folder)).events))).toEqual([
+      { user: '76561198059583911', item: '-9007199254740993', time: 1600000000, rating: 4.5, text: 'is "12345678901234567"?' },
+      { user: '76561198059583912', item: '12345678901234567', time: 9007199254.740992, rating: 1e16 },
+    ]);
+  });
+
+  test.each([
+    ['most are dates', ['2020-01-01', '0', '2020-01-03'], 's', [1577836800, '0', 1578009600]],
+    ['most are numbers', ['1600000000', '2020-01-01', '1600000001'], 's', [1600000000, '2020-01-01', 1600000001]],
+  ])('one time that is written otherwise does not decide what the others are: %s', async (_, times, unit, expected) => {
+    const csv = ['user,item,time', ...times.map((time) => `a,1,${time}`)].join('\n');
+    const data = await openDataset(await files({ 'log.csv': csv }));
+    expect(data.time.unit).toBe(unit);
+    expect((await all(data.events)).map(({ time }) => time)).toEqual(expected);
+  });
+
+  test('a folder whose events have titles: they are told from the items by the columns that are named', async () => {
+    const folder = await files({
+      'events.csv': 'buyer,item,time,title\na,1,1600000000,One\n',
+      'items.csv': 'item,title,genres\n1,One,x|y\n',
+    });
+    const data = await openDataset(folder, { columns: { user: 'buyer' } });
+    expect(bare(await all(data.events))).toEqual([
+      { user: 'a', item: '1', time: 1600000000, title: 'One', categories: ['x', 'y'] },
+    ]);
+    expect(bare(await all(data.items))).toEqual([{ id: '1', title: 'One', categories: ['x', 'y'] }]);
+  });
+
   test('a folder with several parts and a list of items', async () => {
     const folder = await files({
       'part-1.csv': 'user,item,ts\na,1,1600000000\n',
