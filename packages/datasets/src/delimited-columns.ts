@@ -39,7 +39,7 @@ export async function* readDelimitedColumns(
   }
   const scanner = new Scanner(format, readers);
   let first = format.header;
-  for await (const block of readBlocks(file, format.encoding, format.quotes)) {
+  for await (const block of readBlocks(file, format.encoding, format.quotes ? format.delimiter : undefined)) {
     const scanned = scanner.scan(block, first);
     if (scanned) yield scanned;
     else {
@@ -140,10 +140,7 @@ class Scanner {
           if (at < end && text.charCodeAt(at) !== delimiter && text.charCodeAt(at) !== LINE_FEED) return undefined;
         } else {
           let code = 0;
-          while (at < end && (code = text.charCodeAt(at)) !== delimiter && code !== LINE_FEED) {
-            if (quoted && code === QUOTE) return undefined;
-            at++;
-          }
+          while (at < end && (code = text.charCodeAt(at)) !== delimiter && code !== LINE_FEED) at++;
           stop = at < end && code === LINE_FEED && at > start && text.charCodeAt(at - 1) === RETURN ? at - 1 : at;
         }
         if (field < expected && !skip) {

@@ -28,7 +28,7 @@ export interface DelimitedFormat {
  */
 export async function* readDelimited(file: string, format: DelimitedFormat): AsyncGenerator<DelimitedRecord[]> {
   let first = true;
-  for await (const block of readBlocks(file, format.encoding, format.quotes)) {
+  for await (const block of readBlocks(file, format.encoding, format.quotes ? format.delimiter : undefined)) {
     const records = parseBlock(block, format);
     if (first && format.header) records.shift();
     first = false;
@@ -71,26 +71,53 @@ function parseQuoted({ text, line }: TextBlock, { delimiter }: DelimitedFormat):
     return records;
   } catch (error) {
     if (!(error instanceof CsvError)) throw error;
-    return parseEachLine({ text, line }, delimiter);
+    return parseEachRecord({ text, line }, delimiter);
   }
 }
 
-/** The slow way, for a block in which some quote is wrong: each line on its own, so that only the wrong ones are lost. */
-function parseEachLine({ text, line }: TextBlock, delimiter: string): DelimitedRecord[] {
+/** The slow way, for a block with a quote that csv-parse refuses: a line is lost only where one is wrong in it. */
+function parseEachRecord({ text, line }: TextBlock, delimiter: string): DelimitedRecord[] {
   const records: DelimitedRecord[] = [];
-  for (const one of text.split(/\r?\n/)) {
-    if (one !== '') {
-      try {
-        const [fields] = parse(one, { delimiter, relax_column_count: true, bom: line === 1 }) as string[][];
-        records.push({ fields, line });
-      } catch (error) {
-        if (!(error instanceof CsvError)) throw error;
-        records.push({ fields: [], line, problem: `its quotes do not match (${error.code})` });
-      }
-    }
-    line++;
+  for (let at = 0; at < text.length;) {
+    const { fields, end, problem } = readRecord(text, at, delimiter);
+    if (problem !== undefined) records.push({ fields: [], line, problem });
+    else if (fields.length > 1 || fields[0] !== '') records.push({ fields, line });
+    line += countLines(text.slice(at, end));
+    at = end;
   }
   return records;
+}
+
+/** The record that starts at a place of a text, and where the next one starts: by the rule by which blocks are cut. */
+function readRecord(text: string, from: number, delimiter: string): { fields: string[]; end: number; problem?: string } {
+  const fields: string[] = [];
+  for (let at = from; ; at += delimiter.length) {
+    const start = at;
+    if (text[start] === '"') {
+      let close = text.indexOf('"', start + 1);
+      while (close >= 0 && text[close + 1] === '"') close = text.indexOf('"', close + 2);
+      at = close + 1;
+      if (close < 0 || (at !== endOfLine(text, at) && !text.startsWith(delimiter, at)))
+        return { fields, end: nextLine(text, start), problem: 'its quotes do not match' };
+      fields.push(text.slice(start + 1, close).replaceAll('""', '"'));
+    } else {
+      const end = endOfLine(text, start);
+      const next = text.indexOf(delimiter, start);
+      at = next < 0 ? end : Math.min(next, end);
+      fields.push(text.slice(start, at));
+    }
+    if (!text.startsWith(delimiter, at)) return { fields, end: nextLine(text, at) };
+  }
+}
+
+function nextLine(text: string, at: number): number {
+  const feed = text.indexOf('\n', at);
+  return feed < 0 ? text.length : feed + 1;
+}
+
+function endOfLine(text: string, at: number): number {
+  const feed = text.indexOf('\n', at);
+  return feed < 0 ? text.length : feed > at && text[feed - 1] === '\r' ? feed - 1 : feed;
 }
 
 function lineEnd(text: string): string {
@@ -106,6 +133,7 @@ export function parseLine(line: string, delimiter: string, quotes = true): strin
     return fields ?? [];
   } catch (error) {
     if (!(error instanceof CsvError)) throw error;
-    return [line];
+    const { fields, problem } = readRecord(line, 0, delimiter);
+    return problem === undefined ? fields : [line];
   }
 }

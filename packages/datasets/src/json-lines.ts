@@ -1,5 +1,6 @@
 import { parsePythonLiteral } from './python-literal.js';
 import { readBlocks } from './text-file.js';
+import type { TextEncoding } from './text-file.js';
 
 export interface JsonRecord {
   /** Empty when there is a problem. */
@@ -9,8 +10,8 @@ export interface JsonRecord {
 }
 
 /** One object per line, in lists; blank lines are passed over. Lines that are Python dicts are read as such. */
-export async function* readJsonLines(file: string): AsyncGenerator<JsonRecord[]> {
-  for await (const block of readBlocks(file, 'utf-8')) {
+export async function* readJsonLines(file: string, encoding: TextEncoding = 'utf-8'): AsyncGenerator<JsonRecord[]> {
+  for await (const block of readBlocks(file, encoding)) {
     let line = block.line;
     const records: JsonRecord[] = [];
     for (const text of block.text.split('\n')) {

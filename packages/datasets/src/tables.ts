@@ -80,7 +80,7 @@ function guessDelimiter(header: string): string {
 }
 
 async function openJsonLines(file: string): Promise<Table> {
-  const { lines } = await sniffText(file);
+  const { lines, encoding } = await sniffText(file);
   const sample = lines
     .slice(0, 200)
     .filter((line) => line.trim() !== '')
@@ -93,7 +93,8 @@ async function openJsonLines(file: string): Promise<Table> {
       : 'no line of its beginning is a JSON object';
     throw new DamagedFileError(path.basename(file), hint);
   }
-  return { file, format: 'jsonl', columns: [...new Set(sample.flatMap(Object.keys))], sample, read: () => readJsonLines(file) };
+  const columns = [...new Set(sample.flatMap(Object.keys))];
+  return { file, format: 'jsonl', columns, sample, read: () => readJsonLines(file, encoding) };
 }
 
 async function openParquet(file: string): Promise<Table> {

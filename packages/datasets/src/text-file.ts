@@ -1,3 +1,4 @@
+import { isUtf8 } from 'node:buffer';
 import { createHash } from 'node:crypto';
 import { createReadStream } from 'node:fs';
 import { open, stat } from 'node:fs/promises';
@@ -55,47 +56,132 @@ async function* readBytes(file: string, limit?: number): AsyncGenerator<Buffer> 
 }
 
 /**
- * The lines of a text file in blocks. Cuts only at line ends; where `quotes` is set, only outside double quotes, so that a
- * quoted field with line breaks stays in one block.
+ * The lines of a text file in blocks. Cuts only at line ends; where a `delimiter` is given, only between records, so that a quoted
+ * field with line breaks stays in one block. Where the file is UTF-8, a line that is none is read as Latin-1 (Windows-1252).
  *
  * @throws DamagedFileError for broken gzip data or an endless line.
  */
-export async function* readBlocks(file: string, encoding: TextEncoding, quotes = false): AsyncGenerator<TextBlock> {
-  const decoder = new TextDecoder(encoding === 'latin1' ? 'windows-1252' : 'utf-8', { ignoreBOM: true });
+export async function* readBlocks(file: string, encoding: TextEncoding, delimiter?: string): AsyncGenerator<TextBlock> {
+  const cut = delimiter === undefined ? undefined : new RecordCut(Buffer.from(delimiter, encoding));
+  const decode = (bytes: Buffer) => (encoding === 'latin1' ? windows1252.decode(bytes) : decodeLines(bytes));
   // Blocks are cut before they are decoded: their texts are then whole strings, which are faster to read than slices of others.
   let rest: Buffer = Buffer.alloc(0);
+  let waiting: Buffer[] = [];
+  let size = 0;
   let line = 1;
-  const decode = (bytes: Buffer) => {
-    const text = decoder.decode(bytes);
-    return line === 1 && text.charCodeAt(0) === 0xfeff ? text.slice(1) : text;
-  };
-  for await (const chunk of readBytes(file)) {
-    const bytes = rest.length > 0 ? Buffer.concat([rest, chunk]) : chunk;
-    const end = quotes && bytes.includes(34) ? lastLineEndOutsideQuotes(bytes) : bytes.lastIndexOf(10) + 1;
-    if (end === 0) {
-      rest = bytes;
-      if (rest.length > longestLine)
-        throw new DamagedFileError(path.basename(file), `line ${line} does not end (an unclosed quote?)`);
-      continue;
+  let first = true;
+  for await (const read of readBytes(file)) {
+    const chunk = first && read.subarray(0, 3).equals(byteOrderMark) ? read.subarray(3) : read;
+    first = false;
+    waiting.push(chunk);
+    size += chunk.length;
+    // A long record is joined anew when it has doubled: joined to every chunk it would be copied hundreds of times.
+    if (size < 2 * rest.length && size <= longestLine) continue;
+    const bytes = size > chunk.length ? Buffer.concat([rest, ...waiting]) : chunk;
+    waiting = [];
+    let end = cut ? cut.lastEnd(bytes) : bytes.lastIndexOf(LINE_FEED) + 1;
+    if (end === 0 && size > longestLine) {
+      if (!cut?.giveUp(bytes)) throw new DamagedFileError(path.basename(file), `line ${line} does not end`);
+      end = cut.lastEnd(bytes);
     }
-    const text = decode(bytes.subarray(0, end));
     rest = bytes.subarray(end);
+    size = rest.length;
+    if (end === 0) continue;
+    const text = decode(bytes.subarray(0, end));
     yield { text, line };
     line += countLines(text);
   }
-  if (rest.length > 0) yield { text: decode(rest), line };
+  if (size > 0) yield { text: decode(Buffer.concat([rest, ...waiting])), line };
 }
 
-function lastLineEndOutsideQuotes(bytes: Uint8Array): number {
-  let quoted = false;
-  let end = 0;
-  // Doubled quotes inside a quoted field switch off and on again: only the parity matters.
-  for (let i = 0; i < bytes.length; i++) {
-    const code = bytes[i];
-    if (code === 34) quoted = !quoted;
-    else if (code === 10 && !quoted) end = i + 1;
+const byteOrderMark = Buffer.from('\uFEFF');
+const utf8 = new TextDecoder('utf-8', { ignoreBOM: true });
+const windows1252 = new TextDecoder('windows-1252');
+
+function decodeLines(bytes: Buffer): string {
+  if (isUtf8(bytes)) return utf8.decode(bytes);
+  const lines: string[] = [];
+  for (let from = 0; from < bytes.length;) {
+    const feed = bytes.indexOf(LINE_FEED, from);
+    const line = bytes.subarray(from, feed < 0 ? bytes.length : feed + 1);
+    lines.push((isUtf8(line) ? utf8 : windows1252).decode(line));
+    from += line.length;
   }
-  return end;
+  return lines.join('');
+}
+
+const LINE_FEED = 10;
+const RETURN = 13;
+const QUOTE = 34;
+
+/**
+ * Where records end in delimited text that comes in pieces. A quote counts only at the start of a field; the next one that is not
+ * doubled closes the field. Where that one does not stand at the end of a field, the line in which the field starts is wrong, and
+ * the next line is a new record. (Whoever takes the records apart does the same.)
+ */
+class RecordCut {
+  /** How far the record was read that is not yet whole, and where in it a quoted field is open (or -1). */
+  private at = 0;
+  private open = -1;
+
+  constructor(private readonly delimiter: Buffer) {}
+
+  /** The end of the last whole record, or 0. What comes after it begins the bytes of the next call. */
+  lastEnd(bytes: Buffer): number {
+    let { at, open } = this;
+    let end = 0;
+    if (open < 0 && !bytes.includes(QUOTE, at)) {
+      const feed = bytes.lastIndexOf(LINE_FEED);
+      if (feed >= at) end = feed + 1;
+      at = bytes.length;
+    }
+    for (; at < bytes.length; at++) {
+      const code = bytes[at];
+      if (open < 0) {
+        if (code === LINE_FEED) end = at + 1;
+        else if (code === QUOTE && this.startsField(bytes, at)) open = at;
+      } else if (code === QUOTE) {
+        // What comes after it decides, and may still be to come.
+        if (at + Math.max(2, this.delimiter.length) >= bytes.length) break;
+        if (bytes[at + 1] === QUOTE) at++;
+        else if (this.endsField(bytes, at + 1)) open = -1;
+        else {
+          const feed = bytes.indexOf(LINE_FEED, open);
+          if (feed < 0) break;
+          at = feed;
+          end = feed + 1;
+          open = -1;
+        }
+      }
+    }
+    this.at = at - end;
+    this.open = open < 0 ? -1 : open - end;
+    return end;
+  }
+
+  /** Takes the quote of an open field for a wrong one. False where none is open, or its line does not end. */
+  giveUp(bytes: Buffer): boolean {
+    const feed = this.open < 0 ? -1 : bytes.indexOf(LINE_FEED, this.open);
+    if (feed < 0) return false;
+    this.at = feed;
+    this.open = -1;
+    return true;
+  }
+
+  private startsField(bytes: Buffer, at: number): boolean {
+    return at === 0 || bytes[at - 1] === LINE_FEED || this.isDelimiter(bytes, at - this.delimiter.length);
+  }
+
+  private endsField(bytes: Buffer, at: number): boolean {
+    const code = bytes[at];
+    return code === LINE_FEED || (code === RETURN && bytes[at + 1] === LINE_FEED) || this.isDelimiter(bytes, at);
+  }
+
+  private isDelimiter(bytes: Buffer, at: number): boolean {
+    const { delimiter } = this;
+    for (let i = 0; i < delimiter.length; i++) if (bytes[at + i] !== delimiter[i]) return false;
+    return true;
+  }
 }
 
 export function countLines(text: string): number {

@@ -92,7 +92,10 @@ describe('delimited text, column by column', () => {
 
   test.each([
     ['well-formed', fc.oneof(cell, inQuotes)],
-    ['with a wrong one here and there', fc.oneof({ weight: 8, arbitrary: cell }, inQuotes, fc.constantFrom('a"b', '"a"b', '"'))],
+    [
+      'with a wrong one here and there',
+      fc.oneof({ weight: 8, arbitrary: cell }, inQuotes, fc.constantFrom('a"b', '"a"b', '"', '"a', 'a"', '"""')),
+    ],
   ])('is what csv-parse makes of it: quotes, %s', async (_, cells) => {
     await fc.assert(
       fc.asyncProperty(textOf(cells, '\n'), async (text) => {
@@ -130,6 +133,43 @@ describe('delimited text, column by column', () => {
       if (record.values[1] !== `a\n${i}` || record.line !== 2 + 2 * i)
         throw new Error(`record ${i} is ${JSON.stringify(record)}`);
     });
+  });
+});
+
+describe('wrong quotes', () => {
+  const users = async (text: string) =>
+    (await scanned(await fileOf(text))).map(({ line, problem, values }) => (problem === undefined ? [line, values[0]] : [line]));
+
+  test('cost the line in which the field starts, be they followed by more or never closed', async () => {
+    expect(await users('one,two,three\na,"b"x,c\nd,"e,f\ng,h,"i"\nj,"k\n",l\nm,"n,o\np,q,r\n')).toEqual([
+      [2],
+      [3],
+      [4, 'g'],
+      [5, 'j'],
+      [7],
+      [8, 'p'],
+    ]);
+  });
+
+  test('a quote inside a field is none, at the cuts between blocks as elsewhere', async () => {
+    const kinds = [
+      (i: number) => ({ text: `u${i},27" monitor,${'é'.repeat(i % 13)}`, lines: 1, right: true }),
+      (i: number) => ({ text: `u${i},"a\n${i}, ""b"", c\n",${'é'.repeat(i % 13)}x`, lines: 3, right: true }),
+      (i: number) => ({ text: `u${i},b,"not closed`, lines: 1, right: false }),
+      (i: number) => ({ text: `"u${i}",'""',"${'é'.repeat(i % 13)}"`, lines: 1, right: true }),
+    ];
+    const written = Array.from({ length: 40_000 }, (_, i) => kinds[((i * i) % 7) % 4](i));
+    const expected: unknown[] = [];
+    let line = 2;
+    written.forEach(({ lines, right }, i) => {
+      expected.push(right ? [line, `u${i}`] : [line]);
+      line += lines;
+    });
+    for (const end of ['\n', '\r\n']) {
+      const found = await users(['one,two,three', ...written.map(({ text }) => text), ''].join(end));
+      const wrong = found.findIndex((record, i) => String(record) !== String(expected[i]));
+      expect([found.length, found[wrong]]).toEqual([expected.length, undefined]);
+    }
   });
 });
 

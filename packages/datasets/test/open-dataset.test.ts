@@ -388,6 +388,33 @@ describe("tables of one's own", () => {
     ]);
   });
 
+  test('a quote inside a field is a character of it, and costs no field with line breaks in its neighbourhood', async () => {
+    const csv =
+      'user,item,time,text\na,1,1600000000,"first\nx,9,1600000000,no event\nlast"\nb,2,1600000000,5" screen\nc,3,1600000000,"5"" screen"\n';
+    const folder = await files({ 'a/log.csv': csv, 'b/log.csv': csv.replaceAll(',', '::') });
+    for (const name of ['a', 'b']) {
+      const rows = await all((await openDataset(path.join(folder, name))).events);
+      expect(rows.map((row) => [lineOf(row), row.user, row.text, problemOf(row)])).toEqual([
+        [2, 'a', expect.stringMatching(/^first\n.*\nlast$/), undefined],
+        [5, 'b', '5" screen', undefined],
+        [6, 'c', '5" screen', undefined],
+      ]);
+    }
+  });
+
+  test('Latin-1 is found wherever it begins: names that differ stay different', async () => {
+    const names = ['André', 'Andrè'];
+    const plain = 3e4;
+    const csv = (rows: string[]) =>
+      Buffer.from(['user,item,time', ...rows.map((user) => `${user},1,1600000000`)].join('\n'), 'latin1');
+    const json = (rows: string[]) => Buffer.from(lines(...rows.map((user) => ({ user, item: '1', time: 1600000000 }))), 'latin1');
+    const late = [...Array<string>(plain).fill('a'), ...names];
+    for (const content of [{ 'log.csv': csv(late) }, { 'log.jsonl': json(names) }, { 'log.jsonl': json(late) }]) {
+      const users = new Set((await all((await openDataset(await files(content))).events)).map(({ user }) => user));
+      expect([...users].filter((user) => user !== 'a')).toEqual(names);
+    }
+  });
+
   test('a file of many blocks: every row once, with its line, as often as it is read', async () => {
     const count = 40_000;
     const rows = Array.from(
