@@ -124,37 +124,46 @@ class RecordCut {
   private at = 0;
   private open = -1;
 
-  constructor(private readonly delimiter: Buffer) {}
+  /** The last and the first byte of the delimiter: nearly always the whole of it. */
+  private readonly before: number;
+  private readonly after: number;
+
+  constructor(private readonly delimiter: Buffer) {
+    this.before = delimiter[delimiter.length - 1];
+    this.after = delimiter[0];
+  }
 
   /** The end of the last whole record, or 0. What comes after it begins the bytes of the next call. */
   lastEnd(bytes: Buffer): number {
     let { at, open } = this;
+    const { length } = bytes;
+    const ahead = Math.max(2, this.delimiter.length);
     let end = 0;
     if (open < 0 && !bytes.includes(QUOTE, at)) {
       const feed = bytes.lastIndexOf(LINE_FEED);
       if (feed >= at) end = feed + 1;
-      at = bytes.length;
+      at = length;
     }
-    for (; at < bytes.length; at++) {
-      const code = bytes[at];
+    for (; at < length; at++) {
       if (open < 0) {
-        if (code === LINE_FEED) end = at + 1;
-        else if (code === QUOTE && this.startsField(bytes, at)) open = at;
-      } else if (code === QUOTE) {
-        // What comes after it decides, and may still be to come.
-        if (at + Math.max(2, this.delimiter.length) >= bytes.length) break;
-        if (bytes[at + 1] === QUOTE) at++;
-        else if (this.endsField(bytes, at + 1)) open = -1;
-        else {
-          const feed = bytes.indexOf(LINE_FEED, open);
-          if (feed < 0) break;
-          at = feed;
-          end = feed + 1;
-          open = -1;
-        }
+        for (let code = 0; at < length && (code = bytes[at]) !== QUOTE; at++) if (code === LINE_FEED) end = at + 1;
+        if (at < length && this.startsField(bytes, at)) open = at;
+        continue;
+      }
+      while (at < length && bytes[at] !== QUOTE) at++;
+      // What comes after the quote decides, and may still be to come.
+      if (at + ahead >= length) break;
+      if (bytes[at + 1] === QUOTE) at++;
+      else if (this.endsField(bytes, at + 1)) open = -1;
+      else {
+        const feed = bytes.indexOf(LINE_FEED, open);
+        if (feed < 0) break;
+        at = feed;
+        end = feed + 1;
+        open = -1;
       }
     }
-    this.at = at - end;
+    this.at = Math.min(at, length) - end;
     this.open = open < 0 ? -1 : open - end;
     return end;
   }
@@ -169,18 +178,19 @@ class RecordCut {
   }
 
   private startsField(bytes: Buffer, at: number): boolean {
-    return at === 0 || bytes[at - 1] === LINE_FEED || this.isDelimiter(bytes, at - this.delimiter.length);
+    if (at === 0 || bytes[at - 1] === LINE_FEED) return true;
+    return bytes[at - 1] === this.before && this.isDelimiter(bytes, at - this.delimiter.length);
   }
 
   private endsField(bytes: Buffer, at: number): boolean {
     const code = bytes[at];
-    return code === LINE_FEED || (code === RETURN && bytes[at + 1] === LINE_FEED) || this.isDelimiter(bytes, at);
+    if (code === LINE_FEED || (code === RETURN && bytes[at + 1] === LINE_FEED)) return true;
+    return code === this.after && this.isDelimiter(bytes, at);
   }
 
   private isDelimiter(bytes: Buffer, at: number): boolean {
-    const { delimiter } = this;
-    for (let i = 0; i < delimiter.length; i++) if (bytes[at + i] !== delimiter[i]) return false;
-    return true;
+    const { length } = this.delimiter;
+    return length === 1 || bytes.subarray(Math.max(0, at), at + length).equals(this.delimiter);
   }
 }
 

@@ -409,8 +409,12 @@ describe("tables of one's own", () => {
       Buffer.from(['user,item,time', ...rows.map((user) => `${user},1,1600000000`)].join('\n'), 'latin1');
     const json = (rows: string[]) => Buffer.from(lines(...rows.map((user) => ({ user, item: '1', time: 1600000000 }))), 'latin1');
     const late = [...Array<string>(plain).fill('a'), ...names];
-    for (const content of [{ 'log.csv': csv(late) }, { 'log.jsonl': json(names) }, { 'log.jsonl': json(late) }]) {
-      const users = new Set((await all((await openDataset(await files(content))).events)).map(({ user }) => user));
+    for (const [name, content] of [
+      ['log.csv', csv(late)],
+      ['log.jsonl', json(names)],
+      ['log.jsonl', json(late)],
+    ] as const) {
+      const users = new Set((await all((await openDataset(await files({ [name]: content }))).events)).map(({ user }) => user));
       expect([...users].filter((user) => user !== 'a')).toEqual(names);
     }
   });
