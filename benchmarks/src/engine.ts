@@ -10,6 +10,7 @@
  * Operations are 2 m n k over the matrix products that run, forward and backward. `overPeak` compares the fastest step with the
  * fastest 1024-cubed product, `overTorch` the medians of the best rounds: what else runs on the machine then counts for nobody.
  */
+import { machineDescription } from '@user-llm/evaluation';
 import { graph, Program, sgd, adam, Trainer, type Feeds } from '@user-llm/onnx-autograd';
 import os from 'node:os';
 import { parseArgs } from 'node:util';
@@ -192,14 +193,7 @@ async function main(): Promise<void> {
   if (chosen.length === 0) throw new Error(`there is no case '${values.only}'; use ${cases.map(({ name }) => name).join(', ')}`);
   const figures: Record<string, Figures | null> = { llm: null, sasrec: null, encoder: null };
   for (const it of chosen) figures[it.name] = await measure(it, Math.max(1, Number(values.rounds)), !values.shared);
-  const machine = {
-    cpu: os.cpus()[0].model,
-    threads,
-    spinning: !values.shared,
-    node: process.version,
-    memoryGiB: Math.round(os.totalmem() / 2 ** 30),
-  };
-  const result = { ...figures, machine };
+  const result = { ...figures, machine: { ...machineDescription(), threads, spinning: !values.shared } };
   if (values.only === undefined) await keepSpeeds('engine', result);
   console.log(JSON.stringify(result));
 }

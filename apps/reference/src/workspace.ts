@@ -25,7 +25,7 @@ export interface WorkspaceOptions extends SystemChoice {
 /** One pass ranks the whole catalogue, and every title of a prompt is one more item to learn from. */
 export const defaultRanking: CatalogueWay = 'item-tokens';
 
-/** Of the simulated data half a minute below the five that a slow machine takes in the end. */
+/** What a run is planned for. Evaluation takes longer on a slow machine: it is to be through with the simulated data in five. */
 export const defaultMinutes = { simulated: 4.5, real: 20 } as const;
 
 /** What a run is asked for; what is left out has a default. */

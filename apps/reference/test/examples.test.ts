@@ -160,7 +160,7 @@ describe('the favourite genre', () => {
     expect(favourites.of(0, 0)).toBeUndefined();
   });
 
-  it('is asked for now and then, in words, and by its token where genres have some', () => {
+  it('is asked for in a part of the examples, in words, and by its token where genres have some', () => {
     const asksGenre = ({ promptIds }: Example): boolean => tokenizer.decode(promptIds).endsWith(genreQuestion);
     for (const naming of ['title', 'item-tokens'] as const) {
       const batches = Array.from({ length: 10 }, (_, i) => sourceOf(true, naming).batch(i + 1, size)).flat();

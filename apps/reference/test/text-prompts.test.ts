@@ -46,7 +46,7 @@ test('titles that are too long for the context are no figure of that text prompt
   const of = (name: string) => report.systems.find((row) => row.name === name)!;
   expect(of('text-prompt-50').doesNotFit).toMatch(/^an example of \d+ tokens does not fit into the model's context of 512/);
   expect(of('text-prompt-50').filtered['recall@10']).toBeNull();
-  expect(of(main).filtered['recall@10']).toBeGreaterThanOrEqual(0);
+  expect(of(main).filtered['recall@10']).toEqual(expect.any(Number));
   expect(report.training.map(({ name }) => name)).toEqual(['encoder', main]);
 });
 

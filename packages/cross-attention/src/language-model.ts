@@ -37,6 +37,7 @@ import { ServedModel } from './serving/served-model.js';
 import type { GenerateRequest, Prompt, Ranking } from './serving/request.js';
 import type { ServeOptions } from './serving/engine.js';
 import type { Generation } from './serving/generation.js';
+import { OpenedOnce } from './serving/opened-once.js';
 import { TextTokenizer } from './text/text-tokenizer.js';
 import { WorkerModel } from './worker/worker-model.js';
 import type { WorkerOptions } from './worker/worker-model.js';
@@ -72,7 +73,7 @@ export type WordedExample<History> = ({ readonly messages: readonly ChatMessage[
  * models. `generate` and `rank` open it for inference when they are first called; `dispose` closes that.
  */
 export class LanguageModel {
-  #served: Promise<ServedModel> | undefined;
+  #served = new OpenedOnce(() => this.serve());
 
   private constructor(private readonly contents: ModelContents) {}
 
@@ -285,7 +286,7 @@ export class LanguageModel {
    * fit, too, rejects the answer's promises.
    */
   generate(request: GenerateRequest): Generation {
-    const started = this.#open().then((served) => served.generate(request));
+    const started = this.#served.get().then((served) => served.generate(request));
     const of = <T>(pick: (generation: Generation) => Promise<T>): Promise<T> => {
       const promise = started.then(pick);
       promise.catch(() => undefined);
@@ -312,7 +313,7 @@ export class LanguageModel {
     const { messages, prompt, promptIds, user, signal, top } = request;
     const known = { items: this.itemTokens?.items ?? [], labels: this.labelTokens?.items ?? [] };
     const { ranker, catalogue, exclude } = planRanking(request, known, (candidates) => this.#trieOf(candidates));
-    const served = await this.#open();
+    const served = await this.#served.get();
     const asked = { messages, prompt, promptIds } as Prompt;
     const { items, scores, ...ranking } = await served.rank({ ...asked, user, signal, top, exclude, by: ranker });
     return { ...ranking, items: Array.from(items, (item, i) => ({ id: catalogue[item].id, score: scores[i] })) };
@@ -340,23 +341,11 @@ export class LanguageModel {
     return saveModel(folder, this.contents, { trainable: true, ...options });
   }
 
-  #open(): Promise<ServedModel> {
-    if (this.#served !== undefined) return this.#served;
-    const opened = this.serve();
-    this.#served = opened;
-    // The next call tries again.
-    opened.catch(() => {
-      if (this.#served === opened) this.#served = undefined;
-    });
-    return opened;
-  }
-
   /** Closes what `generate` and `rank` opened. */
   async dispose(): Promise<void> {
     const served = this.#served;
-    this.#served = undefined;
-    // One that could not be opened is the error of those who asked, and nothing is to be closed.
-    await (await served?.catch(() => undefined))?.dispose();
+    this.#served = new OpenedOnce(() => this.serve());
+    await (await served.opened())?.dispose();
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

@@ -1,7 +1,7 @@
 import type { Weights } from '@user-llm/onnx-autograd';
 import { branchingModel, inferenceModel } from './decoder/inference-graph.js';
 import type { InferenceAddition } from './decoder/inference-graph.js';
-import { packableMatrix, smallCodes } from './decoder/packable-matrix.js';
+import { packableMatrix, servedCodes } from './decoder/packable-matrix.js';
 import type { Precision } from './decoder/packable-matrix.js';
 import { ValueFile, ValuesInside } from './decoder/value-store.js';
 import type { ValueStore } from './decoder/value-store.js';
@@ -27,8 +27,7 @@ export async function serveModel(contents: ModelContents, asked: ServeOptions & 
   const forms = Array.from(contents.weights, ([name, weight]) => packableMatrix(name, weight, options)?.form);
   if (forms.every((form) => form === undefined)) return ServedModel.create(servedParts(contents, options), options);
   const narrow = forms.reduce((sum, form) => sum + (form?.bits === 4 ? form.rows * form.width : 0), 0);
-  const bytesPay = narrow <= smallCodes && options.accuracyLevel !== 0 && multipliesBytesAtOnce();
-  const precision: Precision = { ...options, codes: options.codes ?? (bytesPay ? 'bytes' : 'nibbles') };
+  const precision: Precision = { ...options, codes: servedCodes(narrow, options, multipliesBytesAtOnce()) };
   return ValueFile.during((file) =>
     ServedModel.create({ ...partsOf(contents, precision, file), valueFolder: file.folder }, options),
   );

@@ -1,9 +1,9 @@
 import { randomUUID } from 'node:crypto';
-import { readFileSync, readlinkSync } from 'node:fs';
 import { readdir, readFile, rm, stat, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { StoreFullError, StoreInUseError } from './errors.js';
+import { alive, isElsewhere, own, type Holder } from './holder.js';
 
 // Who has a store open: one small file per handle, so that compact(), which replaces the data file, never does so under
 // another process. Opening leaves its mark first and looks for a compaction second; compacting does it the other way round, so
@@ -13,54 +13,6 @@ const mark = /^open\.(\d+)\.[a-zA-Z\d-]+(?:_(\d*)_(\d*))?$/;
 const lock = 'compacting';
 const patienceMs = 10_000;
 const noRoom = new Set(['ENOSPC', 'EDQUOT', 'EFBIG']);
-
-/** A process, as marks name it; what Linux alone says is empty elsewhere. */
-interface Holder {
-  readonly pid: number;
-  /** When it began, in the kernel's ticks: another process may have got its number. */
-  readonly began: string;
-  /** The namespace that its number is of: each container has one. */
-  readonly space: string;
-}
-
-const own: Holder = { pid: process.pid, began: ownBeginning(), space: /\d+/.exec(linkOf('/proc/self/ns/pid'))?.[0] ?? '' };
-
-function alive({ pid, began, space }: Holder): boolean {
-  // Of a process in another container nothing can be told.
-  if (isElsewhere(space)) return true;
-  try {
-    process.kill(pid, 0);
-  } catch (error) {
-    return (error as NodeJS.ErrnoException).code === 'EPERM';
-  }
-  const now = own.began === '' ? '' : beginningOf(pid);
-  return began === '' || now === '' || now === began;
-}
-
-const isElsewhere = (space: string): boolean => space !== '' && own.space !== '' && space !== own.space;
-
-/** Empty also where /proc is another container's, and numbers its processes differently. */
-function ownBeginning(): string {
-  return linkOf('/proc/self') === String(process.pid) ? beginningOf(process.pid) : '';
-}
-
-function beginningOf(pid: number): string {
-  try {
-    // The name, in parentheses, may hold anything; the twentieth field behind it is the start.
-    const text = readFileSync(`/proc/${pid}/stat`, 'utf8');
-    return text.slice(text.lastIndexOf(')') + 2).split(' ')[19] ?? '';
-  } catch {
-    return '';
-  }
-}
-
-function linkOf(file: string): string {
-  try {
-    return readlinkSync(file);
-  } catch {
-    return '';
-  }
-}
 
 /** The error for a store that `holders` have open; names the file of one that may be gone without its mark having been removed. */
 function inUse(folder: string, holders: readonly (Holder & { name: string })[], what: string): StoreInUseError {

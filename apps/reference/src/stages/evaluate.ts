@@ -86,7 +86,7 @@ export async function evaluateSystem(workspace: Workspace, spec: SystemSpec): Pr
   });
 }
 
-/** A report on the systems that are finished, while others are not: their answers are known, or asked for now. */
+/** A report on the systems that are finished, while others are not: their answers are known, or are asked for. */
 export function reportSoFar(workspace: Workspace, finished: readonly SystemSpec[]): Promise<Report> {
   const missing = workspace.systems.filter((spec) => !finished.includes(spec)).map(({ name }) => name);
   return withBench(workspace, async (bench) => {

@@ -44,7 +44,16 @@ export interface PackableMatrix {
 const pieceBytes = 1 << 20;
 
 /** 4-bit codes that are served as bytes unless otherwise asked for: those of about 130 million weights. */
-export const smallCodes = 1 << 27;
+const smallCodes = 1 << 27;
+
+/** How so many 4-bit codes lie in a served model: as asked for, or as is faster. */
+export function servedCodes(
+  count: number,
+  { codes, accuracyLevel = 4 }: Precision,
+  bytesAreFast: boolean,
+): NonNullable<Precision['codes']> {
+  return codes ?? (bytesAreFast && accuracyLevel === 4 && count <= smallCodes ? 'bytes' : 'nibbles');
+}
 
 /** A weight as it goes into `MatMulNBits`; undefined for one that is computed with in float32. */
 export function packableMatrix(name: string, weight: HostTensor, precision: Precision): PackableMatrix | undefined {

@@ -6,17 +6,10 @@ import { readFileSync } from 'node:fs';
  * (`npm run bench -- inference`). Of the systems only Linux says so in a file; where nothing is known, bytes would cost memory for nothing.
  */
 export function multipliesBytesAtOnce(): boolean {
-  knownHere ??= flagsOf('/proc/cpuinfo').has('avx512_vnni');
-  return knownHere;
-}
-
-let knownHere: boolean | undefined;
-
-function flagsOf(file: string): ReadonlySet<string> {
   try {
-    return processorFlags(readFileSync(file, 'utf8'));
+    return processorFlags(readFileSync('/proc/cpuinfo', 'utf8')).has('avx512_vnni');
   } catch {
-    return new Set();
+    return false;
   }
 }
 

@@ -15,6 +15,7 @@ import { generationOf } from './generation.js';
 import type { Answer, Generation } from './generation.js';
 import { InPlaceSession } from './in-place-session.js';
 import { NamedScorer } from './named-scorer.js';
+import { OpenedOnce } from './opened-once.js';
 import type { Prefix } from './prefix.js';
 import { readPrompt } from './prompt-reader.js';
 import type { GenerateRequest, Prompt, RankRequest, Ranking } from './request.js';
@@ -29,9 +30,7 @@ import type { ReadableEmbedding, StoredUserState, UserState } from './user-state
  * onnxruntime session, whose graph lets titles branch behind one prompt. Runs block the event loop; a server opens it in a worker.
  */
 export class ServedModel {
-  #branching: Promise<ort.InferenceSession> | undefined;
-  // What it makes the graph of is held no longer than it is needed.
-  #openBranching: ServedParts['branching'] | undefined;
+  readonly #branching: OpenedOnce<ort.InferenceSession>;
   readonly #named: NamedScorers;
   readonly #schedulers = new Set<RequestScheduler>();
 
@@ -41,7 +40,7 @@ export class ServedModel {
     private readonly model: PreTrainedModel,
     { branching, items, labels }: Pick<ServedParts, 'branching' | 'items' | 'labels'>,
   ) {
-    this.#openBranching = branching;
+    this.#branching = new OpenedOnce(() => branching(engine.openGraph));
     // One row of states: waking a second thread would take longer.
     const options = { ...engine.options, intraOpNumThreads: 1 };
     this.#named = {
@@ -178,7 +177,7 @@ export class ServedModel {
     engine.assertFits(prompt.ids.length + ranker.depth);
     const user = await engine.readUser(request.user);
     const userMs = performance.now() - begun;
-    const sessions = { prompt: engine.session, branching: () => this.#rankingSession() };
+    const sessions = { prompt: engine.session, branching: () => this.#branching.get() };
     const scorer = new BranchingScorer(sessions, this.config, prompt, user && tensorOf(user.state));
     const asked = new AskedPrompt(scorer, this.#named);
     const ranked = await ranker.rank(asked, { top, exclude, ...(signal === undefined ? {} : { signal }) });
@@ -198,26 +197,12 @@ export class ServedModel {
     return request.by === 'label-tokens' ? byLabelTokens(this.labels.length) : request.by;
   }
 
-  #rankingSession(): Promise<ort.InferenceSession> {
-    this.#branching ??= this.#openBranching!(this.engine.openGraph).then(
-      (session) => {
-        this.#openBranching = undefined;
-        return session;
-      },
-      (error: unknown) => {
-        this.#branching = undefined;
-        throw error;
-      },
-    );
-    return this.#branching;
-  }
-
   /** Takes no more requests. Answers of its schedulers are stopped; what else runs is waited for. */
   async dispose(): Promise<void> {
     if (!this.engine.close()) return;
     await Promise.all(Array.from(this.#schedulers, (scheduler) => scheduler.dispose()));
     await this.engine.release();
-    await (await this.#branching)?.release();
+    await (await this.#branching.opened())?.release();
     await this.#named.item?.dispose();
     await this.#named.label?.dispose();
   }

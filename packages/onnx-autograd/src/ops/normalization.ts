@@ -1,9 +1,8 @@
 import { ShapeError } from '../errors.js';
 import { float } from '../graph-builder.js';
 import type { Tensor } from '../tensor.js';
-import { sizeOf } from '../dim.js';
 import { matmul } from './matmul.js';
-import { unbroadcast } from '../broadcast.js';
+import { sumOfRows, unbroadcast } from '../broadcast.js';
 
 function checkWidth(operation: string, x: Tensor, ...weights: Tensor[]): number {
   const width = x.shape.at(-1);
@@ -36,14 +35,8 @@ export function layerNorm(x: Tensor, weight: Tensor, bias: Tensor, epsilon: numb
           .mul(inverse)
           .sub(centred.mul(matmul(product, column, { scale: 1 / width }).mul(inverse.mul(inverse).mul(inverse))))
       : null;
-    return [gradient, needWeight ? sumOfRows(inverse, product, weight) : null, needBias ? unbroadcast(g!, bias.shape) : null];
+    return [gradient, needWeight ? sumOfRows(inverse, product, width).reshape([width]) : null, needBias ? unbroadcast(g!, bias.shape) : null];
   })[0];
-}
-
-/** sum over rows r of factor_r x_r: [..., 1] and [..., D] to [D]. */
-function sumOfRows(factor: Tensor, x: Tensor, like: Tensor): Tensor {
-  const rows = sizeOf(factor.shape);
-  return matmul(factor.reshape([1, rows]), x.reshape([rows, x.shape.at(-1)!])).reshape(like.shape);
 }
 
 /** x / sqrt(mean(x^2) + epsilon) * weight over the last axis (Zhang and Sennrich 2019). */
@@ -66,6 +59,6 @@ export function rmsNorm(x: Tensor, weight: Tensor, epsilon: number): Tensor {
           .mul(inverse)
           .sub(x.mul(matmul(product, column, { scale: 1 / width }).mul(inverse.mul(inverse).mul(inverse))))
       : null;
-    return [gradient, needWeight ? sumOfRows(inverse, product, weight) : null];
+    return [gradient, needWeight ? sumOfRows(inverse, product, width).reshape([width]) : null];
   })[0];
 }
