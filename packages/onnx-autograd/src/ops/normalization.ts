@@ -35,7 +35,11 @@ export function layerNorm(x: Tensor, weight: Tensor, bias: Tensor, epsilon: numb
           .mul(inverse)
           .sub(centred.mul(matmul(product, column, { scale: 1 / width }).mul(inverse.mul(inverse).mul(inverse))))
       : null;
-    return [gradient, needWeight ? sumOfRows(inverse, product, width).reshape([width]) : null, needBias ? unbroadcast(g!, bias.shape) : null];
+    return [
+      gradient,
+      needWeight ? sumOfRows(inverse, product, width).reshape([width]) : null,
+      needBias ? unbroadcast(g!, bias.shape) : null,
+    ];
   })[0];
 }
 
