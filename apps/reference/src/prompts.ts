@@ -40,6 +40,15 @@ export class Prompts {
     return this.tokenizer.chat([{ role: 'user', content: this.historyText(history, question) }]);
   }
 
+  /** The same with as many of the last titles as `most` tokens hold; where they hold none, the question alone. */
+  withWhatFits(history: Int32Array, question: string, most: number): number[] {
+    for (let from = 0; from < history.length; from++) {
+      const ids = this.withHistory(history.subarray(from), question);
+      if (ids.length <= most) return ids;
+    }
+    return this.question(question);
+  }
+
   /** The last titles by themselves, oldest first. */
   titlesAlone(history: ArrayLike<number>): number[] {
     return this.tokenizer.encode(this.historyText(history, ''));

@@ -34,10 +34,10 @@ test('a text prompt that is trained stays so, whatever the main system took that
   expect(await prepareSystem(workspace, workspace.systems[0])).toBe(trained);
 });
 
-test('titles that are too long for the context are no figure of that text prompt, and the others have theirs', async () => {
+test('titles that are too long for the context are no figure of that text prompt; a summary is written from those that fit', async () => {
   const data = await smallLog({ users: 12, items: 60, events: 60, title: 'the one and only film' });
   const given = { data, ranking: 'retrieve', llm: await tinyModel(), examples: 64, users: 4 } as const;
-  const workspace = await open([main, 'text-prompt-50'], given);
+  const workspace = await open([main, 'text-prompt-50', 'text-summary-written'], given);
   await runAll(workspace, {});
   const report = JSON.parse(await readFile(workspace.run.path('report.json'), 'utf8')) as {
     systems: { name: string; filtered: { 'recall@10': number | null }; doesNotFit?: string }[];
@@ -46,8 +46,8 @@ test('titles that are too long for the context are no figure of that text prompt
   const of = (name: string) => report.systems.find((row) => row.name === name)!;
   expect(of('text-prompt-50').doesNotFit).toMatch(/^an example of \d+ tokens does not fit into the model's context of 512/);
   expect(of('text-prompt-50').filtered['recall@10']).toBeNull();
-  expect(of(main).filtered['recall@10']).toEqual(expect.any(Number));
-  expect(report.training.map(({ name }) => name)).toEqual(['encoder', main]);
+  for (const name of [main, 'text-summary-written']) expect(of(name).filtered['recall@10']).toEqual(expect.any(Number));
+  expect(report.training.map(({ name }) => name)).toEqual(['encoder', main, 'text-summary-written']);
 });
 
 test('users whose latency is measured are in the store once, as everybody, and as nobody cut short', async () => {

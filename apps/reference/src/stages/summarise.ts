@@ -13,7 +13,7 @@ import type { SystemSpec } from '../system-specs.js';
 import type { Workspace } from '../workspace.js';
 import { sampleSize, tasksOf } from './test-questions.js';
 
-/** Titles that a summary is written from, and its most tokens. */
+/** Titles that a summary is written from, where they fit into the model's context, and its most tokens. */
 const titlesRead = 50;
 const mostTokens = 64;
 /** Users with a moment of their training events that is trained on; writing costs as much as answering a long prompt. */
@@ -41,8 +41,9 @@ export async function summariesOf(workspace: Workspace, { reading }: SystemSpec)
 const fileOf = ({ run }: Workspace): string => run.path(part, `${run.need('language', 'adapt').key}.jsonl`);
 
 /**
- * Has the base model write a summary of the last titles, greedily: of every test user of the sample as they are before the test item, of
- * the users that are validated on, and of some users at a moment of their training events. What was written is kept when it is stopped.
+ * Has the base model write a summary of the last titles, or of those that fit into its context, greedily: of every test user of the
+ * sample as they are before the test item, of the users that are validated on, and of some users at a moment of their training events.
+ * What was written is kept when it is stopped.
  */
 export async function writeSummaries(workspace: Workspace): Promise<StageRecord> {
   const { run, seed, signal } = workspace;
@@ -59,13 +60,14 @@ export async function writeSummaries(workspace: Workspace): Promise<StageRecord>
     const model = await LanguageModel.open(run.path('language'), workspace.runtime);
     try {
       const prompts = new Prompts(model.tokenizer, corpus.titles);
+      const room = model.config.contextLength - mostTokens;
       const scheduler = model.scheduler({ rows });
       const waiting = wanted.values();
       const writer = async (): Promise<void> => {
         for (const moment of waiting) {
           signal.throwIfAborted();
           if (summaries.has(moment)) continue;
-          const promptIds = prompts.withHistory(lastTitles(corpus, moment), summaryQuestion);
+          const promptIds = prompts.withWhatFits(lastTitles(corpus, moment), summaryQuestion, room);
           const { text } = scheduler.generate({ promptIds, maxNewTokens: mostTokens, signal });
           await summaries.add(moment, (await text).replace(/\s+/g, ' ').trim());
           const seconds = (performance.now() - began) / 1000;
