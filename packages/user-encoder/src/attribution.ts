@@ -3,19 +3,22 @@ import { Program, type HostTensor, type Weights } from '@user-llm/onnx-autograd'
 import { bandOf, type EncoderConfig } from './config.js';
 import { EncoderOptionError } from './errors.js';
 import { bagSizes, vector, type EventList } from './event-feeds.js';
+import { leavesOutTaken, takenIn } from './item-scores.js';
 import { maskEvent } from './masked-event.js';
 import { attributionDefinition, attributionInputs } from './model.js';
 import { Programs } from './programs.js';
+import { excluded } from './objectives/item-loss.js';
 import type { ItemHead } from './objectives/objective.js';
 import { receptiveField } from './relative-position.js';
 import { scoringRoom } from './scoring-feeds.js';
+import type { TrainingRecord } from './training-record.js';
 import { windowFeeds } from './window-feeds.js';
 import { lengthsInput, type AttentionForm } from './window-inputs.js';
 
 export interface AttributionOptions {
   /**
    * What the events are held to account for: `embedding` (default), how far it is from that of a user without events; or an item by its
-   * id, its log-probability of being next.
+   * id, its log-probability of being next (where users take nothing again, among what the user has not taken).
    */
   readonly of?: 'embedding' | { readonly item: number };
   /**
@@ -37,6 +40,11 @@ export interface Attribution {
   readonly contributions: Float32Array;
 }
 
+/** What is asked for: the distance from nobody's tokens, or an item, told from all but those that are out. */
+type Target =
+  | { readonly kind: 'embedding'; readonly tokens: HostTensor }
+  | { readonly kind: 'item'; readonly item: number; readonly out: HostTensor };
+
 /** Rows of one leave-one-out run. */
 const batch = 32;
 
@@ -49,6 +57,7 @@ export class Attributor {
     private readonly weights: Weights,
     private readonly threads: number | undefined,
     private readonly head: ItemHead,
+    private readonly training: TrainingRecord | null,
   ) {}
 
   /**
@@ -61,7 +70,7 @@ export class Attributor {
     nobody: Float32Array,
     { of = 'embedding', method = 'gradient', signal }: AttributionOptions,
   ): Promise<Attribution> {
-    const target = this.target(of, nobody);
+    const target = this.target(of, nobody, takenIn(this.config, events, { start, end }));
     const band = bandOf(this.config);
     const room = of === 'embedding' ? 0 : scoringRoom(this.config);
     const reach = band ? receptiveField(this.config, band) : this.config.context - room;
@@ -101,19 +110,22 @@ export class Attributor {
     return all[0] > start ? Int32Array.of(all[0] - 1, ...rest) : rest;
   }
 
-  private target(of: AttributionOptions['of'], nobody: Float32Array): HostTensor {
+  private target(of: AttributionOptions['of'], nobody: Float32Array, taken: Int32Array): Target {
     const { userTokens, width, fields } = this.config;
-    if (of === 'embedding' || of === undefined) return { dtype: 'float32', shape: [1, userTokens, width], data: nobody };
+    if (of === 'embedding' || of === undefined)
+      return { kind: 'embedding', tokens: { dtype: 'float32', shape: [1, userTokens, width], data: nobody } };
     const { size } = fields[0] as { size: number };
     if (!Number.isInteger(of.item) || of.item < 0 || of.item >= size)
       throw new EncoderOptionError('of', `there is no item ${of.item}; ids go from 0 to ${size - 1}`);
-    return vector([of.item]);
+    const out = new Float32Array(size);
+    if (leavesOutTaken(this.training)) for (const id of taken) if (id !== of.item) out[id] = excluded;
+    return { kind: 'item', item: of.item, out: { dtype: 'float32', shape: [1, size], data: out } };
   }
 
   private async run(
     events: EventColumns,
     rows: readonly EventList[],
-    target: HostTensor,
+    target: Target,
     outputs: readonly ('value' | 'contributions')[],
     room: number,
   ): Promise<Record<string, Float32Array>> {
@@ -124,8 +136,7 @@ export class Attributor {
     const length = band && form === 'blocks' ? Math.ceil(longest / band.window) * band.window : longest;
     const feeds = windowFeeds(config, events, rows, length, bagSizes(config.fields, events), { form });
     if (room > 0) rows.forEach((row, i) => maskEvent(feeds, config.fields, i * length + row.length));
-    const ofItem = target.dtype === 'int32';
-    const program = await this.program(ofItem, form, outputs);
+    const program = await this.program(target.kind === 'item', form, outputs);
     const results = await program.run({
       ...feeds,
       [lengthsInput]: vector(rows.map((row) => row.length + room)),
@@ -134,7 +145,9 @@ export class Attributor {
         shape: [rows.length, length],
         data: new Float32Array(rows.length * length),
       },
-      [attributionInputs.target]: ofItem ? vector(rows.map(() => target.data[0] as number)) : target,
+      ...(target.kind === 'item'
+        ? { [attributionInputs.target]: vector(rows.map(() => target.item)), [attributionInputs.out]: target.out }
+        : { [attributionInputs.target]: target.tokens }),
     });
     return Object.fromEntries(outputs.map((name) => [name, results[name].data as Float32Array]));
   }

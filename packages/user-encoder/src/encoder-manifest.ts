@@ -51,6 +51,7 @@ const trainingShape = z.object({
   stopped: z.enum(['steps', 'seconds', 'patience']),
   itemHead: z.enum(['item', 'labels', 'none']).default('item'),
   labelTower: z.object({ fields: z.array(z.string()), temperature: z.number().positive() }).optional(),
+  repeats: z.enum(['allowed', 'never']).optional(),
   losses: lossesShape,
   validation: z.array(validationPointShape),
   best: validationPointShape.nullable(),

@@ -1,4 +1,4 @@
-import { EventTokenizer, FIRST_VALUE_ID, TokenizerMismatchError } from '@user-llm/event-tokenizer/web';
+import { EventTokenizer, TokenizerMismatchError } from '@user-llm/event-tokenizer/web';
 import type { EventColumns, LoadOptions } from '@user-llm/event-tokenizer/web';
 import { sha256 } from '@noble/hashes/sha2.js';
 import { bytesToHex } from '@noble/hashes/utils.js';
@@ -7,9 +7,11 @@ import { files, parseManifest, type EncoderManifest } from './encoder-manifest.j
 import { EncoderDisposedError, EncoderFormatError, EncoderHashError, NoItemScoresError } from './errors.js';
 import { bagSizes, vector } from './event-feeds.js';
 import { folderReader, type FileReader } from './file-reader.js';
+import { saidOfNext, takenIn } from './item-scores.js';
 import { reachOf, roomOf } from './reach.js';
 import { scoringFeeds } from './scoring-feeds.js';
 import { latest } from './span.js';
+import type { TrainingRecord } from './training-record.js';
 import { embeddingOf, readingOf, type EmbeddingOptions, type UserEmbedding } from './user-embedding.js';
 import { checkTokenizer, indexOfUser } from './user-index.js';
 import { windowFeeds } from './window-feeds.js';
@@ -53,7 +55,8 @@ export class ExportedEncoder {
   readonly hash: string;
   readonly tokenizerHash: string;
   readonly tokenizer: EventTokenizer;
-  private readonly scores: boolean;
+  /** What pretraining did; null for an encoder that was never pretrained. */
+  readonly training: TrainingRecord | null;
   private readonly runtime: OnnxRuntime;
   private readonly session: OnnxSession;
   /** The run before: a session does one at a time. */
@@ -65,7 +68,7 @@ export class ExportedEncoder {
     this.hash = manifest.hash;
     this.tokenizerHash = manifest.tokenizer;
     this.tokenizer = tokenizer;
-    this.scores = (manifest.training?.itemHead ?? 'item') !== 'none';
+    this.training = manifest.training;
     this.runtime = runtime;
     this.session = session;
   }
@@ -119,15 +122,16 @@ export class ExportedEncoder {
   }
 
   /**
-   * The item head's scores of what the user (by name, or by index in the columns) does next: [V] logits by item id, the special ids
-   * -Infinity.
+   * The item head's scores of what the user (by name, or by index in the columns) does next: [V] logits by item id, as
+   * `UserEncoder.scoreHistory` gives them.
    *
    * @throws TokenizerMismatchError, UnknownUserError, NoItemScoresError, EncoderDisposedError
    */
   async scoreHistory(events: EventColumns, user: string | number): Promise<Float32Array> {
-    if (!this.scores) throw new NoItemScoresError(this.hash);
+    if ((this.training?.itemHead ?? 'item') === 'none') throw new NoItemScoresError(this.hash);
     const index = indexOfUser(events, user, this.tokenizerHash);
-    return (await this.run('scores', events, index)).fill(-Infinity, 0, FIRST_VALUE_ID);
+    const [start, end] = events.offsets.subarray(index, index + 2);
+    return saidOfNext(await this.run('scores', events, index), this.training, takenIn(this.config, events, { start, end }));
   }
 
   /** Releases the session when its runs have ended; encoding and scoring give an EncoderDisposedError afterwards. */

@@ -1,7 +1,9 @@
-import { FIRST_VALUE_ID, TokenizerMismatchError, type EventColumns } from '@user-llm/event-tokenizer';
+import { TokenizerMismatchError, type EventColumns } from '@user-llm/event-tokenizer';
 import { EncoderOptionError, EventOrderError } from './errors.js';
 import type { InferenceOutput } from './inference.js';
+import { saidOfNext } from './item-scores.js';
 import type { Stepper } from './stepper.js';
+import type { TrainingRecord } from './training-record.js';
 import type { StateCodec, StateDtype, UserState } from './user-state.js';
 
 /**
@@ -9,13 +11,13 @@ import type { StateCodec, StateDtype, UserState } from './user-state.js';
  * `add` at a time.
  */
 export class LiveUser {
-  /** For the encoder alone. `needItemHead` throws where nothing scores items. */
+  /** For the encoder alone. `needItemHead` gives what is known of the item head, and throws where nothing scores items. */
   constructor(
     private readonly stepper: Stepper,
     private readonly codec: StateCodec,
     private readonly tokenizer: string,
     private readonly current: UserState,
-    private readonly needItemHead: () => void,
+    private readonly needItemHead: () => TrainingRecord | null,
   ) {}
 
   /** Events read so far. */
@@ -46,11 +48,13 @@ export class LiveUser {
   /**
    * The item head's scores of what comes next, as `UserEncoder.scoreHistory` gives them: [V] logits by item id, the special ids -Infinity.
    *
+   * @param taken ids of the items in the history: a state does not remember them. They count where the encoder was trained for users who
+   *   take nothing again (`training.repeats`); what is not named there may then have any score
    * @throws NoItemScoresError for an encoder that contrastive pretraining alone made
    */
-  async scores(): Promise<Float32Array> {
-    this.needItemHead();
-    return (await this.output('scores')).fill(-Infinity, 0, FIRST_VALUE_ID);
+  async scores(taken: Iterable<number> = []): Promise<Float32Array> {
+    const training = this.needItemHead();
+    return saidOfNext(await this.output('scores'), training, taken);
   }
 
   /** The state as bytes, to go on from elsewhere. */

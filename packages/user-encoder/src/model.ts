@@ -147,6 +147,8 @@ export const attributionInputs = {
   presence: 'presence',
   /** The item asked for, int32 [U], or the tokens of a user without events, float32 [1, K, D]. */
   target: 'target',
+  /** float32 [1, V], added to the scores: which items the one asked for is not told from. */
+  out: 'out',
 } as const;
 
 /**
@@ -170,11 +172,15 @@ export const attributionDefinition = (
             .square()
             .mean([1, 2])
         : crossEntropy(
-            itemScores(builder, config.fields[0], last, head),
+            itemScores(builder, config.fields[0], last, head).add(
+              builder.input(attributionInputs.out, [1, vocabularyOf(config)]),
+            ),
             builder.input(attributionInputs.target, [windowsAxis], 'int32'),
           ).neg();
     return { value, contributions: gradients(value.sum(), [presence])[0] };
   });
+
+const vocabularyOf = ({ fields }: EncoderConfig): number => (fields[0] as Extract<InputField, { size: number }>).size;
 
 /** Names of the losses that pretraining reports. */
 export const lossName = (name: string): string => `loss.${name}`;

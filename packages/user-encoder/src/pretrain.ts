@@ -34,8 +34,10 @@ export async function pretrain(
   const { objective = nextEvent(), batch = 24, checkpoint, itemTable = 'whole' } = options;
   checkObjective(objective, config.attention === 'bidirectional' ? 'bidirectional' : 'causal', options);
   const holdsOut = options.validation !== 'none' && objective.itemHead !== 'none';
-  const validation = holdsOut ? new Validation(config, events, options.validationUsers ?? 4000) : null;
   const spans = trainingSpans(events, holdsOut);
+  const bound = objective.bind({ config, events, spans, bags: bagSizes(config.fields, events), itemTable });
+  const { repeats = 'allowed' } = bound;
+  const validation = holdsOut ? new Validation(config, events, repeats, options.validationUsers ?? 4000) : null;
   const plan = new BatchPlan(spans, config.context, batch, config.seed);
   if (plan.stepsPerEpoch === 0)
     throw new TrainingDataError(
@@ -43,7 +45,6 @@ export async function pretrain(
       events.offsets[events.users.length],
       validation ? 'no user has three events or more (the last is kept for validation)' : 'no user has two events or more',
     );
-  const bound = objective.bind({ config, events, spans, bags: bagSizes(config.fields, events), itemTable });
   const timed = options.seconds !== undefined;
   const steps =
     options.steps ?? (timed && options.epochs === undefined ? null : Math.ceil((options.epochs ?? 20) * plan.stepsPerEpoch));
@@ -94,8 +95,8 @@ export async function pretrain(
     // Embeddings alone were trained: an item head of an earlier run stays.
     const head =
       objective.itemHead === 'none'
-        ? { itemHead: before?.itemHead ?? 'none', labelTower: before?.labelTower }
-        : { itemHead: objective.itemHead, labelTower: objective.itemHead === 'labels' ? bound.labelTower : undefined };
+        ? { itemHead: before?.itemHead ?? 'none', labelTower: before?.labelTower, repeats: before?.repeats }
+        : { itemHead: objective.itemHead, labelTower: objective.itemHead === 'labels' ? bound.labelTower : undefined, repeats };
     return { weights: (validation && state.best) || (await finalWeights(context)), training: record(context, stopped, head) };
   } finally {
     await trainer.dispose();
@@ -282,7 +283,7 @@ function timeLeft({ steps, options, trainer }: RunContext, seconds: number): num
 function record(
   { plan, trainer, state }: RunContext,
   stopped: StopReason,
-  head: Pick<TrainingRecord, 'itemHead' | 'labelTower'>,
+  head: Pick<TrainingRecord, 'itemHead' | 'labelTower' | 'repeats'>,
 ): TrainingRecord {
   const epochs = trainer.steps / plan.stepsPerEpoch;
   return {
@@ -293,6 +294,7 @@ function record(
     stopped,
     itemHead: head.itemHead,
     ...(head.labelTower ? { labelTower: head.labelTower } : {}),
+    ...(head.repeats ? { repeats: head.repeats } : {}),
     losses: thinned(state.losses),
     validation: state.validation,
     best: bestOf(state.validation),

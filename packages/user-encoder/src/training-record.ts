@@ -1,5 +1,6 @@
 import type { LabelTower } from './label-tower.js';
 import type { ItemHead } from './objectives/objective.js';
+import type { Repeats } from './objectives/seen-items.js';
 import type { ValidationResult } from './validation.js';
 
 export interface ValidationPoint extends ValidationResult {
@@ -24,6 +25,11 @@ export interface TrainingRecord {
   readonly itemHead: ItemHead;
   /** How items become vectors, where the item head compares with those. */
   readonly labelTower?: LabelTower | undefined;
+  /**
+   * `never`: users of the log take no item again, and the item head tells the next one from those alone that are not in the history.
+   * Absent in records of earlier releases, where it was told from all.
+   */
+  readonly repeats?: Repeats | undefined;
   /** Mean training loss over a few steps each, at most a few hundred points. */
   readonly losses: readonly { readonly step: number; readonly loss: number }[];
   readonly validation: readonly ValidationPoint[];

@@ -5,6 +5,7 @@ import { BandedState, type StateMaking } from './banded-state.js';
 import { bandOf, encoderConfig, type EncoderConfig, type EncoderOptions } from './config.js';
 import { encoderHash, readEncoderFolder, writeEncoderFolder } from './encoder-folder.js';
 import { EncoderOptionError, NoItemScoresError, NoLabelTowerError } from './errors.js';
+import { saidOfNext, takenIn } from './item-scores.js';
 import { Inference, type InferenceOutput } from './inference.js';
 import { checkNewEvents, LiveUser } from './live-user.js';
 import { inferenceDefinition } from './model.js';
@@ -40,7 +41,7 @@ export interface RuntimeOptions {
 /** A user's scores of every item. */
 export interface UserScores {
   readonly user: string;
-  /** [V] logits by item id of the tokenizer; the special ids have -Infinity. */
+  /** [V] logits by item id of the tokenizer, as `scoreHistory` gives them. */
   readonly scores: Float32Array;
 }
 
@@ -81,7 +82,7 @@ export class UserEncoder {
     this.threads = parts.threads;
     this.hash = parts.hash ?? encoderHash({ tokenizer: parts.tokenizerHash, config: parts.config, weights: parts.weights });
     this.inference = new Inference(this.config, this.weights, this.threads, this.itemHead);
-    this.attributor = new Attributor(this.config, this.weights, this.threads, this.itemHead);
+    this.attributor = new Attributor(this.config, this.weights, this.threads, this.itemHead, this.training);
     const band = bandOf(this.config);
     this.updating = band
       ? new BandedState(
@@ -231,23 +232,34 @@ export class UserEncoder {
     this.check(events);
     this.needItemHead();
     for await (const { user, data } of this.inference.users('scores', events, options))
-      yield { user: events.users[user], scores: data.fill(-Infinity, 0, FIRST_VALUE_ID) };
+      yield { user: events.users[user], scores: this.saidOfNext(data, events, user) };
   }
 
-  /** The item head's scores for one user (by name, or by index in the columns): [V]. @throws NoItemScoresError */
+  /**
+   * The item head's scores for one user (by name, or by index in the columns): [V] logits by item id, the special ids -Infinity. Where the
+   * encoder was trained for users who take nothing again (`training.repeats`), the items of the history have the lowest score of all.
+   *
+   * @throws NoItemScoresError, UnknownUserError, TokenizerMismatchError
+   */
   async scoreHistory(events: EventColumns, user: string | number): Promise<Float32Array> {
     this.needItemHead();
-    const { data } = await this.inference.user('scores', events, this.userOf(events, user));
-    return data.fill(-Infinity, 0, FIRST_VALUE_ID);
+    const index = this.userOf(events, user);
+    const { data } = await this.inference.user('scores', events, index);
+    return this.saidOfNext(data, events, index);
   }
 
   /**
    * The item head's scores at moments of the users' histories, [V] for each, in their order. Moments of one user share a pass, as they do
    * in {@link trainable}. A teacher for a model that reads the embeddings, or a curve over the history's length.
    *
+   * @param options.raw as the head gives them, a linear function of the state, also where it knows nothing of what the user has taken
    * @throws UnknownUserError, TokenizerMismatchError, NoItemScoresError, EncoderOptionError for a bidirectional encoder, which sees what came later
    */
-  async scoreMoments(events: EventColumns, moments: readonly History[]): Promise<Float32Array[]> {
+  async scoreMoments(
+    events: EventColumns,
+    moments: readonly History[],
+    { raw = false }: { readonly raw?: boolean } = {},
+  ): Promise<Float32Array[]> {
     this.needItemHead();
     if (this.config.attention === 'bidirectional')
       throw new EncoderOptionError(
@@ -255,7 +267,8 @@ export class UserEncoder {
         'a bidirectional encoder sees what came after a moment; cut the histories instead',
       );
     const scores = await this.inference.moments(this.trainable(events).feeds(moments));
-    return scores.map((row) => row.fill(-Infinity, 0, FIRST_VALUE_ID));
+    if (raw) return scores.map((row) => row.fill(-Infinity, 0, FIRST_VALUE_ID));
+    return scores.map((row, i) => this.saidOfNext(row, events, this.userOf(events, moments[i].user), moments[i].end));
   }
 
   /**
@@ -326,8 +339,9 @@ export class UserEncoder {
    * place and time; with relative times `gaps.events` int32 [windows, events, events]: for event i and an earlier event j of the band, 0 where the
    * time between them is unknown, 1 below a second, and 2 + floor(log2(seconds)) above. At most `context` events, or in a band as many
    * as count.
-   * Outputs: `tokens` [windows, K, D] and, where there is an item head, `scores` [windows, V]; those of a bidirectional encoder are for a
-   * masked event (every id 1), which stands after the last and counts in `lengths`.
+   * Outputs: `tokens` [windows, K, D] and, where there is an item head, `scores` [windows, V], of which those of items in the history mean
+   * nothing where `training.repeats` is `never`; those of a bidirectional encoder are for a masked event (every id 1), which stands after
+   * the last and counts in `lengths`.
    */
   toOnnx(): Uint8Array {
     const { outputs } = inferenceDefinition(this.config, this.itemHead).build({ training: false });
@@ -362,12 +376,20 @@ export class UserEncoder {
     return new UserEncoder({ config, weights: merged, tokenizerHash, tokenizer, training, threads });
   }
 
+  /** Raw scores after the first `count` events of a user, or all; in place. */
+  private saidOfNext(scores: Float32Array, events: EventColumns, user: number, count?: number): Float32Array {
+    const [start, end] = events.offsets.subarray(user, user + 2);
+    const history = { start, end: count === undefined ? end : start + count };
+    return saidOfNext(scores, this.training, takenIn(this.config, events, history));
+  }
+
   private check(events: EventColumns): void {
     checkTokenizer(events, this.tokenizerHash);
   }
 
-  private needItemHead(): void {
+  private needItemHead(): TrainingRecord | null {
     if (this.itemHead === 'none') throw new NoItemScoresError(this.hash);
+    return this.training;
   }
 
   private userOf(events: EventColumns, user: string | number): number {

@@ -3,12 +3,14 @@ import { Random, type HostTensor } from '@user-llm/onnx-autograd';
 import { bucketOf, lengthBuckets } from './batches.js';
 import type { EncoderConfig } from './config.js';
 import type { Window } from './event-feeds.js';
+import { itemIds } from './item-scores.js';
+import type { Repeats } from './objectives/seen-items.js';
 import { scoringFeeds, scoringRoom } from './scoring-feeds.js';
 import { latest, type Span } from './span.js';
 
 /** How well the held-out item of each user is predicted: every item ranked, those already in the history removed. */
 export interface ValidationResult {
-  /** Mean cross-entropy of the held-out item. */
+  /** Mean cross-entropy of the held-out item, among all or, where nobody takes an item again, those that the user has not taken. */
   readonly loss: number;
   readonly hitAt10: number;
   readonly ndcgAt10: number;
@@ -30,6 +32,7 @@ export class Validation {
   constructor(
     private readonly config: EncoderConfig,
     private readonly events: EventColumns,
+    private readonly repeats: Repeats,
     limit: number,
   ) {
     const cases: Case[] = [];
@@ -70,8 +73,9 @@ export class Validation {
       const size = found.shape[1];
       cases.forEach(({ history, target }, i) => {
         const row = (found.data as Float32Array).subarray(i * size, (i + 1) * size);
-        loss += crossEntropyOf(row, target);
-        const rank = rankOf(row, target, itemIds(config, events).subarray(history.start, history.end));
+        const taken = new Set(itemIds(config, events).subarray(history.start, history.end));
+        loss += crossEntropyOf(row, target, this.repeats === 'never' ? taken : nothing);
+        const rank = rankOf(row, target, taken);
         if (rank < 10) {
           hits++;
           gain += 1 / Math.log2(rank + 2);
@@ -83,24 +87,21 @@ export class Validation {
   }
 }
 
-/** The item ids of all events. */
-export function itemIds(config: EncoderConfig, events: EventColumns): Int32Array {
-  const column = events.fields[config.fields[0].name];
-  if (column?.kind !== 'categorical') throw new Error('internal: the item field is not a categorical column');
-  return column.ids;
-}
+const nothing: ReadonlySet<number> = new Set();
 
-function crossEntropyOf(scores: Float32Array, target: number): number {
+/** @param out ids of items that the target is not told from */
+function crossEntropyOf(scores: Float32Array, target: number, out: ReadonlySet<number>): number {
+  const counts = (_: number, id: number): boolean => id === target || !out.has(id);
+  const told = out.size === 0 ? scores : scores.filter(counts);
   let top = -Infinity;
-  for (const score of scores) top = Math.max(top, score);
+  for (const score of told) top = Math.max(top, score);
   let sum = 0;
-  for (const score of scores) sum += Math.exp(score - top);
+  for (const score of told) sum += Math.exp(score - top);
   return top + Math.log(sum) - scores[target];
 }
 
 /** Items scored higher than the target plus half of those tied, special ids and the history left out. */
-function rankOf(scores: Float32Array, target: number, history: Int32Array): number {
-  const seen = new Set(history);
+function rankOf(scores: Float32Array, target: number, seen: ReadonlySet<number>): number {
   const bar = scores[target];
   let higher = 0;
   let tied = 0;

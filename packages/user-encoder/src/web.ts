@@ -4,5 +4,6 @@ export type { ExportedEncoderOptions, OnnxRuntime, OnnxSession } from './exporte
 export type { Band, EncoderConfig } from './config.js';
 export type { FileReader } from './file-reader.js';
 export type { InputField } from './input-fields.js';
+export type { TrainingRecord } from './training-record.js';
 export type { EmbeddingOptions, UserEmbedding } from './user-embedding.js';
 export { EncoderDisposedError, EncoderFormatError, EncoderHashError, NoItemScoresError, UserEncoderError } from './errors.js';

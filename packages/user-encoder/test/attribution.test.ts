@@ -73,6 +73,7 @@ describe.each([
     const encoder = unsettled(created);
     const forms = attention ? (['mask', 'blocks'] as const) : (['mask'] as const);
     const [start, end] = events.offsets;
+    const { size } = encoder.config.fields[0] as { size: number };
     for (const form of forms) {
       // Of 16 or, in blocks of 6, 18 places.
       const count = 15;
@@ -88,6 +89,7 @@ describe.each([
           [lengthsInput]: vector([count]),
           [attributionInputs.presence]: { dtype: 'float32', shape: [1, length], data: presence },
           [attributionInputs.target]: vector([items[start]]),
+          [attributionInputs.out]: { dtype: 'float32', shape: [1, size], data: new Float32Array(size) },
         });
       const { contributions } = await run(new Float32Array(length));
       const value = async (place: number, presence: number): Promise<number> =>

@@ -33,6 +33,7 @@ export function combine(...parts: readonly (readonly [objective: Objective, weig
       const bound = parts.map(([objective, weight]) => ({ objective: objective.bind(run), weight }));
       return {
         labelTower: bound.find(({ objective }) => objective.labelTower)?.objective.labelTower,
+        repeats: bound.some(({ objective }) => objective.repeats === 'never') ? 'never' : 'allowed',
         build(graph) {
           let loss: Tensor | undefined;
           const named: Record<string, Tensor> = {};

@@ -7,7 +7,7 @@ import { labelTable, normalised } from '../heads.js';
 import type { InputField } from '../input-fields.js';
 import { labelPrefix, labelVectors, towerFields, type LabelTower } from '../label-tower.js';
 import { part } from '../sequences.js';
-import { itemIds } from '../validation.js';
+import { itemIds } from '../item-scores.js';
 import { candidateSoftmax, excluded, itemCounts } from './item-loss.js';
 import type { BoundObjective, Objective, ObjectiveRun, PretrainingGraph } from './objective.js';
 import { readFeeds } from './rows.js';

@@ -8,10 +8,16 @@ import { bindItemLoss, fullSoftmax, type BoundItemLoss, type ItemLoss, type Item
 import type { BoundObjective, Objective, PretrainingGraph } from './objective.js';
 import { checkedWeights, predictedFields, type FieldWeights } from './predicted-fields.js';
 import { readFeeds, targetFeeds } from './rows.js';
+import { checkRepeats, declareSeen, repeatsOf, seenFeeds, type Repeats, type SeenItems } from './seen-items.js';
 
 export interface NextEventOptions extends FieldWeights {
   /** Of the item; the other fields have the full softmax of their few values. Default `fullSoftmax()`. */
   readonly loss?: ItemLoss;
+  /**
+   * Whether users take an item again. `never`: the next item is told from those alone that the user has not taken yet, as a ranking
+   * that leaves these out asks for it. Default `auto`: `never` where at most one event in a hundred is of an item that its user had taken.
+   */
+  readonly repeats?: Repeats | 'auto';
 }
 
 /**
@@ -22,43 +28,55 @@ export interface NextEventOptions extends FieldWeights {
  * Heads: categorical fields and number buckets share the table of their embedding; of a bag of categories each one is equally
  * right; of a time the gap is predicted. Texts have no head. Missing and unknown values are never targets.
  */
-export function nextEvent({ loss = fullSoftmax(), ...options }: NextEventOptions = {}): Objective {
+export function nextEvent({ loss = fullSoftmax(), repeats = 'auto', ...options }: NextEventOptions = {}): Objective {
+  checkRepeats(repeats);
   const settings = checkedWeights(options);
   return {
     kind: 'next-event',
     attention: 'causal',
     itemHead: 'item',
-    ...{ ...settings, loss },
+    ...{ ...settings, loss, repeats },
     bind(run): BoundObjective {
       const { config } = run;
       const predicted = predictedFields(settings, config.fields);
       const itemLoss = bindItemLoss(loss, run);
       const fields = predicted.map(({ field }) => field);
       const readsItem = fields.some((field) => field === config.fields[0]);
+      const found = repeatsOf(repeats, run);
+      const tellsSeen = readsItem && found === 'never';
       return {
+        repeats: found,
         build(graph) {
           const { builder, encoder, states } = graph;
-          const targets = declareTargets(builder, config, fields, [windowsAxis, `${eventsAxis}+1`]);
-          return fieldLosses(graph, predicted, itemLoss, withStart(encoder, states), targets);
+          const targets = declareTargets(builder, config, fields, targetAxes);
+          const seen = tellsSeen ? declareSeen(builder, targetAxes) : undefined;
+          return fieldLosses(graph, predicted, itemLoss, withStart(encoder, states), targets, seen);
         },
-        feeds: ({ sequences, length, random }) => ({
-          ...readFeeds(
-            run,
-            sequences.map((row) => row && part(row, 0, row.events.length - 1)),
-            length,
-          ),
-          ...targetFeeds(
-            run,
-            fields,
-            sequences.map((row) => row && (row.first ? row.events : laterEvents(row))),
-            length + 1,
-          ),
-          ...(readsItem && itemLoss.feeds(random('negatives'))),
-        }),
+        feeds({ sequences, length, random }) {
+          const seen = tellsSeen ? seenFeeds(run, sequences, length + 1) : undefined;
+          return {
+            ...readFeeds(
+              run,
+              sequences.map((row) => row && part(row, 0, row.events.length - 1)),
+              length,
+            ),
+            ...targetFeeds(
+              run,
+              fields,
+              sequences.map((row) => row && (row.first ? row.events : laterEvents(row))),
+              length + 1,
+            ),
+            ...(readsItem && itemLoss.feeds(random('negatives'), seen?.places)),
+            ...seen?.feeds,
+          };
+        },
       };
     },
   };
 }
+
+/** A state more than there are events: the one of no events. */
+const targetAxes = [windowsAxis, `${eventsAxis}+1`] as const;
 
 /** A row's events without the first, which nothing before it was read for. */
 function laterEvents({ events }: Sequence): Int32Array {
@@ -106,6 +124,7 @@ export function fieldLosses(
   itemLoss: BoundItemLoss,
   states: Tensor,
   targets: EventInputs,
+  seen?: SeenItems,
 ): { loss: Tensor; parts: Record<string, Tensor> } {
   const parts: Record<string, Tensor> = {};
   const weighted = predicted.map(({ field, weight }) => {
@@ -113,7 +132,7 @@ export function fieldLosses(
     const ids = target.reshape(field.kind === 'categories' ? [states.shape[0], target.shape.at(-1)!] : [states.shape[0]]);
     const loss =
       field === config.fields[0]
-        ? itemLoss.build(builder, states, itemVectors(encoder, field as ItemField), target)
+        ? itemLoss.build(builder, states, itemVectors(encoder, field as ItemField), target, seen)
         : fieldLoss(field, fieldHead(heads, encoder, field, states), ids);
     parts[field.name] = loss;
     return loss.mul(weight);

@@ -6,6 +6,7 @@ import type { BagSizes } from '../event-feeds.js';
 import type { EventInputs } from '../fusion.js';
 import type { LabelTower } from '../label-tower.js';
 import type { Sequence } from '../sequences.js';
+import type { Repeats } from './seen-items.js';
 
 /**
  * Where the scores of items come from: the table of the item's embedding (`item`), vectors that a label tower made of the items'
@@ -41,6 +42,8 @@ export interface ObjectiveRun {
 export interface BoundObjective {
   /** How items become vectors, for the item head `labels`. */
   readonly labelTower?: LabelTower | undefined;
+  /** Whether the item head tells the next item from all others or from those alone that were not in the history. Default `allowed`. */
+  readonly repeats?: Repeats | undefined;
   /** Adds its loss, a scalar, and what it reads to the graph. `parts` are reported at every step under these names. */
   build(graph: PretrainingGraph): { loss: Tensor; parts: Readonly<Record<string, Tensor>>; outputs?: Record<string, Tensor> };
   /** Feeds of the inputs that `build` declared. */

@@ -1,0 +1,189 @@
+import { dropLast, FIRST_VALUE_ID, takeUsers, type CategoricalColumn, type EventColumns } from '@user-llm/event-tokenizer';
+import { Random } from '@user-llm/onnx-autograd';
+import { afterAll, describe, expect, jest, test } from '@jest/globals';
+import {
+  combine,
+  contrastive,
+  EncoderOptionError,
+  fullSoftmax,
+  gbce,
+  nextEvent,
+  sampledSoftmax,
+  UserEncoder,
+  type ItemLoss,
+  type Objective,
+  type PretrainProgress,
+} from '../src/index.js';
+import { bagSizes } from '../src/event-feeds.js';
+import { calibration } from '../src/objectives/item-loss.js';
+import { seenFeeds } from '../src/objectives/seen-items.js';
+import { Sequences } from '../src/sequences.js';
+import { cinema, collect, small } from './support.js';
+
+jest.setTimeout(60_000);
+
+/** Nobody sees a film twice. */
+const { tokenizer, events } = await cinema({ users: 10, events: 14, films: 40 });
+const band = { ...small, dropout: 0, attention: { position: 'rotary', window: 6 } } as const;
+const encoder = UserEncoder.create(tokenizer, band, { threads: 1 });
+const films = (encoder.config.fields[0] as { size: number }).size - FIRST_VALUE_ID;
+const idsOf = ({ fields }: EventColumns): Int32Array => (fields.film as CategoricalColumn).ids;
+const options = { batch: 10, validation: 'none', threads: 1 } as const;
+const trained = await encoder.pretrain(events, { ...options, steps: 80, learningRate: 5e-3 }).result;
+
+afterAll(async () => {
+  await encoder.dispose();
+  await trained.dispose();
+});
+
+const logSumExp = (scores: readonly number[]): number => {
+  const top = Math.max(...scores);
+  return top + Math.log(scores.reduce((sum, score) => sum + Math.exp(score - top), 0));
+};
+const softplus = (x: number): number => Math.max(x, 0) + Math.log1p(Math.exp(-Math.abs(x)));
+
+/** At every event but a user's first: the scores of all items as the head gives them, what came, and what the user had seen. */
+async function moments(): Promise<{ scores: number[]; target: number; seen: number[] }[]> {
+  const found = [];
+  for (let user = 0; user < events.users.length; user++) {
+    const own = takeUsers(events, [user]);
+    for (let count = 0; count < own.offsets[1]; count++) {
+      const history = dropLast(own, own.offsets[1] - count);
+      const { state } = await trained.encodeUser(history, 0, { state: true });
+      const scores = [...(await trained.open(state!).scores())].slice(FIRST_VALUE_ID);
+      const ids = [...idsOf(own)].map((id) => id - FIRST_VALUE_ID);
+      found.push({ scores, target: ids[count], seen: ids.slice(0, count) });
+    }
+  }
+  return found;
+}
+
+/** The loss of the first step, which changes nothing. */
+async function lossOf(loss: ItemLoss, repeats: 'never' | 'allowed'): Promise<number> {
+  const run = trained.pretrain(events, { ...options, objective: nextEvent({ loss, repeats }), steps: 1, learningRate: 1e-30 });
+  const [first] = (await collect(run)) as Extract<PretrainProgress, { kind: 'step' }>[];
+  return first.losses.film;
+}
+
+const mean = (values: readonly number[]): number => values.reduce((a, b) => a + b, 0) / values.length;
+
+describe('where nobody takes an item again', () => {
+  test.each([
+    ['the full softmax', fullSoftmax(), 0.01],
+    ['a sample that is all items', sampledSoftmax({ negatives: films }), 1e-4],
+  ])('the next item is told from what the user has not taken: %s', async (_, loss, within) => {
+    const cases = await moments();
+    const among = (out: (seen: number[]) => number[]): number =>
+      mean(cases.map(({ scores, target, seen }) => logSumExp(scores.filter((_, i) => !out(seen).includes(i))) - scores[target]));
+    // Special ids, which are never right, take part in the full softmax.
+    expect(Math.abs((await lossOf(loss, 'never')) - among((seen) => seen))).toBeLessThan(within);
+    expect(Math.abs((await lossOf(loss, 'allowed')) - among(() => []))).toBeLessThan(within);
+    // What was seen is not kept down: among all items it would stand first.
+    expect(among(() => []) - among((seen) => seen)).toBeGreaterThan(0.1);
+  });
+
+  test('the same by calibrated binary cross-entropy', async () => {
+    const beta = calibration(films - 1, films, 0.75);
+    const expected = mean(
+      (await moments()).map(({ scores, target, seen }) => {
+        const wrong = scores.filter((_, item) => item !== target && !seen.includes(item)).map(softplus);
+        return (beta * softplus(-scores[target]) + wrong.reduce((a, b) => a + b, 0)) / (films + 1);
+      }),
+    );
+    expect(Math.abs((await lossOf(gbce({ negatives: films }), 'never')) / expected - 1)).toBeLessThan(1e-4);
+  });
+
+  test('what the user has taken has the lowest score of all, and the others those of the head', async () => {
+    const [user] = events.users;
+    const scores = await trained.scoreHistory(events, user);
+    const taken = new Set(idsOf(takeUsers(events, [0])));
+    const values = scores.subarray(FIRST_VALUE_ID);
+    const lowest = Math.min(...values);
+    for (const id of taken) expect(scores[id]).toBe(lowest);
+    expect(values.filter((score) => score === lowest).length).toBeLessThanOrEqual(taken.size + 1);
+    for await (const one of trained.nextItemScores(events)) if (one.user === user) expect(one.scores).toEqual(scores);
+    const { state } = await trained.encodeUser(events, user, { state: true });
+    const live = await trained.open(state!).scores(taken);
+    const raw = await trained.open(state!).scores();
+    for (let id = FIRST_VALUE_ID; id < scores.length; id++) expect(live[id]).toBeCloseTo(scores[id], 4);
+    for (let id = FIRST_VALUE_ID; id < scores.length; id++) if (!taken.has(id)) expect(live[id]).toBe(raw[id]);
+    const [early, late] = await trained.scoreMoments(
+      events,
+      [3, 14].map((end) => ({ user, end })),
+    );
+    const lowestEarly = Math.min(...early.subarray(FIRST_VALUE_ID));
+    expect([...taken].map((id) => early[id] === lowestEarly).filter(Boolean).length).toBeLessThan(taken.size);
+    for (let id = FIRST_VALUE_ID; id < scores.length; id++) expect(late[id]).toBeCloseTo(scores[id], 4);
+  });
+
+  test('an item is accounted for among what the user has not taken', async () => {
+    const before = dropLast(events, 1);
+    const item = idsOf(takeUsers(events, [0]))[13];
+    const { value } = await trained.attribute(before, 0, { of: { item } });
+    const [last] = (await moments()).filter((_, i) => i === 13);
+    const among = last.scores.filter((_, i) => !last.seen.includes(i));
+    // Special ids, which are never right, take part here too.
+    expect(Math.abs(value - (last.scores[item - FIRST_VALUE_ID] - logSumExp(among)))).toBeLessThan(0.05);
+    expect(Math.abs(value - (last.scores[item - FIRST_VALUE_ID] - logSumExp(last.scores)))).toBeGreaterThan(0.2);
+  });
+});
+
+describe('whether users take an item again', () => {
+  const found = async (objective: Objective) =>
+    (await encoder.pretrain(events, { ...options, steps: 1, objective }).result).training!.repeats;
+
+  test('is what the log shows, up to a slip in a hundred events', async () => {
+    const long = await cinema({ users: 16, events: 20, films: 60 });
+    expect(long.events.offsets[16]).toBe(200);
+    const slipped = (count: number): EventColumns => {
+      const ids = idsOf(long.events).slice();
+      const { offsets } = long.events;
+      // The last events of some users are of their first film.
+      for (let user = 0; user < count; user++) ids[offsets[user + 1] - 1] = ids[offsets[user]];
+      const film = { ...(long.events.fields.film as CategoricalColumn), ids };
+      return { ...long.events, fields: { ...long.events.fields, film } };
+    };
+    const of = UserEncoder.create(long.tokenizer, small, { threads: 1 });
+    for (const [slips, said] of [
+      [0, 'never'],
+      [2, 'never'],
+      [3, 'allowed'],
+    ] as const)
+      expect((await of.pretrain(slipped(slips), { ...options, steps: 1 }).result).training!.repeats).toBe(said);
+  });
+
+  test('can be said, and is kept with the encoder, a second objective and a second run', async () => {
+    expect(await found(nextEvent({ repeats: 'allowed' }))).toBe('allowed');
+    expect(await found(combine([nextEvent(), 1], [contrastive(), 0.1]))).toBe('never');
+    const embeddings = await trained.pretrain(events, { threads: 1, batch: 4, steps: 1, objective: contrastive() }).result;
+    expect(embeddings.training!.repeats).toBe('never');
+    expect(() => nextEvent({ repeats: 'often' as never })).toThrow(EncoderOptionError);
+  });
+});
+
+describe('what is told of the events before', () => {
+  const run = {
+    config: encoder.config,
+    events,
+    spans: [],
+    bags: bagSizes(encoder.config.fields, events),
+    itemTable: 'whole',
+  } as const;
+  const sequences = (augmentation: ConstructorParameters<typeof Sequences>[2]): Sequences =>
+    new Sequences(events, [], augmentation);
+
+  test('each item once, in the order of its first event, and how many came before each target', () => {
+    const rows = [sequences({}).of({ start: 0, end: 5 }, Random.of(1)), null];
+    const { feeds, places } = seenFeeds(run, rows, 6);
+    expect([...places[0].keys()]).toEqual([...idsOf(events).subarray(0, 5)]);
+    expect([...(feeds['seen.before'].data as Int32Array)]).toEqual([0, 1, 2, 3, 4, 0, ...new Array<number>(6).fill(0)]);
+    expect(feeds['seen.ids'].shape[0]).toBe(2);
+  });
+
+  test('those before the window too, and those that augmentation left out', () => {
+    const row = sequences({ drop: 0.5 }).of({ start: 4, end: 14 }, Random.of(3));
+    expect(row.events.length).toBeLessThan(10);
+    const { feeds } = seenFeeds(run, [row], row.events.length);
+    expect([...(feeds['seen.before'].data as Int32Array)]).toEqual([...row.events]);
+  });
+});
