@@ -7,6 +7,7 @@ import {
   type TokenDistribution,
 } from '@user-llm/cross-attention';
 import { Random } from '@user-llm/onnx-autograd';
+import type { Repeats } from '@user-llm/user-encoder';
 import type { Corpus } from './corpus.js';
 import { FavouriteGenres } from './favourite-genres.js';
 import { genreQuestion, nextQuestions, type Prompts } from './prompts.js';
@@ -103,6 +104,8 @@ export class ExampleSource {
     private readonly naming: Naming = 'title',
     /** Where the reading has a summary. */
     private readonly summaries?: Summaries,
+    /** Whether users take items again; where they do not, an item is told from those that the user has not taken. */
+    private readonly repeats: Repeats = 'allowed',
   ) {
     const { offsets } = corpus.train;
     this.cumulative = new Float64Array(offsets.length - 1);
@@ -242,11 +245,21 @@ export class ExampleSource {
     question: string,
     reading: Reading,
   ): ItemAnswer[] {
-    const asked = { item: example.item };
+    const asked = { item: example.item, ...this.takenBefore(user, end) };
     if (example.promptWeight === undefined) return [asked];
-    const shown = this.shown(user, end, reading.titles).filter((item) => item >= 0);
+    const first = Math.max(0, end - reading.titles);
+    const shown = Array.from(this.shown(user, end, reading.titles), (item, i) => ({ item, at: first + i })).filter(
+      ({ item }) => item >= 0,
+    );
     const ends = this.prompts.titleEnds(example.promptIds, question, shown.length);
-    return [...ends.map((after, i) => ({ item: i + 1 < shown.length ? shown[i + 1] : asked.item, after })), asked];
+    const next = (i: number): ItemAnswer =>
+      i + 1 < shown.length ? { item: shown[i + 1].item, ...this.takenBefore(user, shown[i + 1].at) } : asked;
+    return [...ends.map((after, i) => ({ ...next(i), after })), asked];
+  }
+
+  /** What an answer is not told from: the items of a user's first `end` events, where nobody takes one again. */
+  private takenBefore(user: number, end: number): Pick<ItemAnswer, 'excluded'> {
+    return this.repeats === 'never' ? { excluded: this.shown(user, end, Infinity).filter((item) => item >= 0) } : {};
   }
 
   private shown(user: number, end: number, titles: number): Int32Array {

@@ -28,15 +28,17 @@ export class Teacher {
     for (let step = 1; step <= batches; step++) {
       const asked = batch(step).filter(isTaught);
       if (asked.length === 0) continue;
-      const scores = await this.scores(asked);
+      // A state says in a straight line what the head makes of it: of what the user has taken, too.
+      const scores = await this.scores(asked, { raw: true });
       yield asked.map(({ history, promptIds }, i) => ({ history, promptIds, scores: scores[i] }));
     }
   }
 
   /** A logit for every item, `[items]`, after each example's history. */
-  private async scores(asked: readonly Taught[]): Promise<Float32Array[]> {
+  private async scores(asked: readonly Taught[], options?: { readonly raw: boolean }): Promise<Float32Array[]> {
     const histories = asked.map(({ history }) => history);
-    return (await this.encoder.scoreMoments(this.events, histories)).map((scores) => scores.subarray(FIRST_VALUE_ID));
+    const scores = await this.encoder.scoreMoments(this.events, histories, options);
+    return scores.map((row) => row.subarray(FIRST_VALUE_ID));
   }
 
   /** The examples of a step, those that ask a user's next item with a title drawn from what the teacher expects, and its distribution. */
@@ -48,7 +50,7 @@ export class Teacher {
     let next = 0;
     return examples.map((example) => {
       if (!isTaught(example)) return example;
-      const probabilities = softmax(scores[next++]);
+      const probabilities = softmax(scores[next++], example.items?.at(-1)?.excluded);
       for (let item = 0; item < probabilities.length; item++) probabilities[item] *= 1 - truthShare;
       probabilities[example.item] += truthShare;
       const items = example.items && [...example.items.slice(0, -1), { ...example.items.at(-1)!, probabilities }];
@@ -69,9 +71,10 @@ type Taught = Example & Required<Pick<Example, 'history' | 'item'>>;
 
 const isTaught = (example: Example): example is Taught => example.history !== undefined && example.item !== undefined;
 
-function softmax(scores: Float32Array): Float32Array {
+function softmax(scores: Float32Array, excluded: Iterable<number> = []): Float32Array {
   const most = scores.reduce((a, b) => Math.max(a, b), -Infinity);
   const exponentials = scores.map((score) => Math.exp(score - most));
+  for (const item of excluded) exponentials[item] = 0;
   const total = exponentials.reduce((a, b) => a + b, 0);
   return exponentials.map((value) => value / total);
 }

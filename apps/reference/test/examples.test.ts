@@ -110,6 +110,24 @@ describe('training examples of items that have tokens', () => {
     }
   });
 
+  it('are told from what the user had not taken by then, behind every title, where nobody takes an item again', () => {
+    for (const titles of [0, 3]) {
+      const reading = { embedding: titles === 0, titles };
+      const source = new ExampleSource(corpus, prompts, reading, 1, trie, 'item-tokens', undefined, 'never');
+      const examples = source.batch(1, size).filter(({ item }) => item !== undefined);
+      expect(examples.length).toBeGreaterThan(0);
+      for (const { items } of examples)
+        for (const { item, excluded } of items!) {
+          const before = [...excluded!];
+          // A user's items come in one order, each once.
+          const user = corpus.log.users.findIndex(
+            (_, user) => itemAt(user, before.length) === item && before.every((one, i) => one === itemAt(user, i)),
+          );
+          expect(user).toBeGreaterThanOrEqual(0);
+        }
+    }
+  });
+
   it('for validation name the validation item alone, and leave out what came before it', () => {
     for (const titles of [0, 3]) {
       const source = (embedding: boolean) => new ExampleSource(corpus, prompts, { embedding, titles }, 1, trie, 'item-tokens');

@@ -97,6 +97,22 @@ describe('the teacher', () => {
     }
   });
 
+  it('expects nothing of what the user had taken, where nobody takes an item again', async () => {
+    const reading = { embedding: true, titles: 0 };
+    const prompts = new Prompts(tokenizer, corpus.titles);
+    const items = new ExampleSource(corpus, prompts, reading, 1, trie, 'item-tokens', undefined, 'never');
+    const taught = (await teacher.teach(items.batch(3, size), 3)).filter(asksAnItem);
+    expect(taught.length).toBeGreaterThan(0);
+    for (const { items } of taught) {
+      const [{ item, excluded, probabilities }] = items!;
+      const taken = [...excluded!];
+      expect(taken.length).toBeGreaterThan(0);
+      expect(taken.map((one) => probabilities![one])).toEqual(taken.map(() => 0));
+      expect(probabilities![item]).toBeGreaterThan(0.2);
+      expect(Array.from(probabilities!).reduce((a, b) => a + b, 0)).toBeCloseTo(1, 5);
+    }
+  });
+
   it('leaves alone what asks for no item, or of no user', async () => {
     const [example] = source.batch(1, size).filter(asksAnItem);
     const others: Example[] = [

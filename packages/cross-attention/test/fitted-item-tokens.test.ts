@@ -149,7 +149,7 @@ describe('validation by ranking', () => {
         ...options,
         steps: 9,
         learningRate: 1e-2,
-        validation: { examples: [alone], by, everySteps: 3 },
+        validation: { examples: [by === 'loss' ? right : alone], by, everySteps: 3 },
       }).result;
     const { record } = await learned('ranking');
     expect(record.validation.map(({ ndcg }) => ndcg)).toEqual([1, 1, 1]);

@@ -115,6 +115,21 @@ describe('examples that name items', () => {
     expect(losses.reduce((sum, loss) => sum + Math.exp(-loss), 0)).toBeCloseTo(1, 5);
   });
 
+  test('are told from none that is excluded, but for what is right itself', async () => {
+    const losses = await Promise.all(films.map((_, item) => lossOf([named(item)])));
+    const left = (excluded: number[]) => 1 - excluded.reduce((sum, item) => sum + Math.exp(-losses[item]), 0);
+    const among = (excluded: number[], item: number, probabilities?: readonly number[]) =>
+      lossOf([{ promptIds, answerIds: [], items: [{ item, probabilities, excluded }] }]);
+    expect(await among([2, 3, 2], 1)).toBeCloseTo(losses[1] + Math.log(left([2, 3])), 4);
+    expect(await among([1, 3], 1)).toBeCloseTo(losses[1] + Math.log(left([3])), 4);
+    const both = films.map((_, item) => (item === 1 ? 0.25 : item === 4 ? 0.75 : 0));
+    const expected = 0.25 * losses[1] + 0.75 * losses[4] + Math.log(left([2, 3]));
+    expect(await among([2, 3, 4], 1, both)).toBeCloseTo(expected, 4);
+    // Next to an example that excludes nothing.
+    const excluding = { promptIds, answerIds: [], items: [{ item: 1, excluded: [2, 3] }] };
+    expect(await lossOf([excluding, named(4)])).toBeCloseTo((losses[1] + Math.log(left([2, 3])) + losses[4]) / 2, 4);
+  });
+
   test('may name several within a prompt, and say an answer in words too, each with its weight', async () => {
     const answerIds = base.tokenizer.encode('Heat');
     const inWords = await lossOf([{ promptIds, answerIds }]);
@@ -137,6 +152,11 @@ describe('examples that name items', () => {
 
   test.each<[string, AdaptationExample<never>, RegExp]>([
     ['an item that there is not', named(6), /item 6 is none of the 6/],
+    [
+      'an excluded item that there is not',
+      { ...named(0), items: [{ item: 0, excluded: [6] }] },
+      /excludes item 6, which is none/,
+    ],
     ['a place outside the prompt', { ...named(0), items: [{ item: 0, after: 99 }] }, /after token 99/],
     ['probabilities of other items', named(0, [1]), /1 probabilities for the 6 items/],
     ['probabilities that do not sum to 1', named(0, [1, 1, 0, 0, 0, 0]), /sums to 2, not 1/],

@@ -68,7 +68,11 @@ export class ToyUserEncoder {
   }
 
   /** The film after the last one has 2, the others nothing, `[special ids + films]`. */
-  async scoreMoments(events: ToyEvents, moments: readonly ToyMoment[]): Promise<Float32Array[]> {
+  async scoreMoments(
+    events: ToyEvents,
+    moments: readonly ToyMoment[],
+    _options: { readonly raw?: boolean } = {},
+  ): Promise<Float32Array[]> {
     return moments.map((moment) => {
       const films = this.toy.weights.get('events.weight')!.shape[0];
       const scores = new Float32Array(specialIds + films).fill(-Infinity, 0, specialIds);

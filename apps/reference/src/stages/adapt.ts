@@ -1,6 +1,7 @@
 import { mkdir } from 'node:fs/promises';
 import { DoesNotFitError, type LanguageModel, type Run, type TrainingProgress } from '@user-llm/cross-attention';
 import type { DoesNotFit } from '@user-llm/evaluation';
+import type { TrainingRecord } from '@user-llm/user-encoder';
 import { candidatesOf, type Corpus } from '../corpus.js';
 import { ExampleSource, validatedUsers, type Naming } from '../examples.js';
 import { FavouriteGenres } from '../favourite-genres.js';
@@ -68,7 +69,8 @@ export async function adaptSystem(workspace: Workspace, spec: SystemSpec, second
   const corpus = await workspace.corpus();
   const kind = baseKind(workspace);
   const language = run.need('language', 'adapt');
-  const { hash } = pretrained(workspace, spec.encoder).result;
+  const { hash, training } = pretrained(workspace, spec.encoder).result as { hash: string; training: TrainingRecord };
+  const { repeats = 'allowed' } = training;
   const naming = namingOf(workspace);
   const batch = batchOf(kind, spec);
   const key = {
@@ -84,6 +86,7 @@ export async function adaptSystem(workspace: Workspace, spec: SystemSpec, second
     batch,
     naming,
     ...(naming === 'title' ? {} : { genres: 'tokens' }),
+    ...(repeats === 'never' && { answers: 'not taken' }),
     examples: run.settings.examples,
     rate: learningRate[kind],
   };
@@ -95,7 +98,8 @@ export async function adaptSystem(workspace: Workspace, spec: SystemSpec, second
     const model = naming === 'title' ? base : withAnswers(base, corpus);
     const prompts = new Prompts(model.tokenizer, corpus.titles);
     const trie = model.trie(corpus.titles);
-    const source = new ExampleSource(corpus, prompts, spec.reading, seed, trie, naming, await summariesOf(workspace, spec));
+    const summaries = await summariesOf(workspace, spec);
+    const source = new ExampleSource(corpus, prompts, spec.reading, seed, trie, naming, summaries, repeats);
     const file = run.path('checkpoints', `${folderName(spec.name)}.safetensors`);
     const steps = stepsOf(workspace, batch, spec);
     const validated = kind === 'pretrained' || spec.reading.summary === 'written' ? validatedUsers : mostValidated;
@@ -141,6 +145,7 @@ export async function adaptSystem(workspace: Workspace, spec: SystemSpec, second
     );
     return {
       training: record,
+      repeats,
       trainingSeconds: record.seconds + otherSeconds,
       ...(encoder && { encoder: encoder.hash }),
       ...(itemRows && { itemRows }),

@@ -1,4 +1,4 @@
-import { UserEncoder } from '@user-llm/user-encoder';
+import { UserEncoder, type Repeats } from '@user-llm/user-encoder';
 import type { Corpus } from '../corpus.js';
 import { LanguageSystem, type SystemResources } from '../systems/language-system.js';
 import { folderName, type SystemSpec } from '../system-specs.js';
@@ -39,11 +39,12 @@ export async function openAdapted(
   { run }: Workspace,
   spec: SystemSpec,
   corpus: Corpus,
-  resources: SystemResources = {},
+  resources: Omit<SystemResources, 'repeats'> = {},
 ): Promise<LanguageSystem> {
-  run.need(stageOf(spec), commandOf(spec));
+  const { repeats } = run.need(stageOf(spec), commandOf(spec)).result as { repeats?: Repeats };
   const part = systemPart(spec.name);
-  const system = await run.read(part, commandOf(spec), () => LanguageSystem.open(spec, run.path(part), corpus, resources));
+  const open = () => LanguageSystem.open(spec, run.path(part), corpus, { ...resources, repeats });
+  const system = await run.read(part, commandOf(spec), open);
   const encoder = resources.users?.encoder.hash;
   if (encoder === undefined || encoder === system.served.encoder) return system;
   await system.dispose();

@@ -13,7 +13,7 @@ import {
 import type { EmbeddingStore } from '@user-llm/embedding-store';
 import type { EventColumns } from '@user-llm/event-tokenizer';
 import { UNKNOWN_ITEM, type DoesNotFit, type System } from '@user-llm/evaluation';
-import type { UserEmbedding, UserEncoder } from '@user-llm/user-encoder';
+import type { Repeats, UserEmbedding, UserEncoder } from '@user-llm/user-encoder';
 import type { Corpus } from '../corpus.js';
 import { UsageError } from '../errors.js';
 import { genreQuestion, nextQuestions, Prompts } from '../prompts.js';
@@ -47,6 +47,8 @@ export interface SystemResources {
   readonly retrieval?: Retrieval;
   /** Where the reading has a summary. */
   readonly summaries?: Summaries | undefined;
+  /** Whether users take items again, as the model was trained for; see `AdaptationExample`. Default `allowed`. */
+  readonly repeats?: Repeats | undefined;
   /** Threads of one operation; the machine's cores by default. */
   readonly threads?: number;
 }
@@ -138,10 +140,12 @@ export class LanguageSystem {
     return this.served.items.length > 0 && this.resources.retrieval === undefined;
   }
 
-  /** The log-probability of every item's token, `[items]`; see `scoresAll`. */
+  /** The log-probability of every item's token, `[items]`; see `scoresAll`. Where users take nothing again, the history has the lowest. */
   async scores(userIndex: number, history: Int32Array, options: Omit<RankOptions, 'by' | 'exclude' | 'top'>): Promise<Ranking> {
     const { length } = this.served.items;
-    return this.rank(userIndex, history, { ...options, by: everyItem(length), exclude: [], top: length });
+    const ranking = await this.rank(userIndex, history, { ...options, by: everyItem(length), exclude: [], top: length });
+    if (this.resources.repeats === 'never') lower(ranking.scores, history);
+    return ranking;
   }
 
   private ranker(by: RankOptions['by'], top: number, retrieved: Retrieved | undefined): CatalogueRanker {
@@ -288,6 +292,12 @@ export function misfitSystem({ name, reading }: SystemSpec, doesNotFit: string):
     classify: answer,
     close: () => Promise.resolve(),
   };
+}
+
+/** Items get the lowest score of all: a model that learned what is next among the others says nothing of them. */
+function lower(scores: Float64Array, items: Int32Array): void {
+  const lowest = scores.reduce((a, b) => Math.min(a, b), Infinity);
+  for (const item of items) scores[item] = lowest;
 }
 
 const known = (items: Int32Array): Int32Array => items.filter((item) => item !== UNKNOWN_ITEM);

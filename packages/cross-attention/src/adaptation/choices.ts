@@ -1,5 +1,5 @@
-import { linearCrossEntropy } from '@user-llm/onnx-autograd';
-import type { Feeds, GraphBuilder, Tensor } from '@user-llm/onnx-autograd';
+import { crossEntropy, linearCrossEntropy, where } from '@user-llm/onnx-autograd';
+import type { Feeds, GraphBuilder, HostTensor, Tensor } from '@user-llm/onnx-autograd';
 import { AdaptationError } from '../errors.js';
 import type { NamedKind } from '../items/item-tokens.js';
 
@@ -13,7 +13,7 @@ export interface Choice {
   readonly target: number;
   readonly weight: number;
   readonly distribution?: ChoiceDistribution | undefined;
-  /** Choices that take no place before this one when it is ranked. */
+  /** Choices that this one is not told from; none for tokens. */
   readonly excluded?: Iterable<number> | undefined;
 }
 
@@ -30,6 +30,8 @@ const inputsOf = (kind: ChoiceKind) => ({
   weights: `${kind}_weights`,
   distributionRows: `${kind}_distribution_rows`,
   distributions: `${kind}_distributions`,
+  excluded: `${kind}_excluded`,
+  distributionExcluded: `${kind}_distribution_excluded`,
 });
 
 /** What a graph has of choices. */
@@ -42,7 +44,8 @@ export interface ChoiceOutputs {
 
 /**
  * The loss of choices: a softmax over all of them, read from those of the states that make one. Inputs are
- * `KIND_rows`, `KIND_targets`, `KIND_weights` [n], and `KIND_distribution_rows` [m] with the weighted `KIND_distributions` [m, choices].
+ * `KIND_rows`, `KIND_targets`, `KIND_weights` [n], and `KIND_distribution_rows` [m] with the weighted `KIND_distributions` [m, choices]; but
+ * for tokens also what each is not told from, booleans `KIND_excluded` [n, choices] and `KIND_distribution_excluded` [m, choices].
  *
  * @param states [N, hidden]
  * @param table [choices, hidden]
@@ -54,15 +57,23 @@ export function choiceOutputs(builder: GraphBuilder, kind: ChoiceKind, states: T
   const targets = builder.input(names.targets, [single], 'int32');
   const weights = builder.input(names.weights, [single]);
   const choosing = states.gather(at);
-  const losses = linearCrossEntropy(choosing, table, targets).mul(weights);
+  const logits = choosing.matmul(table, { transposeB: true });
+  // Of the many tokens none is left out, and their logits need not be held.
+  const told = (scores: Tensor, name: string, axis: string): Tensor =>
+    kind === 'token'
+      ? scores
+      : where(builder.input(name, [axis, table.shape[0]], 'bool'), builder.constant(outOfTheRunning), scores);
+  const losses =
+    kind === 'token' ? linearCrossEntropy(choosing, table, targets) : crossEntropy(told(logits, names.excluded, single), targets);
   const spreadAt = builder.input(names.distributionRows, [spread], 'int32');
   const distributions = builder.input(names.distributions, [spread, table.shape[0]]);
-  const logProbabilities = states.gather(spreadAt).matmul(table, { transposeB: true }).logSoftmax();
-  return {
-    loss: losses.sum().sub(logProbabilities.mul(distributions).sum()),
-    logits: choosing.matmul(table, { transposeB: true }),
-  };
+  const spreadLogits = states.gather(spreadAt).matmul(table, { transposeB: true });
+  const logProbabilities = told(spreadLogits, names.distributionExcluded, spread).logSoftmax();
+  return { loss: losses.mul(weights).sum().sub(logProbabilities.mul(distributions).sum()), logits };
 }
+
+/** A logit whose probability is zero. */
+const outOfTheRunning = -1e9;
 
 /** The inputs of `choiceOutputs` for rows that are padded to `length`. */
 export function choiceFeeds(kind: ChoiceKind, rows: readonly (readonly Choice[])[], length: number, choices: number): Feeds {
@@ -77,6 +88,13 @@ export function choiceFeeds(kind: ChoiceKind, rows: readonly (readonly Choice[])
     const { ids, probabilities } = distribution!;
     for (let j = 0; j < probabilities.length; j++) distributions[i * choices + (ids ? ids[j] : j)] += weight * probabilities[j];
   });
+  const excluded = (of: readonly Choice[], counts: (choice: Choice, other: number) => boolean): HostTensor => {
+    const data = new Uint8Array(Math.max(1, of.length) * choices);
+    of.forEach((choice, i) => {
+      for (const other of choice.excluded ?? []) if (!counts(choice, other)) data[i * choices + other] = 1;
+    });
+    return { dtype: 'bool', data, shape: [Math.max(1, of.length), choices] };
+  };
   const int32 = (values: readonly number[]) =>
     ({ dtype: 'int32', data: Int32Array.from(values), shape: [values.length] }) as const;
   const names = inputsOf(kind);
@@ -86,6 +104,10 @@ export function choiceFeeds(kind: ChoiceKind, rows: readonly (readonly Choice[])
     [names.weights]: { dtype: 'float32', data: Float32Array.from(single, ({ weight }) => weight), shape: [single.length] },
     [names.distributionRows]: int32(spread.length === 0 ? [0] : spread.map(({ at }) => at)),
     [names.distributions]: { dtype: 'float32', data: distributions, shape: [places, choices] },
+    ...(kind !== 'token' && {
+      [names.excluded]: excluded(single, ({ target }, other) => other === target),
+      [names.distributionExcluded]: excluded(spread, ({ distribution }, other) => distribution!.probabilities[other] > 0),
+    }),
   };
 }
 

@@ -46,7 +46,11 @@ export interface NamedAnswer {
   readonly weight?: number;
   /** How probable each item (or label) is, `[items]`, where more than one is right; they sum to 1. Default: the one alone. */
   readonly probabilities?: ArrayLike<number>;
-  /** Items that are no answers any more, such as those that the user has: they take no place in a validation by ranking. */
+  /**
+   * Items that are no answers any more, such as those that the user has: the answer is not told from them, in training and in a
+   * validation by ranking. A model that was trained so says nothing of them: leave them out of its rankings (`exclude`). The answer itself,
+   * and what has a probability above zero, count all the same.
+   */
   readonly excluded?: Iterable<number>;
 }
 

@@ -48,8 +48,12 @@ export function placedChoices(
       if (probabilities !== undefined && probabilities.length !== count)
         throw new AdaptationError(where, `has ${probabilities.length} probabilities for the ${count} ${kind}s that have a token`);
       if (probabilities !== undefined) checkProbabilities(probabilities, where, `${kind}s`);
+      const others = excluded && [...excluded];
+      for (const other of others ?? [])
+        if (!(Number.isInteger(other) && other >= 0 && other < count))
+          throw new AdaptationError(where, `excludes ${kind} ${other}, which is none of the ${count} ${kind}s that have a token`);
       const position = after < placeholders.start ? after : after + placeholders.count;
-      return { position, target, weight, ...(probabilities && { distribution: { probabilities } }), excluded };
+      return { position, target, weight, ...(probabilities && { distribution: { probabilities } }), excluded: others };
     });
   });
 }
