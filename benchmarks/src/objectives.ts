@@ -28,6 +28,8 @@ interface Studied extends Variant {
 const random: Studied = { name: 'untrained', ranks: true };
 const autoregressive: Studied = { name: 'next-event', ranks: true, training: { objective: nextEvent() } };
 const others: readonly Studied[] = [
+  // As if users took films again.
+  { name: 'next-event-among-all', ranks: true, training: { objective: nextEvent({ repeats: 'allowed' }) } },
   { name: 'dual-encoder', ranks: true, training: { objective: dualEncoder() } },
   { name: 'masked-events', ranks: true, shape: { attention: 'bidirectional' }, training: { objective: maskedEvents() } },
   {

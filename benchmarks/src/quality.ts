@@ -33,7 +33,7 @@ import os from 'node:os';
 import path from 'node:path';
 import { commandOf, keepResult, resultsFolder } from './record/results.js';
 import { encoderQuality } from './study/encoder-quality.js';
-import { KeptSystems } from './study/kept-systems.js';
+import { KeptSystems, recipe } from './study/kept-systems.js';
 import { commandLine, named, positive } from './study/options.js';
 import { overSeeds } from './study/over-seeds.js';
 import { runStudy } from './study/result.js';
@@ -55,7 +55,7 @@ const options = {
   threads: { type: 'string' },
   seed: { type: 'string', default: '1' },
   seeds: { type: 'string', default: '1' },
-  dropout: { type: 'string', default: '0.4' },
+  dropout: { type: 'string', default: '0.3' },
   batch: { type: 'string', default: '16' },
   width: { type: 'string', default: '64' },
   layers: { type: 'string', default: '2' },
@@ -176,7 +176,7 @@ function keptSystems(values: Values, of: string, settings: RunSettings): Promise
   const file = path.join(resultsFolder, 'answers', `${resultName(values, of)}.json`);
   const { seed, users = null, examples = null, encoderSteps = null } = settings;
   const byClock = examples === null || encoderSteps === null;
-  const terms = { seed, users, examples, encoderSteps, minutes: byClock ? settings.minutes : null };
+  const terms = { seed, users, examples, encoderSteps, minutes: byClock ? settings.minutes : null, recipe };
   return values.keep ? KeptSystems.read(file, terms) : Promise.resolve(KeptSystems.none(file, terms));
 }
 

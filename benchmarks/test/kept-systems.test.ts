@@ -1,4 +1,4 @@
-import { mkdtemp, rm } from 'node:fs/promises';
+import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import os from 'node:os';
 import path from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
@@ -30,7 +30,7 @@ const report = async (...names: string[]): Promise<Report> => {
   const answered = await evaluate({ task: nextItem(leaveOneOut(log)), systems, seed: 1, sample: { users: 8, systems: names } });
   return answered.with({ training: names.map((name) => ({ name, steps: 3 })) });
 };
-const terms = { seed: 1, users: 8, examples: 2000, encoderSteps: 800, minutes: null };
+const terms = { seed: 1, users: 8, examples: 2000, encoderSteps: 800, minutes: null, recipe: 2 };
 
 let folder: string;
 beforeAll(async () => {
@@ -62,6 +62,15 @@ describe('systems kept from run to run', () => {
       ['text-prompt-10', 1],
     ]);
   });
+  test('systems that were trained in an earlier way are not compared', async () => {
+    const file = path.join(folder, 'earlier.json');
+    const { recipe: _, ...earlier } = terms;
+    await writeFile(file, JSON.stringify({ terms: earlier, systems: {} }));
+    await expect(KeptSystems.read(file, terms)).rejects.toThrow(
+      'the systems in earlier.json were measured with recipe 1, not 2; leave out --keep, and measure them again',
+    );
+  });
+
   test('systems of other terms are not compared', async () => {
     const file = path.join(folder, 'terms.json');
     await KeptSystems.none(file, terms).write(await report('user-llm/soft-prompt'), machineDescription());

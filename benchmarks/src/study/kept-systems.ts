@@ -20,7 +20,14 @@ export interface Terms {
   readonly encoderSteps: number | null;
   /** Null where systems are compared by examples, and the encoder has its steps. */
   readonly minutes: number | null;
+  readonly recipe: number;
 }
+
+/**
+ * How encoders and systems are trained, raised by what makes earlier ones incomparable. 2: where users take nothing again, the next item is
+ * told from what the user has not taken.
+ */
+export const recipe = 2;
 
 interface Content {
   readonly terms: Terms;
@@ -47,12 +54,13 @@ export class KeptSystems {
       throw error;
     }
     const content = JSON.parse(text) as Content;
+    const kept = { ...earliest, ...content.terms };
     for (const name of Object.keys(terms) as (keyof Terms)[])
-      if (content.terms[name] !== terms[name])
+      if (kept[name] !== terms[name])
         throw new UsageError(
-          `the systems in ${path.basename(file)} were measured with ${name} ${content.terms[name]}, not ${terms[name]}; give the same, or leave out --keep`,
+          `the systems in ${path.basename(file)} were measured with ${name} ${kept[name]}, not ${terms[name]}; ${remedyOf(name)}`,
         );
-    return new KeptSystems(file, content);
+    return new KeptSystems(file, { ...content, terms });
   }
 
   static none(file: string, terms: Terms): KeptSystems {
@@ -92,6 +100,12 @@ export class KeptSystems {
     await writeFile(this.file, `${JSON.stringify(content)}\n`);
   }
 }
+
+/** Terms that the first files do not name. */
+const earliest = { recipe: 1 };
+
+const remedyOf = (name: keyof Terms): string =>
+  name === 'recipe' ? 'leave out --keep, and measure them again' : 'give the same, or leave out --keep';
 
 /** The systems that rank a sample of users: those with a language model. */
 const systemsOf = (report: Report): string[] => [
