@@ -41,6 +41,6 @@ for (const name of Object.keys(floors) as (keyof typeof dataSets)[]) {
       expect(found.map((row) => row.map((value) => (typeof value === 'number' ? Number(value.toFixed(4)) : value)))).toEqual(
         floors[name],
       );
-    }, 60_000);
+    }, 240_000);
   });
 }
