@@ -28,7 +28,7 @@ export class Teacher {
     for (let step = 1; step <= batches; step++) {
       const asked = batch(step).filter(isTaught);
       if (asked.length === 0) continue;
-      // A state says in a straight line what the head makes of it: of what the user has taken, too.
+      // Raw: scores that are linear in a state, those of what the user has taken too, are what a row can be fitted to.
       const scores = await this.scores(asked, { raw: true });
       yield asked.map(({ history, promptIds }, i) => ({ history, promptIds, scores: scores[i] }));
     }

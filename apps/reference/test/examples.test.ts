@@ -110,22 +110,38 @@ describe('training examples of items that have tokens', () => {
     }
   });
 
-  it('are told from what the user had not taken by then, behind every title, where nobody takes an item again', () => {
-    for (const titles of [0, 3]) {
-      const reading = { embedding: titles === 0, titles };
-      const source = new ExampleSource(corpus, prompts, reading, 1, trie, 'item-tokens', undefined, 'never');
-      const examples = source.batch(1, size).filter(({ item }) => item !== undefined);
+  describe('where nobody takes an item again', () => {
+    const examplesOf = (reading: ConstructorParameters<typeof ExampleSource>[2]): Example[] =>
+      new ExampleSource(corpus, prompts, reading, 1, trie, 'item-tokens', undefined, 'never')
+        .batch(1, size)
+        .filter(({ item }) => item !== undefined);
+
+    it('are told from what the user had not taken by then', () => {
+      const asked = examplesOf({ embedding: true, titles: 0 }).filter(asksItem);
+      expect(asked.length).toBeGreaterThan(0);
+      for (const { history, items } of asked) {
+        const { user, end } = history!;
+        const before = Array.from({ length: end }, (_, at) => itemAt(user, at));
+        expect(items!.map(({ item, excluded }) => [item, [...excluded!]])).toEqual([[itemAt(user, end), before]]);
+      }
+    });
+
+    it('of a text prompt are so behind every title', () => {
+      const examples = examplesOf({ embedding: false, titles: 3 });
       expect(examples.length).toBeGreaterThan(0);
-      for (const { items } of examples)
-        for (const { item, excluded } of items!) {
-          const before = [...excluded!];
-          // A user's items come in one order, each once.
-          const user = corpus.log.users.findIndex(
-            (_, user) => itemAt(user, before.length) === item && before.every((one, i) => one === itemAt(user, i)),
-          );
-          expect(user).toBeGreaterThanOrEqual(0);
+      for (const { promptIds, items } of examples) {
+        const shown = tokenizer.decode(promptIds).split('\n').slice(0, -1);
+        const had = items!.map(({ excluded }) => Array.from(excluded!, (item) => corpus.titles[item]));
+        // Behind the i-th title the user had all that is shown up to it; behind the question, all that is shown.
+        for (const [i] of shown.entries()) expect(had[i].slice(-(i + 1))).toEqual(shown.slice(0, i + 1));
+        expect(had.at(-1)!.slice(-shown.length)).toEqual(shown);
+        // One more each time, and never what is asked for.
+        for (const [i, { item, excluded }] of items!.entries()) {
+          expect([...excluded!]).not.toContain(item);
+          expect(had[i]).toHaveLength(had[0].length + Math.min(i, shown.length - 1));
         }
-    }
+      }
+    });
   });
 
   it('for validation name the validation item alone, and leave out what came before it', () => {

@@ -1,5 +1,5 @@
 import { openStore } from '@user-llm/embedding-store';
-import { dropLast, FIRST_VALUE_ID, takeLast, type EventColumns } from '@user-llm/event-tokenizer';
+import { dropLast, FIRST_VALUE_ID, takeLast, type CategoricalColumn, type EventColumns } from '@user-llm/event-tokenizer';
 import type { StateDtype, UserEncoder } from '@user-llm/user-encoder';
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
@@ -128,7 +128,8 @@ export async function stateFigures(encoder: UserEncoder, log: Log, histories: nu
         sum += error;
       });
       count += data.length;
-      const found = await encoder.open(state).scores();
+      const { ids } = history.fields[encoder.config.fields[0].name] as CategoricalColumn;
+      const found = await encoder.open(state).scores(ids);
       same += topTen(found).filter((item) => best.includes(item)).length / 10;
       const spread = deviation(scores.subarray(FIRST_VALUE_ID));
       for (let id = FIRST_VALUE_ID; id < scores.length; id++)

@@ -7,7 +7,6 @@ import { leavesOutTaken, takenIn } from './item-scores.js';
 import { maskEvent } from './masked-event.js';
 import { attributionDefinition, attributionInputs } from './model.js';
 import { Programs } from './programs.js';
-import { excluded } from './objectives/item-loss.js';
 import type { ItemHead } from './objectives/objective.js';
 import { receptiveField } from './relative-position.js';
 import { scoringRoom } from './scoring-feeds.js';
@@ -40,10 +39,10 @@ export interface Attribution {
   readonly contributions: Float32Array;
 }
 
-/** What is asked for: the distance from nobody's tokens, or an item, told from all but those that are out. */
+/** What is asked for: the distance from nobody's tokens, or an item and which items it is told from. */
 type Target =
   | { readonly kind: 'embedding'; readonly tokens: HostTensor }
-  | { readonly kind: 'item'; readonly item: number; readonly out: HostTensor };
+  | { readonly kind: 'item'; readonly item: number; readonly told: HostTensor };
 
 /** Rows of one leave-one-out run. */
 const batch = 32;
@@ -117,9 +116,9 @@ export class Attributor {
     const { size } = fields[0] as { size: number };
     if (!Number.isInteger(of.item) || of.item < 0 || of.item >= size)
       throw new EncoderOptionError('of', `there is no item ${of.item}; ids go from 0 to ${size - 1}`);
-    const out = new Float32Array(size);
-    if (leavesOutTaken(this.training)) for (const id of taken) if (id !== of.item) out[id] = excluded;
-    return { kind: 'item', item: of.item, out: { dtype: 'float32', shape: [1, size], data: out } };
+    const told = new Uint8Array(size).fill(1);
+    if (leavesOutTaken(this.training)) for (const id of taken) if (id !== of.item) told[id] = 0;
+    return { kind: 'item', item: of.item, told: { dtype: 'bool', shape: [1, size], data: told } };
   }
 
   private async run(
@@ -146,7 +145,7 @@ export class Attributor {
         data: new Float32Array(rows.length * length),
       },
       ...(target.kind === 'item'
-        ? { [attributionInputs.target]: vector(rows.map(() => target.item)), [attributionInputs.out]: target.out }
+        ? { [attributionInputs.target]: vector(rows.map(() => target.item)), [attributionInputs.told]: target.told }
         : { [attributionInputs.target]: target.tokens }),
     });
     return Object.fromEntries(outputs.map((name) => [name, results[name].data as Float32Array]));

@@ -4,6 +4,7 @@ import {
   crossEntropy,
   gradients,
   graph,
+  maskBias,
   splitHeads,
   type Dim,
   type GraphBuilder,
@@ -147,8 +148,8 @@ export const attributionInputs = {
   presence: 'presence',
   /** The item asked for, int32 [U], or the tokens of a user without events, float32 [1, K, D]. */
   target: 'target',
-  /** float32 [1, V], added to the scores: which items the one asked for is not told from. */
-  out: 'out',
+  /** bool [1, V]: which items the one asked for is told from; itself is one of them. */
+  told: 'told',
 } as const;
 
 /**
@@ -173,7 +174,7 @@ export const attributionDefinition = (
             .mean([1, 2])
         : crossEntropy(
             itemScores(builder, config.fields[0], last, head).add(
-              builder.input(attributionInputs.out, [1, vocabularyOf(config)]),
+              maskBias(builder.input(attributionInputs.told, [1, vocabularyOf(config)], 'bool')),
             ),
             builder.input(attributionInputs.target, [windowsAxis], 'int32'),
           ).neg();

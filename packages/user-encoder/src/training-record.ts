@@ -1,6 +1,6 @@
 import type { LabelTower } from './label-tower.js';
 import type { ItemHead } from './objectives/objective.js';
-import type { Repeats } from './objectives/seen-items.js';
+import type { Repeats } from './objectives/taken-items.js';
 import type { ValidationResult } from './validation.js';
 
 export interface ValidationPoint extends ValidationResult {

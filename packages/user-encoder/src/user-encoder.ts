@@ -1,8 +1,9 @@
 import { FIRST_VALUE_ID, type EventColumns, type EventTokenizer } from '@user-llm/event-tokenizer';
-import { initialWeights, matrixFlops, toOnnx, type Weights } from '@user-llm/onnx-autograd';
+import { initialWeights, toOnnx, type Weights } from '@user-llm/onnx-autograd';
 import { Attributor, type Attribution, type AttributionOptions } from './attribution.js';
 import { BandedState, type StateMaking } from './banded-state.js';
 import { bandOf, encoderConfig, type EncoderConfig, type EncoderOptions } from './config.js';
+import { encoderFlops } from './encoder-flops.js';
 import { encoderHash, readEncoderFolder, writeEncoderFolder } from './encoder-folder.js';
 import { EncoderOptionError, NoItemScoresError, NoLabelTowerError } from './errors.js';
 import { saidOfNext, takenIn } from './item-scores.js';
@@ -13,7 +14,6 @@ import type { ItemHead } from './objectives/objective.js';
 import { pretrain } from './pretrain.js';
 import type { PretrainOptions } from './pretrain-options.js';
 import { PretrainRun } from './pretrain-run.js';
-import { receptiveField } from './relative-position.js';
 import { replaced } from './replaced-weights.js';
 import { Stepper } from './stepper.js';
 import { trainableEncoder, type History, type TrainableEncoder } from './trainable.js';
@@ -323,13 +323,7 @@ export class UserEncoder {
   flops({ events, output = 'tokens' }: { events: number; output?: InferenceOutput }): number {
     if (output === 'scores') this.needItemHead();
     if (output === 'direction' && this.itemHead !== 'labels') throw new NoLabelTowerError(this.hash);
-    const band = bandOf(this.config);
-    const read = Math.max(1, Math.min(events, band ? receptiveField(this.config, band) : this.config.context));
-    const inBlocks = band !== undefined && read > 2 * band.window;
-    const blocks = inBlocks ? Math.ceil(read / band.window) : 1;
-    const definition = inferenceDefinition(this.config, this.itemHead, inBlocks ? 'blocks' : 'mask');
-    const { outputs } = definition.build({ training: false });
-    return matrixFlops([outputs[output]], { windows: 1, blocks, events: inBlocks ? blocks * band.window : read });
+    return encoderFlops(this.config, this.itemHead, output, events);
   }
 
   /**

@@ -4,7 +4,7 @@ import { bucketOf, lengthBuckets } from './batches.js';
 import type { EncoderConfig } from './config.js';
 import type { Window } from './event-feeds.js';
 import { itemIds } from './item-scores.js';
-import type { Repeats } from './objectives/seen-items.js';
+import type { Repeats } from './objectives/taken-items.js';
 import { scoringFeeds, scoringRoom } from './scoring-feeds.js';
 import { latest, type Span } from './span.js';
 

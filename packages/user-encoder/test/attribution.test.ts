@@ -89,7 +89,7 @@ describe.each([
           [lengthsInput]: vector([count]),
           [attributionInputs.presence]: { dtype: 'float32', shape: [1, length], data: presence },
           [attributionInputs.target]: vector([items[start]]),
-          [attributionInputs.out]: { dtype: 'float32', shape: [1, size], data: new Float32Array(size) },
+          [attributionInputs.told]: { dtype: 'bool', shape: [1, size], data: new Uint8Array(size).fill(1) },
         });
       const { contributions } = await run(new Float32Array(length));
       const value = async (place: number, presence: number): Promise<number> =>

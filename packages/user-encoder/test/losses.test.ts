@@ -11,7 +11,7 @@ import {
   type Tensor,
 } from '@user-llm/onnx-autograd';
 import { agreement } from '../src/objectives/contrastive.js';
-import { calibratedBinary, calibration, candidateSoftmax, smoothedSoftmax, unseenSoftmax } from '../src/objectives/item-loss.js';
+import { calibratedBinary, calibration, candidateSoftmax, smoothedSoftmax, untakenSoftmax } from '../src/objectives/item-loss.js';
 import { drawDistinct, drawWeighted, WeightedIds } from '../src/objectives/negatives.js';
 
 type Matrix = number[][];
@@ -124,30 +124,30 @@ describe('losses equal their references, and so do their gradients', () => {
       ));
 
   // Two windows of three targets; 5 and 12 had been taken before and are taken again.
-  const windows = { targets: [9, 5, 7, 6, 0, 12], seen: [4, 9, 5, 11, 12, 0], before: [1, 3, 3, 0, 1, 2] };
-  const seenBy = (row: number): number[] => windows.seen.slice(3 * Math.floor(row / 3)).slice(0, windows.before[row]);
+  const windows = { targets: [9, 5, 7, 6, 0, 12], taken: [4, 9, 5, 11, 12, 0], before: [1, 3, 3, 0, 1, 2] };
+  const takenBy = (row: number): number[] => windows.taken.slice(3 * Math.floor(row / 3)).slice(0, windows.before[row]);
   for (const smoothing of [0, 0.25])
-    test(`full softmax over what was not seen, smoothing ${smoothing}`, () =>
+    test(`full softmax over what was not taken, smoothing ${smoothing}`, () =>
       check(
         { query: query.slice(0, 6), table },
         {
           targets: { ...int32(windows.targets), shape: [2, 3] },
-          seen: { ...int32(windows.seen), shape: [2, 3] },
+          taken: { ...int32(windows.taken), shape: [2, 3] },
           before: { ...int32(windows.before), shape: [2, 3] },
         },
         (p, builder) =>
-          unseenSoftmax(
+          untakenSoftmax(
             p.query,
             { all: () => p.table, of: (ids) => p.table.gather(ids) },
             builder.input('targets', [2, 3], 'int32'),
-            { ids: builder.input('seen', [2, 3], 'int32'), before: builder.input('before', [2, 3], 'int32') },
+            { ids: builder.input('taken', [2, 3], 'int32'), before: builder.input('before', [2, 3], 'int32') },
             smoothing,
           ),
         (w) =>
           mean(
             windows.targets.flatMap((target, row) => {
               if (target < 4) return [];
-              const out = seenBy(row).filter((id) => id !== target);
+              const out = takenBy(row).filter((id) => id !== target);
               const scores = w.table.map((vector) => dot(w.query[row], vector));
               const all = logSumExp(scores.filter((_, id) => !out.includes(id)));
               const even = mean(items.filter((id) => !out.includes(id)).map((id) => all - scores[id]));

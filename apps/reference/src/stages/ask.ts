@@ -1,11 +1,14 @@
-import { byItemTokens, type GenerateRequest, type Prompt, type ServedModel } from '@user-llm/cross-attention';
+import { byItemTokens, type Generation, type GenerateRequest, type Prompt, type ServedModel } from '@user-llm/cross-attention';
 import { userIndex } from '@user-llm/event-tokenizer';
 import { UsageError } from '../errors.js';
+import { FavouriteGenres } from '../favourite-genres.js';
 import { nextQuestions } from '../prompts.js';
+import type { ConsoleOutput } from '../run/console-output.js';
 import { mainSystem } from '../system-specs.js';
 import type { Workspace } from '../workspace.js';
 import { loadAdaptedEncoder, openAdapted, stageOf } from './adapted.js';
 import { encoded, openUsers } from './encode.js';
+import { baseKind } from './language.js';
 
 const titlesShown = 5;
 const itemsNamed = 3;
@@ -37,6 +40,7 @@ export async function ask(
     const seen = Array.from(recent, (item) => titles[item] ?? 'unknown');
     output.print(`\nUser ${known.users[index]} (${whatIsKnown(length, seen)})`);
     output.print(`> ${question}`);
+    const words = baseKind(workspace) === 'scratch' ? new Set([...titles, ...new FavouriteGenres(corpus).genres]) : undefined;
     const answers: Record<string, { text: string; items?: string[] }> = {};
     const had = new Set(log.items.subarray(log.offsets[index], log.offsets[index] + length).filter((item) => item >= 0));
     for (const [label, embedding] of [
@@ -46,12 +50,7 @@ export async function ask(
       const asked = { messages: [{ role: 'user', content: question }], user: embedding, signal } as const;
       const answer = system.served.generate({ ...asked, maxNewTokens: 48 });
       output.write(`${label.padEnd(20)}`);
-      for await (const piece of answer.textStream) output.write(piece);
-      const text = await answer.text;
-      const { firstTokenMs } = await answer.timings;
-      output.print(
-        text.trim() === '' ? '(the model ended its answer at once)' : `  (first word after ${firstTokenMs.toFixed(0)} ms)`,
-      );
+      const text = await said(answer, output, words);
       const items = await named(system.served, asked, had);
       answers[label] = { text, ...(items && { items: items.map((item) => titles[item]) }) };
       if (items) output.print(`${''.padEnd(20)}${answers[label].items!.join('; ')}  (named by their tokens)`);
@@ -61,6 +60,26 @@ export async function ask(
     await system.dispose();
     await store.close();
   }
+}
+
+/**
+ * Shows an answer, and returns it.
+ *
+ * @param words all that the model was ever taught to say: anything else is noise of too short a training, which is not shown. Without them
+ *   the answer is shown as it comes, piece by piece
+ */
+export async function said(
+  answer: Pick<Generation, 'textStream' | 'text' | 'timings'>,
+  output: Pick<ConsoleOutput, 'write' | 'print'>,
+  words?: ReadonlySet<string>,
+): Promise<string> {
+  if (!words) for await (const piece of answer.textStream) output.write(piece);
+  const text = await answer.text;
+  const { firstTokenMs } = await answer.timings;
+  if (text.trim() === '') output.print('(the model ended its answer at once)');
+  else if (words && !words.has(text.trim())) output.print('(no answer in words yet: they take more training)');
+  else output.print(`${words ? text : ''}  (first word after ${firstTokenMs.toFixed(0)} ms)`);
+  return text;
 }
 
 /** The items that the model names after a question, without those that the user had; undefined where items have no tokens. */

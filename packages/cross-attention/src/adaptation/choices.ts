@@ -1,4 +1,4 @@
-import { crossEntropy, linearCrossEntropy, where } from '@user-llm/onnx-autograd';
+import { crossEntropy, linearCrossEntropy, maskBias } from '@user-llm/onnx-autograd';
 import type { Feeds, GraphBuilder, HostTensor, Tensor } from '@user-llm/onnx-autograd';
 import { AdaptationError } from '../errors.js';
 import type { NamedKind } from '../items/item-tokens.js';
@@ -30,8 +30,8 @@ const inputsOf = (kind: ChoiceKind) => ({
   weights: `${kind}_weights`,
   distributionRows: `${kind}_distribution_rows`,
   distributions: `${kind}_distributions`,
-  excluded: `${kind}_excluded`,
-  distributionExcluded: `${kind}_distribution_excluded`,
+  told: `${kind}_told`,
+  distributionTold: `${kind}_distribution_told`,
 });
 
 /** What a graph has of choices. */
@@ -45,7 +45,7 @@ export interface ChoiceOutputs {
 /**
  * The loss of choices: a softmax over all of them, read from those of the states that make one. Inputs are
  * `KIND_rows`, `KIND_targets`, `KIND_weights` [n], and `KIND_distribution_rows` [m] with the weighted `KIND_distributions` [m, choices]; but
- * for tokens also what each is not told from, booleans `KIND_excluded` [n, choices] and `KIND_distribution_excluded` [m, choices].
+ * for tokens also what each is told from, booleans `KIND_told` [n, choices] and `KIND_distribution_told` [m, choices].
  *
  * @param states [N, hidden]
  * @param table [choices, hidden]
@@ -59,21 +59,18 @@ export function choiceOutputs(builder: GraphBuilder, kind: ChoiceKind, states: T
   const choosing = states.gather(at);
   const logits = choosing.matmul(table, { transposeB: true });
   // Of the many tokens none is left out, and their logits need not be held.
-  const told = (scores: Tensor, name: string, axis: string): Tensor =>
-    kind === 'token'
-      ? scores
-      : where(builder.input(name, [axis, table.shape[0]], 'bool'), builder.constant(outOfTheRunning), scores);
+  const amongTold = (scores: Tensor, name: string, axis: string): Tensor =>
+    kind === 'token' ? scores : scores.add(maskBias(builder.input(name, [axis, table.shape[0]], 'bool')));
   const losses =
-    kind === 'token' ? linearCrossEntropy(choosing, table, targets) : crossEntropy(told(logits, names.excluded, single), targets);
+    kind === 'token'
+      ? linearCrossEntropy(choosing, table, targets)
+      : crossEntropy(amongTold(logits, names.told, single), targets);
   const spreadAt = builder.input(names.distributionRows, [spread], 'int32');
   const distributions = builder.input(names.distributions, [spread, table.shape[0]]);
   const spreadLogits = states.gather(spreadAt).matmul(table, { transposeB: true });
-  const logProbabilities = told(spreadLogits, names.distributionExcluded, spread).logSoftmax();
+  const logProbabilities = amongTold(spreadLogits, names.distributionTold, spread).logSoftmax();
   return { loss: losses.mul(weights).sum().sub(logProbabilities.mul(distributions).sum()), logits };
 }
-
-/** A logit whose probability is zero. */
-const outOfTheRunning = -1e9;
 
 /** The inputs of `choiceOutputs` for rows that are padded to `length`. */
 export function choiceFeeds(kind: ChoiceKind, rows: readonly (readonly Choice[])[], length: number, choices: number): Feeds {
@@ -88,10 +85,10 @@ export function choiceFeeds(kind: ChoiceKind, rows: readonly (readonly Choice[])
     const { ids, probabilities } = distribution!;
     for (let j = 0; j < probabilities.length; j++) distributions[i * choices + (ids ? ids[j] : j)] += weight * probabilities[j];
   });
-  const excluded = (of: readonly Choice[], counts: (choice: Choice, other: number) => boolean): HostTensor => {
-    const data = new Uint8Array(Math.max(1, of.length) * choices);
+  const told = (of: readonly Choice[], isRight: (choice: Choice, other: number) => boolean): HostTensor => {
+    const data = new Uint8Array(Math.max(1, of.length) * choices).fill(1);
     of.forEach((choice, i) => {
-      for (const other of choice.excluded ?? []) if (!counts(choice, other)) data[i * choices + other] = 1;
+      for (const other of choice.excluded ?? []) if (!isRight(choice, other)) data[i * choices + other] = 0;
     });
     return { dtype: 'bool', data, shape: [Math.max(1, of.length), choices] };
   };
@@ -105,8 +102,8 @@ export function choiceFeeds(kind: ChoiceKind, rows: readonly (readonly Choice[])
     [names.distributionRows]: int32(spread.length === 0 ? [0] : spread.map(({ at }) => at)),
     [names.distributions]: { dtype: 'float32', data: distributions, shape: [places, choices] },
     ...(kind !== 'token' && {
-      [names.excluded]: excluded(single, ({ target }, other) => other === target),
-      [names.distributionExcluded]: excluded(spread, ({ distribution }, other) => distribution!.probabilities[other] > 0),
+      [names.told]: told(single, ({ target }, other) => other === target),
+      [names.distributionTold]: told(spread, ({ distribution }, other) => distribution!.probabilities[other] > 0),
     }),
   };
 }

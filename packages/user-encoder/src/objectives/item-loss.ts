@@ -1,8 +1,8 @@
 import { FIRST_VALUE_ID } from '@user-llm/event-tokenizer';
 import {
+  concat,
   crossEntropy,
   linearCrossEntropy,
-  concat,
   weightedMean,
   where,
   type GraphBuilder,
@@ -14,7 +14,7 @@ import { EncoderOptionError } from '../errors.js';
 import { itemIds } from '../item-scores.js';
 import { drawDistinct, drawWeighted, WeightedIds } from './negatives.js';
 import type { ObjectiveRun } from './objective.js';
-import { seenBefore, sumOfSeen, type SeenItems, type SeenPlaces } from './seen-items.js';
+import { takenBefore, type TakenItems, type TakenPlaces } from './taken-items.js';
 
 /** How the item that comes is told from the others. */
 export type ItemLoss = FullSoftmax | SampledSoftmax | CalibratedBinary;
@@ -87,12 +87,12 @@ export interface ItemVectors {
 /** An item loss in a graph. */
 export interface BoundItemLoss {
   /**
-   * Mean loss of the rows of query [N, D] that have a target: an input of N ids, [U, T] where there is `seen`. Of what was seen before a
+   * Mean loss of the rows of query [N, D] that have a target: an input of N ids, [U, T] where there is `taken`. Of what was taken before a
    * target nothing is told apart from it.
    */
-  build(builder: GraphBuilder, query: Tensor, items: ItemVectors, target: Tensor, seen?: SeenItems): Tensor;
-  /** @param seen places in the lists of {@link SeenItems}, where the graph has them */
-  feeds(random: Random, seen?: SeenPlaces): Record<string, HostTensor>;
+  build(builder: GraphBuilder, query: Tensor, items: ItemVectors, target: Tensor, taken?: TakenItems): Tensor;
+  /** @param taken places in the lists of {@link TakenItems}, where the graph has them */
+  feeds(random: Random, taken?: TakenPlaces): Record<string, HostTensor>;
 }
 
 const negativesInput = 'negatives.ids';
@@ -111,9 +111,9 @@ export function bindItemLoss(loss: ItemLoss, run: ObjectiveRun): BoundItemLoss {
         );
       return {
         feeds: () => ({}),
-        build: (_, query, vectors, target, seen) =>
-          seen
-            ? unseenSoftmax(query, vectors, target, seen, loss.smoothing)
+        build: (_, query, vectors, target, taken) =>
+          taken
+            ? untakenSoftmax(query, vectors, target, taken, loss.smoothing)
             : smoothedSoftmax(query, vectors.all(), flat(target), loss.smoothing),
       };
     case 'sampled': {
@@ -121,7 +121,7 @@ export function bindItemLoss(loss: ItemLoss, run: ObjectiveRun): BoundItemLoss {
       const count = draw === 'uniform' ? Math.min(loss.negatives, items) : loss.negatives;
       const popularity = draw === 'popularity' ? popularityOf(run, items, power) : null;
       return {
-        feeds(random, seen) {
+        feeds(random, taken) {
           const ids = popularity ? drawWeighted(popularity, count, random) : drawDistinct(items, count, random);
           const expected = (id: number): number => (popularity ? count * popularity.share(id) : count / items);
           return {
@@ -131,10 +131,10 @@ export function bindItemLoss(loss: ItemLoss, run: ObjectiveRun): BoundItemLoss {
               shape: [count],
               data: Float32Array.from(ids, (id) => -Math.log(expected(id))),
             },
-            ...(seen && placesOf(ids, seen)),
+            ...(taken && placesOf(ids, taken)),
           };
         },
-        build(builder, query, vectors, target, seen) {
+        build(builder, query, vectors, target, taken) {
           const negatives = builder.input(negativesInput, [count], 'int32');
           const correction = builder.input(correctionInput, [count]);
           return candidateSoftmax(
@@ -142,7 +142,7 @@ export function bindItemLoss(loss: ItemLoss, run: ObjectiveRun): BoundItemLoss {
             vectors.of(target).reshape(query.shape),
             { vectors: vectors.of(negatives), ids: negatives, correction },
             flat(target),
-            seen && seenNegatives(builder, count, seen),
+            taken && takenNegatives(builder, count, taken),
           );
         },
       };
@@ -152,18 +152,18 @@ export function bindItemLoss(loss: ItemLoss, run: ObjectiveRun): BoundItemLoss {
       const count = Math.min(loss.negatives, items);
       const beta = calibration(Math.min(loss.negatives, items - 1), items, loss.t);
       return {
-        feeds(random, seen) {
+        feeds(random, taken) {
           const ids = drawDistinct(items, count, random);
           return {
             [negativesInput]: { dtype: 'int32', shape: [count], data: ids.map((id) => id + FIRST_VALUE_ID) },
-            ...(seen && placesOf(ids, seen)),
+            ...(taken && placesOf(ids, taken)),
           };
         },
-        build(builder, query, vectors, target, seen) {
+        build(builder, query, vectors, target, taken) {
           const negatives = builder.input(negativesInput, [count], 'int32');
           const positive = vectors.of(target).reshape(query.shape);
           const others = { vectors: vectors.of(negatives), ids: negatives };
-          return calibratedBinary(query, positive, others, flat(target), beta, seen && seenNegatives(builder, count, seen));
+          return calibratedBinary(query, positive, others, flat(target), beta, taken && takenNegatives(builder, count, taken));
         },
       };
     }
@@ -193,60 +193,67 @@ export function smoothedSoftmax(query: Tensor, table: Tensor, target: Tensor, sm
 }
 
 /**
- * The same among the items that were not seen: the softmax over all, with the share of those that were taken out of its denominator.
- * That share comes from the few scores of the seen items, [U, T, S], so that the [N, V] of all are passed over no more often.
+ * The same among the items that were not taken: the softmax over all, with the share of those that were taken out of its denominator.
+ * That share comes from the few scores of the taken items, [U, T, S], so that the [N, V] of all are passed over no more often.
  *
  * @param target ids [U, T]
  */
-export function unseenSoftmax(query: Tensor, vectors: ItemVectors, target: Tensor, seen: SeenItems, smoothing: number): Tensor {
+export function untakenSoftmax(
+  query: Tensor,
+  vectors: ItemVectors,
+  target: Tensor,
+  taken: TakenItems,
+  smoothing: number,
+): Tensor {
   const table = vectors.all();
   const width = Number(query.shape[1]);
   const ids = flat(target);
   const right = query.mul(table.gather(ids)).sum(1); // [N]
   const losses = linearCrossEntropy(query, table, ids); // [N]
   const perWindow = [...target.shape, width];
-  const scores = query.reshape(perWindow).matmul(vectors.of(seen.ids), { transposeB: true }); // [U, T, S]
-  const counts = seenBefore(seen, target);
+  const scores = query.reshape(perWindow).matmul(vectors.of(taken.ids), { transposeB: true }); // [U, T, S]
+  const counts = takenBefore(taken, target);
   const all = losses.add(right).reshape([...target.shape, 1]); // logarithm of the denominator
   const share = where(counts, scores.sub(all), query.graph.constant(excluded)).exp().sum(2); // [U, T]
-  // Where next to nothing is left, the bound has no gradient, and what was seen is pushed down like any other item.
-  const left = flat(share.minimum(mostSeen).neg().add(1).log()); // [N]
+  // Where next to nothing is left, the bound has no gradient, and what was taken is pushed down like any other item.
+  const left = flat(share.minimum(mostTaken).neg().add(1).log()); // [N]
   const plain = weightedMean(losses.add(left), known(ids));
   if (smoothing === 0) return plain;
   const size = Number(table.shape[0]);
   const items = query.mul(table.slice(0, FIRST_VALUE_ID, size).sum(0, true)).sum(1); // [N]
-  const unseen = counts
+  const untaken = counts
     .cast('float32')
     .sum(2)
     .neg()
     .add(size - FIRST_VALUE_ID); // [U, T]
-  const mean = items.sub(flat(sumOfSeen(counts, scores))).div(flat(unseen));
+  const ofTaken = where(counts, scores, query.graph.constant(0)).sum(2); // [U, T]
+  const mean = items.sub(flat(ofTaken)).div(flat(untaken));
   return plain.add(weightedMean(right.sub(mean), known(ids)).mul(smoothing));
 }
 
-/** The most of a softmax that the seen items may hold and be taken out of it: what is left is then known to 1e-4 in float32. */
-const mostSeen = 0.999;
+/** The most of a softmax that the taken items may hold and be taken out of it: what is left is then known to 1e-4 in float32. */
+const mostTaken = 0.999;
 
-/** Feeds of `seenNegatives`. @param ids of the negatives, without the special ones */
-function placesOf(ids: Int32Array, seen: SeenPlaces): Record<string, HostTensor> {
+/** Feeds of `takenNegatives`. @param ids of the negatives, without the special ones */
+function placesOf(ids: Int32Array, taken: TakenPlaces): Record<string, HostTensor> {
   const at = new Map<number, number[]>();
   ids.forEach((id, i) => {
     const same = at.get(id + FIRST_VALUE_ID);
     if (same) same.push(i);
     else at.set(id + FIRST_VALUE_ID, [i]);
   });
-  const data = new Int32Array(seen.length * ids.length).fill(nowhere);
-  seen.forEach((list, row) => {
+  const data = new Int32Array(taken.length * ids.length).fill(nowhere);
+  taken.forEach((list, row) => {
     for (const [id, place] of list) for (const i of at.get(id) ?? []) data[row * ids.length + i] = place;
   });
-  return { [placesInput]: { dtype: 'int32', shape: [seen.length, ids.length], data } };
+  return { [placesInput]: { dtype: 'int32', shape: [taken.length, ids.length], data } };
 }
 
 /** Behind every list. */
 const nowhere = 2 ** 30;
 
 /** [N, C] whether each negative had been taken by the row's user when its target came. */
-function seenNegatives(builder: GraphBuilder, count: number, { before }: SeenItems): Tensor {
+function takenNegatives(builder: GraphBuilder, count: number, { before }: TakenItems): Tensor {
   const [rows, events] = before.shape;
   const places = builder.input(placesInput, [rows, count], 'int32').unsqueeze(1); // [U, 1, C]
   return places.less(before.reshape([rows, events, 1])).reshape([-1, count]);
@@ -265,13 +272,13 @@ export interface Candidates {
  * @param query [N, D]
  * @param positive vectors of the targets [N, D]
  * @param target ids [N]
- * @param seen [N, C] which others count for nothing beside the target
+ * @param taken [N, C] which others count for nothing beside the target
  */
-export function candidateSoftmax(query: Tensor, positive: Tensor, others: Candidates, target: Tensor, seen?: Tensor): Tensor {
+export function candidateSoftmax(query: Tensor, positive: Tensor, others: Candidates, target: Tensor, taken?: Tensor): Tensor {
   const builder = query.graph;
   const right = query.mul(positive).sum(1, true); // [N, 1]
   const scores = query.matmul(others.vectors, { transposeB: true }).add(others.correction); // [N, C]
-  const logits = concat([right, where(outOf(target, others.ids, seen), builder.constant(excluded), scores)], 1);
+  const logits = concat([right, where(outOf(target, others.ids, taken), builder.constant(excluded), scores)], 1);
   return weightedMean(crossEntropy(logits, builder.filled([query.shape[0]]).cast('int32')), known(target));
 }
 
@@ -282,14 +289,14 @@ export function calibratedBinary(
   others: Omit<Candidates, 'correction'>,
   target: Tensor,
   beta: number,
-  seen?: Tensor,
+  taken?: Tensor,
 ): Tensor {
   const count = Number(others.ids.shape[0]);
   const right = query.mul(positive).sum(1); // [N]
   const scores = query.matmul(others.vectors, { transposeB: true }); // [N, C]
   const wrong = scores
     .softplus()
-    .mul(outOf(target, others.ids, seen).not().cast('float32'))
+    .mul(outOf(target, others.ids, taken).not().cast('float32'))
     .sum(1);
   const losses = right
     .neg()
@@ -308,8 +315,8 @@ const isTarget = (target: Tensor, ids: Tensor): Tensor =>
   target.reshape([target.shape[0], 1]).equal(ids.reshape([1, ids.shape[0]]));
 
 /** [N, C] which candidates a row is not told from. */
-const outOf = (target: Tensor, ids: Tensor, seen: Tensor | undefined): Tensor =>
-  seen ? isTarget(target, ids).or(seen) : isTarget(target, ids);
+const outOf = (target: Tensor, ids: Tensor, taken: Tensor | undefined): Tensor =>
+  taken ? isTarget(target, ids).or(taken) : isTarget(target, ids);
 
 function popularityOf(run: ObjectiveRun, items: number, power: number): WeightedIds {
   const counts = itemCounts(run, items);

@@ -8,7 +8,7 @@ import { bindItemLoss, fullSoftmax, type BoundItemLoss, type ItemLoss, type Item
 import type { BoundObjective, Objective, PretrainingGraph } from './objective.js';
 import { checkedWeights, predictedFields, type FieldWeights } from './predicted-fields.js';
 import { readFeeds, targetFeeds } from './rows.js';
-import { checkRepeats, declareSeen, repeatsOf, seenFeeds, type Repeats, type SeenItems } from './seen-items.js';
+import { checkRepeats, declareTaken, repeatsOf, takenFeeds, type Repeats, type TakenItems } from './taken-items.js';
 
 export interface NextEventOptions extends FieldWeights {
   /** Of the item; the other fields have the full softmax of their few values. Default `fullSoftmax()`. */
@@ -43,17 +43,17 @@ export function nextEvent({ loss = fullSoftmax(), repeats = 'auto', ...options }
       const fields = predicted.map(({ field }) => field);
       const readsItem = fields.some((field) => field === config.fields[0]);
       const found = repeatsOf(repeats, run);
-      const tellsSeen = readsItem && found === 'never';
+      const amongUntaken = readsItem && found === 'never';
       return {
         repeats: found,
         build(graph) {
           const { builder, encoder, states } = graph;
           const targets = declareTargets(builder, config, fields, targetAxes);
-          const seen = tellsSeen ? declareSeen(builder, targetAxes) : undefined;
-          return fieldLosses(graph, predicted, itemLoss, withStart(encoder, states), targets, seen);
+          const taken = amongUntaken ? declareTaken(builder, targetAxes) : undefined;
+          return fieldLosses(graph, predicted, itemLoss, withStart(encoder, states), targets, taken);
         },
         feeds({ sequences, length, random }) {
-          const seen = tellsSeen ? seenFeeds(run, sequences, length + 1) : undefined;
+          const taken = amongUntaken ? takenFeeds(run, sequences, length + 1) : undefined;
           return {
             ...readFeeds(
               run,
@@ -66,8 +66,8 @@ export function nextEvent({ loss = fullSoftmax(), repeats = 'auto', ...options }
               sequences.map((row) => row && (row.first ? row.events : laterEvents(row))),
               length + 1,
             ),
-            ...(readsItem && itemLoss.feeds(random('negatives'), seen?.places)),
-            ...seen?.feeds,
+            ...(readsItem && itemLoss.feeds(random('negatives'), taken?.places)),
+            ...taken?.feeds,
           };
         },
       };
@@ -124,7 +124,7 @@ export function fieldLosses(
   itemLoss: BoundItemLoss,
   states: Tensor,
   targets: EventInputs,
-  seen?: SeenItems,
+  taken?: TakenItems,
 ): { loss: Tensor; parts: Record<string, Tensor> } {
   const parts: Record<string, Tensor> = {};
   const weighted = predicted.map(({ field, weight }) => {
@@ -132,7 +132,7 @@ export function fieldLosses(
     const ids = target.reshape(field.kind === 'categories' ? [states.shape[0], target.shape.at(-1)!] : [states.shape[0]]);
     const loss =
       field === config.fields[0]
-        ? itemLoss.build(builder, states, itemVectors(encoder, field as ItemField), target, seen)
+        ? itemLoss.build(builder, states, itemVectors(encoder, field as ItemField), target, taken)
         : fieldLoss(field, fieldHead(heads, encoder, field, states), ids);
     parts[field.name] = loss;
     return loss.mul(weight);

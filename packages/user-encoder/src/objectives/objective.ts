@@ -6,7 +6,7 @@ import type { BagSizes } from '../event-feeds.js';
 import type { EventInputs } from '../fusion.js';
 import type { LabelTower } from '../label-tower.js';
 import type { Sequence } from '../sequences.js';
-import type { Repeats } from './seen-items.js';
+import type { Repeats } from './taken-items.js';
 
 /**
  * Where the scores of items come from: the table of the item's embedding (`item`), vectors that a label tower made of the items'

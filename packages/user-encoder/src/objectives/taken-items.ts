@@ -1,9 +1,9 @@
 import { FIRST_VALUE_ID } from '@user-llm/event-tokenizer';
-import { where, type Dim, type GraphBuilder, type HostTensor, type Tensor } from '@user-llm/onnx-autograd';
+import { type Dim, type GraphBuilder, type HostTensor, type Tensor } from '@user-llm/onnx-autograd';
 import { EncoderOptionError } from '../errors.js';
 import { userOf } from '../event-owner.js';
-import type { Sequence } from '../sequences.js';
 import { itemIds } from '../item-scores.js';
+import type { Sequence } from '../sequences.js';
 import type { ObjectiveRun } from './objective.js';
 
 /**
@@ -41,52 +41,49 @@ export function repeatsOf(said: Repeats | 'auto', { config, events, spans }: Obj
 }
 
 /** What each row's user had taken when its events happened. */
-export interface SeenItems {
+export interface TakenItems {
   /** Distinct ids in the order of their first event, int32 [U, S]; 0 behind the last. */
   readonly ids: Tensor;
   /** int32 [U, T]: how many of them, from the first, came before each target. */
   readonly before: Tensor;
 }
 
-const prefix = 'seen';
+const prefix = 'taken';
 const idsInput = 'ids';
 const beforeInput = 'before';
 /** Lists are padded to a multiple, so that steps share few shapes. */
 const roundTo = 64;
 
 /** Declares the inputs. @param shape of the targets, [U, T] */
-export function declareSeen(builder: GraphBuilder, shape: readonly Dim[]): SeenItems {
-  const seen = builder.scope(prefix);
+export function declareTaken(builder: GraphBuilder, shape: readonly Dim[]): TakenItems {
+  const taken = builder.scope(prefix);
   return {
-    ids: seen.input(idsInput, [shape[0], 'seen'], 'int32'),
-    before: seen.input(beforeInput, shape, 'int32'),
+    ids: taken.input(idsInput, [shape[0], 'taken'], 'int32'),
+    before: taken.input(beforeInput, shape, 'int32'),
   };
 }
 
 /** [U, T, S] whether the user of a row had taken the item when the target came, and it is not the target itself. @param target ids [U, T] */
-export function seenBefore({ ids, before }: SeenItems, target: Tensor): Tensor {
-  const [rows, seen] = ids.shape;
-  const place = ids.graph.range(seen).reshape([1, 1, seen]);
+export function takenBefore({ ids, before }: TakenItems, target: Tensor): Tensor {
+  const [rows, taken] = ids.shape;
+  const place = ids.graph.range(taken).reshape([1, 1, taken]);
   const each = target.unsqueeze(2); // [U, T, 1]
-  return place.less(before.unsqueeze(2)).and(each.equal(ids.reshape([rows, 1, seen])).not());
+  return place.less(before.unsqueeze(2)).and(each.equal(ids.reshape([rows, 1, taken])).not());
 }
 
-/** Sum over the seen items of f of their scores, [U, T]; 0 for the others. @param scores [U, T, S] */
-export const sumOfSeen = (counts: Tensor, scores: Tensor): Tensor => where(counts, scores, scores.graph.constant(0)).sum(2);
-
 /** [U] of each row: the place of an item in its list, for those in it. */
-export type SeenPlaces = readonly ReadonlyMap<number, number>[];
+export type TakenPlaces = readonly ReadonlyMap<number, number>[];
 
 /**
- * Feeds of `declareSeen`: of every row, the items of its events and of as many before them as a window has.
+ * Feeds of `declareTaken`: of every row, the items of its events and of as many before them as a window has.
  *
  * @param length T of the targets: one for every event of a row, in its order
  */
-export function seenFeeds(
+export function takenFeeds(
   { config, events }: ObjectiveRun,
   rows: readonly (Sequence | null)[],
   length: number,
-): { feeds: Record<string, HostTensor>; places: SeenPlaces } {
+): { feeds: Record<string, HostTensor>; places: TakenPlaces } {
   const ids = itemIds(config, events);
   const before = new Int32Array(rows.length * length);
   const places = rows.map((row, at) => {
