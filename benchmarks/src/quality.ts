@@ -24,6 +24,7 @@ import {
   openSource,
   runAll,
   type RunSettings,
+  sampleSize,
   type Suite,
   UsageError,
   Workspace,
@@ -174,9 +175,9 @@ async function everything(values: Values, name: string, minutes: number): Promis
 /** What earlier runs measured, with `--keep`; what this one measures is kept in any case. */
 function keptSystems(values: Values, of: string, settings: RunSettings): Promise<KeptSystems> {
   const file = path.join(resultsFolder, 'answers', `${resultName(values, of)}.json`);
-  const { seed, users = null, examples = null, encoderSteps = null } = settings;
+  const { seed, examples = null, encoderSteps = null } = settings;
   const byClock = examples === null || encoderSteps === null;
-  const terms = { seed, users, examples, encoderSteps, minutes: byClock ? settings.minutes : null, recipe };
+  const terms = { seed, users: sampleSize(settings), examples, encoderSteps, minutes: byClock ? settings.minutes : null, recipe };
   return values.keep ? KeptSystems.read(file, terms) : Promise.resolve(KeptSystems.none(file, terms));
 }
 

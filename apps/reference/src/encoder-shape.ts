@@ -15,7 +15,7 @@ export const encoderShape = (tokenizer: EventTokenizer) =>
     heads: 2,
     context: 200,
     userTokens: 16,
-    dropout: 0.2,
+    dropout: 0.1,
     attention: { position: hasTimes(tokenizer) ? 'rotary-time' : 'rotary', window: 200 },
   }) as const satisfies EncoderOptions;
 

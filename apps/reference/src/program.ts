@@ -171,7 +171,7 @@ export function build(signal: AbortSignal): Command {
       .addOption(
         new Option(
           '--users <n>',
-          'test users that the language models rank for (default: 80 below ten minutes, 200 from there)',
+          'test users that the language models rank for (default: 80 below ten minutes; from there 1,000, or 200 with --llm or another --ranking)',
         ).argParser(aboveZero),
       )
       .addOption(

@@ -14,7 +14,7 @@ interface KeptSystem {
 /** What must be the same for systems of several runs to stand in one comparison; the data are compared by the outcomes' hash. */
 export interface Terms {
   readonly seed: number;
-  readonly users: number | null;
+  readonly users: number;
   readonly examples: number | null;
   /** Null where the encoder is pretrained for a share of the minutes. */
   readonly encoderSteps: number | null;

@@ -8,5 +8,9 @@ export const tasksOf = ({ split, log, categories }: Corpus): Task[] => [
   ...(categories.some((list) => list.length > 0) ? [favouriteGenre(log)] : []),
 ];
 
-/** Test users that the language models rank for: fewer where the whole run is short. */
-export const sampleSize = ({ users, minutes }: RunSettings): number => users ?? (minutes < 10 ? 80 : 200);
+/** Test users that the language models rank for: many where one pass of a small model ranks for one, fewer where the whole run is short. */
+export function sampleSize({ users, minutes, llm, ranking }: Pick<RunSettings, 'users' | 'minutes' | 'llm' | 'ranking'>): number {
+  if (users !== undefined) return users;
+  if (minutes < 10) return 80;
+  return llm === null && ranking === 'item-tokens' ? 1000 : 200;
+}
