@@ -4,9 +4,11 @@ import { afterAll, describe, expect, jest, test } from '@jest/globals';
 import {
   combine,
   contrastive,
+  dualEncoder,
   EncoderOptionError,
   fullSoftmax,
   gbce,
+  maskedEvents,
   nextEvent,
   sampledSoftmax,
   UserEncoder,
@@ -16,7 +18,7 @@ import {
 } from '../src/index.js';
 import { bagSizes } from '../src/event-feeds.js';
 import { calibration } from '../src/objectives/item-loss.js';
-import { takenFeeds } from '../src/objectives/taken-items.js';
+import { takenAroundEvents, takenBeforeEvents } from '../src/objectives/taken-items.js';
 import { Sequences } from '../src/sequences.js';
 import { cinema, collect, small } from './support.js';
 
@@ -93,6 +95,93 @@ describe('where nobody takes an item again', () => {
       }),
     );
     expect(Math.abs((await lossOf(gbce({ negatives: films }), 'never')) / expected - 1)).toBeLessThan(1e-4);
+  });
+
+  describe('other objectives do so too', () => {
+    /** Of every user after some first events: the raw scores of items, what came and what was there before. */
+    async function asked(encoder: UserEncoder, ends: (length: number) => number[]) {
+      const { users, offsets } = events;
+      const cases = users.flatMap((user, index) =>
+        ends(offsets[index + 1] - offsets[index]).map((end) => ({ user, end, start: offsets[index] })),
+      );
+      const scores = await encoder.scoreMoments(events, cases, { raw: true });
+      const ids = idsOf(events).map((id) => id - FIRST_VALUE_ID);
+      return cases.map(({ start, end }, i) => ({
+        scores: [...scores[i].subarray(FIRST_VALUE_ID)],
+        target: ids[start + end],
+        taken: [...ids.subarray(start, start + end)],
+      }));
+    }
+    const firstLoss = async (of: UserEncoder, objective: Objective): Promise<number> => {
+      const [first] = (await collect(of.pretrain(events, { ...options, objective, steps: 1, learningRate: 1e-30 }))) as Extract<
+        PretrainProgress,
+        { kind: 'step' }
+      >[];
+      return first.losses.film ?? first.losses['dual-encoder'];
+    };
+
+    test('masked events: a hidden item is told from those that are nowhere else in the history', async () => {
+      const shape = { ...small, dropout: 0, attention: 'bidirectional' } as const;
+      const created = UserEncoder.create(tokenizer, shape, { threads: 1 });
+      // The last event alone is hidden, as in scoring.
+      const loss = sampledSoftmax({ negatives: films });
+      const objective = (repeats: 'never' | 'allowed') => maskedEvents({ last: 1, loss, repeats });
+      // Trained for repeats, so that its scores are as the head gives them.
+      const masked = await created.pretrain(events, { ...options, objective: objective('allowed'), steps: 20 }).result;
+      const ids = idsOf(events).map((id) => id - FIRST_VALUE_ID);
+      const cases = [];
+      for (const [index, user] of events.users.entries()) {
+        const [start, end] = events.offsets.subarray(index, index + 2);
+        const scores = [...(await masked.scoreHistory(dropLast(takeUsers(events, [index]), 1), user)).subarray(FIRST_VALUE_ID)];
+        cases.push({ scores, target: ids[end - 1], taken: [...ids.subarray(start, end - 1)] });
+      }
+      const among = (out: (taken: number[]) => number[]): number =>
+        mean(
+          cases.map(({ scores, target, taken }) => logSumExp(scores.filter((_, i) => !out(taken).includes(i))) - scores[target]),
+        );
+      expect(Math.abs((await firstLoss(masked, objective('never'))) - among((taken) => taken))).toBeLessThan(1e-4);
+      expect(Math.abs((await firstLoss(masked, objective('allowed'))) - among(() => []))).toBeLessThan(1e-4);
+      expect(among(() => []) - among((taken) => taken)).toBeGreaterThan(0.1);
+      const told = await masked.pretrain(events, { ...options, objective: maskedEvents(), steps: 1 }).result;
+      expect(told.training!.repeats).toBe('never');
+      for (const one of [created, masked, told]) await one.dispose();
+    });
+
+    test('dual encoder: a label is told from those of items that the user has not taken', async () => {
+      const objective = (repeats: 'never' | 'allowed') => dualEncoder({ negatives: 200, temperature: 0.5, repeats });
+      const created = UserEncoder.create(tokenizer, { ...small, dropout: 0 }, { threads: 1 });
+      const dual = await created.pretrain(events, { ...options, objective: objective('never'), steps: 5 }).result;
+      expect(dual.training!.repeats).toBe('never');
+      // All of the batch's targets are candidates; an item counts as often as it is one, over its share of the log.
+      const cases = await asked(dual, (length) => Array.from({ length: length - 1 }, (_, i) => i + 1));
+      const ids = [...idsOf(events)].map((id) => id - FIRST_VALUE_ID);
+      const share = (item: number): number => ids.filter((id) => id === item).length / ids.length;
+      const among = (out: (taken: number[]) => number[]): number =>
+        mean(
+          cases.map(({ scores, target, taken }) => {
+            const others = cases
+              .map((other) => other.target)
+              .filter((item) => item !== target && !out(taken).includes(item))
+              .map((item) => scores[item] - Math.log(cases.length) - Math.log(share(item)));
+            return logSumExp([scores[target], ...others]) - scores[target];
+          }),
+        );
+      expect(Math.abs((await firstLoss(dual, objective('never'))) - among((taken) => taken))).toBeLessThan(1e-3);
+      expect(Math.abs((await firstLoss(dual, objective('allowed'))) - among(() => []))).toBeLessThan(1e-3);
+      expect(among(() => []) - among((taken) => taken)).toBeGreaterThan(0.05);
+      await created.dispose();
+      await dual.dispose();
+    });
+
+    test('together with the next event, each by what it was told', async () => {
+      const both = combine([nextEvent({ repeats: 'allowed' }), 1], [dualEncoder({ repeats: 'never' }), 0.1]);
+      // The head that scores is the first one's.
+      expect((await encoder.pretrain(events, { ...options, steps: 1, objective: both }).result).training!.repeats).toBe(
+        'allowed',
+      );
+      for (const objective of [dualEncoder, maskedEvents])
+        expect(() => objective({ repeats: 'often' as never })).toThrow(EncoderOptionError);
+    });
   });
 
   test('what the user has taken has the lowest score of all, and the others those of the head', async () => {
@@ -179,7 +268,7 @@ describe('what is told of the events before', () => {
 
   test('each item once, in the order of its first event, and how many came before each target', () => {
     const rows = [sequences({}).of({ start: 0, end: 5 }, Random.of(1)), null];
-    const { feeds, places } = takenFeeds(run, rows, 6);
+    const { feeds, places } = takenBeforeEvents(run, 'taken', rows, 6);
     expect([...places[0].keys()]).toEqual([...idsOf(events).subarray(0, 5)]);
     expect([...(feeds['taken.before'].data as Int32Array)]).toEqual([0, 1, 2, 3, 4, 0, ...new Array<number>(6).fill(0)]);
     expect(feeds['taken.ids'].shape[0]).toBe(2);
@@ -188,7 +277,15 @@ describe('what is told of the events before', () => {
   test('those before the window too, and those that augmentation left out', () => {
     const row = sequences({ drop: 0.5 }).of({ start: 4, end: 14 }, Random.of(3));
     expect(row.events.length).toBeLessThan(10);
-    const { feeds } = takenFeeds(run, [row], row.events.length);
+    const { feeds } = takenBeforeEvents(run, 'taken', [row], row.events.length);
     expect([...(feeds['taken.before'].data as Int32Array)]).toEqual([...row.events]);
+  });
+
+  test('around hidden events, all but these', () => {
+    const rows = [null, sequences({}).of({ start: 4, end: 9 }, Random.of(1))];
+    const { feeds, places } = takenAroundEvents(run, 'taken', rows, [[], [8, 5]], 3);
+    const ids = idsOf(events);
+    expect([...places[1].keys()]).toEqual([0, 1, 2, 3, 4, 6, 7].map((event) => ids[event]));
+    expect([...(feeds['taken.before'].data as Int32Array)]).toEqual([0, 0, 0, 7, 7, 0]);
   });
 });

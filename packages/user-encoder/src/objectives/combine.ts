@@ -24,16 +24,18 @@ export function combine(...parts: readonly (readonly [objective: Objective, weig
       `'${first[0].kind}' needs ${first[0].attention} attention and '${against[0].kind}' ${against[0].attention}; train an encoder for each`,
     );
   const heads = parts.map(([{ itemHead }]) => itemHead);
+  const itemHead = heads.includes('item') ? 'item' : heads.includes('labels') ? 'labels' : 'none';
   return {
     kind: 'combined',
     ...(first?.[0].attention ? { attention: first[0].attention } : {}),
-    itemHead: heads.includes('item') ? 'item' : heads.includes('labels') ? 'labels' : 'none',
+    itemHead,
     ...{ parts },
     bind(run): BoundObjective {
       const bound = parts.map(([objective, weight]) => ({ objective: objective.bind(run), weight }));
       return {
         labelTower: bound.find(({ objective }) => objective.labelTower)?.objective.labelTower,
-        repeats: bound.some(({ objective }) => objective.repeats === 'never') ? 'never' : 'allowed',
+        // What the head that scores has learned.
+        repeats: bound.some(({ objective }, i) => heads[i] === itemHead && objective.repeats === 'never') ? 'never' : 'allowed',
         build(graph) {
           let loss: Tensor | undefined;
           const named: Record<string, Tensor> = {};

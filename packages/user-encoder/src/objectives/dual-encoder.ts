@@ -11,6 +11,15 @@ import { itemIds } from '../item-scores.js';
 import { candidateSoftmax, excluded, itemCounts } from './item-loss.js';
 import type { BoundObjective, Objective, ObjectiveRun, PretrainingGraph } from './objective.js';
 import { readFeeds } from './rows.js';
+import {
+  candidatePlaces,
+  checkRepeats,
+  declareTaken,
+  repeatsOf,
+  takenBeforeEvents,
+  takenCandidates,
+  type Repeats,
+} from './taken-items.js';
 
 export interface DualEncoderOptions {
   /** Fields that describe an item, which its label is made of beside the item itself. Default: categories and texts. */
@@ -21,9 +30,13 @@ export interface DualEncoderOptions {
   readonly temperature?: number;
   /** Share of the labels that are made of the other fields alone, so that an item never seen has one too. Default 0. */
   readonly unknown?: number;
+  /** As in `nextEvent`: with `never`, the next item is told from those alone that the user has not taken yet. Default `auto`. */
+  readonly repeats?: Repeats | 'auto';
 }
 
 const labels = 'labels';
+const takenScope = 'retrieval_taken';
+const takenCandidatesInput = 'retrieval.places_taken';
 
 /**
  * Late fusion (paper, section 3.1: dual encoder): the state after some events is compared with the label of the next event's item, which
@@ -33,18 +46,30 @@ const labels = 'labels';
  * An item's fields are those of its latest event in the log. After training the labels of all items are kept as one table, which
  * `scoreHistory` compares with the state.
  */
-export function dualEncoder({ fields, negatives = 512, temperature = 0.07, unknown = 0 }: DualEncoderOptions = {}): Objective {
+export function dualEncoder({
+  fields,
+  negatives = 512,
+  temperature = 0.07,
+  unknown = 0,
+  repeats = 'auto',
+}: DualEncoderOptions = {}): Objective {
   if (!Number.isInteger(negatives) || negatives < 1)
     throw new EncoderOptionError('negatives', `${negatives} is not a positive whole number`);
   if (!(temperature > 0 && Number.isFinite(temperature)))
     throw new EncoderOptionError('temperature', `${temperature} is not a positive number`);
   if (!(unknown >= 0 && unknown < 1)) throw new EncoderOptionError('unknown', `${unknown} is outside [0, 1)`);
+  checkRepeats(repeats);
   return {
     kind: 'dual-encoder',
     attention: 'causal',
     itemHead: 'labels',
-    ...{ fields: fields ?? null, negatives, temperature, unknown },
-    bind: (run) => new DualEncoder(run, { fields: labelFields(run.config.fields, fields), temperature }, { negatives, unknown }),
+    ...{ fields: fields ?? null, negatives, temperature, unknown, repeats },
+    bind: (run) =>
+      new DualEncoder(
+        run,
+        { fields: labelFields(run.config.fields, fields), temperature },
+        { negatives, unknown, repeats: repeatsOf(repeats, run) },
+      ),
   };
 }
 
@@ -75,7 +100,7 @@ class DualEncoder implements BoundObjective {
   constructor(
     private readonly run: ObjectiveRun,
     readonly labelTower: LabelTower,
-    private readonly settings: { negatives: number; unknown: number },
+    private readonly settings: { negatives: number; unknown: number; repeats: Repeats },
   ) {
     const { config, events } = run;
     const { size } = config.fields[0] as { size: number };
@@ -91,6 +116,10 @@ class DualEncoder implements BoundObjective {
     counts.forEach((count, i) => (this.logShare[i + FIRST_VALUE_ID] = Math.log(Math.max(1, count) / total)));
   }
 
+  get repeats(): Repeats {
+    return this.settings.repeats;
+  }
+
   build(graph: PretrainingGraph): ReturnType<BoundObjective['build']> {
     const { builder, config, states } = graph;
     const shape = [windowsAxis, eventsAxis];
@@ -102,7 +131,11 @@ class DualEncoder implements BoundObjective {
     const correction = retrieval.input('correction', ['candidates']);
     const vectors = found.reshape([-1, config.width]); // [N, D]
     const others = { vectors: vectors.gather(candidates), ids: target.gather(candidates), correction };
-    const loss = candidateSoftmax(normalised(rows), vectors, others, target);
+    const taken =
+      this.repeats === 'never'
+        ? takenCandidates(builder, takenCandidatesInput, 'candidates', declareTaken(builder, takenScope, shape))
+        : undefined;
+    const loss = candidateSoftmax(normalised(rows), vectors, others, target, taken);
     return { loss, parts: { 'dual-encoder': loss }, outputs: { [labels]: found } };
   }
 
@@ -130,12 +163,15 @@ class DualEncoder implements BoundObjective {
     });
     const flat = new Int32Array(sequences.length * length);
     targets.forEach((row, at) => flat.set(row, at * length));
-    const { negatives, unknown } = this.settings;
+    const { negatives, unknown, repeats } = this.settings;
     const filled = Array.from(flat.keys()).filter((place) => flat[place] !== 0);
     const places = random('candidates').shuffle(filled).slice(0, negatives);
     // Few targets leave places empty: they take no part.
     const correction = new Float32Array(negatives).fill(excluded);
     places.forEach((place, i) => (correction[i] = -Math.log(places.length) - this.logShare[flat[place]]));
+    const candidates = [...places, ...new Array<number>(negatives - places.length).fill(0)];
+    const later = sequences.map((row) => row && part(row, 1, row.events.length));
+    const taken = repeats === 'never' ? takenBeforeEvents(this.run, takenScope, later, length) : undefined;
     return {
       ...readFeeds(
         this.run,
@@ -144,8 +180,15 @@ class DualEncoder implements BoundObjective {
       ),
       ...this.labelFeeds(targets, length, unknown > 0 ? random('labels') : undefined),
       'retrieval.targets': { dtype: 'int32', shape: [sequences.length, length], data: flat },
-      'retrieval.places': vector([...places, ...new Array<number>(negatives - places.length).fill(0)]),
+      'retrieval.places': vector(candidates),
       'retrieval.correction': { dtype: 'float32', shape: [negatives], data: correction },
+      ...(taken && {
+        ...taken.feeds,
+        [takenCandidatesInput]: candidatePlaces(
+          candidates.map((place) => flat[place]),
+          taken.places,
+        ),
+      }),
     };
   }
 

@@ -14,7 +14,7 @@ import { EncoderOptionError } from '../errors.js';
 import { itemIds } from '../item-scores.js';
 import { drawDistinct, drawWeighted, WeightedIds } from './negatives.js';
 import type { ObjectiveRun } from './objective.js';
-import { takenBefore, type TakenItems, type TakenPlaces } from './taken-items.js';
+import { candidatePlaces, takenBefore, takenCandidates, type TakenItems, type TakenPlaces } from './taken-items.js';
 
 /** How the item that comes is told from the others. */
 export type ItemLoss = FullSoftmax | SampledSoftmax | CalibratedBinary;
@@ -125,13 +125,13 @@ export function bindItemLoss(loss: ItemLoss, run: ObjectiveRun): BoundItemLoss {
           const ids = popularity ? drawWeighted(popularity, count, random) : drawDistinct(items, count, random);
           const expected = (id: number): number => (popularity ? count * popularity.share(id) : count / items);
           return {
-            [negativesInput]: { dtype: 'int32', shape: [count], data: ids.map((id) => id + FIRST_VALUE_ID) },
+            [negativesInput]: { dtype: 'int32', shape: [count], data: itemsOf(ids) },
             [correctionInput]: {
               dtype: 'float32',
               shape: [count],
               data: Float32Array.from(ids, (id) => -Math.log(expected(id))),
             },
-            ...(taken && placesOf(ids, taken)),
+            ...(taken && { [placesInput]: candidatePlaces(itemsOf(ids), taken) }),
           };
         },
         build(builder, query, vectors, target, taken) {
@@ -142,7 +142,7 @@ export function bindItemLoss(loss: ItemLoss, run: ObjectiveRun): BoundItemLoss {
             vectors.of(target).reshape(query.shape),
             { vectors: vectors.of(negatives), ids: negatives, correction },
             flat(target),
-            taken && takenNegatives(builder, count, taken),
+            taken && takenCandidates(builder, placesInput, count, taken),
           );
         },
       };
@@ -155,15 +155,16 @@ export function bindItemLoss(loss: ItemLoss, run: ObjectiveRun): BoundItemLoss {
         feeds(random, taken) {
           const ids = drawDistinct(items, count, random);
           return {
-            [negativesInput]: { dtype: 'int32', shape: [count], data: ids.map((id) => id + FIRST_VALUE_ID) },
-            ...(taken && placesOf(ids, taken)),
+            [negativesInput]: { dtype: 'int32', shape: [count], data: itemsOf(ids) },
+            ...(taken && { [placesInput]: candidatePlaces(itemsOf(ids), taken) }),
           };
         },
         build(builder, query, vectors, target, taken) {
           const negatives = builder.input(negativesInput, [count], 'int32');
           const positive = vectors.of(target).reshape(query.shape);
           const others = { vectors: vectors.of(negatives), ids: negatives };
-          return calibratedBinary(query, positive, others, flat(target), beta, taken && takenNegatives(builder, count, taken));
+          const mask = taken && takenCandidates(builder, placesInput, count, taken);
+          return calibratedBinary(query, positive, others, flat(target), beta, mask);
         },
       };
     }
@@ -179,6 +180,9 @@ export function calibration(negatives: number, items: number, t: number): number
 }
 
 const flat = (ids: Tensor): Tensor => ids.reshape([-1]);
+
+/** Ids of items that were drawn without the special ones. */
+const itemsOf = (drawn: Int32Array): Int32Array => drawn.map((id) => id + FIRST_VALUE_ID);
 
 const known = (target: Tensor): Tensor => target.greaterOrEqual(FIRST_VALUE_ID).cast('float32');
 
@@ -233,31 +237,6 @@ export function untakenSoftmax(
 
 /** The most of a softmax that the taken items may hold and be taken out of it: what is left is then known to 1e-4 in float32. */
 const mostTaken = 0.999;
-
-/** Feeds of `takenNegatives`. @param ids of the negatives, without the special ones */
-function placesOf(ids: Int32Array, taken: TakenPlaces): Record<string, HostTensor> {
-  const at = new Map<number, number[]>();
-  ids.forEach((id, i) => {
-    const same = at.get(id + FIRST_VALUE_ID);
-    if (same) same.push(i);
-    else at.set(id + FIRST_VALUE_ID, [i]);
-  });
-  const data = new Int32Array(taken.length * ids.length).fill(nowhere);
-  taken.forEach((list, row) => {
-    for (const [id, place] of list) for (const i of at.get(id) ?? []) data[row * ids.length + i] = place;
-  });
-  return { [placesInput]: { dtype: 'int32', shape: [taken.length, ids.length], data } };
-}
-
-/** Behind every list. */
-const nowhere = 2 ** 30;
-
-/** [N, C] whether each negative had been taken by the row's user when its target came. */
-function takenNegatives(builder: GraphBuilder, count: number, { before }: TakenItems): Tensor {
-  const [rows, events] = before.shape;
-  const places = builder.input(placesInput, [rows, count], 'int32').unsqueeze(1); // [U, 1, C]
-  return places.less(before.reshape([rows, events, 1])).reshape([-1, count]);
-}
 
 /** Others that rows are told from: vectors [C, D], ids int32 [C], and what is added to their scores [C]. */
 export interface Candidates {

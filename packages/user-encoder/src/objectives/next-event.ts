@@ -8,7 +8,7 @@ import { bindItemLoss, fullSoftmax, type BoundItemLoss, type ItemLoss, type Item
 import type { BoundObjective, Objective, PretrainingGraph } from './objective.js';
 import { checkedWeights, predictedFields, type FieldWeights } from './predicted-fields.js';
 import { readFeeds, targetFeeds } from './rows.js';
-import { checkRepeats, declareTaken, repeatsOf, takenFeeds, type Repeats, type TakenItems } from './taken-items.js';
+import { checkRepeats, declareTaken, repeatsOf, takenBeforeEvents, type Repeats, type TakenItems } from './taken-items.js';
 
 export interface NextEventOptions extends FieldWeights {
   /** Of the item; the other fields have the full softmax of their few values. Default `fullSoftmax()`. */
@@ -49,11 +49,11 @@ export function nextEvent({ loss = fullSoftmax(), repeats = 'auto', ...options }
         build(graph) {
           const { builder, encoder, states } = graph;
           const targets = declareTargets(builder, config, fields, targetAxes);
-          const taken = amongUntaken ? declareTaken(builder, targetAxes) : undefined;
+          const taken = amongUntaken ? declareTaken(builder, takenScope, targetAxes) : undefined;
           return fieldLosses(graph, predicted, itemLoss, withStart(encoder, states), targets, taken);
         },
         feeds({ sequences, length, random }) {
-          const taken = amongUntaken ? takenFeeds(run, sequences, length + 1) : undefined;
+          const taken = amongUntaken ? takenBeforeEvents(run, takenScope, sequences, length + 1) : undefined;
           return {
             ...readFeeds(
               run,
@@ -74,6 +74,8 @@ export function nextEvent({ loss = fullSoftmax(), repeats = 'auto', ...options }
     },
   };
 }
+
+const takenScope = 'taken';
 
 /** A state more than there are events: the one of no events. */
 const targetAxes = [windowsAxis, `${eventsAxis}+1`] as const;

@@ -1,5 +1,5 @@
 import { FIRST_VALUE_ID } from '@user-llm/event-tokenizer';
-import { type Dim, type GraphBuilder, type HostTensor, type Tensor } from '@user-llm/onnx-autograd';
+import type { Dim, GraphBuilder, HostTensor, Tensor } from '@user-llm/onnx-autograd';
 import { EncoderOptionError } from '../errors.js';
 import { userOf } from '../event-owner.js';
 import { itemIds } from '../item-scores.js';
@@ -40,25 +40,29 @@ export function repeatsOf(said: Repeats | 'auto', { config, events, spans }: Obj
   return again <= slips * known ? 'never' : 'allowed';
 }
 
-/** What each row's user had taken when its events happened. */
+/** What each row's user had taken when its targets came. */
 export interface TakenItems {
-  /** Distinct ids in the order of their first event, int32 [U, S]; 0 behind the last. */
+  /** Distinct ids, int32 [U, S]; 0 behind the last. */
   readonly ids: Tensor;
   /** int32 [U, T]: how many of them, from the first, came before each target. */
   readonly before: Tensor;
 }
 
-const prefix = 'taken';
 const idsInput = 'ids';
 const beforeInput = 'before';
 /** Lists are padded to a multiple, so that steps share few shapes. */
 const roundTo = 64;
 
-/** Declares the inputs. @param shape of the targets, [U, T] */
-export function declareTaken(builder: GraphBuilder, shape: readonly Dim[]): TakenItems {
-  const taken = builder.scope(prefix);
+/**
+ * Declares the inputs.
+ *
+ * @param scope of the inputs, and the name of their axis: one for each objective
+ * @param shape of the targets, [U, T]
+ */
+export function declareTaken(builder: GraphBuilder, scope: string, shape: readonly Dim[]): TakenItems {
+  const taken = builder.scope(scope);
   return {
-    ids: taken.input(idsInput, [shape[0], 'taken'], 'int32'),
+    ids: taken.input(idsInput, [shape[0], scope], 'int32'),
     before: taken.input(beforeInput, shape, 'int32'),
   };
 }
@@ -74,39 +78,82 @@ export function takenBefore({ ids, before }: TakenItems, target: Tensor): Tensor
 /** [U] of each row: the place of an item in its list, for those in it. */
 export type TakenPlaces = readonly ReadonlyMap<number, number>[];
 
+/** Feeds of `declareTaken`, and where each item stands in them. */
+export interface TakenFeeds {
+  readonly feeds: Record<string, HostTensor>;
+  readonly places: TakenPlaces;
+}
+
+type Rows = readonly (Sequence | null)[];
+
 /**
- * Feeds of `declareTaken`: of every row, the items of its events and of as many before them as a window has.
+ * Of every row, the items of its events and of as many before them as a window has, in the order of their first event: what comes is told
+ * from those before it.
  *
  * @param length T of the targets: one for every event of a row, in its order
  */
-export function takenFeeds(
-  { config, events }: ObjectiveRun,
-  rows: readonly (Sequence | null)[],
-  length: number,
-): { feeds: Record<string, HostTensor>; places: TakenPlaces } {
-  const ids = itemIds(config, events);
+export function takenBeforeEvents(run: ObjectiveRun, scope: string, rows: Rows, length: number): TakenFeeds {
   const before = new Int32Array(rows.length * length);
   const places = rows.map((row, at) => {
-    const list = new Map<number, number>();
-    if (!row || row.events.length === 0) return list;
-    const [start, end] = spanOf(row.events);
-    const from = Math.max(events.offsets[userOf(events.offsets, start)], start - config.context);
-    const met = new Int32Array(end - from);
-    for (let event = from; event < end; event++) {
-      met[event - from] = list.size;
-      if (ids[event] >= FIRST_VALUE_ID && !list.has(ids[event])) list.set(ids[event], list.size);
-    }
-    row.events.forEach((event, i) => (before[at * length + i] = met[event - from]));
+    if (!row || row.events.length === 0) return new Map<number, number>();
+    const { list, first, met } = metIn(run, row.events);
+    row.events.forEach((event, i) => (before[at * length + i] = met[event - first]));
     return list;
   });
+  return takenFeeds(scope, places, before, length);
+}
+
+/**
+ * The same, but for what is hidden: of every row all other items, before it and after.
+ *
+ * @param hidden of every row, the events that are its targets
+ * @param length T of the targets
+ */
+export function takenAroundEvents(
+  run: ObjectiveRun,
+  scope: string,
+  rows: Rows,
+  hidden: readonly (readonly number[])[],
+  length: number,
+): TakenFeeds {
+  const before = new Int32Array(rows.length * length);
+  const places = rows.map((row, at) => {
+    if (!row || row.events.length === 0) return new Map<number, number>();
+    const { list } = metIn(run, row.events, new Set(hidden[at]));
+    return list;
+  });
+  places.forEach(({ size }, at) => before.fill(size, at * length, at * length + hidden[at].length));
+  return takenFeeds(scope, places, before, length);
+}
+
+/** The items of some events of one user and of a window before them, and how many had been met by each event from the first on. */
+function metIn(
+  { config, events }: ObjectiveRun,
+  list: Int32Array,
+  hidden?: ReadonlySet<number>,
+): { list: Map<number, number>; first: number; met: Int32Array } {
+  const ids = itemIds(config, events);
+  const [start, end] = spanOf(list);
+  const first = Math.max(events.offsets[userOf(events.offsets, start)], start - config.context);
+  const found = new Map<number, number>();
+  const met = new Int32Array(end - first);
+  for (let event = first; event < end; event++) {
+    met[event - first] = found.size;
+    if (ids[event] >= FIRST_VALUE_ID && !found.has(ids[event]) && !hidden?.has(event)) found.set(ids[event], found.size);
+  }
+  return { list: found, first, met };
+}
+
+function takenFeeds(scope: string, places: TakenPlaces, before: Int32Array, length: number): TakenFeeds {
+  const rows = places.length;
   const longest = Math.max(1, ...places.map(({ size }) => size));
   const size = Math.ceil(longest / roundTo) * roundTo;
-  const lists = new Int32Array(rows.length * size);
+  const lists = new Int32Array(rows * size);
   places.forEach((list, at) => lists.set([...list.keys()], at * size));
   return {
     feeds: {
-      [`${prefix}.${idsInput}`]: { dtype: 'int32', shape: [rows.length, size], data: lists },
-      [`${prefix}.${beforeInput}`]: { dtype: 'int32', shape: [rows.length, length], data: before },
+      [`${scope}.${idsInput}`]: { dtype: 'int32', shape: [rows, size], data: lists },
+      [`${scope}.${beforeInput}`]: { dtype: 'int32', shape: [rows, length], data: before },
     },
     places,
   };
@@ -122,3 +169,34 @@ function spanOf(list: Int32Array): [start: number, end: number] {
   }
   return [start, last + 1];
 }
+
+/**
+ * [N, C] whether the user of a row had taken each candidate when the target came.
+ *
+ * @param name of the input that is declared, fed by `candidatePlaces`
+ * @param count C
+ */
+export function takenCandidates(builder: GraphBuilder, name: string, count: Dim, { before }: TakenItems): Tensor {
+  const [rows, targets] = before.shape;
+  const places = builder.input(name, [rows, count], 'int32').unsqueeze(1); // [U, 1, C]
+  return places.less(before.reshape([rows, targets, 1])).reshape([-1, count]);
+}
+
+/** Where each of some items stands in every row's list, int32 [U, C]. */
+export function candidatePlaces(ids: ArrayLike<number>, taken: TakenPlaces): HostTensor {
+  const count = ids.length;
+  const at = new Map<number, number[]>();
+  Array.from(ids, (id, i) => {
+    const same = at.get(id);
+    if (same) same.push(i);
+    else at.set(id, [i]);
+  });
+  const data = new Int32Array(taken.length * count).fill(nowhere);
+  taken.forEach((list, row) => {
+    for (const [id, place] of list) for (const i of at.get(id) ?? []) data[row * count + i] = place;
+  });
+  return { dtype: 'int32', shape: [taken.length, count], data };
+}
+
+/** Behind every list. */
+const nowhere = 2 ** 30;
