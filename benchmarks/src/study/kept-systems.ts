@@ -25,9 +25,9 @@ export interface Terms {
 
 /**
  * How encoders and systems are trained, raised by what makes earlier ones incomparable. 2: where users take nothing again, the next item is
- * told from what the user has not taken.
+ * told from what the user has not taken. 3: encoders start from the co-occurrence of items.
  */
-export const recipe = 2;
+export const recipe = 3;
 
 interface Content {
   readonly terms: Terms;

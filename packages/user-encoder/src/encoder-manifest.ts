@@ -52,6 +52,7 @@ const trainingShape = z.object({
   itemHead: z.enum(['item', 'labels', 'none']).default('item'),
   labelTower: z.object({ fields: z.array(z.string()), temperature: z.number().positive() }).optional(),
   repeats: z.enum(['allowed', 'never']).optional(),
+  itemVectors: z.enum(['co-occurrence', 'as-they-are']).optional(),
   losses: lossesShape,
   validation: z.array(validationPointShape),
   best: validationPointShape.nullable(),

@@ -19,6 +19,7 @@ export {
 } from './objectives/item-loss.js';
 export { maskedEvents, type MaskedEventsOptions } from './objectives/masked-events.js';
 export { nextEvent, type NextEventOptions } from './objectives/next-event.js';
+export type { ItemVectors } from './item-vectors.js';
 export type { Repeats } from './objectives/taken-items.js';
 export type {
   BoundObjective,

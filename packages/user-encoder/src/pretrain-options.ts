@@ -1,5 +1,6 @@
 import { EncoderOptionError } from './errors.js';
 import { checkSchedule, type LearningRateSchedule } from './learning-rate.js';
+import type { ItemVectors } from './item-vectors.js';
 import type { ItemTable, Objective } from './objectives/objective.js';
 import type { PretrainProgress } from './pretrain-run.js';
 import { checkAugmentation, type Augmentation } from './sequences.js';
@@ -31,6 +32,12 @@ export interface PretrainOptions {
    * depend on their number; the table itself takes 12 bytes per number and 8 per item (with `averaging` 16). Default `whole`.
    */
   readonly itemTable?: ItemTable;
+  /**
+   * What the item's table starts from. `co-occurrence`: vectors in which items are near each other that stand near each other in histories,
+   * made in seconds by counting, so that training begins where the neighbours of an item are known; on sparse logs this is worth more than anything else. `as-they-are`: the encoder's own. Default:
+   * `co-occurrence` for up to 131,072 items where the table is as it was created.
+   */
+  readonly itemVectors?: ItemVectors;
   /** Changes to the histories that are read. Default none. */
   readonly augmentation?: Augmentation;
   /**
@@ -64,6 +71,7 @@ const known: readonly (keyof PretrainOptions)[] = [
   'averaging',
   'augmentation',
   'itemTable',
+  'itemVectors',
   'validation',
   'validateEvery',
   'validationUsers',
@@ -93,6 +101,9 @@ export function checkOptions(options: PretrainOptions): void {
   const { itemTable = 'whole' } = options;
   if (itemTable !== 'whole' && itemTable !== 'rows')
     throw new EncoderOptionError('itemTable', `'${String(itemTable)}' is neither 'whole' nor 'rows'`);
+  const { itemVectors = 'as-they-are' } = options;
+  if (itemVectors !== 'co-occurrence' && itemVectors !== 'as-they-are')
+    throw new EncoderOptionError('itemVectors', `'${String(itemVectors)}' is neither 'co-occurrence' nor 'as-they-are'`);
   const decay = averageDecay(options);
   if (decay !== null && !(decay > 0 && decay < 1)) throw new EncoderOptionError('averaging.decay', `${decay} is outside (0, 1)`);
 }

@@ -5,6 +5,7 @@ import type { Span } from './span.js';
 import type { EncoderConfig } from './config.js';
 import { TrainingDataError } from './errors.js';
 import { bagSizes } from './event-feeds.js';
+import { itemVectorsOf, withItemVectors, type ItemVectors } from './item-vectors.js';
 import { labelTable } from './heads.js';
 import { rateFactor } from './learning-rate.js';
 import { lossName, pretrainingDefinition } from './model.js';
@@ -52,12 +53,16 @@ export async function pretrain(
   const definition = pretrainingDefinition(config, bound, objective.itemHead, itemTable);
   const parts = Object.keys(definition.build({ training: true }).outputs).filter((name) => name.startsWith(lossName('')));
   const rate = { factor: 1 };
+  const began = performance.now();
+  const itemVectors = itemVectorsOf(options.itemVectors, config, weights);
+  const start = itemVectors === 'co-occurrence' ? withItemVectors(config, weights, events, spans) : weights;
+  const startSeconds = (performance.now() - began) / 1000;
   const trainer = await Trainer.create(definition, {
     minimize: 'loss',
     optimizer: optimizer(options),
     schedule: () => rate.factor,
     seed: config.seed,
-    weights,
+    weights: start,
     trainable: (name) => name !== `heads.${labelTable}`,
     metrics: parts,
     threads: options.threads,
@@ -68,12 +73,13 @@ export async function pretrain(
       fingerprint: fingerprint(events, {
         hash,
         ...decisive(options, objective, steps),
+        itemVectors,
         batch,
         validation: validation?.users ?? null,
         validateEvery,
       }),
     };
-    const state = (run && (await resumeRun(run.file, trainer, run.fingerprint))) ?? freshState();
+    const state = (run && (await resumeRun(run.file, trainer, run.fingerprint))) ?? freshState(startSeconds);
     const context: RunContext = {
       options,
       plan,
@@ -97,7 +103,10 @@ export async function pretrain(
       objective.itemHead === 'none'
         ? { itemHead: before?.itemHead ?? 'none', labelTower: before?.labelTower, repeats: before?.repeats }
         : { itemHead: objective.itemHead, labelTower: objective.itemHead === 'labels' ? bound.labelTower : undefined, repeats };
-    return { weights: (validation && state.best) || (await finalWeights(context)), training: record(context, stopped, head) };
+    return {
+      weights: (validation && state.best) || (await finalWeights(context)),
+      training: record(context, stopped, { ...head, itemVectors }),
+    };
   } finally {
     await trainer.dispose();
   }
@@ -123,7 +132,7 @@ function decisive(options: PretrainOptions, objective: Objective, steps: number 
   };
 }
 
-const freshState = (): RunState => ({ seconds: 0, losses: [], validation: [], best: null });
+const freshState = (seconds: number): RunState => ({ seconds, losses: [], validation: [], best: null });
 
 interface RunContext {
   readonly options: PretrainOptions;
@@ -283,7 +292,7 @@ function timeLeft({ steps, options, trainer }: RunContext, seconds: number): num
 function record(
   { plan, trainer, state }: RunContext,
   stopped: StopReason,
-  head: Pick<TrainingRecord, 'itemHead' | 'labelTower' | 'repeats'>,
+  head: Pick<TrainingRecord, 'itemHead' | 'labelTower' | 'repeats'> & { readonly itemVectors: ItemVectors },
 ): TrainingRecord {
   const epochs = trainer.steps / plan.stepsPerEpoch;
   return {
@@ -295,6 +304,7 @@ function record(
     itemHead: head.itemHead,
     ...(head.labelTower ? { labelTower: head.labelTower } : {}),
     ...(head.repeats ? { repeats: head.repeats } : {}),
+    itemVectors: head.itemVectors,
     losses: thinned(state.losses),
     validation: state.validation,
     best: bestOf(state.validation),

@@ -1,3 +1,4 @@
+import type { ItemVectors } from './item-vectors.js';
 import type { LabelTower } from './label-tower.js';
 import type { ItemHead } from './objectives/objective.js';
 import type { Repeats } from './objectives/taken-items.js';
@@ -30,6 +31,8 @@ export interface TrainingRecord {
    * Absent in records of earlier releases, where it was told from all.
    */
   readonly repeats?: Repeats | undefined;
+  /** What the item's table started from. Absent in records of earlier releases: `as-they-are`. */
+  readonly itemVectors?: ItemVectors | undefined;
   /** Mean training loss over a few steps each, at most a few hundred points. */
   readonly losses: readonly { readonly step: number; readonly loss: number }[];
   readonly validation: readonly ValidationPoint[];

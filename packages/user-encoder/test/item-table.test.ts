@@ -112,6 +112,7 @@ test('the average of an item that no step named is the item', async () => {
     validation: 'none',
     averaging: true,
     itemTable: 'rows',
+    itemVectors: 'as-they-are',
   }).result;
   const same = Array.from({ length: 60 }, (_, i) => i + FIRST_VALUE_ID).filter(
     (id) =>

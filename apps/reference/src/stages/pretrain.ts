@@ -23,7 +23,8 @@ export async function pretrain(workspace: Workspace, size?: EncoderSize): Promis
   const { encoderSteps } = run.settings;
   const end = encoderSteps === undefined ? { seconds: budget.pretrain } : { steps: encoderSteps };
   const folder = folderOf(size);
-  const key = { tokenizer: tokenizer.hash, seed, ...end, shape, rate: pretrainingRate };
+  // Runs that earlier versions began are pretrained anew: theirs started at random.
+  const key = { tokenizer: tokenizer.hash, seed, ...end, shape, rate: pretrainingRate, start: 'co-occurrence' };
   const work = async (): Promise<{ hash: string; training: TrainingRecord; trainingSeconds: number }> => {
     const progress = workspace.output.progress(
       stage,
