@@ -30,6 +30,7 @@ const autoregressive: Studied = { name: 'next-event', ranks: true, training: { o
 const others: readonly Studied[] = [
   // As if users took films again.
   { name: 'next-event-among-all', ranks: true, training: { objective: nextEvent({ repeats: 'allowed' }) } },
+  { name: 'next-event-from-random-vectors', ranks: true, training: { objective: nextEvent(), itemVectors: 'as-they-are' } },
   { name: 'dual-encoder', ranks: true, training: { objective: dualEncoder() } },
   { name: 'masked-events', ranks: true, shape: { attention: 'bidirectional' }, training: { objective: maskedEvents() } },
   {

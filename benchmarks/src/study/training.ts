@@ -7,7 +7,7 @@ import type { StudyOptions } from './options.js';
 export interface Variant {
   readonly name: string;
   readonly shape?: EncoderOptions;
-  readonly training?: Pick<PretrainOptions, 'objective' | 'augmentation'>;
+  readonly training?: Pick<PretrainOptions, 'objective' | 'augmentation' | 'itemVectors'>;
 }
 
 /** What training one encoder took, for the result. */
