@@ -13,7 +13,7 @@ export interface SparseMatrix {
 const reach = 10;
 /** What a pair counts for, to the power of the events between its two. */
 const fading = 0.8;
-/** Of a longer log every so many-th user is read, so that the pairs, 16 bytes each, stay below 150 MB. */
+/** Of a longer log every so many-th user is read, so that the pairs, 16 bytes each, stay below 170 MB. */
 const mostEvents = 2 ** 20;
 
 /**
