@@ -129,7 +129,7 @@ describe('where nobody takes an item again', () => {
       // Trained for repeats, so that its scores are as the head gives them.
       const masked = await created.pretrain(events, { ...options, objective: objective('allowed'), steps: 20 }).result;
       const ids = idsOf(events).map((id) => id - FIRST_VALUE_ID);
-      const cases = [];
+      const cases: { scores: number[]; target: number; taken: number[] }[] = [];
       for (const [index, user] of events.users.entries()) {
         const [start, end] = events.offsets.subarray(index, index + 2);
         const scores = [...(await masked.scoreHistory(dropLast(takeUsers(events, [index]), 1), user)).subarray(FIRST_VALUE_ID)];
