@@ -25,21 +25,21 @@ function peakSoFar(): number {
 const request = { promptIds: [5, 6, 7, 8, 9, 10, 11, 12], maxNewTokens: 1, settings: { min_new_tokens: 1 } };
 
 /** Opens a model, a tiny one from scratch where none is named, and answers one request. */
-async function child(file: string, threads: number): Promise<Resident> {
+async function child(file: string, threads: number, int8: boolean): Promise<Resident> {
   const model =
     file === ''
       ? LanguageModel.create({ width: 32, layers: 1, heads: 1, context: 64 }, trainByteLevelBpe(['a trivial text']), 1)
       : await LanguageModel.load(file);
-  const served = await model.serve({ threads });
+  const served = await model.serve({ threads, int8 });
   const peak = peakSoFar();
   await served.generate(request).tokenIds;
   return { peak, after: process.memoryUsage.rss() };
 }
 
 /** Memory of a process of its own that opens the model in `file`, or a trivial one for ''. */
-export function measureMemory(file: string, threads: number): Promise<Resident> {
+export function measureMemory(file: string, threads: number, int8 = false): Promise<Resident> {
   return new Promise((resolve, reject) => {
-    const process_ = spawn(process.execPath, [fileURLToPath(import.meta.url), 'child', file, String(threads)], {
+    const process_ = spawn(process.execPath, [fileURLToPath(import.meta.url), 'child', file, String(threads), String(int8)], {
       stdio: ['ignore', 'pipe', 'inherit'],
     });
     let text = '';
@@ -53,7 +53,7 @@ export function measureMemory(file: string, threads: number): Promise<Resident> 
 }
 
 if (process.argv[2] === 'child')
-  child(process.argv[3], Number(process.argv[4])).then(
+  child(process.argv[3], Number(process.argv[4]), process.argv[5] === 'true').then(
     (resident) => process.stdout.write(JSON.stringify(resident)),
     (error: unknown) => {
       console.error(error);

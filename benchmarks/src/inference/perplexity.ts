@@ -1,4 +1,4 @@
-import type { DecoderConfig, DecoderWeights, Precision } from '@user-llm/cross-attention';
+import type { Computation, DecoderConfig, DecoderWeights } from '@user-llm/cross-attention';
 import { inferenceModel } from '@user-llm/cross-attention';
 import * as ort from 'onnxruntime-node';
 
@@ -7,7 +7,7 @@ export async function perplexity(
   config: DecoderConfig,
   weights: DecoderWeights,
   windows: readonly (readonly number[])[],
-  { precision = {}, threads }: { precision?: Precision; threads: number },
+  { precision = {}, threads }: { precision?: Computation; threads: number },
 ): Promise<number> {
   const model = inferenceModel(config, weights, undefined, precision);
   const session = await ort.InferenceSession.create(model, { intraOpNumThreads: threads, interOpNumThreads: 1 });

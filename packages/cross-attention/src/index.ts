@@ -29,7 +29,7 @@ export { HubError, type HubProblem } from './hub/hub-error.js';
 export { type LoadOptions } from './hub/local-place.js';
 export { createDecoder, decoderConfig, decoderParameterCount, type Decoder, type DecoderSizes } from './decoder/decoder.js';
 export { decoderFlops, type DecoderWork } from './decoder/flops.js';
-export { inferenceModel } from './decoder/inference-graph.js';
+export { inferenceModel, type Computation } from './decoder/inference-graph.js';
 export { type AccuracyLevel, type Precision } from './decoder/packable-matrix.js';
 export { type Integration, type UserShape } from './integration/integration.js';
 export { gatedCrossAttention, type GatedCrossAttentionOptions } from './integration/gated-cross-attention.js';
@@ -95,7 +95,8 @@ export { AdaptableModel, type FittedModel, type HistoryOf } from './adaptable-mo
 export { LanguageModel, type RankCandidatesRequest, type RankedCandidates, type WordedExample } from './language-model.js';
 export { type UserReading } from './model-contents.js';
 export { ServedModel } from './serving/served-model.js';
-export { type ServeOptions } from './serving/engine.js';
+export { integerComputation } from './serve-model.js';
+export { type ServeModelOptions, type ServeOptions } from './serving/engine.js';
 export { type GenerateRequest, type Prompt, type Ranking, type RankRequest, type ScheduledRequest } from './serving/request.js';
 export { RequestScheduler, type SchedulerOptions } from './serving/scheduler.js';
 export { WorkerModel, type WorkerGenerateRequest, type WorkerOptions } from './worker/worker-model.js';

@@ -35,7 +35,7 @@ import { isSavedModel, readSavedModel, readServedParts, saveModel } from './save
 import { serveModel } from './serve-model.js';
 import { ServedModel } from './serving/served-model.js';
 import type { GenerateRequest, Prompt, Ranking } from './serving/request.js';
-import type { ServeOptions } from './serving/engine.js';
+import type { ServeModelOptions, ServeOptions } from './serving/engine.js';
 import type { Generation } from './serving/generation.js';
 import { OpenedOnce } from './serving/opened-once.js';
 import { TextTokenizer } from './text/text-tokenizer.js';
@@ -276,8 +276,8 @@ export class LanguageModel {
     );
   }
 
-  /** Opens the model for inference. The caller disposes it. `Precision` says how weights are computed with. */
-  serve(options: ServeOptions & Precision = {}): Promise<ServedModel> {
+  /** Opens the model for inference. The caller disposes it. `Precision` says how weights are computed with, `int8` rounds products too. */
+  serve(options: ServeModelOptions = {}): Promise<ServedModel> {
     return serveModel(this.contents, options);
   }
 

@@ -1,6 +1,7 @@
+import { availableParallelism } from 'node:os';
 import type { Weights } from '@user-llm/onnx-autograd';
 import { branchingModel, inferenceModel } from './decoder/inference-graph.js';
-import type { InferenceAddition } from './decoder/inference-graph.js';
+import type { Computation, InferenceAddition } from './decoder/inference-graph.js';
 import { packableMatrix, servedCodes } from './decoder/packable-matrix.js';
 import type { Precision } from './decoder/packable-matrix.js';
 import { ValueFile, ValuesInside } from './decoder/value-store.js';
@@ -10,8 +11,10 @@ import { userAddition, userModel } from './integration/integration.js';
 import { namingModel } from './items/item-tokens.js';
 import type { ModelContents } from './model-contents.js';
 import { multipliesBytesAtOnce } from './serving/byte-products.js';
-import type { ServedParts, ServeOptions } from './serving/engine.js';
+import type { ServedParts, ServeModelOptions } from './serving/engine.js';
 import { ServedModel } from './serving/served-model.js';
+import { watchChannels } from './serving/watch-channels.js';
+import type { WatchedModel } from './serving/watch-channels.js';
 
 /** Both ONNX files of a model, in memory, and the graph for rankings. */
 export function servedParts(contents: ModelContents, precision: Precision = {}): ServedParts {
@@ -20,36 +23,57 @@ export function servedParts(contents: ModelContents, precision: Precision = {}):
 
 /**
  * Opens a model for inference. Quantised weights go to the session through a temporary file that it maps into memory: never are there
- * two copies of them in the process. See `Precision`.
+ * two copies of them in the process. See `Precision` and `ServeModelOptions`.
  */
-export async function serveModel(contents: ModelContents, asked: ServeOptions & Precision): Promise<ServedModel> {
-  const options = { ...contents.precision, ...asked };
-  const forms = Array.from(contents.weights, ([name, weight]) => packableMatrix(name, weight, options)?.form);
-  if (forms.every((form) => form === undefined)) return ServedModel.create(servedParts(contents, options), options);
-  const narrow = forms.reduce((sum, form) => sum + (form?.bits === 4 ? form.rows * form.width : 0), 0);
-  const precision: Precision = { ...options, codes: servedCodes(narrow, options, multipliesBytesAtOnce()) };
+export async function serveModel(contents: ModelContents, asked: ServeModelOptions): Promise<ServedModel> {
+  const { int8 = false, ...rest } = asked;
+  const options = { ...contents.precision, ...rest };
+  const computation = int8 === false ? inBlocks(contents, options) : await integerComputation(contents, { ...options, int8 });
+  if (computation === undefined) return ServedModel.create(servedParts(contents, options), options);
   return ValueFile.during((file) =>
-    ServedModel.create({ ...partsOf(contents, precision, file), valueFolder: file.folder }, options),
+    ServedModel.create({ ...partsOf(contents, computation, file), valueFolder: file.folder }, options),
   );
 }
 
-function partsOf(contents: ModelContents, precision: Precision, store: ValueStore): ServedParts {
+/** With the weights as they are stored; undefined where none is in blocks. */
+function inBlocks({ weights }: ModelContents, options: Precision): Precision | undefined {
+  const forms = Array.from(weights, ([name, weight]) => packableMatrix(name, weight, options)?.form);
+  if (forms.every((form) => form === undefined)) return undefined;
+  const narrow = forms.reduce((sum, form) => sum + (form?.bits === 4 ? form.rows * form.width : 0), 0);
+  return { ...options, codes: servedCodes(narrow, options, multipliesBytesAtOnce()) };
+}
+
+/**
+ * How a graph computes the layers' products in integers, by what the model's channels are seen to become; see `ServeModelOptions.int8`. Of
+ * what stays in blocks, the head, one row runs at a time, for which nibbles are faster. Throws a `RangeError` for a text without tokens or
+ * ids that are none of the model's, and a `TokenizerError` where words are to be read by a model that came without a tokenizer.
+ */
+export async function integerComputation(
+  contents: WatchedModel,
+  { int8, threads = availableParallelism(), ...precision }: ServeModelOptions & Pick<Required<ServeModelOptions>, 'int8'>,
+): Promise<Computation> {
+  const text = typeof int8 === 'object' ? int8.text : undefined;
+  const peaks = await watchChannels(contents, precision, { text, threads });
+  return { codes: 'nibbles', ...precision, integers: { peaks, weightRange: multipliesBytesAtOnce() ? 127 : 63 } };
+}
+
+function partsOf(contents: ModelContents, computation: Computation, store: ValueStore): ServedParts {
   const { config, weights, tokenizer, user, items, labels } = contents;
   const named = {
     ...(items && { items: { items: items.items, model: namingModel('item', items) } }),
     ...(labels && { labels: { items: labels.items, model: namingModel('label', labels) } }),
   };
   if (user === undefined) {
-    const model = inferenceModel(config, weights, undefined, precision, store);
-    return { config, tokenizer, model, branching: branchingOf(config, weights, undefined, precision), ...named };
+    const model = inferenceModel(config, weights, undefined, computation, store);
+    return { config, tokenizer, model, branching: branchingOf(config, weights, undefined, computation), ...named };
   }
   const { integration, shape, weights: own, ...rest } = user;
   const all = new Map([...weights, ...own]);
   return {
     config,
     tokenizer,
-    model: inferenceModel(config, all, userAddition(integration, config, shape, user.blindPrefix), precision, store),
-    branching: branchingOf(config, all, userAddition(integration, config, shape), precision),
+    model: inferenceModel(config, all, userAddition(integration, config, shape, user.blindPrefix), computation, store),
+    branching: branchingOf(config, all, userAddition(integration, config, shape), computation),
     ...named,
     user: { integration, shape, ...rest, model: userModel(integration, config, shape, own) },
   };
@@ -57,6 +81,11 @@ function partsOf(contents: ModelContents, precision: Precision, store: ValueStor
 
 /** Opens the graph for rankings, its quantised weights by a temporary file as above. */
 export const branchingOf =
-  (config: DecoderConfig, weights: Weights, addition?: InferenceAddition, precision: Precision = {}): ServedParts['branching'] =>
+  (
+    config: DecoderConfig,
+    weights: Weights,
+    addition?: InferenceAddition,
+    computation: Computation = {},
+  ): ServedParts['branching'] =>
   (open) =>
-    ValueFile.during((file) => open(branchingModel(config, weights, addition, precision, file), file.folder));
+    ValueFile.during((file) => open(branchingModel(config, weights, addition, computation, file), file.folder));

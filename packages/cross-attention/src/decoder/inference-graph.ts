@@ -3,11 +3,18 @@ import type { Dim, Tensor, Weights } from '@user-llm/onnx-autograd';
 import type { DecoderConfig } from '../folder/decoder-config.js';
 import { DecoderGraph } from './decoder-graph.js';
 import type { DecoderHooks, SelfAttention } from './decoder-graph.js';
+import { WatchedMatrices } from './channel-peaks.js';
+import { IntegerMatrices } from './integer-matrices.js';
+import type { IntegerOptions } from './integer-matrices.js';
 import type { Precision } from './packable-matrix.js';
 import { QuantizedMatrices } from './quantized-matrices.js';
 import { rotaryCaches } from './rotary.js';
+import type { ServedMatrices } from './served-matrices.js';
 import { ValuesInside } from './value-store.js';
 import type { ValueStore } from './value-store.js';
+
+/** How a graph computes with its matrices: see `Precision`; with `integers` the layers' products are those of `IntegerMatrices`. */
+export type Computation = Precision & { readonly integers?: IntegerOptions };
 
 /**
  * A part of a model that reads users: its extra inputs and hooks, made for the inference graph. `positions` are those of the new tokens
@@ -21,30 +28,56 @@ export type InferenceAddition = (builder: GraphBuilder, positions: () => Tensor)
  * `past_key_values.I.key|value` [batch_size, key/value heads, past_sequence_length, head size], and those of the addition. Outputs:
  * `logits` [batch_size, kept, V], `log_normalizers` [batch_size, kept] (the logarithm of each row's sum of exponentials),
  * `last_hidden_state` [batch_size, kept, hidden] (what the logits are made from), `present.I.key|value`. Several new tokens on top of a
- * cache are possible for a batch of one only. Weights in the blocks of a GGUF file stay as they are; `precision` says how products with
+ * cache are possible for a batch of one only. Weights in the blocks of a GGUF file stay as they are; `computation` says how products with
  * them are computed, and what becomes of other weights, `store` where they are: of values in a file the session needs its folder.
  */
 export function inferenceModel(
   config: DecoderConfig,
   weights: Weights,
   addition?: InferenceAddition,
-  precision: Precision = {},
+  computation: Computation = {},
   store: ValueStore = new ValuesInside(),
 ): Uint8Array {
   const builder = GraphBuilder.create();
+  const matrices = matricesOf(builder, weights, computation, store);
+  const { graph, hidden, cache } = textGraph(builder, config, addition, matrices);
+  const kept = lastPositions(builder, hidden, builder.input('num_logits_to_keep', [], 'int64'));
+  return withLogits(graph, kept, cache, weights, store);
+}
+
+/**
+ * The same decoder, without additions, to see what its layers' products read: the inputs of `inferenceModel` but `num_logits_to_keep`, and
+ * outputs that `peaksOf` reads.
+ */
+export function channelPeaksModel(config: DecoderConfig, weights: Weights, precision: Precision, store: ValueStore): Uint8Array {
+  const builder = GraphBuilder.create();
+  const watched = new WatchedMatrices(new QuantizedMatrices(builder, weights, precision, store));
+  textGraph(builder, config, undefined, watched);
+  return toOnnx({ outputs: watched.outputs, weights, ...store.onnx }).bytes;
+}
+
+function matricesOf(builder: GraphBuilder, weights: Weights, { integers, ...precision }: Computation, store: ValueStore) {
+  const matrices = new QuantizedMatrices(builder, weights, precision, store);
+  return integers === undefined ? matrices : new IntegerMatrices(builder, weights, matrices, store, integers);
+}
+
+/** A decoder that reads new tokens of texts behind a cache. */
+function textGraph(
+  builder: GraphBuilder,
+  config: DecoderConfig,
+  addition: InferenceAddition | undefined,
+  matrices: ServedMatrices,
+): { graph: DecoderGraph; hidden: Tensor; cache: CachedAttention } {
   const ids = builder.input('input_ids', ['batch_size', 'sequence_length'], 'int64');
   const mask = builder.input('attention_mask', ['batch_size', 'total_sequence_length'], 'int64');
-  const keep = builder.input('num_logits_to_keep', [], 'int64');
   const lengths = mask.sum(1).sub(1).cast('int32');
-  const matrices = new QuantizedMatrices(builder, weights, precision, store);
   const cache = new CachedAttention(builder, config, 'batch_size', lengths, matrices);
   const positions = () => {
     const count = builder.dims(['sequence_length']).cast('int32');
     return lengths.reshape(['batch_size', 1]).add(builder.range('sequence_length')).sub(count.sub(1));
   };
   const graph = new DecoderGraph(builder, config, addition?.(builder, positions), matrices);
-  const hidden = graph.hidden(graph.embed(ids), cache.attend);
-  return withLogits(graph, lastPositions(builder, hidden, keep), cache, weights, store);
+  return { graph, hidden: graph.hidden(graph.embed(ids), cache.attend), cache };
 }
 
 /**
@@ -58,7 +91,7 @@ export function branchingModel(
   config: DecoderConfig,
   weights: Weights,
   addition?: InferenceAddition,
-  precision: Precision = {},
+  computation: Computation = {},
   store: ValueStore = new ValuesInside(),
 ): Uint8Array {
   const builder = GraphBuilder.create();
@@ -68,7 +101,7 @@ export function branchingModel(
   const bias = builder.input('visible', biasShape);
   const window = hasWindow(config) ? builder.input('visible_window', biasShape) : undefined;
   const lengths = builder.dims(['total_sequence_length']).cast('int32').sub(1);
-  const matrices = new QuantizedMatrices(builder, weights, precision, store);
+  const matrices = matricesOf(builder, weights, computation, store);
   const cache = new CachedAttention(builder, config, 1, lengths, matrices, { positions, bias, window });
   const graph = new DecoderGraph(
     builder,
@@ -130,7 +163,7 @@ class CachedAttention {
     private readonly rows: Dim,
     /** Positions of each row, the new ones included, less one. `[rows]` int32 */
     private readonly lengths: Tensor,
-    private readonly matrices: QuantizedMatrices,
+    private readonly matrices: ServedMatrices,
     private readonly branches?: Branches,
   ) {
     const { contextLength, headSize } = config;

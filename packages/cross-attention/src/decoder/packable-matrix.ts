@@ -88,13 +88,13 @@ function matrixOf(name: string, weight: HostTensor, { quantize }: Precision): Pa
   return {
     form: quantizedForm(bits, shape),
     *pieces(memory) {
-      for (const values of floatPieces(weight, memory)) yield quantizeBlocks(values, bits, memory);
+      for (const values of valuePieces(weight, memory)) yield quantizeBlocks(values, bits, memory);
     },
   };
 }
 
-/** A matrix's values, some rows after the others. */
-function* floatPieces(weight: HostTensor, memory: PackingMemory): Generator<Float32Array> {
+/** A matrix's values, some rows after the others. A piece is valid until the next one. */
+export function* valuePieces(weight: HostTensor, memory: PackingMemory): Generator<Float32Array> {
   if (weight instanceof GgufTensor) {
     const format = blockFormat(weight.format);
     for (const { bytes } of weight.pieces(memory.bytes('stored', pieceBytes))) yield dequantize(format, bytes);

@@ -1,6 +1,7 @@
 import type { GraphBuilder, Tensor, Weights } from '@user-llm/onnx-autograd';
 import { productWithTransposed } from './decoder-graph.js';
-import type { DecoderMatrices } from './decoder-graph.js';
+import type { ServedMatrices } from './served-matrices.js';
+import { Joined } from './served-matrices.js';
 import { packableMatrix } from './packable-matrix.js';
 import type { Precision } from './packable-matrix.js';
 import { PackingMemory } from './packed-form.js';
@@ -13,12 +14,11 @@ import type { ValueStore } from './value-store.js';
  * A decoder's matrices as they are stored: those in blocks go into `MatMulNBits` with their exact values, others rounded where that is
  * asked for, and the rows of an embedding table are gathered quantised. All others are ordinary parameters.
  */
-export class QuantizedMatrices implements DecoderMatrices {
+export class QuantizedMatrices implements ServedMatrices {
   readonly #constants = new Map<string, Constants>();
   readonly #memory = new PackingMemory();
   readonly #memberships = new Map<number, Tensor>();
-  /** Products that were split, by the first of their parts. */
-  readonly #split = new Map<Tensor, { readonly whole: Tensor; readonly parts: readonly Tensor[] }>();
+  readonly #joined = new Joined();
 
   constructor(
     private readonly builder: GraphBuilder,
@@ -45,19 +45,11 @@ export class QuantizedMatrices implements DecoderMatrices {
     });
     // Every weight of a block has the block's offset: it meets the sum of the block's activations.
     const product = offsets === undefined ? blocks : blocks.add(productWithTransposed(this.#blockSums(x, form), offsets));
-    if (rows.length === 1) return [product];
-    const parts = this.builder.operator('Split', [product, this.builder.constant(rows, [rows.length], 'int64')], {
-      attributes: { axis: -1 },
-      outputs: rows.map((size) => ({ dtype: 'float32', shape: [...shape, size] })),
-    });
-    this.#split.set(parts[0], { whole: product, parts });
-    return parts;
+    return this.#joined.split(product, rows);
   }
 
-  /** What was split into exactly these tensors, so that an operator may take them as they lay; undefined for others. */
   whole(parts: readonly Tensor[]): Tensor | undefined {
-    const known = this.#split.get(parts[0]);
-    return known?.parts.length === parts.length && known.parts.every((part, i) => part === parts[i]) ? known.whole : undefined;
+    return this.#joined.whole(parts);
   }
 
   /** Sums of a block's neighbours, `[..., k / 32]`: a product with ones where a number belongs to a block. */

@@ -4,11 +4,12 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import type { ExternalValue, GraphBuilder, HostTensor, OnnxOptions, Tensor } from '@user-llm/onnx-autograd';
 
-type ValueType = 'uint8' | 'float32';
+type ValueType = 'uint8' | 'int8' | 'float32';
+type Piece = Uint8Array | Int8Array | Float32Array;
 
 /** A large value of a graph, given in pieces. */
 export interface GrowingValue {
-  append(piece: Uint8Array | Float32Array): void;
+  append(piece: Piece): void;
   /** The tensor, once all of it is there. */
   tensor(): Tensor;
 }
@@ -22,7 +23,8 @@ export interface ValueStore {
   open(builder: GraphBuilder, name: string, dtype: ValueType, shape: readonly number[]): GrowingValue;
 }
 
-const elementBytes = { uint8: 1, float32: 4 } as const;
+const elementBytes = { uint8: 1, int8: 1, float32: 4 } as const;
+const viewOf = { uint8: Uint8Array, int8: Int8Array, float32: Float32Array } as const;
 const bytesOf = (dtype: ValueType, shape: readonly number[]) => shape.reduce((a, b) => a * b, elementBytes[dtype]);
 
 /** Values inside the graph, by name, for a model in one file. */
@@ -33,7 +35,7 @@ export class ValuesInside implements ValueStore {
 
   open(builder: GraphBuilder, name: string, dtype: ValueType, shape: readonly number[]): GrowingValue {
     const bytes = new Uint8Array(bytesOf(dtype, shape));
-    this.#values.set(name, { dtype, shape, data: dtype === 'uint8' ? bytes : new Float32Array(bytes.buffer) });
+    this.#values.set(name, { dtype, shape, data: new viewOf[dtype](bytes.buffer) });
     let end = 0;
     return {
       append(piece) {

@@ -1,0 +1,155 @@
+import type { GraphBuilder, Tensor, Weights } from '@user-llm/onnx-autograd';
+import type { ChannelPeaks } from './channel-peaks.js';
+import { valuePieces } from './packable-matrix.js';
+import { PackingMemory } from './packed-form.js';
+import { Joined } from './served-matrices.js';
+import type { ServedMatrices } from './served-matrices.js';
+import type { ValueStore } from './value-store.js';
+
+/** What activations are rounded to: a byte around its middle. */
+const activationRange = 127;
+const activationZero = 128;
+
+export interface IntegerOptions {
+  readonly peaks: ChannelPeaks;
+  /**
+   * The largest code of a weight. 127, except on processors whose products of bytes add two of them in 16 bits (AVX2, AVX-512 without VNNI):
+   * 2 x 255 x 63 is the most that fits there.
+   */
+  readonly weightRange: 127 | 63;
+}
+
+/**
+ * The layers' products in 8-bit integers: each row of activations and each column of weights has one scale, so that a whole product runs in
+ * integers, where `MatMulNBits` stops after every block of 32. What a row comes to does not depend on the rows beside it.
+ *
+ * A token's largest channels would leave the others few of the 255 steps. Weights can spare some of theirs: channel j of the activations is
+ * divided, and row j of the weights multiplied, by sqrt(peak of the channel / peak of the row) (Xiao et al. 2023, SmoothQuant, eq. 4,
+ * alpha 0.5). All other matrices, head and embeddings among them, are those of `others`.
+ */
+export class IntegerMatrices implements ServedMatrices {
+  readonly #constants = new Map<string, Constants>();
+  readonly #joined = new Joined();
+  readonly #memory = new PackingMemory();
+
+  constructor(
+    private readonly builder: GraphBuilder,
+    private readonly weights: Weights,
+    private readonly others: ServedMatrices,
+    private readonly store: ValueStore,
+    private readonly options: IntegerOptions,
+  ) {}
+
+  products(names: readonly string[], x: Tensor): Tensor[] | undefined {
+    const peaks = this.options.peaks.get(names[0]);
+    if (peaks === undefined) return this.others.products(names, x);
+    const { builder } = this;
+    const { divisors, codes, scales, columns } = this.#of(names, peaks);
+    const smooth = x.mul(divisors);
+    // Of a row of zeros too, zeros.
+    const peak = smooth.abs().max(-1, true).maximum(1e-30);
+    const [step, zero] = [builder.constant(1 / activationRange), builder.constant(Uint8Array.of(activationZero), [])];
+    const [rounded] = builder.operator('QuantizeLinear', [smooth.div(peak), step, zero], {
+      outputs: [{ dtype: 'uint8', shape: x.shape }],
+    });
+    const [product] = builder.operator('MatMulIntegerToFloat', [rounded, codes, step, scales, zero], {
+      domain: 'com.microsoft',
+      outputs: [{ dtype: 'float32', shape: [...x.shape.slice(0, -1), codes.shape[1]] }],
+    });
+    return this.#joined.split(product.mul(peak), columns);
+  }
+
+  rows(name: string, ids: Tensor): Tensor | undefined {
+    return this.others.rows(name, ids);
+  }
+
+  whole(parts: readonly Tensor[]): Tensor | undefined {
+    return this.#joined.whole(parts) ?? this.others.whole(parts);
+  }
+
+  /** The matrices `[out, in]` beside one another as codes `[in, all out]`. */
+  #of(names: readonly string[], peaks: Float32Array): Constants {
+    const key = names.join(' ');
+    const known = this.#constants.get(key);
+    if (known !== undefined) return known;
+    const matrices = names.map((name) => this.weights.get(name)!);
+    const width = peaks.length;
+    const columns = matrices.map(({ shape }) => shape[0]);
+    const all = columns.reduce((a, b) => a + b, 0);
+    const values = this.#memory.floats('values', all * width);
+    let end = 0;
+    for (const matrix of matrices)
+      for (const piece of valuePieces(matrix, this.#memory)) {
+        values.set(piece, end);
+        end += piece.length;
+      }
+    const factors = smoothingFactors(values, peaks);
+    const { codes, scales } = roundedColumns(values, factors, this.options.weightRange);
+    const stored = this.store.open(this.builder, `${key}.integers`, 'int8', [width, all]);
+    stored.append(codes);
+    const constants = {
+      columns,
+      codes: stored.tensor(),
+      scales: this.builder.constant(scales, [all]),
+      divisors: this.builder.constant(
+        factors.map((factor) => 1 / factor),
+        [width],
+      ),
+    };
+    this.#constants.set(key, constants);
+    return constants;
+  }
+}
+
+interface Constants {
+  /** Columns of each matrix. */
+  readonly columns: readonly number[];
+  /** `[in, all columns]` */
+  readonly codes: Tensor;
+  /** `[all columns]` */
+  readonly scales: Tensor;
+  /** By which the activations' channels are multiplied. `[in]` */
+  readonly divisors: Tensor;
+}
+
+/** What each channel of the activations is divided by. 1 where the channel, or the weights `[all out, in]` that read it, are nothing. */
+function smoothingFactors(values: Float32Array, peaks: Float32Array): Float32Array {
+  const width = peaks.length;
+  const weightPeaks = new Float32Array(width);
+  for (let from = 0; from < values.length; from += width)
+    for (let k = 0; k < width; k++) {
+      const size = Math.abs(values[from + k]);
+      if (size > weightPeaks[k]) weightPeaks[k] = size;
+    }
+  return peaks.map((peak, k) => (peak > 0 && weightPeaks[k] > 0 ? Math.sqrt(peak / weightPeaks[k]) : 1));
+}
+
+/** Rows that are turned at once, so that reading them along their columns stays in a cache. */
+const turnedRows = 32;
+
+/** A matrix `[all out, in]` with its channels multiplied by factors, as codes `[in, all out]` and a scale for each column. */
+function roundedColumns(values: Float32Array, factors: Float32Array, range: number): { codes: Int8Array; scales: Float32Array } {
+  const width = factors.length;
+  const all = values.length / width;
+  const codes = new Int8Array(values.length);
+  const scales = new Float32Array(all);
+  const scaled = new Float32Array(turnedRows * width);
+  for (let from = 0; from < all; from += turnedRows) {
+    const count = Math.min(turnedRows, all - from);
+    for (let row = 0; row < count; row++) {
+      const [at, to] = [(from + row) * width, row * width];
+      let largest = 0;
+      for (let k = 0; k < width; k++) {
+        const value = values[at + k] * factors[k];
+        scaled[to + k] = value;
+        if (Math.abs(value) > largest) largest = Math.abs(value);
+      }
+      scales[from + row] = largest / range;
+      const inverse = largest > 0 ? range / largest : 0;
+      // Halves go up, as in Math.round, which is slow.
+      for (let k = 0; k < width; k++) scaled[to + k] = Math.floor(scaled[to + k] * inverse + 0.5);
+    }
+    for (let k = 0; k < width; k++) for (let row = 0; row < count; row++) codes[k * all + from + row] = scaled[row * width + k];
+  }
+  return { codes, scales };
+}
