@@ -25,7 +25,7 @@ const matrix = (rows: number, width: number): HostTensor => ({
   data: Float32Array.from({ length: rows * width }, () => random.next() - 0.5),
 });
 const none: ServedMatrices = { products: () => undefined, rows: () => undefined, whole: () => undefined };
-const names = ['model.layers.0.mlp.gate_proj.weight', 'model.layers.0.mlp.up_proj.weight'];
+const names = ['model.layers.0.self_attn.q_proj.weight', 'model.layers.0.self_attn.k_proj.weight'];
 const width = 64;
 const weights = new Map(names.map((name, i) => [name, matrix(24 + 8 * i, width)]));
 /** Two channels far above the others, as language models have them. */
@@ -37,13 +37,13 @@ async function products(x: Float32Array, options: Partial<IntegerOptions> = {}):
   const store = new ValuesInside();
   const peaks = new Map([[names[0], options.peaks?.get(names[0]) ?? sizes]]);
   const matrices = new IntegerMatrices(builder, weights, none, store, { weightRange: 127, ...options, peaks });
-  const [gate, up] = matrices.products(names, builder.input('x', ['rows', width]))!;
-  expect(matrices.whole([gate, up])!.shape).toEqual(['rows', 56]);
-  expect(matrices.whole([up, gate])).toBeUndefined();
-  const session = await ort.InferenceSession.create(toOnnx({ outputs: { gate, up }, weights, ...store.onnx }).bytes);
+  const [queries, keys] = matrices.products(names, builder.input('x', ['rows', width]))!;
+  expect(matrices.whole([queries, keys])!.shape).toEqual(['rows', 56]);
+  expect(matrices.whole([keys, queries])).toBeUndefined();
+  const session = await ort.InferenceSession.create(toOnnx({ outputs: { queries, keys }, weights, ...store.onnx }).bytes);
   const outputs = await session.run({ x: new ort.Tensor('float32', x, [x.length / width, width]) });
   await session.release();
-  return [outputs.gate.data as Float32Array, outputs.up.data as Float32Array];
+  return [outputs.queries.data as Float32Array, outputs.keys.data as Float32Array];
 }
 
 function exact(x: Float32Array): Float32Array[] {

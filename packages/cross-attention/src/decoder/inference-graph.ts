@@ -1,4 +1,4 @@
-import { GraphBuilder, toOnnx } from '@user-llm/onnx-autograd';
+import { GraphBuilder, concat, toOnnx } from '@user-llm/onnx-autograd';
 import type { Dim, Tensor, Weights } from '@user-llm/onnx-autograd';
 import type { DecoderConfig } from '../folder/decoder-config.js';
 import { DecoderGraph } from './decoder-graph.js';
@@ -27,7 +27,8 @@ export type InferenceAddition = (builder: GraphBuilder, positions: () => Tensor)
  * `attention_mask` [batch_size, total_sequence_length] int64, `num_logits_to_keep` int64 (0: all positions),
  * `past_key_values.I.key|value` [batch_size, key/value heads, past_sequence_length, head size], and those of the addition. Outputs:
  * `logits` [batch_size, kept, V], `log_normalizers` [batch_size, kept] (the logarithm of each row's sum of exponentials),
- * `last_hidden_state` [batch_size, kept, hidden] (what the logits are made from), `present.I.key|value`. Several new tokens on top of a
+ * `last_hidden_state` [batch_size, kept, hidden] (what the logits are made from), `present.I.key|value`, and of each row's last position
+ * alone `newest` [batch_size, layers * 2 * key/value heads, head size] (a layer's keys, then its values). Several new tokens on top of a
  * cache are possible for a batch of one only. Weights in the blocks of a GGUF file stay as they are; `computation` says how products with
  * them are computed, and what becomes of other weights, `store` where they are: of values in a file the session needs its folder.
  */
@@ -42,7 +43,7 @@ export function inferenceModel(
   const matrices = matricesOf(builder, weights, computation, store);
   const { graph, hidden, cache } = textGraph(builder, config, addition, matrices);
   const kept = lastPositions(builder, hidden, builder.input('num_logits_to_keep', [], 'int64'));
-  return withLogits(graph, kept, cache, weights, store);
+  return withLogits(graph, kept, { ...cache.outputs, newest: cache.newest() }, weights, store);
 }
 
 /**
@@ -85,7 +86,8 @@ function textGraph(
  * that of the prompt and of all branches so far. Inputs: `input_ids` [1, sequence_length] int64, `position_ids` [1, sequence_length]
  * int64, `visible` [1, 1, sequence_length, total_sequence_length] (0 where a token reads a position, far below 0 elsewhere),
  * `visible_window` alike for layers with a sliding window, where there are some, `past_key_values.I.key|value` and those of the addition.
- * Outputs as those of `inferenceModel`, logits of all tokens.
+ * Outputs as those of `inferenceModel`, logits of all tokens, and `newest` of all of them:
+ * [1, layers * 2 * key/value heads, sequence_length, head size].
  */
 export function branchingModel(
   config: DecoderConfig,
@@ -109,7 +111,8 @@ export function branchingModel(
     addition?.(builder, () => positions.cast('int32')),
     matrices,
   );
-  return withLogits(graph, graph.hidden(graph.embed(ids), cache.attend), cache, weights, store);
+  const hidden = graph.hidden(graph.embed(ids), cache.attend);
+  return withLogits(graph, hidden, { ...cache.outputs, newest: cache.newest() }, weights, store);
 }
 
 /** Whether some layers read no further back than a window. */
@@ -118,7 +121,7 @@ export const hasWindow = ({ slidingWindow }: DecoderConfig): boolean => slidingW
 function withLogits(
   graph: DecoderGraph,
   hidden: Tensor,
-  cache: CachedAttention,
+  cache: Readonly<Record<string, Tensor>>,
   weights: Weights,
   store: ValueStore,
 ): Uint8Array {
@@ -126,7 +129,7 @@ function withLogits(
   // log(sum(exp(x))) = max(x) - log(max(softmax(x))): the softmax is a fast kernel, ReduceLogSumExp is not.
   const normalizers = logits.max(-1).sub(logits.softmax().max(-1).log());
   return toOnnx({
-    outputs: { logits, log_normalizers: normalizers, last_hidden_state: hidden, ...cache.outputs },
+    outputs: { logits, log_normalizers: normalizers, last_hidden_state: hidden, ...cache },
     weights,
     ...store.onnx,
   }).bytes;
@@ -211,6 +214,42 @@ class CachedAttention {
     outputs[`present.${layer}.value`] = value;
     return attended;
   };
+
+  /**
+   * Keys and values of each row's last position, `[rows, layers * 2 * key/value heads, head size]`; among branches of all new tokens,
+   * `[1, layers * 2 * key/value heads, sequence_length, head size]`.
+   */
+  newest(): Tensor {
+    const last = this.branches === undefined ? this.#lastOfRows() : this.#lastOfBranches();
+    const names = Array.from({ length: this.config.layers }, (_, layer) => [`present.${layer}.key`, `present.${layer}.value`]);
+    return concat(
+      names.flat().map((name) => last(this.outputs[name])),
+      1,
+    );
+  }
+
+  #lastOfRows(): (present: Tensor) => Tensor {
+    const { builder, rows } = this;
+    const { keyValueHeads, headSize } = this.config;
+    const positions = this.lengths.cast('int64').reshape([rows, 1, 1]).expand([rows, keyValueHeads, 1]);
+    return (present) =>
+      builder.operator('GatherND', [present, positions], {
+        attributes: { batch_dims: 2 },
+        outputs: [{ dtype: 'float32', shape: [rows, keyValueHeads, headSize] }],
+      })[0];
+  }
+
+  /** Not up to the end: the buffers that a cache lies in may be longer. */
+  #lastOfBranches(): (present: Tensor) => Tensor {
+    const { builder } = this;
+    const { keyValueHeads, headSize } = this.config;
+    const end = builder.dims(['total_sequence_length']);
+    const range = [end.sub(builder.dims(['sequence_length'])), end, builder.constant([2], [1], 'int64')];
+    return (present) =>
+      builder.operator('Slice', [present, ...range], {
+        outputs: [{ dtype: 'float32', shape: [1, keyValueHeads, 'sequence_length', headSize] }],
+      })[0];
+  }
 
   /** The fused attention rotates too, but refuses more tokens than the context has positions, though branches share those. */
   #rotated(x: Tensor, heads: number, { positions }: Branches): Tensor {

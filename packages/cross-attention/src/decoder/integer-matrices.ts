@@ -31,6 +31,9 @@ export class IntegerMatrices implements ServedMatrices {
   readonly #constants = new Map<string, Constants>();
   readonly #joined = new Joined();
   readonly #memory = new PackingMemory();
+  /** What a step of the activations' codes is worth, and which of them is nothing. */
+  readonly #step: Tensor;
+  readonly #zero: Tensor;
 
   constructor(
     private readonly builder: GraphBuilder,
@@ -38,25 +41,28 @@ export class IntegerMatrices implements ServedMatrices {
     private readonly others: ServedMatrices,
     private readonly store: ValueStore,
     private readonly options: IntegerOptions,
-  ) {}
+  ) {
+    this.#step = builder.constant(1 / activationRange);
+    this.#zero = builder.constant(Uint8Array.of(activationZero), []);
+  }
 
   products(names: readonly string[], x: Tensor): Tensor[] | undefined {
     const peaks = this.options.peaks.get(names[0]);
     if (peaks === undefined) return this.others.products(names, x);
-    const { builder } = this;
-    const { divisors, codes, scales, columns } = this.#of(names, peaks);
+    const { divisors, products } = this.#of(names, peaks);
     const smooth = x.mul(divisors);
     // Of a row of zeros too, zeros.
     const peak = smooth.abs().max(-1, true).maximum(1e-30);
-    const [step, zero] = [builder.constant(1 / activationRange), builder.constant(Uint8Array.of(activationZero), [])];
-    const [rounded] = builder.operator('QuantizeLinear', [smooth.div(peak), step, zero], {
+    const [rounded] = this.builder.operator('QuantizeLinear', [smooth.div(peak), this.#step, this.#zero], {
       outputs: [{ dtype: 'uint8', shape: x.shape }],
     });
-    const [product] = builder.operator('MatMulIntegerToFloat', [rounded, codes, step, scales, zero], {
-      domain: 'com.microsoft',
-      outputs: [{ dtype: 'float32', shape: [...x.shape.slice(0, -1), codes.shape[1]] }],
+    return products.flatMap(({ codes, scales, columns }) => {
+      const [product] = this.builder.operator('MatMulIntegerToFloat', [rounded, codes, this.#step, scales, this.#zero], {
+        domain: 'com.microsoft',
+        outputs: [{ dtype: 'float32', shape: [...x.shape.slice(0, -1), codes.shape[1]] }],
+      });
+      return this.#joined.split(product.mul(peak), columns);
     });
-    return this.#joined.split(product.mul(peak), columns);
   }
 
   rows(name: string, ids: Tensor): Tensor | undefined {
@@ -67,49 +73,53 @@ export class IntegerMatrices implements ServedMatrices {
     return this.#joined.whole(parts) ?? this.others.whole(parts);
   }
 
-  /** The matrices `[out, in]` beside one another as codes `[in, all out]`. */
   #of(names: readonly string[], peaks: Float32Array): Constants {
     const key = names.join(' ');
     const known = this.#constants.get(key);
     if (known !== undefined) return known;
-    const matrices = names.map((name) => this.weights.get(name)!);
     const width = peaks.length;
-    const columns = matrices.map(({ shape }) => shape[0]);
-    const all = columns.reduce((a, b) => a + b, 0);
-    const values = this.#memory.floats('values', all * width);
+    const columns = names.map((name) => this.weights.get(name)!.shape[0]);
+    const values = this.#memory.floats('values', columns.reduce((a, b) => a + b) * width);
     let end = 0;
-    for (const matrix of matrices)
-      for (const piece of valuePieces(matrix, this.#memory)) {
+    for (const name of names)
+      for (const piece of valuePieces(this.weights.get(name)!, this.#memory)) {
         values.set(piece, end);
         end += piece.length;
       }
     const factors = smoothingFactors(values, peaks);
-    const { codes, scales } = roundedColumns(values, factors, this.options.weightRange);
-    const stored = this.store.open(this.builder, `${key}.integers`, 'int8', [width, all]);
-    stored.append(codes);
-    const constants = {
-      columns,
-      codes: stored.tensor(),
-      scales: this.builder.constant(scales, [all]),
-      divisors: this.builder.constant(
-        factors.map((factor) => 1 / factor),
-        [width],
-      ),
-    };
+    const divisors = this.builder.constant(
+      factors.map((factor) => 1 / factor),
+      [width],
+    );
+    // Fused attention reads queries, keys and values as they lie in one product; others would be copied apart.
+    const isJoined = names[0].includes('.self_attn.');
+    const groups = isJoined ? [columns] : columns.map((count) => [count]);
+    let from = 0;
+    const products = groups.map((group, i) => {
+      const all = group.reduce((a, b) => a + b);
+      const { codes, scales } = roundedColumns(values.subarray(from, from + all * width), factors, this.options.weightRange);
+      from += all * width;
+      const stored = this.store.open(this.builder, `${isJoined ? key : names[i]}.integers`, 'int8', [width, all]);
+      stored.append(codes);
+      return { columns: group, codes: stored.tensor(), scales: this.builder.constant(scales, [all]) };
+    });
+    const constants = { divisors, products };
     this.#constants.set(key, constants);
     return constants;
   }
 }
 
 interface Constants {
-  /** Columns of each matrix. */
-  readonly columns: readonly number[];
-  /** `[in, all columns]` */
-  readonly codes: Tensor;
-  /** `[all columns]` */
-  readonly scales: Tensor;
   /** By which the activations' channels are multiplied. `[in]` */
   readonly divisors: Tensor;
+  readonly products: readonly {
+    /** Columns of each matrix in it. */
+    readonly columns: readonly number[];
+    /** `[in, all columns]` */
+    readonly codes: Tensor;
+    /** `[all columns]` */
+    readonly scales: Tensor;
+  }[];
 }
 
 /** What each channel of the activations is divided by. 1 where the channel, or the weights `[all out, in]` that read it, are nothing. */

@@ -6,7 +6,7 @@ import { BranchCache } from './branch-cache.js';
 import { Branches, visibility } from './branches.js';
 import { placePrefix } from './prefix.js';
 import type { ReadPrompt } from './prompt-reader.js';
-import { cacheNamesOf, int64, runInPlace, runPrompt } from './token-run.js';
+import { cacheNamesOf, int64, runForNewest, runPrompt } from './token-run.js';
 import type { RunOutputs } from './token-run.js';
 
 /** Texts of one length that begin with the prompt, and what the model says about the next token of each. */
@@ -74,7 +74,7 @@ export class BranchingScorer implements TokenScorer<BranchingTexts> {
     const total = prompt + cache.place(last, parents, rows) + rows;
     const visible = (window?: number) =>
       new ort.Tensor('float32', visibility(last, parents, { prompt, total, window }), [1, 1, rows, total]);
-    const outputs = await runInPlace(await this.sessions.branching(), this.config, cache, 1, {
+    const outputs = await runForNewest(await this.sessions.branching(), this.config, cache, [total - rows], {
       input_ids: int64(tokens, [1, rows]),
       ...(this.user === undefined ? {} : { user_embeddings: this.user }),
       position_ids: int64(new Array<number>(rows).fill(prompt + length), [1, rows]),

@@ -43,13 +43,16 @@ export function runTokens(
   const mask = new BigInt64Array(rows * total);
   past.forEach((length, row) => mask.fill(1n, row * total, row * total + length + tokens));
   const takesBlindLength = session.inputNames.includes('blind_length');
-  return runInPlace(session, config, cache, rows, {
+  const inputs = {
     input_ids: int64(ids, [rows, tokens]),
     attention_mask: new ort.Tensor('int64', mask, [rows, total]),
     num_logits_to_keep: int64([1], []),
     ...(takesBlindLength ? { blind_length: int64([blindTokens], []) } : {}),
     ...(user === undefined ? {} : { user_embeddings: user }),
-  });
+  };
+  // In place where many tokens are written, or the model was saved before it gave the newest alone.
+  if (tokens > 1 || !session.outputNames.includes('newest')) return runInPlace(session, config, cache, rows, inputs);
+  return runForNewest(session, config, cache, past, inputs);
 }
 
 /** Runs tokens of one row in parts, behind the first `past` positions of the cache; the outputs are the last part's. */
@@ -75,25 +78,82 @@ export async function runPrompt(
   return outputs;
 }
 
+const said = { logits: null, log_normalizers: null, last_hidden_state: null };
+
 /** Past and present are in one place: new keys and values are written behind what is there. */
-export function runInPlace(
+function runInPlace(
   session: ort.InferenceSession,
-  { keyValueHeads, headSize }: DecoderConfig,
-  { buffers, capacity }: CacheBuffers,
+  config: DecoderConfig,
+  cache: CacheBuffers,
   rows: number,
   inputs: Readonly<Record<string, ort.Tensor>>,
 ): Promise<RunOutputs> {
-  const feeds: Record<string, ort.Tensor> = { ...inputs };
-  const fetches: Record<string, ort.Tensor | null> = { logits: null, log_normalizers: null, last_hidden_state: null };
-  const size = rows * keyValueHeads * capacity * headSize;
-  for (const [name, buffer] of buffers) {
-    const values = buffer.length === size ? buffer : buffer.subarray(0, size);
-    const tensor = new ort.Tensor('float32', values, [rows, keyValueHeads, capacity, headSize]);
-    feeds[name] = tensor;
-    fetches[name.replace('past_key_values', 'present')] = tensor;
-  }
-  return session.run(feeds, fetches as ort.InferenceSession.NullableOnnxValueMapType & Record<string, ort.Tensor>);
+  const past = pastOf(config, cache, rows);
+  const present = Object.entries(past).map(([name, tensor]) => [name.replace('past_key_values', 'present'), tensor] as const);
+  return run(session, { ...inputs, ...past }, { ...said, ...Object.fromEntries(present) });
 }
+
+/**
+ * The keys and values of the new tokens come back alone, and are laid behind the first `past` positions of each row. The runtime copies the
+ * cache then, which costs less than all of it among the outputs: each output, be it written in place, is so much new memory to the garbage
+ * collector, and some megabytes with every token keep it marking the whole heap beside the runtime's own threads.
+ */
+export async function runForNewest(
+  session: ort.InferenceSession,
+  config: DecoderConfig,
+  cache: CacheBuffers,
+  past: readonly number[],
+  inputs: Readonly<Record<string, ort.Tensor>>,
+): Promise<RunOutputs> {
+  const outputs = await run(session, { ...inputs, ...pastOf(config, cache, past.length) }, { ...said, newest: null });
+  layBehind(outputs.newest.data as Float32Array, config, cache, past);
+  return outputs;
+}
+
+/** Lays keys and values `[rows, layers * 2 * key/value heads, tokens, head size]` behind the first `past` positions of each row. */
+function layBehind(
+  newest: Float32Array,
+  { layers, keyValueHeads, headSize }: DecoderConfig,
+  { buffers, capacity }: CacheBuffers,
+  past: readonly number[],
+): void {
+  const heads = 2 * layers * keyValueHeads;
+  const size = newest.length / (past.length * heads);
+  for (const [name, buffer] of buffers) {
+    const [, layer, part] = name.split('.');
+    const first = (2 * Number(layer) + (part === 'key' ? 0 : 1)) * keyValueHeads;
+    past.forEach((position, row) => {
+      for (let head = 0; head < keyValueHeads; head++) {
+        const from = (row * heads + first + head) * size;
+        buffer.set(newest.subarray(from, from + size), ((row * keyValueHeads + head) * capacity + position) * headSize);
+      }
+    });
+  }
+}
+
+/** The cache as a run reads it. */
+function pastOf(
+  { keyValueHeads, headSize }: DecoderConfig,
+  { buffers, capacity }: CacheBuffers,
+  rows: number,
+): Record<string, ort.Tensor> {
+  const size = rows * keyValueHeads * capacity * headSize;
+  const tensorOf = (buffer: Float32Array) =>
+    new ort.Tensor('float32', buffer.length === size ? buffer : buffer.subarray(0, size), [
+      rows,
+      keyValueHeads,
+      capacity,
+      headSize,
+    ]);
+  return Object.fromEntries(Array.from(buffers, ([name, buffer]) => [name, tensorOf(buffer)]));
+}
+
+const run = (
+  session: ort.InferenceSession,
+  feeds: Record<string, ort.Tensor>,
+  fetches: Record<string, ort.Tensor | null>,
+): Promise<RunOutputs> =>
+  session.run(feeds, fetches as ort.InferenceSession.NullableOnnxValueMapType & Record<string, ort.Tensor>);
 
 export const int64 = (values: ArrayLike<number>, shape: readonly number[]): ort.Tensor =>
   new ort.Tensor('int64', BigInt64Array.from(values, BigInt), shape);
