@@ -27,8 +27,8 @@ export type InferenceAddition = (builder: GraphBuilder, positions: () => Tensor)
  * `attention_mask` [batch_size, total_sequence_length] int64, `num_logits_to_keep` int64 (0: all positions),
  * `past_key_values.I.key|value` [batch_size, key/value heads, past_sequence_length, head size], and those of the addition. Outputs:
  * `logits` [batch_size, kept, V], `log_normalizers` [batch_size, kept] (the logarithm of each row's sum of exponentials),
- * `last_hidden_state` [batch_size, kept, hidden] (what the logits are made from), `present.I.key|value`, and of each row's last position
- * alone `newest` [batch_size, layers * 2 * key/value heads, head size] (a layer's keys, then its values). Several new tokens on top of a
+ * `last_hidden_state` [batch_size, kept, hidden] (what the logits are made from), `present.I.key|value`, and of the new
+ * tokens alone `newest` [batch_size, layers * 2 * key/value heads, sequence_length, head size] (a layer's keys, then its values). Several new tokens on top of a
  * cache are possible for a batch of one only. Weights in the blocks of a GGUF file stay as they are; `computation` says how products with
  * them are computed, and what becomes of other weights, `store` where they are: of values in a file the session needs its folder.
  */
@@ -86,8 +86,7 @@ function textGraph(
  * that of the prompt and of all branches so far. Inputs: `input_ids` [1, sequence_length] int64, `position_ids` [1, sequence_length]
  * int64, `visible` [1, 1, sequence_length, total_sequence_length] (0 where a token reads a position, far below 0 elsewhere),
  * `visible_window` alike for layers with a sliding window, where there are some, `past_key_values.I.key|value` and those of the addition.
- * Outputs as those of `inferenceModel`, logits of all tokens, and `newest` of all of them:
- * [1, layers * 2 * key/value heads, sequence_length, head size].
+ * Outputs as those of `inferenceModel`, logits of all tokens.
  */
 export function branchingModel(
   config: DecoderConfig,
@@ -215,40 +214,27 @@ class CachedAttention {
     return attended;
   };
 
-  /**
-   * Keys and values of each row's last position, `[rows, layers * 2 * key/value heads, head size]`; among branches of all new tokens,
-   * `[1, layers * 2 * key/value heads, sequence_length, head size]`.
-   */
+  /** Keys and values of the new tokens alone: `[rows, layers * 2 * key/value heads, sequence_length, head size]`. */
   newest(): Tensor {
-    const last = this.branches === undefined ? this.#lastOfRows() : this.#lastOfBranches();
-    const names = Array.from({ length: this.config.layers }, (_, layer) => [`present.${layer}.key`, `present.${layer}.value`]);
-    return concat(
-      names.flat().map((name) => last(this.outputs[name])),
-      1,
-    );
-  }
-
-  #lastOfRows(): (present: Tensor) => Tensor {
     const { builder, rows } = this;
-    const { keyValueHeads, headSize } = this.config;
-    const positions = this.lengths.cast('int64').reshape([rows, 1, 1]).expand([rows, keyValueHeads, 1]);
-    return (present) =>
-      builder.operator('GatherND', [present, positions], {
-        attributes: { batch_dims: 2 },
-        outputs: [{ dtype: 'float32', shape: [rows, keyValueHeads, headSize] }],
-      })[0];
-  }
-
-  /** Not up to the end: the buffers that a cache lies in may be longer. */
-  #lastOfBranches(): (present: Tensor) => Tensor {
-    const { builder } = this;
-    const { keyValueHeads, headSize } = this.config;
-    const end = builder.dims(['total_sequence_length']);
-    const range = [end.sub(builder.dims(['sequence_length'])), end, builder.constant([2], [1], 'int64')];
-    return (present) =>
-      builder.operator('Slice', [present, ...range], {
-        outputs: [{ dtype: 'float32', shape: [1, keyValueHeads, 'sequence_length', headSize] }],
-      })[0];
+    const { layers, keyValueHeads, headSize } = this.config;
+    const count = builder.dims(['sequence_length']);
+    const first = this.lengths.cast('int64').add(1).sub(count);
+    const places = builder
+      .range('sequence_length')
+      .cast('int64')
+      .reshape([1, 1, 'sequence_length', 1])
+      .add(first.reshape([rows, 1, 1, 1]))
+      .expand([rows, keyValueHeads, 'sequence_length', 1]);
+    const names = Array.from({ length: layers }, (_, layer) => [`present.${layer}.key`, `present.${layer}.value`]).flat();
+    const newest = names.map(
+      (name) =>
+        builder.operator('GatherND', [this.outputs[name], places], {
+          attributes: { batch_dims: 2 },
+          outputs: [{ dtype: 'float32', shape: [rows, keyValueHeads, 'sequence_length', headSize] }],
+        })[0],
+    );
+    return concat(newest, 1);
   }
 
   /** The fused attention rotates too, but refuses more tokens than the context has positions, though branches share those. */

@@ -50,9 +50,10 @@ export function runTokens(
     ...(takesBlindLength ? { blind_length: int64([blindTokens], []) } : {}),
     ...(user === undefined ? {} : { user_embeddings: user }),
   };
-  // In place where many tokens are written, or the model was saved before it gave the newest alone.
-  if (tokens > 1 || !session.outputNames.includes('newest')) return runInPlace(session, config, cache, rows, inputs);
-  return runForNewest(session, config, cache, past, inputs);
+  // Models that were saved before they gave the newest alone do not.
+  return session.outputNames.includes('newest')
+    ? runForNewest(session, config, cache, past, inputs)
+    : runInPlace(session, config, cache, rows, inputs);
 }
 
 /** Runs tokens of one row in parts, behind the first `past` positions of the cache; the outputs are the last part's. */
