@@ -14,7 +14,7 @@ import { parseArgs } from 'node:util';
 import { LanguageModel, integerComputation } from '@user-llm/cross-attention';
 import type { Computation, DecoderWeights, ServedModel } from '@user-llm/cross-attention';
 import { machineDescription } from '@user-llm/evaluation';
-import { missingLlamaCpp, runLlamaCpp } from './inference/llama-cpp.js';
+import { llamaCppVersion, missingLlamaCpp, runLlamaCpp } from './inference/llama-cpp.js';
 import type { LlamaCppFigures } from './inference/llama-cpp.js';
 import { measureMemory } from './inference/memory.js';
 import { ggufToMeasure } from './inference/model-file.js';
@@ -145,6 +145,7 @@ async function main(): Promise<void> {
   const result = {
     model: path.basename(file),
     threads,
+    nodeLlamaCpp: peer && (await llamaCppVersion()),
     ...besideLlamaCpp(ours, peer),
     rssOverFile: rounded(rssOverFile),
     rssPeakOverFile: rounded(rssPeakOverFile),

@@ -1,6 +1,6 @@
 import { spawn } from 'node:child_process';
 import { existsSync } from 'node:fs';
-import { copyFile, rm } from 'node:fs/promises';
+import { copyFile, readFile, rm } from 'node:fs/promises';
 import { createRequire } from 'node:module';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -23,6 +23,15 @@ export function missingLlamaCpp(): string | null {
   const lookup = createRequire(path.join(llamaCppHome, 'package.json')).resolve.paths('node-llama-cpp') ?? [];
   if (lookup.some((folder) => existsSync(path.join(folder, 'node-llama-cpp')))) return null;
   return 'install it with `npm install --ignore-scripts node-llama-cpp`, and set USER_LLM_LLAMA_CPP to that folder';
+}
+
+/** Which node-llama-cpp is installed. */
+export async function llamaCppVersion(): Promise<string | null> {
+  for (const folder of createRequire(path.join(llamaCppHome, 'package.json')).resolve.paths('node-llama-cpp') ?? []) {
+    const file = path.join(folder, 'node-llama-cpp', 'package.json');
+    if (existsSync(file)) return (JSON.parse(await readFile(file, 'utf8')) as { version: string }).version;
+  }
+  return null;
 }
 
 /** Runs the peer on a model file; null when it fails. A script finds modules from where it lies, so it is copied to them. */
