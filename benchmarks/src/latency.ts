@@ -1,10 +1,11 @@
 /**
- * `npm run bench -- latency [--model FILE.gguf] [--events 50,100,...] [--rounds N] [--text-rounds N] [--load-seconds N] [--threads N]`
+ * `npm run bench -- latency [--model FILE.gguf] [--events 50,100,...] [--rounds N] [--text-rounds N] [--load-seconds N] [--threads N] [--int8]`
  *
  * From a request to its first token, wall-clock, for users with 50 to 10,000 events: the history as text in the prompt (titles and
  * years, about 12 tokens an event, on the faster of this package and node-llama-cpp, where that is installed and its script is found in USER_LLM_PEERS) beside the user's embedding from a store. The
  * model is SmolLM2-135M-Instruct's 4-bit GGUF file, found under USER_LLM_MODELS, with fresh gated cross-attention before every 4th layer:
- * what is computed does not depend on what the weights have learned, so nothing is trained here. It runs in one worker thread.
+ * what is computed does not depend on what the weights have learned, so nothing is trained here. It runs in one worker thread; with `--int8`
+ * both the text prompt and ours compute the layers' products in integers.
  *
  * Ours counts the store's read with its checksum, the message to the worker, the whole chat template, the user's keys and values, and the
  * first token's choice. `warm`: the embedding lies in the store; `stored`: its keys and values lie there; `cold`: raw events are tokenised
@@ -12,7 +13,7 @@
  * 5 tokens run. Then 1, 4 and 16 users at once, and how long the main thread's event loop was held up. `ratio` and `ratioBlind` are
  * the text prompt's median over `warm`'s.
  *
- * The last line is one JSON object; it is also written to benchmarks/results/latency-PROCESSOR.json where the settings are the usual ones.
+ * The last line is one JSON object; it is also written to benchmarks/results/latency-PROCESSOR.json (latency-int8-...) where the settings are the usual ones.
  */
 import { mkdtemp, rm } from 'node:fs/promises';
 import os from 'node:os';
@@ -74,9 +75,9 @@ interface TextFigures {
 async function textPrompts(
   folder: string,
   histories: Histories,
-  { lengths, rounds, threads }: { lengths: readonly number[]; rounds: number; threads: number },
+  { lengths, rounds, threads, int8 }: { lengths: readonly number[]; rounds: number; threads: number; int8: boolean },
 ): Promise<Map<number, TextFigures>> {
-  const workers = await LanguageModel.openInWorkers(folder, { threads });
+  const workers = await LanguageModel.openInWorkers(folder, { threads, int8 });
   const { layers, keyValueHeads, headSize } = workers.config;
   const figures = new Map<number, TextFigures>();
   for (const length of lengths) {
@@ -168,12 +169,14 @@ async function main(): Promise<void> {
       'text-rounds': { type: 'string', default: usual['text-rounds'] },
       'load-seconds': { type: 'string', default: usual['load-seconds'] },
       threads: { type: 'string', default: String(Math.min(2, os.availableParallelism())) },
+      int8: { type: 'boolean', default: false },
     },
   });
   const lengths = values.events.split(',').map(Number);
   const rounds = Math.max(1, Number(values.rounds));
   const textRounds = Math.max(1, Number(values['text-rounds']));
   const threads = Number(values.threads);
+  const { int8 } = values;
   const file = await ggufToMeasure(values.model);
   const histories = await simulatedHistories(seed);
   const encoder = UserEncoder.create(histories.tokenizer, { ...userSize, layers: 2, heads: 2, context: 200, seed });
@@ -190,7 +193,7 @@ async function main(): Promise<void> {
     });
     await model.save(path.join(folder, 'user'), { trainable: false });
 
-    const text = await textPrompts(path.join(folder, 'base'), histories, { lengths, rounds: textRounds, threads });
+    const text = await textPrompts(path.join(folder, 'base'), histories, { lengths, rounds: textRounds, threads, int8 });
     const fitting = [...text.values()].filter(({ oursMs }) => oursMs !== null).map(({ promptTokens }) => promptTokens);
     const missing = missingLlamaCpp();
     const context = base.config.contextLength;
@@ -199,7 +202,7 @@ async function main(): Promise<void> {
     if (peer === null) console.log(`node-llama-cpp is not beside it: ${missing ?? 'it is installed but did not run'}`);
 
     const store = await openStore(`lmdb:${path.join(folder, 'store')}`);
-    const workers = await LanguageModel.openInWorkers(path.join(folder, 'user'), { threads });
+    const workers = await LanguageModel.openInWorkers(path.join(folder, 'user'), { threads, int8 });
     const prefix = await workers.prefix({ messages });
     const setting = { workers, store, encoder, histories, prefix };
     const results: Record<string, unknown> = {};
@@ -231,6 +234,7 @@ async function main(): Promise<void> {
       model: path.basename(file),
       crossAttention: `fresh, before every ${every}th layer: latency does not depend on what was learned`,
       threads,
+      int8,
       promptTokens: workers.tokenizer.chat(messages).length,
       tokensBehindPrefix: readingTokens,
       seed,
@@ -244,7 +248,7 @@ async function main(): Promise<void> {
     await workers.dispose();
     await store.close();
     const isUsual = Object.entries(usual).every(([name, value]) => values[name as keyof typeof usual] === value);
-    if (isUsual && values.model === undefined) await keepSpeeds('latency', result);
+    if (isUsual && values.model === undefined) await keepSpeeds(int8 ? 'latency-int8' : 'latency', result);
     console.log(JSON.stringify(result));
   } finally {
     await rm(folder, { recursive: true, force: true });

@@ -31,11 +31,11 @@ import { planRanking } from './ranking/rank-candidates.js';
 import type { CandidateRanking } from './ranking/rank-candidates.js';
 import { Run } from './run.js';
 import type { ModelContents, UserReading } from './model-contents.js';
-import { isSavedModel, readSavedModel, readServedParts, saveModel } from './saved-model.js';
+import { isSavedModel, openSavedModel, readSavedModel, saveModel } from './saved-model.js';
 import { serveModel } from './serve-model.js';
-import { ServedModel } from './serving/served-model.js';
+import type { ServedModel } from './serving/served-model.js';
 import type { GenerateRequest, Prompt, Ranking } from './serving/request.js';
-import type { ServeModelOptions, ServeOptions } from './serving/engine.js';
+import type { IntegerOption, ServeModelOptions, ServeOptions } from './serving/engine.js';
 import type { Generation } from './serving/generation.js';
 import { OpenedOnce } from './serving/opened-once.js';
 import { TextTokenizer } from './text/text-tokenizer.js';
@@ -113,8 +113,8 @@ export class LanguageModel {
   }
 
   /** Opens a model that `save` wrote, in a folder or on a hub, for inference alone, without its weights as tensors. */
-  static async open(place: string, options: ServeOptions & LoadOptions = {}): Promise<ServedModel> {
-    return ServedModel.create(await readServedParts((await localPlace(place, options)).local), options);
+  static async open(place: string, options: ServeOptions & IntegerOption & LoadOptions = {}): Promise<ServedModel> {
+    return openSavedModel((await localPlace(place, options)).local, options);
   }
 
   /** Opens a folder that `save` wrote in worker threads, which leave this thread's event loop free. */

@@ -3,8 +3,10 @@ import path from 'node:path';
 import { decodeSafetensors, encodeSafetensors } from '@user-llm/onnx-autograd';
 import type { Weights } from '@user-llm/onnx-autograd';
 import { z } from 'zod';
+import { inferenceModel } from './decoder/inference-graph.js';
 import type { Precision } from './decoder/packable-matrix.js';
 import { StoredMatrix, graphWeights, storedMatrices } from './decoder/stored-matrix.js';
+import { ValueFile } from './decoder/value-store.js';
 import { decoderTensorShapes } from './folder/decoder-config.js';
 import {
   readContextualFile,
@@ -16,11 +18,13 @@ import type { StoredContextualModel } from './folder/contextual-folder.js';
 import { readDecoderWeights } from './folder/hugging-face.js';
 import { ModelFolderError } from './folder/model-folder-error.js';
 import { readItems, savedItems } from './items/saved-items.js';
+import type { BlindPrefix } from './integration/blind-prefix.js';
 import { integrationOf } from './integration/integration-of.js';
 import { userAddition } from './integration/integration.js';
 import type { ModelContents } from './model-contents.js';
-import { branchingOf, servedParts } from './serve-model.js';
-import type { ServedParts } from './serving/engine.js';
+import { branchingOf, integerComputation, servedParts } from './serve-model.js';
+import type { IntegerOption, ServedParts, ServeOptions } from './serving/engine.js';
+import { ServedModel } from './serving/served-model.js';
 import { TextTokenizer } from './text/text-tokenizer.js';
 import type { TokenizerFiles } from './text/byte-level-bpe.js';
 
@@ -119,15 +123,24 @@ export async function readSavedModel(folder: string): Promise<ModelContents> {
   };
 }
 
-/** Reads a saved model to serve it. */
-export async function readServedParts(folder: string): Promise<ServedParts> {
-  const { config, manifest, tokenizer, model, user, files, source } = await readContextualFolder(folder);
+/** Opens a saved model for inference. */
+export async function openSavedModel(
+  folder: string,
+  { int8 = false, ...options }: ServeOptions & IntegerOption = {},
+): Promise<ServedModel> {
+  const stored = await readContextualFolder(folder);
+  const parts = await servedPartsOf(stored);
+  return int8 === false ? ServedModel.create(parts, options) : openInIntegers(stored, parts, { ...options, int8 });
+}
+
+async function servedPartsOf(stored: StoredContextualModel): Promise<ServedParts> {
+  const { folder, config, manifest, tokenizer, model, user, files } = stored;
   const { reads, precision } = parseManifest(folder, manifest);
   const generation: unknown = JSON.parse(await readFile(path.join(folder, 'generation_config.json'), 'utf8'));
   const addition = reads && userAddition(reads.integration, config, reads.shape);
   // The graph's bytes are read again, so that a model that never ranks by title need not hold them.
   const branching: ServedParts['branching'] = async (open) =>
-    branchingOf(config, await rankingWeights({ folder, config, files, source }), addition, precision)(open);
+    branchingOf(config, await rankingWeights(stored), addition, precision)(open);
   const identity = files['onnx/model.onnx'].sha256;
   const named = { items: await readItems('item', folder), labels: await readItems('label', folder) };
   const parts = { identity, config, tokenizer, model, branching, ...named, generation: generation as Record<string, unknown> };
@@ -136,13 +149,31 @@ export async function readServedParts(folder: string): Promise<ServedParts> {
   return { ...parts, user: { ...reads, model: user } };
 }
 
+/** Its graphs are made anew, with the values of the saved one. */
+async function openInIntegers(
+  stored: StoredContextualModel,
+  parts: ServedParts,
+  options: ServeOptions & Required<IntegerOption>,
+): Promise<ServedModel> {
+  const { folder, config, manifest } = stored;
+  const { reads, precision } = parseManifest(folder, manifest);
+  const weights = await rankingWeights(stored);
+  const computation = await integerComputation({ config, weights, tokenizer: parts.tokenizer }, { ...precision, ...options });
+  const addition = (blindPrefix?: BlindPrefix) => reads && userAddition(reads.integration, config, reads.shape, blindPrefix);
+  return ValueFile.during((file) => {
+    const own = {
+      model: inferenceModel(config, weights, addition(reads?.blindPrefix), computation, file),
+      branching: branchingOf(config, weights, addition(), computation),
+      valueFolder: file.folder,
+      // Prefixes of the one are not the other's.
+      identity: `${parts.identity} in integers`,
+    };
+    return ServedModel.create({ ...parts, ...own }, options);
+  });
+}
+
 /** The model's own weights, from its graph: matrices in blocks stay in the file until they are used. */
-async function rankingWeights({
-  folder,
-  config,
-  files,
-  source,
-}: Pick<StoredContextualModel, 'folder' | 'config' | 'files' | 'source'>): Promise<Weights> {
+async function rankingWeights({ folder, config, files, source }: StoredContextualModel): Promise<Weights> {
   const weights = graphWeights(await readRecordedModel(folder, files), source, config);
   const missing = [...decoderTensorShapes(config).keys()].find((name) => !weights.has(name));
   if (missing === undefined) return weights;

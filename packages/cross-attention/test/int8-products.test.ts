@@ -1,3 +1,6 @@
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
 import { afterAll, beforeAll, describe, expect, jest, test } from '@jest/globals';
 import { GraphBuilder, Random, toOnnx } from '@user-llm/onnx-autograd';
 import type { HostTensor } from '@user-llm/onnx-autograd';
@@ -173,6 +176,48 @@ describe('a model that is served in integers', () => {
     const [expected, found] = [await of(plain), await of(integers)];
     expect(found.size).toBe(expected.size);
     for (const [item, score] of expected) expect(Math.abs(found.get(item)! - score)).toBeLessThan(0.3);
+  });
+
+  describe('from a folder', () => {
+    const encoder = ToyEncoder.create(2);
+    const integration = gatedCrossAttention({ every: 1, gate: 0.9 });
+    const { model: reading } = model.withUserEmbeddings({ encoder, integration, blindPrefix: { readingTokens: 2 } });
+    let folder: string;
+    beforeAll(async () => {
+      folder = await mkdtemp(path.join(tmpdir(), 'int8-'));
+      await reading.save(path.join(folder, 'floats'));
+      await reading.save(path.join(folder, 'blocks'), { quantize: 4, trainable: false });
+    });
+    afterAll(() => rm(folder, { recursive: true }));
+    const request = () => ({ prompt: 'Toy Story (1995), Heat', user: encoder.encode([1, 4]), maxNewTokens: 16 });
+
+    test('computes as the model that was saved', async () => {
+      await using saved = await LanguageModel.open(path.join(folder, 'floats'), { threads: 1, int8: true });
+      await using served = await reading.serve({ threads: 1, int8: true });
+      const [found, expected] = [saved.generate(request()), served.generate(request())];
+      expect(await found.tokenIds).toEqual(await expected.tokenIds);
+    });
+
+    test('computes with the values of its blocks, in workers too, and ranks', async () => {
+      const place = path.join(folder, 'blocks');
+      await using blocks = await LanguageModel.open(place, { threads: 1 });
+      await using saved = await LanguageModel.open(place, { threads: 1, int8: true });
+      await using workers = await LanguageModel.openInWorkers(place, { threads: 1, int8: true });
+      const { tokenIds } = saved.generate(request());
+      expect(await workers.generate(request()).tokenIds).toEqual(await tokenIds);
+      const trie = model.trie(titles);
+      const ranked = async (served: Pick<ServedModel, 'rank'>) => {
+        const { items, scores } = await served.rank({ ...request(), trie, top: 5 });
+        return new Map(Array.from(items, (item, i) => [item, scores[i]]));
+      };
+      const [expected, found] = [await ranked(blocks), await ranked(saved)];
+      expect(await ranked(workers)).toEqual(found);
+      for (const [item, score] of expected) expect(Math.abs(found.get(item)! - score)).toBeLessThan(0.3);
+      expect(found).not.toEqual(expected);
+      const prefix = await saved.prefix({ prompt: 'Toy Story (1995), Heat' });
+      expect(await saved.generate({ ...request(), prefix }).tokenIds).toEqual(await tokenIds);
+      await expect(async () => blocks.generate({ ...request(), prefix }).tokenIds).rejects.toThrow('another model');
+    });
   });
 
   test.each<[string, { text: string | number[] }, string]>([

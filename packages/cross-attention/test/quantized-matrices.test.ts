@@ -8,7 +8,7 @@ import { decoderConfig } from '../src/decoder/decoder.js';
 import type { Decoder } from '../src/decoder/decoder.js';
 import { packBlocks, packedForm } from '../src/decoder/pack-blocks.js';
 import type { Precision } from '../src/decoder/packable-matrix.js';
-import { PackingMemory, widenCodes } from '../src/decoder/packed-form.js';
+import { PackingMemory, valuesOfBlocks, widenCodes } from '../src/decoder/packed-form.js';
 import type { PackedBlocks } from '../src/decoder/packed-form.js';
 import { quantizeBlocks } from '../src/decoder/quantize.js';
 import { ValueFile } from '../src/decoder/value-store.js';
@@ -260,13 +260,8 @@ test('packed codes, scales and offsets stand for the values of their blocks', as
 });
 
 /** What packed blocks stand for. */
-function valuesOf({ codes, scales, offsets }: PackedBlocks, bits: number, blockSize: number): Float32Array {
-  const codeOf = (i: number) => (bits === 8 ? codes[i] : i % 2 === 0 ? codes[i >> 1] & 15 : codes[i >> 1] >> 4);
-  return Float32Array.from({ length: scales.length * blockSize }, (_, i) => {
-    const block = Math.floor(i / blockSize);
-    return scales[block] * (codeOf(i) - 2 ** (bits - 1)) + (offsets?.[block] ?? 0);
-  });
-}
+const valuesOf = (blocks: PackedBlocks, bits: 4 | 8, blockSize: 16 | 32): Float32Array =>
+  valuesOfBlocks(blocks, { bits, blockSize }, new PackingMemory());
 
 describe('rounding floats', () => {
   const values = Float32Array.from({ length: 40 * 32 }, () => random.normal());

@@ -1,6 +1,6 @@
 import type { GraphBuilder, Tensor, Weights } from '@user-llm/onnx-autograd';
 import type { ChannelPeaks } from './channel-peaks.js';
-import { valuePieces } from './packable-matrix.js';
+import { servedValuePieces } from './packable-matrix.js';
 import { PackingMemory } from './packed-form.js';
 import { Joined } from './served-matrices.js';
 import type { ServedMatrices } from './served-matrices.js';
@@ -82,7 +82,7 @@ export class IntegerMatrices implements ServedMatrices {
     const values = this.#memory.floats('values', columns.reduce((a, b) => a + b) * width);
     let end = 0;
     for (const name of names)
-      for (const piece of valuePieces(this.weights.get(name)!, this.#memory)) {
+      for (const piece of servedValuePieces(this.weights.get(name)!, this.#memory)) {
         values.set(piece, end);
         end += piece.length;
       }

@@ -3,7 +3,7 @@ import { blockFormat } from '../gguf/block-formats.js';
 import { dequantize } from '../gguf/dequantize.js';
 import { GgufTensor } from '../gguf/gguf-tensors.js';
 import { packBlocks, packedForm } from './pack-blocks.js';
-import { widenCodes, widenedForm } from './packed-form.js';
+import { valuesOfBlocks, widenCodes, widenedForm } from './packed-form.js';
 import type { PackedBlocks, PackedForm, PackingMemory } from './packed-form.js';
 import { isQuantizable, quantizeBlocks, quantizedForm } from './quantize.js';
 import { StoredMatrix } from './stored-matrix.js';
@@ -93,8 +93,14 @@ function matrixOf(name: string, weight: HostTensor, { quantize }: Precision): Pa
   };
 }
 
-/** A matrix's values, some rows after the others. A piece is valid until the next one. */
-export function* valuePieces(weight: HostTensor, memory: PackingMemory): Generator<Float32Array> {
+/** The values that a matrix is computed with, some rows after the others. A piece is valid until the next one. */
+export function* servedValuePieces(weight: HostTensor, memory: PackingMemory): Generator<Float32Array> {
+  if (weight instanceof StoredMatrix) for (const piece of weight.pieces(memory)) yield valuesOfBlocks(piece, weight.form, memory);
+  else yield* valuePieces(weight, memory);
+}
+
+/** A matrix's float32 values, some rows after the others. */
+function* valuePieces(weight: HostTensor, memory: PackingMemory): Generator<Float32Array> {
   if (weight instanceof GgufTensor) {
     const format = blockFormat(weight.format);
     for (const { bytes } of weight.pieces(memory.bytes('stored', pieceBytes))) yield dequantize(format, bytes);

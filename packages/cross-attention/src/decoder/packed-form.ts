@@ -32,6 +32,24 @@ export function widenCodes({ codes, ...rest }: PackedBlocks, memory: PackingMemo
   return { ...rest, codes: bytes };
 }
 
+/** The values of packed blocks. The array is the memory's: the next call writes over it. */
+export function valuesOfBlocks(
+  { codes, scales, offsets }: PackedBlocks,
+  { bits, blockSize }: Pick<PackedForm, 'bits' | 'blockSize'>,
+  memory: PackingMemory,
+): Float32Array {
+  const values = memory.floats('values of blocks', scales.length * blockSize);
+  const middle = 2 ** (bits - 1);
+  for (let block = 0; block < scales.length; block++) {
+    const scale = scales[block];
+    const base = (offsets?.[block] ?? 0) - scale * middle;
+    const from = block * blockSize;
+    for (let i = from; i < from + blockSize; i++)
+      values[i] = base + scale * (bits === 8 ? codes[i] : (codes[i >> 1] >> (4 * (i & 1))) & 15);
+  }
+  return values;
+}
+
 /** Memory that serves one piece of a matrix after the other: a model's worth of garbage would stand around for long. */
 export class PackingMemory {
   readonly #buffers = new Map<string, ArrayBuffer>();

@@ -55,8 +55,8 @@ export interface ServeOptions {
   readonly threads?: number;
 }
 
-/** How a model in memory is opened for inference. */
-export interface ServeModelOptions extends ServeOptions, Precision {
+/** Whether a model is opened with its layers' products in integers. */
+export interface IntegerOption {
   /**
    * Computes the layers' products in 8-bit integers: a scale for each row of activations and each column of weights, evened out by what the
    * model's channels are seen to become on a text (`text`: words or token ids; a page of mixed prose by default). Prompts run two to three
@@ -65,6 +65,9 @@ export interface ServeModelOptions extends ServeOptions, Precision {
    */
   readonly int8?: boolean | { readonly text?: string | readonly number[] };
 }
+
+/** How a model in memory is opened for inference. */
+export interface ServeModelOptions extends ServeOptions, Precision, IntegerOption {}
 
 /** A user who is about to be read, and what reading cost. */
 export interface ReadUser {

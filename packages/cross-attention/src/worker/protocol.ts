@@ -1,4 +1,5 @@
 import { PrefixTrie } from '../ranking/prefix-trie.js';
+import type { IntegerOption } from '../serving/engine.js';
 import type { Answer } from '../serving/generation.js';
 import type { Prefix } from '../serving/prefix.js';
 import type { GenerateRequest, RankRequest, Ranking, ScheduledRequest } from '../serving/request.js';
@@ -10,6 +11,7 @@ export interface WorkerSetting {
   readonly folder: string;
   readonly threads: number;
   readonly rows: number;
+  readonly int8: IntegerOption['int8'];
 }
 
 /** A request in which what is large and comes again is named by a number, under which the worker keeps it. */

@@ -1,11 +1,11 @@
 import { parentPort, workerData } from 'node:worker_threads';
 import type { PrefixTrie } from '../ranking/prefix-trie.js';
-import { readServedParts } from '../saved-model.js';
+import { openSavedModel } from '../saved-model.js';
 import type { Generation } from '../serving/generation.js';
 import type { Prefix } from '../serving/prefix.js';
 import type { GenerateRequest, Prompt, RankRequest, ScheduledRequest } from '../serving/request.js';
 import type { RequestScheduler } from '../serving/scheduler.js';
-import { ServedModel } from '../serving/served-model.js';
+import type { ServedModel } from '../serving/served-model.js';
 import { packError } from './error-transfer.js';
 import { trieOf } from './protocol.js';
 import type { Call, FromWorker, Methods, SentRequest, ToWorker, WorkerSetting } from './protocol.js';
@@ -115,9 +115,9 @@ class WorkerSide {
   }
 }
 
-async function open({ folder, threads, rows }: WorkerSetting): Promise<void> {
+async function open({ folder, rows, ...options }: WorkerSetting): Promise<void> {
   try {
-    const served = await ServedModel.create(await readServedParts(folder), { threads });
+    const served = await openSavedModel(folder, options);
     const side = new WorkerSide(served, served.scheduler({ rows }));
     port.on('message', (message: ToWorker) => side.receive(message));
     post({ kind: 'ready', encoder: served.encoder, userStateEncoder: served.userStateEncoder });

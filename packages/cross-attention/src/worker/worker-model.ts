@@ -2,6 +2,7 @@ import { availableParallelism } from 'node:os';
 import type { DecoderConfig } from '../folder/decoder-config.js';
 import { readDecoderConfig } from '../folder/hugging-face.js';
 import type { PrefixTrie } from '../ranking/prefix-trie.js';
+import type { IntegerOption } from '../serving/engine.js';
 import { generationOf } from '../serving/generation.js';
 import type { Generation } from '../serving/generation.js';
 import type { Prefix } from '../serving/prefix.js';
@@ -13,7 +14,7 @@ import { ModelWorker } from './model-worker.js';
 import type { WorkerGreeting } from './model-worker.js';
 import type { Methods } from './protocol.js';
 
-export interface WorkerOptions {
+export interface WorkerOptions extends IntegerOption {
   /** Threads that hold a model each; every one takes the model's memory. Default 1. */
   readonly workers?: number;
   /** Threads of onnxruntime, divided among the workers; the machine's cores by default. */
@@ -44,12 +45,12 @@ export class WorkerModel {
 
   static async open(
     folder: string,
-    { workers = 1, threads = availableParallelism(), rows = 16 }: WorkerOptions = {},
+    { workers = 1, threads = availableParallelism(), rows = 16, int8 }: WorkerOptions = {},
   ): Promise<WorkerModel> {
     for (const [name, value] of Object.entries({ workers, threads, rows }))
       if (!Number.isInteger(value) || value < 1)
         throw new RangeError(`${name} must be a whole number of at least 1, not ${value}.`);
-    const setting = { folder, rows, threads: Math.max(1, Math.floor(threads / workers)) };
+    const setting = { folder, rows, int8, threads: Math.max(1, Math.floor(threads / workers)) };
     const started = await Promise.allSettled(Array.from({ length: workers }, () => ModelWorker.start(setting)));
     const open = started.flatMap((each) => (each.status === 'fulfilled' ? [each.value] : []));
     const failed = started.find((each) => each.status === 'rejected');
