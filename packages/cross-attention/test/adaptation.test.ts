@@ -193,6 +193,18 @@ describe('learning', () => {
     }
   });
 
+  test('packed frozen weights take the same steps, in one part or several', async () => {
+    const model = joint(gatedCrossAttention({ every: 1, gate: 0.5 }));
+    const losses = (progress: TrainingProgress[]) => progress.map(({ loss }) => loss);
+    for (const strategy of ['projection', 'lora'] as const)
+      for (const tokensPerPart of [8192, 8]) {
+        const run = { ...options, strategy, tokensPerPart };
+        const fed = losses(await watch(adaptJointModel(model, examples, run)));
+        const packed = losses(await watch(adaptJointModel(model, examples, { ...run, frozenWeights: 'packed' })));
+        packed.forEach((loss, i) => expect(loss).toBeCloseTo(fed[i], 5));
+      }
+  });
+
   test('texts of different lengths in one batch count as they do each alone', async () => {
     const model = joint(gatedCrossAttention({ every: 1, gate: 0.5 }));
     const long = examples.map((example, i) => ({ ...example, promptIds: Array.from({ length: 2 + (i % 9) }, () => 20) }));

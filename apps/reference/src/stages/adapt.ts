@@ -14,6 +14,7 @@ import { adaptReader } from './adapt-reader.js';
 import { adaptText } from './adapt-text.js';
 import { alignment, alignmentCheckpoint } from './align-reader.js';
 import { encoderPart, stageOf, systemPart } from './adapted.js';
+import { packsFrozenWeights } from './frozen-weights.js';
 import { baseKind, loadBase, prepareLanguageModel, removeCheckpoint } from './language.js';
 import { pretrained } from './pretrain.js';
 import { summariesOf, writeSummaries } from './summarise.js';
@@ -110,6 +111,7 @@ export async function adaptSystem(workspace: Workspace, spec: SystemSpec, second
       seed,
       learningRate: learningRate[kind],
       ...workspace.runtime,
+      ...(packsFrozenWeights(model, { steps, seconds }) && { frozenWeights: 'packed' as const }),
       checkpoint: { file },
       validation: {
         examples: source.validation(validationLimits),

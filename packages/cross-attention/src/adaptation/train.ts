@@ -64,6 +64,7 @@ export async function train(
     shapes: 'dynamic',
     clipNorm: options.clipNorm ?? 1,
     ...(options.threads === undefined ? {} : { threads: options.threads }),
+    ...(options.frozenWeights === undefined ? {} : { frozenWeights: options.frozenWeights }),
   });
   const trainedParameters = trainer.trainable.reduce((sum, { shape }) => sum + shape.reduce((a, b) => a * b, 1), 0);
   let best: Weights | undefined;

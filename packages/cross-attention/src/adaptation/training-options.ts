@@ -26,6 +26,11 @@ export interface TrainingSettings extends TrainingBudget {
   readonly clipNorm?: number;
   /** Threads of one operation; the machine's cores by default. */
   readonly threads?: number;
+  /**
+   * `packed` lays weights that do not learn out for the processor, in the training sessions themselves: steps of a large model take an eighth
+   * less time, after some seconds more at the start and with those weights up to four times more in memory. Default: `fed`, once for all.
+   */
+  readonly frozenWeights?: 'fed' | 'packed';
   /** Stops between two steps, writes the checkpoint, and rejects with the signal's reason. */
   readonly signal?: AbortSignal;
   /**
