@@ -60,7 +60,7 @@ export interface IntegerOption {
   /**
    * Computes the layers' products in 8-bit integers: a scale for each row of activations and each column of weights, evened out by what the
    * model's channels are seen to become on a text (`text`: words or token ids; a page of mixed prose by default). Prompts run two to three
-   * times as fast where the processor multiplies bytes (AVX-512 VNNI, AMX); the weights of a GGUF file's blocks are rounded once more, what
+   * times as fast on a processor with AMX; the weights of a GGUF file's blocks are rounded once more, what
    * that costs in perplexity is in the README. Head and embeddings stay as they are. Default false.
    */
   readonly int8?: boolean | { readonly text?: string | readonly number[] };
