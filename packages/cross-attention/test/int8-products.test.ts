@@ -98,9 +98,10 @@ describe('products in integers', () => {
     expect(all.slice(3 * 24, 4 * 24)).toEqual(new Float32Array(24));
   });
 
-  test('allow for channels that are never anything, and for weights that are', async () => {
+  test('allow for channels that the text did not show', async () => {
     const peaks = Float32Array.from(sizes);
     peaks[7] = 0;
+    peaks[8] = 1e-12;
     const found = await products(x, { peaks: new Map([[names[0], peaks]]) });
     found.forEach((values, i) => expect(difference(values, exact(x)[i])).toBeLessThan(0.02));
   });

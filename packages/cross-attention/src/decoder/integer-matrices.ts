@@ -122,16 +122,23 @@ interface Constants {
   }[];
 }
 
-/** What each channel of the activations is divided by. 1 where the channel, or the weights `[all out, in]` that read it, are nothing. */
+/** The least peak that a channel counts with, of a channel's in the middle: a text shows few of the channels that seldom are anything. */
+const leastPeak = 0.1;
+
+/** What each channel of the activations is divided by. 1 where the weights `[all out, in]` that read it are nothing. */
 function smoothingFactors(values: Float32Array, peaks: Float32Array): Float32Array {
   const width = peaks.length;
+  const least = leastPeak * peaks.toSorted()[Math.floor(width / 2)];
   const weightPeaks = new Float32Array(width);
   for (let from = 0; from < values.length; from += width)
     for (let k = 0; k < width; k++) {
       const size = Math.abs(values[from + k]);
       if (size > weightPeaks[k]) weightPeaks[k] = size;
     }
-  return peaks.map((peak, k) => (peak > 0 && weightPeaks[k] > 0 ? Math.sqrt(peak / weightPeaks[k]) : 1));
+  return peaks.map((peak, k) => {
+    const size = Math.max(peak, least);
+    return size > 0 && weightPeaks[k] > 0 ? Math.sqrt(size / weightPeaks[k]) : 1;
+  });
 }
 
 /** Rows that are turned at once, so that reading them along their columns stays in a cache. */
