@@ -96,7 +96,7 @@ export { LanguageModel, type RankCandidatesRequest, type RankedCandidates, type 
 export { type UserReading } from './model-contents.js';
 export { ServedModel } from './serving/served-model.js';
 export { integerComputation } from './serve-model.js';
-export { type IntegerOption, type ServeModelOptions, type ServeOptions } from './serving/engine.js';
+export { type InIntegers, type IntegerOption, type ServeModelOptions, type ServeOptions } from './serving/engine.js';
 export { type GenerateRequest, type Prompt, type Ranking, type RankRequest, type ScheduledRequest } from './serving/request.js';
 export { RequestScheduler, type SchedulerOptions } from './serving/scheduler.js';
 export { WorkerModel, type WorkerGenerateRequest, type WorkerOptions } from './worker/worker-model.js';

@@ -23,7 +23,7 @@ import { integrationOf } from './integration/integration-of.js';
 import { userAddition } from './integration/integration.js';
 import type { ModelContents } from './model-contents.js';
 import { branchingOf, integerComputation, servedParts } from './serve-model.js';
-import type { IntegerOption, ServedParts, ServeOptions } from './serving/engine.js';
+import type { InIntegers, IntegerOption, ServedParts, ServeOptions } from './serving/engine.js';
 import { ServedModel } from './serving/served-model.js';
 import { TextTokenizer } from './text/text-tokenizer.js';
 import type { TokenizerFiles } from './text/byte-level-bpe.js';
@@ -153,16 +153,16 @@ async function servedPartsOf(stored: StoredContextualModel): Promise<ServedParts
 async function openInIntegers(
   stored: StoredContextualModel,
   parts: ServedParts,
-  options: ServeOptions & Required<IntegerOption>,
+  options: ServeOptions & { readonly int8: InIntegers },
 ): Promise<ServedModel> {
-  const { folder, config, manifest } = stored;
-  const { reads, precision } = parseManifest(folder, manifest);
+  const { config, tokenizer, user } = parts;
+  const { precision } = parseManifest(stored.folder, stored.manifest);
   const weights = await rankingWeights(stored);
-  const computation = await integerComputation({ config, weights, tokenizer: parts.tokenizer }, { ...precision, ...options });
-  const addition = (blindPrefix?: BlindPrefix) => reads && userAddition(reads.integration, config, reads.shape, blindPrefix);
+  const computation = await integerComputation({ config, weights, tokenizer }, { ...precision, ...options });
+  const addition = (blindPrefix?: BlindPrefix) => user && userAddition(user.integration, config, user.shape, blindPrefix);
   return ValueFile.during((file) => {
     const own = {
-      model: inferenceModel(config, weights, addition(reads?.blindPrefix), computation, file),
+      model: inferenceModel(config, weights, addition(user?.blindPrefix), computation, file),
       branching: branchingOf(config, weights, addition(), computation),
       valueFolder: file.folder,
       // Prefixes of the one are not the other's.

@@ -11,7 +11,7 @@ import { userAddition, userModel } from './integration/integration.js';
 import { namingModel } from './items/item-tokens.js';
 import type { ModelContents } from './model-contents.js';
 import { multipliesBytesAtOnce } from './serving/byte-products.js';
-import type { ServedParts, ServeModelOptions } from './serving/engine.js';
+import type { InIntegers, ServedParts, ServeModelOptions, ServeOptions } from './serving/engine.js';
 import { ServedModel } from './serving/served-model.js';
 import { watchChannels } from './serving/watch-channels.js';
 import type { WatchedModel } from './serving/watch-channels.js';
@@ -50,7 +50,7 @@ function inBlocks({ weights }: ModelContents, options: Precision): Precision | u
  */
 export async function integerComputation(
   contents: WatchedModel,
-  { int8, threads = availableParallelism(), ...precision }: ServeModelOptions & Pick<Required<ServeModelOptions>, 'int8'>,
+  { int8, threads = availableParallelism(), ...precision }: ServeOptions & Precision & { readonly int8: InIntegers },
 ): Promise<Computation> {
   const text = typeof int8 === 'object' ? int8.text : undefined;
   const peaks = await watchChannels(contents, precision, { text, threads });

@@ -168,15 +168,18 @@ describe('a model that is served in integers', () => {
     await served.dispose();
   });
 
-  test('ranks titles nearly as the model does', async () => {
-    const trie = model.trie(titles);
-    const of = async (served: ServedModel) => {
-      const { items, scores } = await served.rank({ prompt: 'The next film is ', trie, top: 5 });
-      return new Map(Array.from(items, (item, i) => [item, scores[i]]));
-    };
-    const [expected, found] = [await of(plain), await of(integers)];
-    expect(found.size).toBe(expected.size);
-    for (const [item, score] of expected) expect(Math.abs(found.get(item)! - score)).toBeLessThan(0.3);
+  /** The logarithm of each title's probability. */
+  async function scoresOf(served: Pick<ServedModel, 'rank'>, request: object = {}): Promise<number[]> {
+    const { items, scores } = await served.rank({ prompt: 'The next film is ', ...request, trie: model.trie(titles), top: 5 });
+    return titles.map((_, item) => scores[items.indexOf(item)]);
+  }
+  const furthest = (a: readonly number[], b: readonly number[]) => Math.max(...a.map((score, i) => Math.abs(score - b[i])));
+
+  test('ranks titles nearly as the model does, ten times nearer than another model', async () => {
+    await using other = await LanguageModel.create(shape, files, 2).serve({ threads: 1 });
+    const [expected, found, others] = [await scoresOf(plain), await scoresOf(integers), await scoresOf(other)];
+    expect(furthest(found, expected)).toBeGreaterThan(0);
+    expect(10 * furthest(found, expected)).toBeLessThan(furthest(others, expected));
   });
 
   describe('from a folder', () => {
@@ -206,15 +209,11 @@ describe('a model that is served in integers', () => {
       await using workers = await LanguageModel.openInWorkers(place, { threads: 1, int8: true });
       const { tokenIds } = saved.generate(request());
       expect(await workers.generate(request()).tokenIds).toEqual(await tokenIds);
-      const trie = model.trie(titles);
-      const ranked = async (served: Pick<ServedModel, 'rank'>) => {
-        const { items, scores } = await served.rank({ ...request(), trie, top: 5 });
-        return new Map(Array.from(items, (item, i) => [item, scores[i]]));
-      };
-      const [expected, found] = [await ranked(blocks), await ranked(saved)];
-      expect(await ranked(workers)).toEqual(found);
-      for (const [item, score] of expected) expect(Math.abs(found.get(item)! - score)).toBeLessThan(0.3);
-      expect(found).not.toEqual(expected);
+      const [expected, found] = [await scoresOf(blocks, request()), await scoresOf(saved, request())];
+      expect(await scoresOf(workers, request())).toEqual(found);
+      const unread = await scoresOf(blocks, { ...request(), user: undefined });
+      expect(5 * furthest(found, expected)).toBeLessThan(furthest(unread, expected));
+      expect(furthest(found, expected)).toBeGreaterThan(0);
       const prefix = await saved.prefix({ prompt: 'Toy Story (1995), Heat' });
       expect(await saved.generate({ ...request(), prefix }).tokenIds).toEqual(await tokenIds);
       await expect(async () => blocks.generate({ ...request(), prefix }).tokenIds).rejects.toThrow('another model');

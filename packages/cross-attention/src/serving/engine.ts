@@ -63,8 +63,11 @@ export interface IntegerOption {
    * times as fast on a processor with AMX; the weights of a GGUF file's blocks are rounded once more, what
    * that costs in perplexity is in the README. Head and embeddings stay as they are. Default false.
    */
-  readonly int8?: boolean | { readonly text?: string | readonly number[] };
+  readonly int8?: false | InIntegers;
 }
+
+/** Products in integers, and what is read before, where that is not to be the page of mixed prose. */
+export type InIntegers = true | { readonly text?: string | readonly number[] };
 
 /** How a model in memory is opened for inference. */
 export interface ServeModelOptions extends ServeOptions, Precision, IntegerOption {}

@@ -79,7 +79,8 @@ export async function runPrompt(
   return outputs;
 }
 
-const said = { logits: null, log_normalizers: null, last_hidden_state: null };
+/** What a run says of the next token, in new arrays. */
+const predictions = { logits: null, log_normalizers: null, last_hidden_state: null };
 
 /** Past and present are in one place: new keys and values are written behind what is there. */
 function runInPlace(
@@ -91,7 +92,7 @@ function runInPlace(
 ): Promise<RunOutputs> {
   const past = pastOf(config, cache, rows);
   const present = Object.entries(past).map(([name, tensor]) => [name.replace('past_key_values', 'present'), tensor] as const);
-  return run(session, { ...inputs, ...past }, { ...said, ...Object.fromEntries(present) });
+  return run(session, { ...inputs, ...past }, { ...predictions, ...Object.fromEntries(present) });
 }
 
 /**
@@ -106,7 +107,7 @@ export async function runForNewest(
   past: readonly number[],
   inputs: Readonly<Record<string, ort.Tensor>>,
 ): Promise<RunOutputs> {
-  const outputs = await run(session, { ...inputs, ...pastOf(config, cache, past.length) }, { ...said, newest: null });
+  const outputs = await run(session, { ...inputs, ...pastOf(config, cache, past.length) }, { ...predictions, newest: null });
   layBehind(outputs.newest.data as Float32Array, config, cache, past);
   return outputs;
 }
