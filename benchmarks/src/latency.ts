@@ -248,7 +248,7 @@ async function main(): Promise<void> {
     await workers.dispose();
     await store.close();
     const isUsual = Object.entries(usual).every(([name, value]) => values[name as keyof typeof usual] === value);
-    if (isUsual && values.model === undefined) await keepSpeeds(int8 ? 'latency-int8' : 'latency', result);
+    if (isUsual && values.model === undefined) await keepSpeeds('latency', result, int8 ? 'int8' : undefined);
     console.log(JSON.stringify(result));
   } finally {
     await rm(folder, { recursive: true, force: true });

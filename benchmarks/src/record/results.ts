@@ -18,10 +18,16 @@ export async function keepResult(name: string, result: object): Promise<void> {
 }
 
 /**
- * Keeps what depends on the processor: one file for each, `NAME-amd-epyc-avx2.json`, so that no machine's figures take the place of another's.
+ * Keeps what depends on the processor: one file for each, `BENCH-VARIANT-amd-epyc-avx2.json`, so that no machine's figures take the place of
+ * another's.
+ *
+ * @param variant what an option made of the bench, where its figures are to stand beside the usual ones
  */
-export const keepSpeeds = (bench: string, result: object): Promise<void> =>
-  keepResult(`${bench}-${processorName(machineDescription())}`, { command: commandOf(bench), ...result });
+export const keepSpeeds = (bench: string, result: object, variant?: string): Promise<void> =>
+  keepResult([bench, variant, processorName(machineDescription())].filter(Boolean).join('-'), {
+    command: commandOf(bench),
+    ...result,
+  });
 
 /** 'Intel(R) Xeon(R) Processor' with AVX-512 is 'intel-xeon-avx512': the name of a virtual machine's processor hides its generation. */
 export const processorName = ({ cpu, vectors }: Pick<MachineDescription, 'cpu' | 'vectors'>): string =>
