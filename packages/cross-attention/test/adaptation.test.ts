@@ -330,6 +330,49 @@ describe('a run that was stopped', () => {
     expect(existsSync(file)).toBe(true);
   });
 
+  test('does not go on as another run', async () => {
+    const checkpoint = { file: path.join(folder, 'run.safetensors') };
+    const model = joint(softPrompt());
+    const given = { ...options, steps: 2, checkpoint };
+    const first = await adaptJointModel(model, examples, given).result;
+    const refusal = (reason: string) =>
+      new AdaptationError(
+        'checkpoint',
+        `${checkpoint.file} is of another run: ${reason}; go on with the same, or name another file to start anew`,
+      );
+    await expect(adaptJointModel(model, examples, { ...given, learningRate: 1e-6 }).result).rejects.toThrow(
+      refusal(`learningRate was ${options.learningRate} and is now 0.000001`),
+    );
+    await expect(adaptJointModel(model, examples, { ...given, warmup: 0.2 }).result).rejects.toThrow(
+      refusal('warmup was not given and is now 0.2'),
+    );
+    await expect(adaptJointModel(model, examples.slice(1), given).result).rejects.toThrow(refusal('the examples are others'));
+    const trained = { ...model, user: { ...model.user!, weights: first.integration! } };
+    await expect(adaptJointModel(trained, examples, given).result).rejects.toThrow(
+      refusal('the weights to start from are others'),
+    );
+    const longer = await adaptJointModel(model, examples, { ...given, steps: 3, threads: 1, recompute: true }).result;
+    expect(longer.record.steps).toBe(3);
+  });
+
+  test('says which step its best weights are of, also after a crash between its files', async () => {
+    const file = path.join(folder, 'run.safetensors');
+    const run = (steps: number) =>
+      adaptJointModel(joint(softPrompt()), examples, {
+        ...options,
+        steps,
+        warmup: 0,
+        validation: { examples, everySteps: 1 },
+        checkpoint: { file },
+      }).result;
+    await run(2);
+    const [trainer, log] = [await readFile(file), await readFile(`${file}.log`)];
+    const longer = await run(6);
+    await writeFile(file, trainer);
+    await writeFile(`${file}.log`, log);
+    expect((await run(2)).record.bestStep).toBe(longer.record.bestStep);
+  });
+
   test('says what to remove where its log is damaged or missing', async () => {
     const file = path.join(folder, 'run.safetensors');
     const run = () => adaptJointModel(joint(softPrompt()), examples, { ...options, steps: 1, checkpoint: { file } }).result;
@@ -415,6 +458,24 @@ describe('rows and batches', () => {
     ).rejects.toThrow('encoder: cannot be built into a graph; give its trainable form');
     const weightless = examples.map((example) => ({ ...example, answerWeights: [0, 0] }));
     await expect(adaptJointModel({ decoder }, weightless, options).result).rejects.toThrow('carries weight');
+  });
+
+  test.each<[Partial<Parameters<typeof adaptJointModel>[2]>, string]>([
+    [{ seconds: 0 }, 'seconds: must be above 0, and is 0'],
+    [{ learningRate: NaN }, 'learningRate: must be a number above 0, and is NaN'],
+    [{ learningRate: -1 }, 'learningRate: must be a number above 0, and is -1'],
+    [{ clipNorm: 0 }, 'clipNorm: must be above 0, and is 0'],
+    [{ warmup: 2 }, 'warmup: must be from 0 to 1, and is 2'],
+    [{ threads: 0 }, 'threads: must be a whole number of at least 1, and is 0'],
+    [{ validation: { examples, everySteps: 0 } }, 'validation.everySteps: must be a whole number of at least 1, and is 0'],
+    [{ validation: { examples, patience: 0 } }, 'validation.patience: must be a whole number of at least 1, and is 0'],
+    [{ checkpoint: 'run.safetensors' as never }, 'checkpoint: must be { file, everySteps? }, and is "run.safetensors"'],
+    [{ lora: { rank: 2 } }, "lora: is for the strategy 'lora', and this one is 'full'; leave it out, or train by 'lora'"],
+  ])('settings %j are refused', async (settings, message) => {
+    await expect(adaptJointModel({ decoder }, examples, { ...options, ...settings }).result).rejects.toMatchObject({
+      name: 'AdaptationError',
+      message,
+    });
   });
 
   test('epochs are seeded, hold every example once, and any step can be asked for', () => {

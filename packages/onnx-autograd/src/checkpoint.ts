@@ -17,7 +17,7 @@ export interface TrainingState {
 
 const format = 'user-llm training checkpoint 1';
 
-/** A hash over names and values, in the order of the names. */
+/** A hash over names and values, in the order of the names; empty for no tensors. */
 export function hashTensors(tensors: Iterable<readonly [string, HostTensor]>): string {
   const hash = createHash('sha256');
   let count = 0;

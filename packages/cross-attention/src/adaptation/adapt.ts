@@ -3,13 +3,14 @@ import type { Decoder } from '../decoder/decoder.js';
 import { AdaptationError } from '../errors.js';
 import { namedKinds, rowsName } from '../items/item-tokens.js';
 import { Run } from '../run.js';
-import type { ExampleSource } from './examples.js';
+import type { AdaptationExample, ExampleSource } from './examples.js';
 import { Feeder } from './feeder.js';
 import { jointDefinition, jointWeights, strategies, trainedBy } from './joint-model.js';
 import type { JointModel, Strategy } from './joint-model.js';
 import { isLoraParameter, loraSettings, mergeLora } from './lora.js';
 import type { LoraAdapter } from './lora-adapter.js';
 import type { LoraOptions } from './lora.js';
+import { hashTexts } from './run-identity.js';
 import { train } from './train.js';
 import type { TrainingTask } from './train.js';
 import { isEncoderParameter, isResamplerParameter, withoutScope } from './trainable-encoder.js';
@@ -52,6 +53,11 @@ export function adaptJointModel<History>(
         'strategy',
         `'${strategy}' trains what reads users, and this model reads none; use full or lora, or add user embeddings`,
       );
+    if (options.lora !== undefined && strategy !== 'lora')
+      throw new AdaptationError(
+        'lora',
+        `is for the strategy 'lora', and this one is '${strategy}'; leave it out, or train by 'lora'`,
+      );
     const lora = strategy === 'lora' ? (options.lora ?? {}) : undefined;
     const feeder = new Feeder(model, options);
     const epochs = typeof source === 'function' ? undefined : feeder.epochs(source);
@@ -72,6 +78,7 @@ export function adaptJointModel<History>(
       ...(epochs === undefined ? {} : { stepsPerEpoch: epochs.stepsPerEpoch }),
       ...(validation === undefined ? {} : { validate: (trainer: Trainer) => validated(trainer, validation) }),
       ...(encoderRate === 1 && itemRate === 1 ? {} : { rateOf: ratesOf(model, encoderRate, itemRate) }),
+      ...(typeof source === 'function' ? {} : { examples: () => hashExamples(source) }),
       options: recorded(options),
     };
     const budget = options.steps ?? options.epochs ?? options.seconds;
@@ -86,6 +93,17 @@ export function adaptJointModel<History>(
     return { ...parts, lora: { ...loraSettings(lora), weights: own } };
   });
 }
+
+/** Of what is read and what is to be said. */
+const hashExamples = (examples: readonly AdaptationExample[]): string =>
+  hashTexts(
+    examples.flatMap(({ promptIds, answerIds, items = [], labels = [] }) => [
+      promptIds,
+      answerIds,
+      items.map(({ item }) => item),
+      labels.map(({ label }) => label),
+    ]),
+  );
 
 const ratesOf =
   <History>({ user }: JointModel<History>, encoderRate: number, itemRate: number) =>

@@ -3,9 +3,12 @@ import path from 'node:path';
 import { Trainer, adamW, readSafetensors, writeFileAtomically, writeSafetensors } from '@user-llm/onnx-autograd';
 import type { Feeds, GraphDefinition, Optimizer, Outputs, Weights } from '@user-llm/onnx-autograd';
 import { AdaptationError } from '../errors.js';
+import { difference, identityOf } from './run-identity.js';
+import type { RunIdentity } from './run-identity.js';
 import { TrainingLog } from './training-log.js';
 import type { LogState } from './training-log.js';
 import type { TrainingProgress, TrainingRecord, TrainingSettings, ValidationSchedule } from './training-options.js';
+import { checkTrainingSettings } from './training-settings.js';
 import type { Validated } from './validation.js';
 
 /** One batch, ready to be fed: parts whose gradients are added up. */
@@ -27,6 +30,8 @@ export interface TrainingTask {
   readonly stepsPerEpoch?: number;
   /** How good the trainer's weights are on what is not trained on. */
   readonly validate?: (trainer: Trainer) => Promise<Validated>;
+  /** A hash of the examples, where they are known beforehand. */
+  readonly examples?: () => string;
   /** What the record says of the options. */
   readonly options: Readonly<Record<string, unknown>>;
 }
@@ -40,6 +45,7 @@ export async function train(
   options: Options,
   emit: (progress: TrainingProgress) => void,
 ): Promise<{ weights: Weights; record: TrainingRecord }> {
+  checkTrainingSettings(options);
   const log = new TrainingLog();
   const limit = stepLimit(task, options);
   const { seconds = Infinity, warmup = 0.1, signal, checkpoint } = options;
@@ -67,14 +73,17 @@ export async function train(
     ...(options.frozenWeights === undefined ? {} : { frozenWeights: options.frozenWeights }),
   });
   const trainedParameters = trainer.trainable.reduce((sum, { shape }) => sum + shape.reduce((a, b) => a * b, 1), 0);
-  let best: Weights | undefined;
+  const identity = checkpoint && identityOf(task);
+  let best: { readonly step: number; readonly weights: Weights } | undefined;
   let stoppedEarly = false;
 
   const save = async () => {
     if (checkpoint === undefined) return;
     // The trainer's file last: a crash in between leaves a log that is ahead, which is cut back when it is read.
-    if (best !== undefined) await writeSafetensors(`${checkpoint.file}.best`, best, { step: String(log.best?.step) });
-    await writeFileAtomically(`${checkpoint.file}.log`, [new TextEncoder().encode(JSON.stringify(log.state()))]);
+    if (best !== undefined) await writeSafetensors(`${checkpoint.file}.best`, best.weights, { step: String(best.step) });
+    await writeFileAtomically(`${checkpoint.file}.log`, [
+      new TextEncoder().encode(JSON.stringify({ ...log.state(), run: identity })),
+    ]);
     await trainer.saveCheckpoint(checkpoint.file);
   };
   const validate = async (): Promise<Validated | undefined> => {
@@ -82,7 +91,7 @@ export async function train(
     if (found === undefined) return undefined;
     const early = share(log.step) < (options.validation?.keepFrom ?? 0);
     log.validation.push({ step: log.step, seconds: log.seconds, ...found, ...(early && { early }) });
-    if (log.best === log.validation.at(-1)) best = trainer.weights({ trainableOnly: true });
+    if (log.best === log.validation.at(-1)) best = { step: log.step, weights: trainer.weights({ trainableOnly: true }) };
     return found;
   };
 
@@ -98,9 +107,20 @@ export async function train(
 
   try {
     if (checkpoint !== undefined && (await exists(checkpoint.file))) {
+      const { run, ...state } = await readLog(checkpoint.file);
+      const other = run && difference(run, identity!);
+      if (other !== undefined)
+        throw new AdaptationError(
+          'checkpoint',
+          `${checkpoint.file} is of another run: ${other}; go on with the same, or name another file to start anew`,
+        );
       await trainer.resume(checkpoint.file);
-      log.restore(await readLog(checkpoint.file, trainer.steps));
-      if (log.best !== undefined) best = (await readSafetensors(`${checkpoint.file}.best`)).tensors;
+      log.restore(cutBack(state, trainer.steps, checkpoint.file));
+      if (log.best !== undefined) {
+        const { tensors, metadata } = await readSafetensors(`${checkpoint.file}.best`);
+        // After a crash they may be of a later step than the log, whose best is not there any more.
+        best = { step: Number(metadata.step), weights: tensors };
+      }
       stoppedEarly = trainer.steps < limit && ranOutOfPatience(log, options.validation?.patience);
     }
     const due = validationClock(task, options, limit);
@@ -140,17 +160,17 @@ export async function train(
     }
     if (log.validation.at(-1)?.step !== log.step) await validate();
     await save();
-    const weights = new Map([...trainer.weights(), ...(best ?? [])]);
-    const bestStep = best === undefined ? log.step : (log.best?.step ?? log.step);
-    return { weights, record: log.record({ bestStep, stoppedEarly, trainedParameters, options: task.options }) };
+    const weights = new Map([...trainer.weights(), ...(best?.weights ?? [])]);
+    return {
+      weights,
+      record: log.record({ bestStep: best?.step ?? log.step, stoppedEarly, trainedParameters, options: task.options }),
+    };
   } finally {
     await trainer.dispose();
   }
 }
 
 function stepLimit({ stepsPerEpoch }: TrainingTask, { steps = Infinity, epochs = Infinity }: Options): number {
-  for (const [name, value] of Object.entries({ steps, epochs }))
-    if (!(value > 0)) throw new AdaptationError(name, `must be above 0, and is ${value}`);
   if (epochs !== Infinity && stepsPerEpoch === undefined)
     throw new AdaptationError('epochs', 'a function has no epochs; give steps or seconds');
   return Math.min(steps, stepsPerEpoch === undefined ? Infinity : Math.ceil(epochs * stepsPerEpoch));
@@ -193,10 +213,18 @@ function ranOutOfPatience({ validation, best }: TrainingLog, patience = Infinity
 
 const exists = async (file: string): Promise<boolean> => (await stat(file).catch(() => undefined)) !== undefined;
 
-async function readLog(file: string, step: number): Promise<LogState> {
+/** What lies beside a trainer's file. Logs of older versions do not say of which run they are. */
+type StoredLog = LogState & { readonly run?: RunIdentity };
+
+async function readLog(file: string): Promise<StoredLog> {
   const state = await storedLog(`${file}.log`);
   if (state === undefined)
     throw new AdaptationError('checkpoint', `${file}.log is missing or damaged; remove ${file} to start anew`);
+  return state;
+}
+
+/** The log as it was when the trainer's file was written: a crash may have left it ahead. */
+function cutBack(state: LogState, step: number, file: string): LogState {
   if (state.step === step) return state;
   if (state.step < step) throw new AdaptationError('checkpoint', `${file}.log is older than ${file}; remove both to start anew`);
   const upTo = <T extends { step: number }>(points: readonly T[]) => points.filter((point) => point.step <= step);
@@ -211,9 +239,9 @@ async function readLog(file: string, step: number): Promise<LogState> {
   };
 }
 
-async function storedLog(file: string): Promise<LogState | undefined> {
+async function storedLog(file: string): Promise<StoredLog | undefined> {
   try {
-    const state = JSON.parse(await readFile(file, 'utf8')) as LogState;
+    const state = JSON.parse(await readFile(file, 'utf8')) as StoredLog;
     return Number.isInteger(state.step) && Array.isArray(state.curve) && Array.isArray(state.validation) ? state : undefined;
   } catch {
     return undefined;

@@ -34,8 +34,9 @@ export interface TrainingSettings extends TrainingBudget {
   /** Stops between two steps, writes the checkpoint, and rejects with the signal's reason. */
   readonly signal?: AbortSignal;
   /**
-   * Where the run is kept: it goes on from there when the file is there already. Two more files lie beside it; a folder that is not there
-   * is made.
+   * Where the run is kept: it goes on from there when the file is there already, with a larger or smaller budget if you like, and refuses
+   * to where it was another run (other options, weights to start from, or list of examples). Two more files lie beside it; a folder that
+   * is not there is made.
    */
   readonly checkpoint?: { readonly file: string; readonly everySteps?: number };
 }
