@@ -46,10 +46,12 @@ const aboveZero = (text: string): number => {
   return Number(text);
 };
 const columnMapping = (text: string): Record<string, string> => {
-  const pairs = text.split(',').map((pair) => pair.split('='));
+  const pairs = text.split(',').map((pair) => pair.split('=').map((part) => part.trim()));
   if (pairs.some((pair) => pair.length !== 2 || pair.includes('')))
     throw new InvalidArgumentError('give roles and columns, such as user=customer,item=sku,time=bought_at');
-  return Object.fromEntries(pairs) as Record<string, string>;
+  const mapping = Object.fromEntries(pairs) as Record<string, string>;
+  if (Object.keys(mapping).length < pairs.length) throw new InvalidArgumentError('a role stands there twice; give it one column');
+  return mapping;
 };
 const positive = (text: string): number => {
   const value = Number(text);
@@ -62,7 +64,7 @@ export async function main(argv: readonly string[]): Promise<number> {
   const interrupt = new AbortController();
   const stop = (): void => {
     if (interrupt.signal.aborted) process.exit(130);
-    process.stderr.write('\nstopping at the next step; a checkpoint is being written (press again to leave at once)\n');
+    process.stderr.write('\nstopping at the next step; what is trained is kept (press again to leave at once)\n');
     interrupt.abort();
   };
   process.on('SIGINT', stop);
@@ -199,10 +201,10 @@ export function build(signal: AbortSignal): Command {
   command(
     'data',
     'shows what is in a data set: users, items, events, rows that cannot be read; writes nothing',
-    async ({ output }, { data, seed, columns }) => {
+    async ({ output, signal }, { data, seed, columns }) => {
       const { openSource } = await import('./corpus.js');
       const { showData } = await import('./stages/data.js');
-      await showData(await openSource(data === undefined ? null : path.resolve(data), seed, columns), output);
+      await showData(await openSource(data === undefined ? null : path.resolve(data), seed, columns), output, signal);
     },
   )
     .option('--data <path>', 'a folder or file of events; without it the simulated film service')

@@ -168,4 +168,12 @@ export function chooseSystems(
   });
 }
 
+/** A choice as the command line takes it, with a space before it; empty for the usual systems. */
+export const optionsOf = ({ suite, systems, align = false }: SystemChoice): string =>
+  [
+    ...(suite === undefined ? [] : [` --suite ${suite}`]),
+    ...(systems === undefined ? [] : [` --systems ${systems.join(',')}`]),
+    ...(align ? [' --align'] : []),
+  ].join('');
+
 export const folderName = (system: string): string => system.replaceAll('/', '-');

@@ -9,7 +9,7 @@ import { RunFolder } from './run/run-folder.js';
 import type { RunSettings } from './run/run-manifest.js';
 import { refuseOtherSource, sourceOf } from './run/run-source.js';
 import type { ConsoleOutput } from './run/console-output.js';
-import { chooseSystems, type SystemChoice, type SystemSpec } from './system-specs.js';
+import { chooseSystems, optionsOf, type SystemChoice, type SystemSpec } from './system-specs.js';
 
 export interface WorkspaceOptions extends SystemChoice {
   /** The run folder. */
@@ -56,6 +56,7 @@ export class Workspace {
     { output, signal, budget = budgetOf, suite, systems, align, threads }: WorkspaceOptions,
   ) {
     const { minutes, llm } = run.settings;
+    run.chosen = optionsOf({ suite, systems, align });
     this.output = output;
     this.signal = signal;
     this.runtime = threads === undefined ? {} : { threads };
@@ -76,11 +77,12 @@ export class Workspace {
       ...(given.examples === undefined ? {} : { examples: given.examples }),
       ...(given.encoderSteps === undefined ? {} : { encoderSteps: given.encoderSteps }),
     };
+    if (options.out === '') throw new UsageError('--out is empty; name the folder that everything is written to');
     // Before anything is written: a path that cannot be read leaves no folder behind, nor does a system that there is none of.
     chooseSystems(settings.llm === null ? 'scratch' : 'pretrained', options);
     const source = await openSource(settings.data, settings.seed, settings.columns);
     const exists = await RunFolder.exists(options.out);
-    if (settings.llm !== null && (given.fresh || !exists)) await checkLanguageModel(settings.llm);
+    if (settings.llm !== null && (given.fresh || !exists)) await checkLanguageModel(settings.llm, options);
     const run = await RunFolder.create(options.out, settings, { fresh: given.fresh });
     // A new folder is made when the log turned out to be one that can be learned from.
     if (exists && !given.fresh) await run.begin();
@@ -116,6 +118,7 @@ export class Workspace {
 
   private async load(): Promise<Corpus> {
     const dataset = await this.dataset();
+    const { signal } = this;
     const { files } = dataset.provenance;
     refuseOtherSource(this.run, files);
     const file = this.run.path('tokenizer.json');
@@ -137,10 +140,10 @@ export class Workspace {
       },
       {
         leaves: ['tokenizer.json'],
-        before: async () => checkCatalogue((corpus = await loadCorpus(dataset, await fitTokenizer(dataset)))),
+        before: async () => checkCatalogue((corpus = await loadCorpus(dataset, await fitTokenizer(dataset, signal), signal))),
       },
     );
-    corpus ??= await loadCorpus(dataset, await this.run.read('tokenizer.json', 'fit', () => EventTokenizer.load(file)));
+    corpus ??= await loadCorpus(dataset, await this.run.read('tokenizer.json', 'fit', () => EventTokenizer.load(file)), signal);
     const { log, events } = corpus;
     const rejected =
       events.counts.rejected > 0
@@ -153,10 +156,22 @@ export class Workspace {
   }
 }
 
-/** A model that cannot be loaded is found out before an encoder is trained for it. */
-async function checkLanguageModel(llm: string): Promise<void> {
-  const { checkModel } = await import('@user-llm/cross-attention');
-  if ((await checkModel(llm))?.hasTokenizer === false)
+/** A model that cannot be loaded is found out before an encoder is trained for it; one of a hub is fetched now, and kept in the cache. */
+async function checkLanguageModel(llm: string, { output, signal }: Pick<WorkspaceOptions, 'output' | 'signal'>): Promise<void> {
+  const { checkModel, fetchModel, hubNameOf } = await import('@user-llm/cross-attention');
+  const named = await hubNameOf(llm);
+  let place = llm;
+  if (named !== undefined) {
+    const progress = output.progress('fetch', `fetching ${llm}`);
+    ({ place } = await fetchModel(named.model, {
+      ...(named.file === undefined ? {} : { file: named.file }),
+      signal,
+      onProgress: ({ file, allReceivedBytes, allTotalBytes }) =>
+        progress.update({ fraction: allReceivedBytes / allTotalBytes, detail: file }),
+    }));
+    progress.done();
+  }
+  if ((await checkModel(place))?.hasTokenizer === false)
     throw new UsageError(`${llm} has no tokenizer; put the model's tokenizer.json and tokenizer_config.json there`);
 }
 

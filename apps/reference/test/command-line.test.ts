@@ -123,8 +123,50 @@ describe('bad input is one line that says what to do, and exit code 2', () => {
     );
     expect(code).toBe(2);
     expect(err).toMatch(/^user-llm: nobody\/nothing: it is not in the cache .*offline/);
-    expect(JSON.parse(await readFile(path.join(run, 'run.json'), 'utf8'))).toMatchObject({ settings: { llm: 'nobody/nothing' } });
+    expect(existsSync(run)).toBe(false);
   }, 120_000);
+
+  it('columns of data that have no own ones, and a role that is given twice', async () => {
+    expect(userLlm('data', '--columns', 'user=who')).toMatchObject({ code: 2, err: expect.stringContaining('give --data') });
+    const twice = userLlm('data', '--data', await smallLog(), '--columns', 'user=user, item=item,user=item');
+    expect(twice).toMatchObject({ code: 2, err: expect.stringContaining('a role stands there twice') });
+  });
+
+  it('a user or a question that nobody would be asked about, before anything is trained', async () => {
+    const data = await smallLog();
+    const run = path.join(folder, 'asked');
+    const poc = (...more: string[]) => userLlm('poc', '--data', data, '--out', run, '--quiet', ...more);
+    expect(poc('--systems', 'text-prompt-10', '--user', 'u1')).toMatchObject({
+      code: 2,
+      err: expect.stringContaining('are for user-llm/cross-attention, which is not among the systems'),
+    });
+    expect(existsSync(run)).toBe(false);
+    expect(poc('--user', 'nobody')).toMatchObject({ code: 2, err: expect.stringContaining("there is no user 'nobody'") });
+    expect(existsSync(path.join(run, 'encoder'))).toBe(false);
+  });
+
+  it('a folder of somebody else, of which nothing is touched', async () => {
+    const run = path.join(folder, 'project');
+    await mkdir(path.join(run, 'users'), { recursive: true });
+    await writeFile(path.join(run, 'users', 'draft.old'), 'mine');
+    for (const fresh of [[], ['--fresh']])
+      expect(userLlm('fit', '--data', await smallLog(), '--out', run, ...fresh)).toMatchObject({
+        code: 2,
+        err: expect.stringMatching(/project is no run folder .*its users would be written over/),
+      });
+    expect(await readFile(path.join(run, 'users', 'draft.old'), 'utf8')).toBe('mine');
+    expect(existsSync(path.join(run, 'run.json'))).toBe(false);
+  });
+
+  it('an empty --out, a width that no machine could hold', async () => {
+    const data = await smallLog();
+    expect(userLlm('fit', '--data', data, '--out', '')).toMatchObject({
+      code: 2,
+      err: expect.stringContaining('--out is empty'),
+    });
+    const wide = userLlm('sweep', '--data', data, '--out', path.join(folder, 'wide'), '--widths', '2000000');
+    expect(wide).toMatchObject({ code: 2, err: expect.stringContaining("'2000000' is above 4096") });
+  });
 
   it('a run folder that is a file, or of another seed', async () => {
     const file = await write('taken', 'mine');

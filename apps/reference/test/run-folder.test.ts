@@ -75,7 +75,9 @@ describe('a run folder', () => {
 
   it('says what to run when an earlier stage is missing', async () => {
     const run = await RunFolder.create(folder, settings);
-    expect(() => run.need('pretrain', 'pretrain')).toThrow(/run: user-llm pretrain/);
+    run.chosen = ' --suite full';
+    expect(() => run.need('pretrain', 'pretrain')).toThrow(new RegExp(`run: user-llm pretrain --run ${folder}$`));
+    expect(() => run.need('encode', 'encode')).toThrow(/run: user-llm encode --run \S+ --suite full$/);
   });
 
   it('says how to make anew what is damaged', async () => {

@@ -4,6 +4,7 @@ import {
   batchOf,
   chooseSystems,
   defaultSystems,
+  optionsOf,
   strategyOf,
   suiteOf,
   userSystems,
@@ -100,4 +101,10 @@ describe('systems by name', () => {
       /no system 'user-llm\/soft-prompt@encoder'.*user-llm\/soft-prompt@full/,
     );
   });
+});
+
+it('a choice is typed again as it was', () => {
+  expect(optionsOf({})).toBe('');
+  expect(optionsOf({ suite: 'full', align: true })).toBe(' --suite full --align');
+  expect(optionsOf({ systems: ['text-prompt-10', 'text-summary'] })).toBe(' --systems text-prompt-10,text-summary');
 });

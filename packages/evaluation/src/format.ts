@@ -22,12 +22,15 @@ export function flops(value: number | null | undefined): string | null {
 /** Seconds as 4 min 10 s. */
 export function duration(seconds: number): string {
   if (seconds < 90) return `${Number(seconds.toPrecision(2))} s`;
-  return seconds < 5400 ? `${Math.floor(seconds / 60)} min ${Math.round(seconds % 60)} s` : `${(seconds / 3600).toFixed(1)} h`;
+  const whole = Math.round(seconds);
+  return whole < 5400 ? `${Math.floor(whole / 60)} min ${whole % 60} s` : `${(seconds / 3600).toFixed(1)} h`;
 }
 
-/** Bytes as 1.3 GB. */
-export const bytes = (value: number): string =>
-  value >= 1e9 ? `${(value / 1e9).toFixed(1)} GB` : `${(value / 1e6).toFixed(0)} MB`;
+/** Bytes as 1.3 GB, 21 MB, 616 kB. */
+export function bytes(value: number): string {
+  if (value >= 1e9) return `${(value / 1e9).toFixed(1)} GB`;
+  return value >= 1e6 ? `${Number((value / 1e6).toPrecision(value < 1e7 ? 2 : 3))} MB` : `${Math.round(value / 1e3)} kB`;
+}
 
 /** A p value; below .001 only that. */
 export const pValue = (value: number): string => (value < 0.001 ? '< .001' : value.toFixed(3));

@@ -36,8 +36,9 @@ export class ConsoleOutput {
 
   /** A line about what is going on. */
   note(line: string): void {
+    if (this.options.quiet) return;
     if (this.options.json) this.emit({ event: 'note', text: line });
-    else if (!this.options.quiet) process.stderr.write(`${line}\n`);
+    else process.stderr.write(`${line}\n`);
   }
 
   /** A machine-readable result; shown with --json alone. */
@@ -66,8 +67,8 @@ export class ConsoleOutput {
   }
 
   progress(stage: string, title: string): Progress {
-    if (this.options.json) return this.jsonProgress(stage);
     if (this.options.quiet) return { update: () => undefined, done: () => undefined };
+    if (this.options.json) return this.jsonProgress(stage);
     return process.stderr.isTTY ? this.bar(title) : this.lines(title);
   }
 

@@ -26,6 +26,9 @@ export interface StageOptions {
  * where the first one stopped. A new folder is made when its first stage begins.
  */
 export class RunFolder {
+  /** Options that choose what is compared, as they were typed: a command that is named for an error takes them too. */
+  chosen = '';
+
   private constructor(
     readonly folder: string,
     private manifest: Manifest,
@@ -38,6 +41,7 @@ export class RunFolder {
     if ((await stat(folder).catch(() => undefined))?.isDirectory() === false)
       throw new UsageError(`${folder} is a file, and a run needs a folder; name another one with --out`);
     const known = await readManifest(path.join(folder, 'run.json'));
+    if (known === null) await refuseOthersFiles(folder);
     if (known === null || fresh) return new RunFolder(folder, newManifest(settings), false, fresh);
     refuseOthers(folder, known, settings);
     return new RunFolder(folder, known, false);
@@ -63,7 +67,8 @@ export class RunFolder {
   /** Removes what a former run left in the folder, and nothing that is not a run's. */
   static async clear(folder: string): Promise<void> {
     if (!(await readManifest(path.join(folder, 'run.json')))) return;
-    for (const name of runContents) await rm(path.join(folder, name), { recursive: true, force: true });
+    // Its record last: it says that the others are a run's.
+    for (const name of runContents.toReversed()) await rm(path.join(folder, name), { recursive: true, force: true });
   }
 
   get settings(): RunSettings {
@@ -81,12 +86,16 @@ export class RunFolder {
     await claimRunFolder(this.folder);
     try {
       if (this.fresh) await RunFolder.clear(this.folder);
-      await removePartial(this.folder);
       // Another process may have been at work since the record was read.
       const file = this.path('run.json');
       const found = await readManifest(file);
-      if (found === null) await writeManifest(file, this.manifest);
-      else refuseOthers(this.folder, found, this.settings);
+      if (found === null) {
+        await refuseOthersFiles(this.folder);
+        await writeManifest(file, this.manifest);
+      } else {
+        refuseOthers(this.folder, found, this.settings);
+        await removePartial(this.folder);
+      }
       this.manifest = found ?? this.manifest;
       this.begun = true;
     } catch (error) {
@@ -177,15 +186,28 @@ export class RunFolder {
   private command(name: string): string {
     const { data } = this.settings;
     const source = (name === 'fit' || name === 'sweep') && data !== null ? ` --data ${data}` : '';
-    return `user-llm ${name} --run ${this.folder}${source}`;
+    const chosen = choosing.includes(name) ? this.chosen : '';
+    return `user-llm ${name} --run ${this.folder}${source}${chosen}`;
   }
 }
+
+/** Commands that take the options that choose what is compared. */
+const choosing = ['adapt', 'encode', 'eval', 'poc'];
 
 function refuseOthers(folder: string, known: Manifest, wanted: RunSettings): void {
   const differing = differences(known.settings, wanted);
   if (differing.length > 0)
     throw new UsageError(
       `${folder} holds a run with ${differing.join('; ')}. Give the same settings, another --out, or --fresh to start anew`,
+    );
+}
+
+/** A run writes over what has the names of its files, and `fresh` removes it: where no run was, that is somebody's own. */
+async function refuseOthersFiles(folder: string): Promise<void> {
+  const taken = (await readdir(folder).catch(() => [])).filter((name) => runContents.includes(name));
+  if (taken.length > 0)
+    throw new UsageError(
+      `${folder} is no run folder (it has no run.json), and its ${taken.join(', ')} would be written over; name another folder with --out`,
     );
 }
 
@@ -219,7 +241,7 @@ async function removePartialBelow(folder: string): Promise<void> {
     if (partial.test(entry.name)) await rm(path.join(entry.parentPath, entry.name), { recursive: true, force: true });
 }
 
-/** Everything that stages write. */
+/** Everything that stages write, the run's own record first. */
 const runContents = [
   'run.json',
   'tokenizer.json',

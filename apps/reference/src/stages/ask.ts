@@ -1,5 +1,6 @@
 import { byItemTokens, type Generation, type GenerateRequest, type Prompt, type ServedModel } from '@user-llm/cross-attention';
 import { userIndex } from '@user-llm/event-tokenizer';
+import type { Corpus } from '../corpus.js';
 import { UsageError } from '../errors.js';
 import { FavouriteGenres } from '../favourite-genres.js';
 import { nextQuestions } from '../prompts.js';
@@ -22,11 +23,7 @@ export async function ask(
   run.need(stageOf(mainSystem), 'adapt');
   encoded(workspace, mainSystem);
   const corpus = await workspace.corpus();
-  const index = user === undefined ? longest(corpus.known.offsets) : userIndex(corpus.known).get(user);
-  if (index === undefined)
-    throw new UsageError(
-      `there is no user '${user}' in ${corpus.dataset.name}; its users are named like '${corpus.known.users[0]}'`,
-    );
+  const index = user === undefined ? longest(corpus.known.offsets) : indexOf(corpus, user);
   const store = await openUsers(workspace);
   const system = await openAdapted(workspace, mainSystem, corpus, {
     users: { store, encoder: await loadAdaptedEncoder(workspace, mainSystem) },
@@ -60,6 +57,14 @@ export async function ask(
     await system.dispose();
     await store.close();
   }
+}
+
+/** A user's place in the log. @throws UsageError where there is none of that name */
+export function indexOf({ known, dataset }: Pick<Corpus, 'known' | 'dataset'>, user: string): number {
+  const index = userIndex(known).get(user);
+  if (index === undefined)
+    throw new UsageError(`there is no user '${user}' in ${dataset.name}; its users are named like '${known.users[0]}'`);
+  return index;
 }
 
 /**

@@ -3,8 +3,8 @@ import { checkCatalogue, fitTokenizer, loadCorpus } from '../corpus.js';
 import type { ConsoleOutput } from '../run/console-output.js';
 
 /** Prints what a data set holds; writes nothing. */
-export async function showData(dataset: Dataset, output: ConsoleOutput): Promise<void> {
-  const corpus = await loadCorpus(dataset, await fitTokenizer(dataset));
+export async function showData(dataset: Dataset, output: ConsoleOutput, signal?: AbortSignal): Promise<void> {
+  const corpus = await loadCorpus(dataset, await fitTokenizer(dataset, signal), signal);
   checkCatalogue(corpus);
   const { events, log, split } = corpus;
   const lengths = Array.from(log.users, (_, user) => log.offsets[user + 1] - log.offsets[user]).sort((a, b) => a - b);

@@ -1,9 +1,10 @@
 import type { Report } from '@user-llm/evaluation';
 import { time } from '../run/console-output.js';
-import { mainSystem } from '../system-specs.js';
+import { UsageError } from '../errors.js';
+import { defaultSystems, mainSystem } from '../system-specs.js';
 import type { Workspace } from '../workspace.js';
 import { prepareSystem } from './adapt.js';
-import { ask } from './ask.js';
+import { ask, indexOf } from './ask.js';
 import { encodeFor } from './encode.js';
 import { evaluateAll, evaluateSystem, reportSoFar } from './evaluate.js';
 import { prepareLanguageModel } from './language.js';
@@ -20,11 +21,17 @@ export interface RunAllOptions {
 export async function runAll(workspace: Workspace, { onReport, ...question }: RunAllOptions): Promise<void> {
   const began = performance.now();
   const { systems, run, output } = workspace;
-  const { data, minutes, llm } = run.settings;
+  const { data, llm } = run.settings;
+  const asks = systems.includes(mainSystem);
+  if (!asks && (question.user ?? question.question) !== undefined)
+    throw new UsageError(
+      `--question and --user are for ${mainSystem.name}, which is not among the systems; add it to --systems, or leave them out`,
+    );
   output.note(
-    `${data === null ? 'No --data: a simulated film service.' : data} About ${minutes} minutes on two cores; Ctrl-C stops, and the same command goes on.`,
+    `${data === null ? 'No --data: a simulated film service.' : data} ${howLong(workspace)}; Ctrl-C stops, and the same command goes on.`,
   );
-  await workspace.corpus();
+  const corpus = await workspace.corpus();
+  if (question.user !== undefined) indexOf(corpus, question.user);
   // A model that is given is loaded before an encoder is trained for it.
   if (llm !== null) await prepareLanguageModel(workspace);
   await pretrain(workspace);
@@ -37,6 +44,16 @@ export async function runAll(workspace: Workspace, { onReport, ...question }: Ru
   }
   const report = await evaluateAll(workspace);
   await onReport?.(report);
-  if (systems.includes(mainSystem)) await ask(workspace, question);
+  if (asks) await ask(workspace, question);
   output.note(`\nfinished in ${time((performance.now() - began) / 1000)}`);
+}
+
+/** How long a run takes, as far as it is known: the minutes are planned for the usual systems. */
+function howLong({ run, systems }: Workspace): string {
+  const { minutes, examples, encoderSteps } = run.settings;
+  if (examples !== undefined || encoderSteps !== undefined)
+    return 'How long it takes is for --examples and --encoder-steps to say, and each stage says what is left';
+  if (systems.length > defaultSystems.length)
+    return `About ${minutes} minutes for the usual systems, on two cores, and more for these`;
+  return `About ${minutes} minutes on two cores`;
 }

@@ -57,7 +57,8 @@ export function trainingRecords(
   const curves: Curve[] = [];
   if (encoder.training) {
     const { steps, seconds, stillImproving, losses } = encoder.training;
-    training.push({ name: 'encoder', steps, seconds, stillFalling: stillImproving });
+    // Of no steps there is no loss that could have fallen.
+    training.push({ name: 'encoder', steps, seconds, stillFalling: stillImproving && steps > 0 });
     // The encoder's record has steps; its seconds pass evenly.
     curves.push({
       name: 'encoder',

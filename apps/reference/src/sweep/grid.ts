@@ -15,6 +15,9 @@ export const defaultGrid = { widths: '32,64,128', tokens: '1,4,16' } as const;
 /** Heads, and pairs of numbers that a head turns: widths are multiples of both. */
 const widthStep = 4;
 
+/** Beyond these a table of items alone would be gigabytes, and user tokens more than a prompt. */
+const largest = { widths: 4096, tokens: 1024 } as const;
+
 /** All pairs, by width and then by tokens. @throws UsageError for a list that is none */
 export function gridOf(widths: string, tokens: string): Cell[] {
   const all = sizes('widths', widths, widthStep);
@@ -28,13 +31,15 @@ export function gridOf(widths: string, tokens: string): Cell[] {
   );
 }
 
-function sizes(option: string, text: string, step: number): number[] {
+function sizes(option: keyof typeof defaultGrid, text: string, step: number): number[] {
   const found = text.split(',').map((part) => {
     const value = Number(part);
     if (!/^\s*\d+\s*$/.test(part) || value < 1 || value % step !== 0)
       throw new UsageError(
-        `--${option} ${text}: '${part}' is no ${step > 1 ? `multiple of ${step}` : 'whole number'} above zero; give a list like ${defaultGrid[option as keyof typeof defaultGrid]}`,
+        `--${option} ${text}: '${part}' is no ${step > 1 ? `multiple of ${step}` : 'whole number'} above zero; give a list like ${defaultGrid[option]}`,
       );
+    if (value > largest[option])
+      throw new UsageError(`--${option} ${text}: '${part}' is above ${largest[option]}, the most that is taken`);
     return value;
   });
   return [...new Set(found)].sort((a, b) => a - b);
