@@ -123,6 +123,21 @@ describe('a model in worker threads', () => {
     await expect(LanguageModel.openInWorkers(folder, { workers: 0 })).rejects.toThrow('workers must be');
   });
 
+  test('a thread that ends fails those who wait for it; the next ones ask the others, while there are any', async () => {
+    const two = await LanguageModel.openInWorkers(path.join(folder, 'model'), { workers: 2, threads: 2 });
+    const end = (at: number) => two['workers'][at]['worker'].terminate();
+    const ended = end(0);
+    const waiting = two.generate({ messages, maxNewTokens: 2 });
+    await expect(waiting.text).rejects.toThrow(ModelWorkerError);
+    await ended;
+    for (let i = 0; i < 3; i++) expect(await two.generate({ messages, maxNewTokens: 2 }).tokenIds).toHaveLength(2);
+    expect((await two.rank({ messages, trie: base.trie(titles), top: 2 })).items).toHaveLength(2);
+    await end(1);
+    await expect(two.generate({ messages, maxNewTokens: 2 }).text).rejects.toThrow(ModelWorkerError);
+    await expect(two.rank({ messages, trie: base.trie(titles), top: 2 })).rejects.toThrow(ModelWorkerError);
+    await two.dispose();
+  });
+
   test('closing it stops what is under way and ends the threads', async () => {
     const other = await LanguageModel.openInWorkers(path.join(folder, 'model'), { threads: 1 });
     const answer = other.generate({ messages, maxNewTokens: 200 });

@@ -1,3 +1,4 @@
+import { checkCount } from '../check-count.js';
 import { BestList } from './best-list.js';
 import type { PrefixTrie } from './prefix-trie.js';
 import { logNormalizer } from './token-scorer.js';
@@ -257,8 +258,4 @@ function checkRows(logits: Logits, rows: number, trie: PrefixTrie): Logits {
     );
   }
   return logits;
-}
-
-function checkCount(name: string, value: number): void {
-  if (!Number.isInteger(value) || value < 1) throw new RangeError(`${name} must be a whole number of at least 1, not ${value}.`);
 }

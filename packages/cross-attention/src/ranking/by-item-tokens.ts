@@ -1,3 +1,4 @@
+import { checkCount } from '../check-count.js';
 import type { NamedKind } from '../items/item-tokens.js';
 import { BestList } from './best-list.js';
 import type { RankOptions } from './beam-search.js';
@@ -38,7 +39,7 @@ export function bestOf(
   { top, exclude = [] }: Pick<RankOptions, 'top' | 'exclude'>,
   items?: Int32Array,
 ): { items: Int32Array; scores: Float64Array } {
-  if (!Number.isInteger(top) || top < 1) throw new RangeError(`top must be a whole number of at least 1, not ${top}.`);
+  checkCount('top', top);
   const excluded = new Set(exclude);
   const found = new BestList(Math.min(top, scores.length));
   scores.forEach((score, i) => {

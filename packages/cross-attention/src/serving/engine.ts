@@ -1,6 +1,7 @@
 import { randomUUID } from 'node:crypto';
 import { availableParallelism } from 'node:os';
 import * as ort from 'onnxruntime-node';
+import { checkCount } from '../check-count.js';
 import { decoderFlops } from '../decoder/flops.js';
 import { DoesNotFitError, EncoderMismatchError, PrefixError } from '../errors.js';
 import type { Precision } from '../decoder/packable-matrix.js';
@@ -190,8 +191,7 @@ export class ServingEngine {
   /** A request's prompt with room for its answer; a `DoesNotFitError` where there is none, a `RangeError` for a `maxNewTokens` that is no count. */
   admit(request: Prompt & RequestOptions & { readonly maxNewTokens?: number }): AdmittedPrompt {
     this.assertAlive();
-    if (request.maxNewTokens !== undefined && !(Number.isInteger(request.maxNewTokens) && request.maxNewTokens >= 1))
-      throw new RangeError(`maxNewTokens must be a whole number of at least 1, not ${request.maxNewTokens}.`);
+    if (request.maxNewTokens !== undefined) checkCount('maxNewTokens', request.maxNewTokens);
     const prompt = this.readPrompt(request);
     const maxNewTokens = request.maxNewTokens ?? Math.max(1, Math.min(128, this.config.contextLength - prompt.ids.length));
     this.assertFits(prompt.ids.length + maxNewTokens);

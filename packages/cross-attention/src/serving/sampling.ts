@@ -1,4 +1,5 @@
 import type { Random } from '@user-llm/onnx-autograd';
+import { checkCount } from '../check-count.js';
 import { BestList } from '../ranking/best-list.js';
 
 /** How a token is drawn. Without it the most probable one is taken (greedy). */
@@ -18,8 +19,7 @@ export function checkSampling({ seed, temperature = 1, topK = 1, topP = 1 }: Sam
   if (!Number.isFinite(seed)) throw new RangeError(`sampling.seed must be a number, not ${seed}.`);
   if (!(temperature > 0 && Number.isFinite(temperature)))
     throw new RangeError(`sampling.temperature must be above 0, not ${temperature}; leave sampling out to be greedy.`);
-  if (!Number.isInteger(topK) || topK < 1)
-    throw new RangeError(`sampling.topK must be a whole number of at least 1, not ${topK}.`);
+  checkCount('sampling.topK', topK);
   if (!(topP > 0 && topP <= 1)) throw new RangeError(`sampling.topP must lie in (0, 1], not ${topP}.`);
 }
 

@@ -1,5 +1,6 @@
 import { Random } from '@user-llm/onnx-autograd';
 import * as ort from 'onnxruntime-node';
+import { checkCount } from '../check-count.js';
 import type { AdmittedPrompt, ReadUser, ServingEngine } from './engine.js';
 import { generationOf } from './generation.js';
 import type { Answer, Generation } from './generation.js';
@@ -40,7 +41,7 @@ export class RequestScheduler {
     private readonly engine: ServingEngine,
     { rows = 16 }: SchedulerOptions = {},
   ) {
-    if (!Number.isInteger(rows) || rows < 1) throw new RangeError(`rows must be a whole number of at least 1, not ${rows}.`);
+    checkCount('rows', rows);
     this.#rows = rows;
     this.#names = cacheNamesOf(engine.session);
     this.#cache = new RowCache(this.#names, engine.config);
