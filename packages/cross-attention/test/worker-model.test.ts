@@ -119,6 +119,9 @@ describe('a model in worker threads', () => {
       EncoderMismatchError,
     );
     await expect(workers.prefix({ promptIds: [5, 6] })).rejects.toThrow(PrefixError);
+    await expect(workers.rank({ messages, top: 1 } as never)).rejects.toThrow(/^There is nothing to rank: give trie/);
+    for (const user of [null, { status: 'missing' }, { encoder: 'e', dtype: 'float32', shape: [2, 8] }] as never[])
+      await expect(workers.generate({ messages, user }).text).rejects.toThrow(TypeError);
     await expect(LanguageModel.openInWorkers(path.join(folder, 'nothing'))).rejects.toThrow(ModelFolderError);
     await expect(LanguageModel.openInWorkers(folder, { workers: 0 })).rejects.toThrow('workers must be');
   });

@@ -3,6 +3,7 @@ import type { NamedKind } from '../items/item-tokens.js';
 import { BestList } from './best-list.js';
 import type { RankOptions } from './beam-search.js';
 import type { AskedModel, CatalogueRanker } from './catalogue-ranker.js';
+import { notFinite } from './token-scorer.js';
 
 /** Ranks items by the probability of their tokens among those of all items: one pass over the prompt scores the whole catalogue. */
 export const byItemTokens = (items: number): CatalogueRanker => byNamedTokens('item', items);
@@ -43,7 +44,7 @@ export function bestOf(
   const excluded = new Set(exclude);
   const found = new BestList(Math.min(top, scores.length));
   scores.forEach((score, i) => {
-    if (Number.isNaN(score)) throw new Error('internal: the language model gave scores that are not numbers.');
+    if (Number.isNaN(score)) throw notFinite();
     const item = items === undefined ? i : items[i];
     if (!excluded.has(item)) found.add(score, item, item);
   });

@@ -158,7 +158,10 @@ export class ServingEngine {
   }
 
   userState(embedding: ReadableEmbedding): Promise<UserState> {
-    return this.during(async () => this.#readerOf(embedding).read(embedding));
+    return this.during(async () => {
+      if (isUserState(embedding)) throw new TypeError('This is a user state already; give it to requests as it is.');
+      return this.#readerOf(embedding).read(embedding);
+    });
   }
 
   async storedUserState(user: ReadableEmbedding | UserState): Promise<StoredUserState> {
@@ -244,11 +247,9 @@ export class ServingEngine {
   /** Opens another graph of the model as its own session was. */
   readonly openGraph: OpenGraph = (model, valueFolder) => openGraph(this.options)(model, valueFolder);
 
-  /** Takes no more requests; says whether this call was the one that closed it. */
-  close(): boolean {
-    const isFirst = !this.#disposed;
+  /** Takes no more requests. */
+  close(): void {
     this.#disposed = true;
-    return isFirst;
   }
 
   /** Gives the memory back, once nothing runs any more. */

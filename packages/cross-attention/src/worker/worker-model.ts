@@ -8,7 +8,7 @@ import { generationOf } from '../serving/generation.js';
 import type { Generation } from '../serving/generation.js';
 import type { Prefix } from '../serving/prefix.js';
 import type { GenerateRequest, Prompt, RankRequest, Ranking, ScheduledRequest } from '../serving/request.js';
-import { isUserState } from '../serving/user-state.js';
+import { assertLabelled, isUserState } from '../serving/user-state.js';
 import type { ReadableEmbedding, StoredUserState, UserState } from '../serving/user-state.js';
 import { TextTokenizer } from '../text/text-tokenizer.js';
 import { ModelWorker } from './model-worker.js';
@@ -157,6 +157,7 @@ export class WorkerModel {
 /** The numbers of a user alone, and nothing else of what they are a part of: a message takes a view's whole buffer along. */
 function compact(user: ReadableEmbedding | UserState): ReadableEmbedding | UserState {
   if (isUserState(user)) return { ...user, packed: user.packed.slice() };
+  assertLabelled(user);
   const { encoder, dtype, shape, data } = user;
   return { encoder, dtype, shape, data: data.slice() };
 }
