@@ -54,9 +54,9 @@ export async function saveModel(
   contents: ModelContents,
   { trainable, ...asked }: { trainable: boolean } & Precision,
 ): Promise<void> {
-  checkServeOptions(asked);
   const { config, user } = contents;
   const precision = { ...contents.precision, ...asked };
+  checkServeOptions(precision);
   for (const weight of contents.weights.values()) if (weight instanceof StoredMatrix && weight.isIn(folder)) weight.keep();
   const parts = servedParts(contents, precision);
   const count = user?.integration.placeholders(user.shape) ?? 0;
