@@ -23,6 +23,7 @@ import { integrationOf } from './integration/integration-of.js';
 import { userAddition } from './integration/integration.js';
 import type { ModelContents } from './model-contents.js';
 import { branchingOf, integerComputation, servedParts } from './serve-model.js';
+import { checkServeOptions } from './serving/check-options.js';
 import type { InIntegers, IntegerOption, ServedParts, ServeOptions } from './serving/engine.js';
 import { ServedModel } from './serving/served-model.js';
 import { TextTokenizer } from './text/text-tokenizer.js';
@@ -55,6 +56,7 @@ export async function saveModel(
 ): Promise<void> {
   const { config, user } = contents;
   const precision = { ...contents.precision, ...asked };
+  checkServeOptions(precision);
   for (const weight of contents.weights.values()) if (weight instanceof StoredMatrix && weight.isIn(folder)) weight.keep();
   const parts = servedParts(contents, precision);
   const count = user?.integration.placeholders(user.shape) ?? 0;
@@ -128,6 +130,7 @@ export async function openSavedModel(
   folder: string,
   { int8 = false, ...options }: ServeOptions & IntegerOption = {},
 ): Promise<ServedModel> {
+  checkServeOptions({ int8, ...options });
   const stored = await readContextualFolder(folder);
   const parts = await servedPartsOf(stored);
   return int8 === false ? ServedModel.create(parts, options) : openInIntegers(stored, parts, { ...options, int8 });

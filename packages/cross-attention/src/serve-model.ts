@@ -11,6 +11,7 @@ import { userAddition, userModel } from './integration/integration.js';
 import { namingModel } from './items/item-tokens.js';
 import type { ModelContents } from './model-contents.js';
 import { multipliesBytesAtOnce } from './serving/byte-products.js';
+import { checkServeOptions } from './serving/check-options.js';
 import type { InIntegers, ServedParts, ServeModelOptions, ServeOptions } from './serving/engine.js';
 import { ServedModel } from './serving/served-model.js';
 import { watchChannels } from './serving/watch-channels.js';
@@ -23,9 +24,10 @@ export function servedParts(contents: ModelContents, precision: Precision = {}):
 
 /**
  * Opens a model for inference. Quantised weights go to the session through a temporary file that it maps into memory: never are there
- * two copies of them in the process. See `Precision` and `ServeModelOptions`.
+ * two copies of them in the process. See `Precision` and `ServeModelOptions`; rejects with a `RangeError` for one that cannot be.
  */
 export async function serveModel(contents: ModelContents, asked: ServeModelOptions): Promise<ServedModel> {
+  checkServeOptions(asked);
   const { int8 = false, ...rest } = asked;
   const options = { ...contents.precision, ...rest };
   const computation = int8 === false ? inBlocks(contents, options) : await integerComputation(contents, { ...options, int8 });
@@ -45,13 +47,14 @@ function inBlocks({ weights }: ModelContents, options: Precision): Precision | u
 
 /**
  * How a graph computes the layers' products in integers, by what the model's channels are seen to become; see `ServeModelOptions.int8`. Of
- * what stays in blocks, the head, one row runs at a time, for which nibbles are faster. Throws a `RangeError` for a text without tokens or
- * ids that are none of the model's, and a `TokenizerError` where words are to be read by a model that came without a tokenizer.
+ * what stays in blocks, the head, one row runs at a time, for which nibbles are faster. Throws a `RangeError` for options that cannot be, a
+ * text without tokens, or ids that are none of the model's, and a `TokenizerError` where words are to be read by a model that came without a tokenizer.
  */
 export async function integerComputation(
   contents: WatchedModel,
   { int8, threads = availableParallelism(), ...precision }: ServeOptions & Precision & { readonly int8: InIntegers },
 ): Promise<Computation> {
+  checkServeOptions({ int8, threads, ...precision });
   const text = typeof int8 === 'object' ? int8.text : undefined;
   const peaks = await watchChannels(contents, precision, { text, threads });
   return { codes: 'nibbles', ...precision, integers: { peaks, weightRange: multipliesBytesAtOnce() ? 127 : 63 } };

@@ -190,10 +190,10 @@ describe('a scheduler', () => {
     const infinite = { ...user, dtype: 'float16', data: new Uint16Array(user.data.length).fill(0x7c00) } as const;
     const wrong = busy.generate({ ...request, user: infinite });
     await expect(wrong.tokenIds).rejects.toThrow('The embedding holds NaN or Infinity; encode the user again.');
-    // As one that overflowed when it was read.
+    // As one that overflows within the model.
     const state = await other.userState(user);
     for (const sampling of [{}, { sampling: { seed: 1 } }]) {
-      const broken = { ...state, packed: state.packed.map(() => NaN) };
+      const broken = { ...state, packed: state.packed.map(() => 3e38) };
       await expect(busy.generate({ ...request, user: broken, ...sampling }).tokenIds).rejects.toThrow('are not finite');
     }
     expect(await good.tokenIds).toEqual(alone);
@@ -226,6 +226,23 @@ describe('a scheduler', () => {
     for (const { text } of answers) await expect(text).rejects.toThrow('disposed');
     expect(() => busy.generate({ prompt: 'Heat' })).toThrow('disposed');
     expect(() => other.scheduler()).toThrow('disposed');
+  });
+
+  test('closed by itself it says so, and the model answers on', async () => {
+    const other = served.scheduler();
+    await other.dispose();
+    expect(() => other.generate({ prompt: 'Heat' })).toThrow('This scheduler, or its model, was disposed; make another one.');
+    expect(await served.scheduler().generate({ prompt: 'Heat', maxNewTokens: 2 }).tokenIds).toHaveLength(2);
+  });
+
+  test('closing the model twice waits for the same end', async () => {
+    const other = await base.serve({ threads: 1 });
+    const order: string[] = [];
+    const running = other.generate({ prompt: 'Heat', maxNewTokens: 12 }).tokenIds.then(() => order.push('answer'));
+    await new Promise((resolve) => setImmediate(resolve));
+    const closing = [1, 2].map(() => other.dispose().then(() => order.push('closed')));
+    await Promise.all([running, ...closing]);
+    expect(order).toEqual(['answer', 'closed', 'closed']);
   });
 
   test('closing the model waits for what runs without a scheduler', async () => {

@@ -56,7 +56,9 @@ describe.each<[string, Integration, number]>([
   test('with other numbers than it was stored with is refused', async () => {
     const stored = await served.storedUserState(encoder.encode([1, 4]));
     await expect(served.userState({ ...stored, data: stored.data.subarray(1) })).rejects.toThrow('Store it again');
-    await expect(served.userState({ ...stored, dtype: 'float16' })).rejects.toThrow(EncoderMismatchError);
+    const halves = { ...stored, dtype: 'float16', data: new Uint16Array(stored.data.length) } as const;
+    await expect(served.userState(halves)).rejects.toThrow(EncoderMismatchError);
+    await expect(served.userState({ ...halves, data: stored.data })).rejects.toThrow(TypeError);
   });
 
   test('is not made of an embedding in int8, which has no scale', async () => {

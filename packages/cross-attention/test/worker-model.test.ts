@@ -119,8 +119,26 @@ describe('a model in worker threads', () => {
       EncoderMismatchError,
     );
     await expect(workers.prefix({ promptIds: [5, 6] })).rejects.toThrow(PrefixError);
+    await expect(workers.rank({ messages, top: 1 } as never)).rejects.toThrow(/^There is nothing to rank: give trie/);
+    for (const user of [null, { status: 'missing' }, { encoder: 'e', dtype: 'float32', shape: [2, 8] }] as never[])
+      await expect(workers.generate({ messages, user }).text).rejects.toThrow(TypeError);
     await expect(LanguageModel.openInWorkers(path.join(folder, 'nothing'))).rejects.toThrow(ModelFolderError);
     await expect(LanguageModel.openInWorkers(folder, { workers: 0 })).rejects.toThrow('workers must be');
+  });
+
+  test('a thread that ends fails those who wait for it; the next ones ask the others, while there are any', async () => {
+    const two = await LanguageModel.openInWorkers(path.join(folder, 'model'), { workers: 2, threads: 2 });
+    const end = (at: number) => two['workers'][at]['worker'].terminate();
+    const ended = end(0);
+    const waiting = two.generate({ messages, maxNewTokens: 2 });
+    await expect(waiting.text).rejects.toThrow(ModelWorkerError);
+    await ended;
+    for (let i = 0; i < 3; i++) expect(await two.generate({ messages, maxNewTokens: 2 }).tokenIds).toHaveLength(2);
+    expect((await two.rank({ messages, trie: base.trie(titles), top: 2 })).items).toHaveLength(2);
+    await end(1);
+    await expect(two.generate({ messages, maxNewTokens: 2 }).text).rejects.toThrow(ModelWorkerError);
+    await expect(two.rank({ messages, trie: base.trie(titles), top: 2 })).rejects.toThrow(ModelWorkerError);
+    await two.dispose();
   });
 
   test('closing it stops what is under way and ends the threads', async () => {

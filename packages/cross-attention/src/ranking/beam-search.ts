@@ -1,6 +1,7 @@
+import { checkCount } from '../check-count.js';
 import { BestList } from './best-list.js';
 import type { PrefixTrie } from './prefix-trie.js';
-import { logNormalizer } from './token-scorer.js';
+import { logNormalizer, notFinite } from './token-scorer.js';
 import type { Logits, TokenScorer } from './token-scorer.js';
 
 export interface RankOptions {
@@ -190,7 +191,7 @@ function expand(
   if (row === undefined) throw new Error(`internal: the model was not asked about node ${node}`);
   const start = row * logits.vocabulary;
   const base = score - (among === 'vocabulary' ? logNormalizer(logits, row) : childNormalizer(trie, logits, start, node));
-  if (Number.isNaN(base)) throw new Error('internal: the language model gave logits that are not numbers.');
+  if (Number.isNaN(base)) throw notFinite();
   for (let child = firstChild[node]; child < firstChild[node + 1]; child++) {
     // Rounding must not make a title more probable than its prefix.
     take(child, Math.min(score, base + logits.data[start + token[child]]));
@@ -257,8 +258,4 @@ function checkRows(logits: Logits, rows: number, trie: PrefixTrie): Logits {
     );
   }
   return logits;
-}
-
-function checkCount(name: string, value: number): void {
-  if (!Number.isInteger(value) || value < 1) throw new RangeError(`${name} must be a whole number of at least 1, not ${value}.`);
 }

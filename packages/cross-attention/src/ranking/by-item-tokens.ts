@@ -1,7 +1,9 @@
+import { checkCount } from '../check-count.js';
 import type { NamedKind } from '../items/item-tokens.js';
 import { BestList } from './best-list.js';
 import type { RankOptions } from './beam-search.js';
 import type { AskedModel, CatalogueRanker } from './catalogue-ranker.js';
+import { notFinite } from './token-scorer.js';
 
 /** Ranks items by the probability of their tokens among those of all items: one pass over the prompt scores the whole catalogue. */
 export const byItemTokens = (items: number): CatalogueRanker => byNamedTokens('item', items);
@@ -38,11 +40,11 @@ export function bestOf(
   { top, exclude = [] }: Pick<RankOptions, 'top' | 'exclude'>,
   items?: Int32Array,
 ): { items: Int32Array; scores: Float64Array } {
-  if (!Number.isInteger(top) || top < 1) throw new RangeError(`top must be a whole number of at least 1, not ${top}.`);
+  checkCount('top', top);
   const excluded = new Set(exclude);
   const found = new BestList(Math.min(top, scores.length));
   scores.forEach((score, i) => {
-    if (Number.isNaN(score)) throw new Error('internal: the language model gave scores that are not numbers.');
+    if (Number.isNaN(score)) throw notFinite();
     const item = items === undefined ? i : items[i];
     if (!excluded.has(item)) found.add(score, item, item);
   });

@@ -1,3 +1,4 @@
+import { checkCount } from '../check-count.js';
 import { bestOf, logSoftmax } from './by-item-tokens.js';
 import type { CatalogueRanker } from './catalogue-ranker.js';
 
@@ -37,6 +38,7 @@ export function byRetrieval({
   ranker,
   retrieverShare = 0,
 }: ByRetrievalOptions): CatalogueRanker & { readonly way: 'retrieve' } {
+  checkCount('candidates', candidates);
   if (!(retrieverShare >= 0 && retrieverShare <= 1))
     throw new RangeError(`The retriever's share must be from 0 to 1, not ${retrieverShare}.`);
   const retrieved = async (): Promise<Float64Array> => {

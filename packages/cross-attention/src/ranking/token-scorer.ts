@@ -21,6 +21,12 @@ export interface Logits {
   readonly logNormalizers?: Float32Array;
 }
 
+/** What is thrown where a model's scores of the next token are no numbers. */
+export const notFinite = (): RangeError =>
+  new RangeError(
+    "The model's scores of the next token are not finite: its user or its weights hold NaN or Infinity. Encode the user again, or look at the weights.",
+  );
+
 /** The logarithm of the sum of exponentials of one row: subtracted from a logit it gives the log-probability. */
 export function logNormalizer({ data, vocabulary, logNormalizers }: Logits, row: number): number {
   if (logNormalizers !== undefined) return logNormalizers[row];

@@ -1,6 +1,7 @@
 import { randomUUID } from 'node:crypto';
 import { availableParallelism } from 'node:os';
 import * as ort from 'onnxruntime-node';
+import { checkCount } from '../check-count.js';
 import { decoderFlops } from '../decoder/flops.js';
 import { DoesNotFitError, EncoderMismatchError, PrefixError } from '../errors.js';
 import type { Precision } from '../decoder/packable-matrix.js';
@@ -157,7 +158,10 @@ export class ServingEngine {
   }
 
   userState(embedding: ReadableEmbedding): Promise<UserState> {
-    return this.during(async () => this.#readerOf(embedding).read(embedding));
+    return this.during(async () => {
+      if (isUserState(embedding)) throw new TypeError('This is a user state already; give it to requests as it is.');
+      return this.#readerOf(embedding).read(embedding);
+    });
   }
 
   async storedUserState(user: ReadableEmbedding | UserState): Promise<StoredUserState> {
@@ -190,8 +194,7 @@ export class ServingEngine {
   /** A request's prompt with room for its answer; a `DoesNotFitError` where there is none, a `RangeError` for a `maxNewTokens` that is no count. */
   admit(request: Prompt & RequestOptions & { readonly maxNewTokens?: number }): AdmittedPrompt {
     this.assertAlive();
-    if (request.maxNewTokens !== undefined && !(Number.isInteger(request.maxNewTokens) && request.maxNewTokens >= 1))
-      throw new RangeError(`maxNewTokens must be a whole number of at least 1, not ${request.maxNewTokens}.`);
+    if (request.maxNewTokens !== undefined) checkCount('maxNewTokens', request.maxNewTokens);
     const prompt = this.readPrompt(request);
     const maxNewTokens = request.maxNewTokens ?? Math.max(1, Math.min(128, this.config.contextLength - prompt.ids.length));
     this.assertFits(prompt.ids.length + maxNewTokens);
@@ -244,11 +247,9 @@ export class ServingEngine {
   /** Opens another graph of the model as its own session was. */
   readonly openGraph: OpenGraph = (model, valueFolder) => openGraph(this.options)(model, valueFolder);
 
-  /** Takes no more requests; says whether this call was the one that closed it. */
-  close(): boolean {
-    const isFirst = !this.#disposed;
+  /** Takes no more requests. */
+  close(): void {
     this.#disposed = true;
-    return isFirst;
   }
 
   /** Gives the memory back, once nothing runs any more. */

@@ -2,6 +2,7 @@ import * as ort from 'onnxruntime-node';
 import type { DecoderConfig } from '../folder/decoder-config.js';
 import { AnswerCache } from './answer-cache.js';
 import type { Prefix } from './prefix.js';
+import { greedyToken } from './sampling.js';
 import { cacheNamesOf, runPrompt } from './token-run.js';
 
 /** Of the cache's tensors transformers.js sees one, whose shape says how many positions there are. */
@@ -9,6 +10,12 @@ const pastName = 'past_key_values.0.key';
 const presentName = pastName.replace('past_key_values', 'present');
 
 type Feeds = Readonly<Record<string, ort.Tensor>>;
+
+/** One text as it grows, and who hears what went wrong with it. */
+interface Text {
+  readonly cache: AnswerCache;
+  readonly fail: (reason: unknown) => void;
+}
 
 /**
  * A session as transformers.js runs it, one text at a time, whose keys and values stay where they are. The library hands all of a cache's
@@ -18,7 +25,7 @@ type Feeds = Readonly<Record<string, ort.Tensor>>;
 export class InPlaceSession {
   readonly inputNames: readonly string[];
   readonly #names: readonly string[];
-  readonly #caches = new WeakMap<ort.Tensor, AnswerCache>();
+  readonly #texts = new WeakMap<ort.Tensor, Text>();
 
   constructor(
     private readonly session: ort.InferenceSession,
@@ -28,18 +35,34 @@ export class InPlaceSession {
     this.inputNames = session.inputNames.filter((name) => name === pastName || !this.#names.includes(name));
   }
 
-  /** A cache for a prompt of so many tokens, with what a prefix has computed of it: by the name of its one input. */
-  begin(tokens: number, prefix?: Prefix): Readonly<Record<string, ort.Tensor>> {
+  /**
+   * A cache for a prompt of so many tokens, with what a prefix has computed of it: by the name of its one input. What goes wrong in one of
+   * its runs is told to `fail` alone.
+   */
+  begin(tokens: number, prefix: Prefix | undefined, fail: Text['fail']): Readonly<Record<string, ort.Tensor>> {
     const cache = new AnswerCache(this.#names, this.config, tokens + 1, prefix);
-    return { [pastName]: this.#standFor(cache, prefix?.ids.length ?? 0) };
+    return { [pastName]: this.#standFor({ cache, fail }, prefix?.ids.length ?? 0) };
   }
 
-  /** Runs `input_ids` [1, tokens] behind the cache, a long prompt in parts. */
+  /**
+   * Runs `input_ids` [1, tokens] behind the cache, a long prompt in parts. A run that fails never ends for the library, which would write
+   * the inputs to the console, a user's history among them.
+   */
   async run(feeds: Feeds): Promise<Record<string, ort.Tensor>> {
+    const text = this.#texts.get(feeds[pastName]);
+    if (text === undefined) throw new Error('internal: a run without a cache of this session');
+    try {
+      return await this.#run(text, feeds);
+    } catch (error) {
+      text.fail(error);
+      return new Promise(() => undefined);
+    }
+  }
+
+  async #run(text: Text, feeds: Feeds): Promise<Record<string, ort.Tensor>> {
     const { [pastName]: standing, input_ids: ids, user_embeddings: user, blind_length: blind } = feeds;
-    const cache = this.#caches.get(standing);
-    if (cache === undefined || ids.dims[0] !== 1)
-      throw new Error('internal: a run without a cache of this session, or of several texts');
+    const { cache } = text;
+    if (ids.dims[0] !== 1) throw new Error('internal: a run of several texts');
     const past = standing.dims[2];
     const total = past + ids.dims[1];
     cache.reserve(total, past);
@@ -49,12 +72,14 @@ export class InPlaceSession {
       blindTokens: blind === undefined ? 0 : Number((blind.data as BigInt64Array)[0]),
       user,
     });
-    return { logits: logits as ort.Tensor, [presentName]: this.#standFor(cache, total) };
+    // Otherwise the library takes any token for the best one.
+    greedyToken(logits.data as Float32Array);
+    return { logits: logits as ort.Tensor, [presentName]: this.#standFor(text, total) };
   }
 
-  #standFor(cache: AnswerCache, positions: number): ort.Tensor {
+  #standFor(text: Text, positions: number): ort.Tensor {
     const tensor = new ort.Tensor('float32', new Float32Array(0), [1, this.config.keyValueHeads, positions, 0]);
-    this.#caches.set(tensor, cache);
+    this.#texts.set(tensor, text);
     return tensor;
   }
 }

@@ -1,5 +1,7 @@
 import type { Random } from '@user-llm/onnx-autograd';
+import { checkCount } from '../check-count.js';
 import { BestList } from '../ranking/best-list.js';
+import { notFinite } from '../ranking/token-scorer.js';
 
 /** How a token is drawn. Without it the most probable one is taken (greedy). */
 export interface SamplingSettings {
@@ -18,8 +20,7 @@ export function checkSampling({ seed, temperature = 1, topK = 1, topP = 1 }: Sam
   if (!Number.isFinite(seed)) throw new RangeError(`sampling.seed must be a number, not ${seed}.`);
   if (!(temperature > 0 && Number.isFinite(temperature)))
     throw new RangeError(`sampling.temperature must be above 0, not ${temperature}; leave sampling out to be greedy.`);
-  if (!Number.isInteger(topK) || topK < 1)
-    throw new RangeError(`sampling.topK must be a whole number of at least 1, not ${topK}.`);
+  checkCount('sampling.topK', topK);
   if (!(topP > 0 && topP <= 1)) throw new RangeError(`sampling.topP must lie in (0, 1], not ${topP}.`);
 }
 
@@ -27,10 +28,7 @@ export function checkSampling({ seed, temperature = 1, topK = 1, topP = 1 }: Sam
 export function greedyToken(logits: Float32Array): number {
   let best = 0;
   for (let id = 1; id < logits.length; id++) if (logits[id] > logits[best]) best = id;
-  if (!Number.isFinite(logits[best]))
-    throw new RangeError(
-      "The model's scores of the next token are not finite: its user or its weights hold NaN or Infinity. Encode the user again, or look at the weights.",
-    );
+  if (!Number.isFinite(logits[best])) throw notFinite();
   return best;
 }
 

@@ -1,10 +1,11 @@
 import { Random } from '@user-llm/onnx-autograd';
 import * as ort from 'onnxruntime-node';
+import { checkCount } from '../check-count.js';
 import type { AdmittedPrompt, ReadUser, ServingEngine } from './engine.js';
 import { generationOf } from './generation.js';
 import type { Answer, Generation } from './generation.js';
 import { placePrefix } from './prefix.js';
-import type { ScheduledRequest } from './request.js';
+import type { GenerateRequest, ScheduledRequest } from './request.js';
 import { RowCache } from './row-cache.js';
 import { checkSampling, greedyToken, sampleToken } from './sampling.js';
 import { TextPieces } from './text-pieces.js';
@@ -40,7 +41,7 @@ export class RequestScheduler {
     private readonly engine: ServingEngine,
     { rows = 16 }: SchedulerOptions = {},
   ) {
-    if (!Number.isInteger(rows) || rows < 1) throw new RangeError(`rows must be a whole number of at least 1, not ${rows}.`);
+    checkCount('rows', rows);
     this.#rows = rows;
     this.#names = cacheNamesOf(engine.session);
     this.#cache = new RowCache(this.#names, engine.config);
@@ -51,9 +52,16 @@ export class RequestScheduler {
     return this.#waiting.length + this.#active.length;
   }
 
-  /** Answers a prompt. Throws like `ServedModel.generate` before anything runs; a signal stops between two tokens. */
+  /**
+   * Answers a prompt. Throws like `ServedModel.generate` before anything runs, of its options for `settings`; a signal stops between two
+   * tokens.
+   */
   generate(request: ScheduledRequest): Generation {
     if (this.#disposed) throw disposed();
+    if ((request as Partial<GenerateRequest>).settings !== undefined)
+      throw new RangeError(
+        'settings are of transformers.js, which generate of a served model and worker threads run. Give a scheduler sampling: { seed, temperature, topK, topP }.',
+      );
     const begun = performance.now();
     const prompt = this.engine.admit(request);
     if (request.sampling !== undefined) checkSampling(request.sampling);
@@ -283,4 +291,4 @@ class Job {
 const logitsOf = ({ logits }: RunOutputs, row: number, vocabulary: number): Float32Array =>
   (logits.data as Float32Array).subarray(row * vocabulary, (row + 1) * vocabulary);
 
-const disposed = () => new Error('This model was disposed; open it again.');
+const disposed = () => new Error('This scheduler, or its model, was disposed; make another one.');

@@ -1,10 +1,12 @@
 import type { PreTrainedModel } from '@huggingface/transformers';
 import type * as ort from 'onnxruntime-node';
+import { checkCount } from '../check-count.js';
 import type { DecoderConfig } from '../folder/decoder-config.js';
 import type { Candidate } from '../items/item-tokens.js';
 import { byItemTokens, byLabelTokens } from '../ranking/by-item-tokens.js';
 import { byTitle } from '../ranking/by-title.js';
 import type { CatalogueRanker } from '../ranking/catalogue-ranker.js';
+import type { PrefixTrie } from '../ranking/prefix-trie.js';
 import type { TextTokenizer } from '../text/text-tokenizer.js';
 import { AskedPrompt } from './asked-prompt.js';
 import type { NamedScorers } from './asked-prompt.js';
@@ -18,7 +20,7 @@ import { NamedScorer } from './named-scorer.js';
 import { OpenedOnce } from './opened-once.js';
 import type { Prefix } from './prefix.js';
 import { readPrompt } from './prompt-reader.js';
-import type { GenerateRequest, Prompt, RankRequest, Ranking } from './request.js';
+import type { GenerateRequest, Prompt, RankRequest, Ranking, ScheduledRequest } from './request.js';
 import { RequestScheduler } from './scheduler.js';
 import type { SchedulerOptions } from './scheduler.js';
 import { generateOnce, transformersModel } from './transformers-generate.js';
@@ -33,6 +35,7 @@ export class ServedModel {
   readonly #branching: OpenedOnce<ort.InferenceSession>;
   readonly #named: NamedScorers;
   readonly #schedulers = new Set<RequestScheduler>();
+  #closing: Promise<void> | undefined;
 
   private constructor(
     private readonly engine: ServingEngine,
@@ -95,8 +98,8 @@ export class ServedModel {
 
   /**
    * A user as the model reads them, once for many requests. Rejects with an `EncoderMismatchError` for what another encoder, or a model
-   * with other weights, has made, with a `TypeError` for an embedding in int8, which has no scale, and with a `RangeError` for one that
-   * holds NaN or Infinity.
+   * with other weights, has made, with a `TypeError` for what is no embedding, for one in int8, which has no scale, and for numbers in another
+   * array than their dtype says, and with a `RangeError` for one that holds NaN or Infinity.
    */
   userState(embedding: ReadableEmbedding): Promise<UserState> {
     return this.engine.userState(embedding);
@@ -116,9 +119,16 @@ export class ServedModel {
     return this.engine.prefix(prompt);
   }
 
-  /** Answers a prompt. Throws a `DoesNotFitError` before anything runs when prompt and answer are longer than the model's context. */
+  /**
+   * Answers a prompt. Throws, before anything runs, a `DoesNotFitError` when prompt and answer are longer than the model's context, and a
+   * `RangeError` for `sampling`, which a scheduler reads.
+   */
   generate(request: GenerateRequest): Generation {
     const { engine } = this;
+    if ((request as Partial<ScheduledRequest>).sampling !== undefined)
+      throw new RangeError(
+        'sampling is read by a scheduler (served.scheduler().generate) and by worker threads. Give settings of transformers.js here, such as { do_sample: true, temperature: 0.7 }.',
+      );
     const begun = performance.now();
     const prompt = engine.admit(request);
     const answer = async (emit: (piece: string) => void): Promise<Answer> => {
@@ -162,7 +172,8 @@ export class ServedModel {
 
   /**
    * Ranks a catalogue after a prompt; by the titles of a trie where no other way is given. Items of the result are places in the catalogue.
-   * Rejects with a `DoesNotFitError`, before anything runs, where the prompt and the longest title are longer than the model's context.
+   * Rejects, before anything runs, with a `DoesNotFitError` where the prompt and the longest title are longer than the model's context, and
+   * with a `RangeError` where nothing says what is ranked.
    */
   rank(request: RankRequest): Promise<Ranking> {
     return this.engine.during(() => this.#rank(request));
@@ -172,6 +183,7 @@ export class ServedModel {
     const { engine } = this;
     const begun = performance.now();
     const { top, exclude = [], signal } = request;
+    checkCount('top', top);
     const ranker = this.#rankerOf(request);
     const prompt = engine.readPrompt(request);
     engine.assertFits(prompt.ids.length + ranker.depth);
@@ -192,14 +204,25 @@ export class ServedModel {
   }
 
   #rankerOf(request: RankRequest): CatalogueRanker {
-    if (request.by === undefined) return byTitle(request.trie, request);
     if (request.by === 'item-tokens') return byItemTokens(this.items.length);
-    return request.by === 'label-tokens' ? byLabelTokens(this.labels.length) : request.by;
+    if (request.by === 'label-tokens') return byLabelTokens(this.labels.length);
+    if (typeof request.by === 'object') return request.by;
+    if (request.by === undefined && (request.trie as PrefixTrie | undefined) !== undefined) return byTitle(request.trie, request);
+    // Without types all else comes here too, such as the request of a LanguageModel.
+    const { by } = request as { readonly by?: unknown };
+    throw new RangeError(
+      `${by === undefined ? 'There is nothing to rank' : `by cannot be '${String(by)}'`}: give trie, which model.trie(titles) makes once per catalogue, or by: 'item-tokens', 'label-tokens' or a ranker. Only rank of a LanguageModel takes candidates.`,
+    );
   }
 
-  /** Takes no more requests. Answers of its schedulers are stopped; what else runs is waited for. */
-  async dispose(): Promise<void> {
-    if (!this.engine.close()) return;
+  /** Takes no more requests. Answers of its schedulers are stopped; what else runs is waited for. Resolves when the memory is given back. */
+  dispose(): Promise<void> {
+    this.#closing ??= this.#close();
+    return this.#closing;
+  }
+
+  async #close(): Promise<void> {
+    this.engine.close();
     await Promise.all(Array.from(this.#schedulers, (scheduler) => scheduler.dispose()));
     await this.engine.release();
     await (await this.#branching.opened())?.release();

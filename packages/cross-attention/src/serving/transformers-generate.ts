@@ -50,18 +50,21 @@ export async function generateOnce(
   const stopping = new InterruptableStoppingCriteria();
   const stop = () => stopping.interrupt();
   signal?.addEventListener('abort', stop, { once: true });
+  let fail!: (reason: unknown) => void;
+  const failed = new Promise<never>((_, reject) => (fail = reject));
   try {
-    await model.generate({
+    const generated = model.generate({
       ...options.settings,
       input_ids: new Tensor('int64', BigInt64Array.from(ids, BigInt), [1, length]),
       attention_mask: new Tensor('int64', new BigInt64Array(length).fill(1n), [1, length]),
       blind_length: new Tensor('int64', BigInt64Array.of(BigInt(blindTokens)), []),
-      past_key_values: new DynamicCache(inTransformers(session.begin(length, prefix))),
+      past_key_values: new DynamicCache(inTransformers(session.begin(length, prefix, fail))),
       ...(user === undefined ? {} : { user_embeddings: new Tensor('float32', user.packed, [...user.shape]) }),
       max_new_tokens: options.maxNewTokens,
       streamer,
       stopping_criteria: stopping,
     } as unknown as Parameters<PreTrainedModel['generate']>[0]);
+    await Promise.race([generated, failed]);
   } finally {
     signal?.removeEventListener('abort', stop);
   }

@@ -48,8 +48,38 @@ export interface StoredUserState extends ReadableEmbedding {
 export const tensorOf = ({ packed, shape }: Pick<UserState, 'packed' | 'shape'>): ort.Tensor =>
   new ort.Tensor('float32', packed, [...shape]);
 
-export const isUserState = (user: ReadableEmbedding | UserState): user is UserState =>
-  'kind' in user && user.kind === 'user-state';
+/** Whether a user is read already. Throws a `TypeError` for what is no user at all, such as a store's answer that it has none. */
+export function isUserState(user: ReadableEmbedding | UserState): user is UserState {
+  const given: unknown = user;
+  if (typeof given !== 'object' || given === null || typeof (given as Partial<ReadableEmbedding>).encoder !== 'string')
+    throw new TypeError(
+      `A user is an embedding ({ encoder, dtype, shape, data }), or what userState gave of one, and not ${given === null ? 'null' : typeof given === 'object' ? 'an object that names no encoder' : `a ${typeof given}`}. Give what the store has found, and leave user out where it found none.`,
+    );
+  return 'kind' in user && user.kind === 'user-state';
+}
+
+/** In which array the numbers of each dtype lie; float16 as its bits. */
+const arrays = { float32: 'Float32Array', float16: 'Uint16Array', int8: 'Int8Array' } as const satisfies Record<
+  ReadableEmbedding['dtype'],
+  string
+>;
+
+/** Throws a `TypeError` for numbers that are not what their dtype says: they would be read as others. */
+export function assertLabelled({ dtype, data }: ReadableEmbedding): void {
+  if (!Object.hasOwn(arrays, dtype))
+    throw new TypeError(`An embedding's dtype is one of ${Object.keys(arrays).join(', ')}, not ${dtype}.`);
+  // Arrays of another realm, or another copy of the runtime, are arrays too.
+  const actual = Object.prototype.toString.call(data).slice(8, -1);
+  if (actual !== arrays[dtype])
+    throw new TypeError(`An embedding of dtype ${dtype} has its numbers in a ${arrays[dtype]}, and this one in a ${actual}.`);
+}
+
+/** Throws a `RangeError` where a number is NaN or Infinity: a model that reads one answers with nothing. */
+function assertFinite(numbers: Float32Array, what: string): void {
+  // By place: a state is looked at with every request.
+  for (let i = 0; i < numbers.length; i++)
+    if (!Number.isFinite(numbers[i])) throw new RangeError(`${what} NaN or Infinity; encode the user again.`);
+}
 
 /** Runs `user.onnx`, and refuses what its model cannot read. */
 export class UserReader {
@@ -80,9 +110,14 @@ export class UserReader {
 
   /** A user's embedding as the model reads it, or the state that `stored` made of one. */
   async read(embedding: ReadableEmbedding): Promise<UserState> {
-    if (embedding.encoder === this.identity) return this.#restore(embedding);
+    const isStored = embedding.encoder === this.identity;
+    if (!isStored && embedding.encoder !== this.encoder) throw new EncoderMismatchError(this.encoder, embedding.encoder);
+    assertLabelled(embedding);
+    return isStored ? this.#restore(embedding) : this.#read(embedding);
+  }
+
+  async #read(embedding: ReadableEmbedding): Promise<UserState> {
     const { userTokens, userWidth } = this.shape;
-    if (embedding.encoder !== this.encoder) throw new EncoderMismatchError(this.encoder, embedding.encoder);
     const [tokens, width] = embedding.shape;
     if (tokens !== userTokens || width !== userWidth || embedding.data.length !== userTokens * userWidth) {
       const actual = `[${tokens}, ${width}] with ${embedding.data.length} numbers`;
@@ -96,8 +131,7 @@ export class UserReader {
       throw new TypeError('An int8 embedding has no scale of its own; give its values as float32 or float16.');
     const begun = performance.now();
     const data = toFloat32({ dtype: embedding.dtype as DType, data: embedding.data as TypedArray, shape: embedding.shape });
-    if (!data.every((value) => Number.isFinite(value)))
-      throw new RangeError('The embedding holds NaN or Infinity; encode the user again.');
+    assertFinite(data, 'The embedding holds');
     const output = await this.session.run({ user_tokens: new ort.Tensor('float32', data, [1, userTokens, userWidth]) });
     return {
       kind: 'user-state',
@@ -126,7 +160,9 @@ export class UserReader {
         `[${shape.join(', ')}] in ${dtype}`,
         `The stored user state has ${data.length} numbers in ${dtype}, but the model reads ${count} in float32. Store it again.`,
       );
-    return { ...this.none(), packed: data as Float32Array };
+    const packed = data as Float32Array;
+    assertFinite(packed, 'The stored user state holds');
+    return { ...this.none(), packed };
   }
 
   /** What is fed where there is no user: nothing can be read from zeros. */
@@ -136,14 +172,15 @@ export class UserReader {
     return { kind: 'user-state', encoder, reader, packed, shape: [1, ...this.packedShape], milliseconds: 0, flops: 0 };
   }
 
-  /** Throws an `EncoderMismatchError` for a state that other weights made. */
-  assertOwn({ reader }: UserState): void {
-    if (reader === this.identity) return;
-    throw new EncoderMismatchError(
-      this.identity,
-      reader,
-      `The user state is ${reader}, but the model reads ${this.identity}: another encoder or other weights made it. Make it again of the user's embedding.`,
-    );
+  /** Throws an `EncoderMismatchError` for a state that other weights made, and a `RangeError` for one that holds NaN or Infinity. */
+  assertOwn({ reader, packed }: UserState): void {
+    if (reader !== this.identity)
+      throw new EncoderMismatchError(
+        this.identity,
+        reader,
+        `The user state is ${reader}, but the model reads ${this.identity}: another encoder or other weights made it. Make it again of the user's embedding.`,
+      );
+    assertFinite(packed, 'The user state holds');
   }
 
   dispose(): Promise<void> {

@@ -67,6 +67,11 @@ export class ModelWorker {
     return this.#pending.size;
   }
 
+  /** Why nothing more comes from the worker; undefined while it lives. */
+  get failure(): Error | undefined {
+    return this.#failure;
+  }
+
   /** Asks the model something. A signal stops it there, and rejects with the signal's reason. */
   call<C extends Call>(
     call: C,

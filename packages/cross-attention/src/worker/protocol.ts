@@ -1,4 +1,4 @@
-import { PrefixTrie } from '../ranking/prefix-trie.js';
+import { PrefixTrie, titleOf } from '../ranking/prefix-trie.js';
 import type { IntegerOption } from '../serving/engine.js';
 import type { Answer } from '../serving/generation.js';
 import type { Prefix } from '../serving/prefix.js';
@@ -53,13 +53,12 @@ export interface TrieContents {
   readonly endToken: number;
 }
 
-export function contentsOfTrie({ items, leafOfItem, token, parent }: PrefixTrie): TrieContents {
+export function contentsOfTrie(trie: PrefixTrie): TrieContents {
+  const { items, leafOfItem, token } = trie;
   const tokens: number[] = [];
   const ends = new Int32Array(items);
   for (let item = 0; item < items; item++) {
-    const title: number[] = [];
-    for (let node = parent[leafOfItem[item]]; node > 0; node = parent[node]) title.push(token[node]);
-    for (const id of title.reverse()) tokens.push(id);
+    for (const id of titleOf(trie, item)) tokens.push(id);
     ends[item] = tokens.length;
   }
   return { tokens: Int32Array.from(tokens), ends, endToken: items === 0 ? -1 : token[leafOfItem[0]] };

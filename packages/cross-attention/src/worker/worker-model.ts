@@ -1,4 +1,5 @@
 import { availableParallelism } from 'node:os';
+import { checkCount } from '../check-count.js';
 import type { DecoderConfig } from '../folder/decoder-config.js';
 import { readDecoderConfig } from '../folder/hugging-face.js';
 import type { PrefixTrie } from '../ranking/prefix-trie.js';
@@ -7,7 +8,7 @@ import { generationOf } from '../serving/generation.js';
 import type { Generation } from '../serving/generation.js';
 import type { Prefix } from '../serving/prefix.js';
 import type { GenerateRequest, Prompt, RankRequest, Ranking, ScheduledRequest } from '../serving/request.js';
-import { isUserState } from '../serving/user-state.js';
+import { assertLabelled, isUserState } from '../serving/user-state.js';
 import type { ReadableEmbedding, StoredUserState, UserState } from '../serving/user-state.js';
 import { TextTokenizer } from '../text/text-tokenizer.js';
 import { ModelWorker } from './model-worker.js';
@@ -47,9 +48,7 @@ export class WorkerModel {
     folder: string,
     { workers = 1, threads = availableParallelism(), rows = 16, int8 }: WorkerOptions = {},
   ): Promise<WorkerModel> {
-    for (const [name, value] of Object.entries({ workers, threads, rows }))
-      if (!Number.isInteger(value) || value < 1)
-        throw new RangeError(`${name} must be a whole number of at least 1, not ${value}.`);
+    for (const [name, value] of Object.entries({ workers, threads, rows })) checkCount(name, value);
     const setting = { folder, rows, int8, threads: Math.max(1, Math.floor(threads / workers)) };
     const started = await Promise.allSettled(Array.from({ length: workers }, () => ModelWorker.start(setting)));
     const open = started.flatMap((each) => (each.status === 'fulfilled' ? [each.value] : []));
@@ -117,10 +116,12 @@ export class WorkerModel {
     return this.#worker().call({ method: 'prefix', request: prompt });
   }
 
-  /** The worker with the least to do. */
+  /** The worker with the least to do, of those whose threads live; throws how they ended where none is left. */
   #worker(): ModelWorker {
     if (this.#closing !== undefined) throw disposed();
-    return this.workers.reduce((least, worker) => (worker.load < least.load ? worker : least));
+    const living = this.workers.filter(({ failure }) => failure === undefined);
+    if (living.length === 0) throw this.workers[0].failure!;
+    return living.reduce((least, worker) => (worker.load < least.load ? worker : least));
   }
 
   /** A request as a message: prefix and trie are sent once, and named by a number from then on. */
@@ -156,6 +157,7 @@ export class WorkerModel {
 /** The numbers of a user alone, and nothing else of what they are a part of: a message takes a view's whole buffer along. */
 function compact(user: ReadableEmbedding | UserState): ReadableEmbedding | UserState {
   if (isUserState(user)) return { ...user, packed: user.packed.slice() };
+  assertLabelled(user);
   const { encoder, dtype, shape, data } = user;
   return { encoder, dtype, shape, data: data.slice() };
 }
