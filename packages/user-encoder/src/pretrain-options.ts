@@ -53,7 +53,11 @@ export interface PretrainOptions {
   /** Stop after so many validations without a better one. Default: never. */
   readonly patience?: number;
   readonly signal?: AbortSignal;
-  /** A run that finds its own checkpoint goes on from it. Written every so many steps (default 500), at the end, and when the signal aborts. */
+  /**
+   * A run that finds its own checkpoint goes on from it. Written every so many steps (default 500), at the end, and when the signal aborts;
+   * a second file `FILE.run` lies beside it. A folder that is not there is made, and a place where nothing can be written is refused before
+   * the first step. Where the last writing fails, the run gives its result all the same: the `end` of its progress says so (`unsaved`).
+   */
   readonly checkpoint?: { readonly file: string; readonly everySteps?: number };
   readonly onProgress?: (progress: PretrainProgress) => void;
   /** Threads of the computation; the machine's cores by default. */

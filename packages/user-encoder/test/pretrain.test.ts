@@ -1,4 +1,5 @@
-import { mkdtemp, rm, stat } from 'node:fs/promises';
+import { rmSync } from 'node:fs';
+import { copyFile, mkdtemp, rm, stat, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { takeUsers, type CategoriesColumn } from '@user-llm/event-tokenizer';
@@ -193,6 +194,64 @@ describe('abort and resume', () => {
     for await (const progress of run)
       if (progress.kind === 'step' && progress.step === 3) expect((await stat(file)).size).toBeGreaterThan(1000);
     await run.result;
+  });
+
+  test('a place where nothing can be written is found before the first step, and a folder that is not there is made', async () => {
+    const noFolder = path.join(folder, 'no-folder');
+    await writeFile(noFolder, '');
+    const file = path.join(noFolder, 'run.safetensors');
+    const seen: PretrainProgress[] = [];
+    const run = encoder.pretrain(events, {
+      ...settings,
+      steps: 2,
+      checkpoint: { file },
+      onProgress: (progress) => seen.push(progress),
+    });
+    const error = await run.result.catch((reason: unknown) => reason);
+    expect(PretrainCheckpointError.isInstance(error)).toBe(true);
+    expect(error).toMatchObject({ file, message: expect.stringContaining('name another file in checkpoint.file') });
+    expect(seen).toEqual([]);
+
+    const made = path.join(folder, 'a', 'b', 'run.safetensors');
+    await encoder.pretrain(events, { ...settings, steps: 1, checkpoint: { file: made } }).result;
+    expect((await stat(made)).size).toBeGreaterThan(1000);
+  });
+
+  test('what was trained is there when the last checkpoint cannot be written', async () => {
+    const whole = await encoder.pretrain(events, { ...settings, steps: 3 }).result;
+    const place = path.join(folder, 'taken-away');
+    const file = path.join(place, 'run.safetensors');
+    const run = encoder.pretrain(events, {
+      ...settings,
+      steps: 3,
+      checkpoint: { file },
+      onProgress: (progress) => progress.kind === 'step' && progress.step === 3 && rmSync(place, { recursive: true }),
+    });
+    const end = (await collect(run)).at(-1) as Extract<PretrainProgress, { kind: 'end' }>;
+    expect(PretrainCheckpointError.isInstance(end.unsaved)).toBe(true);
+    expect(end.unsaved).toMatchObject({ file });
+    expect((await run.result).hash).toBe(whole.hash);
+  });
+
+  test('a crash between the two files of a checkpoint mixes no weights of later steps in', async () => {
+    const file = path.join(folder, 'torn.safetensors');
+    const before = path.join(folder, 'torn-before.safetensors');
+    // From random vectors, so that validation gets better all the time.
+    const run = (steps: number) =>
+      encoder.pretrain(events, { ...settings, steps, validateEvery: 2, itemVectors: 'as-they-are', checkpoint: { file } }).result;
+    const early = await run(4);
+    await copyFile(file, before);
+    const late = await run(16);
+    expect(early.training!.best!.step).toBe(4);
+    expect(late.training!.best!.step).toBeGreaterThan(4);
+    // The trainer's file is the one before, the second file knows of step 16.
+    await copyFile(before, file);
+    const again = await run(4);
+    expect(again.training).toMatchObject({ steps: 4, best: { step: 4 } });
+    expect(again.hash).toBe(early.hash);
+    await run(16);
+    await copyFile(before, file);
+    expect((await run(16)).hash).toBe(late.hash);
   });
 
   test('a signal that has aborted starts nothing', async () => {
