@@ -110,7 +110,7 @@ export async function pretrain(
     const head =
       objective.itemHead === 'none'
         ? { itemHead: before?.itemHead ?? 'none', labelTower: before?.labelTower, repeats: before?.repeats }
-        : { itemHead: objective.itemHead, labelTower: objective.itemHead === 'labels' ? bound.labelTower : undefined, repeats };
+        : { itemHead: objective.itemHead, labelTower: bound.labelTower, repeats };
     return {
       weights: (validation && state.best?.weights) || (await finalWeights(context)),
       training: record(context, stopped, { ...head, itemVectors }),

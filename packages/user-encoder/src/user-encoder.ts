@@ -6,7 +6,7 @@ import { bandOf, encoderConfig, type EncoderConfig, type EncoderOptions } from '
 import { encoderFlops } from './encoder-flops.js';
 import { encoderHash, readEncoderFolder, writeEncoderFolder } from './encoder-folder.js';
 import { EncoderOptionError, NoItemScoresError, NoLabelTowerError } from './errors.js';
-import { saidOfNext, takenIn } from './item-scores.js';
+import { itemIds, saidOfNext, scoresByFields, takenIn } from './item-scores.js';
 import { Inference, type InferenceOutput } from './inference.js';
 import { checkNewEvents, LiveUser } from './live-user.js';
 import { inferenceDefinition } from './model.js';
@@ -287,21 +287,25 @@ export class UserEncoder {
 
   /**
    * Scores of items by their fields for one user, items that are not in the vocabulary among them: every event of `items` is taken as
-   * an item. Those of known items are what `scoreHistory` gives, where their fields are the same.
+   * an item. After `dualEncoder` alone those of known items are what `scoreHistory` gives, where their fields are the same. Where the labels
+   * were trained for users who take nothing again (`training.labelTower.repeats`), the items of the history have the lowest score that
+   * there can be, -1 / temperature.
    *
    * @returns [events of items]
-   * @throws NoLabelTowerError unless `dualEncoder` trained the encoder
+   * @throws NoLabelTowerError unless `dualEncoder`, alone or combined, trained the encoder
    */
   async scoreItems(events: EventColumns, user: string | number, items: EventColumns): Promise<Float32Array> {
     const tower = this.training?.labelTower;
     if (!tower) throw new NoLabelTowerError(this.hash);
     this.check(items);
-    const { data: direction } = await this.inference.user('direction', events, this.userOf(events, user));
+    const index = this.userOf(events, user);
+    const { data: direction } = await this.inference.user('direction', events, index);
     const vectors = await this.inference.labels(items, tower);
-    const { width } = this.config;
-    return Float32Array.from({ length: vectors.length / width }, (_, item) =>
-      direction.reduce((sum, value, i) => sum + value * vectors[item * width + i], 0),
-    );
+    const [start, end] = events.offsets.subarray(index, index + 2);
+    const taken = takenIn(this.config, events, { start, end });
+    // Records of earlier releases say it of the scores, which were the tower's then.
+    const { repeats = this.training?.repeats } = tower;
+    return scoresByFields(direction, { vectors, ids: itemIds(this.config, items) }, { ...tower, repeats }, taken);
   }
 
   /** This encoder as a part of a bigger model that trains it on histories of these users. */
@@ -322,7 +326,7 @@ export class UserEncoder {
   /** Floating-point operations of the matrix products (2 m n k) that one user with so many events costs. */
   flops({ events, output = 'tokens' }: { events: number; output?: InferenceOutput }): number {
     if (output === 'scores') this.needItemHead();
-    if (output === 'direction' && this.itemHead !== 'labels') throw new NoLabelTowerError(this.hash);
+    if (output === 'direction' && !this.training?.labelTower) throw new NoLabelTowerError(this.hash);
     return encoderFlops(this.config, this.itemHead, output, events);
   }
 

@@ -64,12 +64,10 @@ export function dualEncoder({
     attention: 'causal',
     itemHead: 'labels',
     ...{ fields: fields ?? null, negatives, temperature, unknown, repeats },
-    bind: (run) =>
-      new DualEncoder(
-        run,
-        { fields: labelFields(run.config.fields, fields), temperature },
-        { negatives, unknown, repeats: repeatsOf(repeats, run) },
-      ),
+    bind(run) {
+      const tower = { fields: labelFields(run.config.fields, fields), temperature, repeats: repeatsOf(repeats, run) };
+      return new DualEncoder(run, tower, { negatives, unknown });
+    },
   };
 }
 
@@ -100,7 +98,7 @@ class DualEncoder implements BoundObjective {
   constructor(
     private readonly run: ObjectiveRun,
     readonly labelTower: LabelTower,
-    private readonly settings: { negatives: number; unknown: number; repeats: Repeats },
+    private readonly settings: { negatives: number; unknown: number },
   ) {
     const { config, events } = run;
     const { size } = config.fields[0] as { size: number };
@@ -116,8 +114,8 @@ class DualEncoder implements BoundObjective {
     counts.forEach((count, i) => (this.logShare[i + FIRST_VALUE_ID] = Math.log(Math.max(1, count) / total)));
   }
 
-  get repeats(): Repeats {
-    return this.settings.repeats;
+  get repeats(): Repeats | undefined {
+    return this.labelTower.repeats;
   }
 
   build(graph: PretrainingGraph): ReturnType<BoundObjective['build']> {
@@ -163,7 +161,7 @@ class DualEncoder implements BoundObjective {
     });
     const flat = new Int32Array(sequences.length * length);
     targets.forEach((row, at) => flat.set(row, at * length));
-    const { negatives, unknown, repeats } = this.settings;
+    const { negatives, unknown } = this.settings;
     const filled = Array.from(flat.keys()).filter((place) => flat[place] !== 0);
     const places = random('candidates').shuffle(filled).slice(0, negatives);
     // Few targets leave places empty: they take no part.
@@ -171,7 +169,7 @@ class DualEncoder implements BoundObjective {
     places.forEach((place, i) => (correction[i] = -Math.log(places.length) - this.logShare[flat[place]]));
     const candidates = [...places, ...new Array<number>(negatives - places.length).fill(0)];
     const later = sequences.map((row) => row && part(row, 1, row.events.length));
-    const taken = repeats === 'never' ? takenBeforeEvents(this.run, takenScope, later, length) : undefined;
+    const taken = this.repeats === 'never' ? takenBeforeEvents(this.run, takenScope, later, length) : undefined;
     return {
       ...readFeeds(
         this.run,

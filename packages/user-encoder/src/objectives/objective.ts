@@ -40,7 +40,7 @@ export interface ObjectiveRun {
 }
 
 export interface BoundObjective {
-  /** How items become vectors, for the item head `labels`. */
+  /** How items become vectors from their fields, where that is learned; the item head `labels` needs it. */
   readonly labelTower?: LabelTower | undefined;
   /** Whether the item head tells the next item from all others or from those alone that were not in the history. Default `allowed`. */
   readonly repeats?: Repeats | undefined;
