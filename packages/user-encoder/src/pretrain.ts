@@ -12,7 +12,7 @@ import { lossName, pretrainingDefinition } from './model.js';
 import { nextEvent } from './objectives/next-event.js';
 import type { BoundObjective, ItemHead, Objective, TrainingBatch } from './objectives/objective.js';
 import { fingerprint, resumeRun, saveRun, tryPlace, type RunState } from './pretrain-checkpoint.js';
-import { averageDecay, checkObjective, checkOptions, type PretrainOptions } from './pretrain-options.js';
+import { averageDecay, checkObjective, checkOptions, lastStep, type PretrainOptions } from './pretrain-options.js';
 import type { PretrainProgress } from './pretrain-run.js';
 import { Sequences } from './sequences.js';
 import {
@@ -53,9 +53,7 @@ export async function pretrain(
       events.offsets[events.users.length],
       validation ? 'no user has three events or more (the last is kept for validation)' : 'no user has two events or more',
     );
-  const timed = options.seconds !== undefined;
-  const steps =
-    options.steps ?? (timed && options.epochs === undefined ? null : Math.ceil((options.epochs ?? 20) * plan.stepsPerEpoch));
+  const steps = lastStep(options, plan.stepsPerEpoch);
   if (checkpoint) await tryPlace(checkpoint.file);
   const validateEvery = options.validateEvery ?? Math.max(plan.stepsPerEpoch, 4 * (validation?.batches ?? 0));
   const definition = pretrainingDefinition(config, bound, objective.itemHead, itemTable);

@@ -106,11 +106,22 @@ describe('pretraining', () => {
     expect((progress as Extract<PretrainProgress, { kind: 'step' }>).loss).toBeLessThan(first.training!.losses[0].loss - 0.5);
   });
 
-  test('ends by patience or by time', async () => {
+  test('ends by patience, by time, or at the first of steps and epochs', async () => {
     const flat = await encoder.pretrain(events, { ...settings, learningRate: 1e-30, steps: 50, validateEvery: 1, patience: 3 })
       .result;
     expect(flat.training!.stopped).toBe('patience');
     expect(flat.training!.stillImproving).toBe(false);
+    // The first of steps and epochs ends it, and says how long the schedule is.
+    const stepsIn = async (options: { epochs: number; steps: number }): Promise<{ steps: number | null; rate: number }> => {
+      const run = encoder.pretrain(events, { ...settings, ...options, schedule: { floor: 0 }, validation: 'none' });
+      const last = (await collect(run)).filter((progress) => progress.kind === 'step').at(-1)!;
+      expect(last.step).toBe(last.steps);
+      return { steps: last.steps, rate: last.learningRate };
+    };
+    const { steps: epoch, rate } = await stepsIn({ epochs: 1, steps: 100 });
+    expect(epoch).toBeLessThan(100);
+    expect(rate).toBe(0);
+    expect(await stepsIn({ epochs: 100, steps: 3 })).toEqual({ steps: 3, rate: 0 });
     const timed = await encoder.pretrain(events, { ...settings, seconds: 1e-6 }).result;
     expect(timed.training).toMatchObject({ stopped: 'seconds', steps: 0 });
   });
@@ -284,6 +295,20 @@ test('what cannot be trained is said', async () => {
     message: expect.stringContaining('nothing to learn'),
   });
   expect(() => nextEvent({ others: -1 })).toThrow(EncoderOptionError);
+  expect(await failing({ steps: 1, validation: 'off' })).toMatchObject({
+    message: "option 'validation': 'off' is neither 'last' nor 'none'",
+  });
+  const file = path.join(folder, 'refused.ckpt');
+  for (const [checkpoint, message] of [
+    [file, `option 'checkpoint': '${file}' is no object; write { file: '${file}' }`],
+    [{ file, every: 1 }, "option 'checkpoint.every': there is no such option; there are file, everySteps"],
+    [{ file, everySteps: 0 }, "option 'checkpoint.everySteps': 0 is not a positive whole number"],
+    [{ everySteps: 5 }, "option 'checkpoint.file': 'undefined' is no path of a file"],
+  ] as const)
+    expect(await failing({ steps: 1, checkpoint })).toMatchObject({ message });
+  expect(await failing({ steps: 1, averaging: { decays: 0.9 } })).toMatchObject({
+    message: "option 'averaging.decays': there is no such option; there are decay",
+  });
 });
 
 test('validation does not leak: the held-out events change nothing in training', async () => {

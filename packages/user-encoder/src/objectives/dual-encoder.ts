@@ -6,6 +6,7 @@ import { eventsAxis, windowsAxis } from '../fusion.js';
 import { labelTable, normalised } from '../heads.js';
 import type { InputField } from '../input-fields.js';
 import { labelPrefix, labelVectors, towerFields, type LabelTower } from '../label-tower.js';
+import { checkNames } from '../option-names.js';
 import { part } from '../sequences.js';
 import { itemIds } from '../item-scores.js';
 import { candidateSoftmax, excluded, itemCounts } from './item-loss.js';
@@ -46,13 +47,9 @@ const takenCandidatesInput = 'retrieval.places_taken';
  * An item's fields are those of its latest event in the log. After training the labels of all items are kept as one table, which
  * `scoreHistory` compares with the state.
  */
-export function dualEncoder({
-  fields,
-  negatives = 512,
-  temperature = 0.07,
-  unknown = 0,
-  repeats = 'auto',
-}: DualEncoderOptions = {}): Objective {
+export function dualEncoder(options: DualEncoderOptions = {}): Objective {
+  checkNames(options, ['fields', 'negatives', 'temperature', 'unknown', 'repeats'], 'dualEncoder');
+  const { fields, negatives = 512, temperature = 0.07, unknown = 0, repeats = 'auto' } = options;
   if (!Number.isInteger(negatives) || negatives < 1)
     throw new EncoderOptionError('negatives', `${negatives} is not a positive whole number`);
   if (!(temperature > 0 && Number.isFinite(temperature)))

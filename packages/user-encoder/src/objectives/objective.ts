@@ -2,9 +2,11 @@ import type { EventColumns } from '@user-llm/event-tokenizer';
 import type { Dim, GraphBuilder, HostTensor, Random, Tensor, Weights } from '@user-llm/onnx-autograd';
 import type { Span } from '../span.js';
 import type { EncoderConfig } from '../config.js';
+import { EncoderOptionError } from '../errors.js';
 import type { BagSizes } from '../event-feeds.js';
 import type { EventInputs } from '../fusion.js';
 import type { LabelTower } from '../label-tower.js';
+import { checkCalled } from '../option-names.js';
 import type { Sequence } from '../sequences.js';
 import type { Repeats } from './taken-items.js';
 
@@ -26,6 +28,13 @@ export interface Objective {
   readonly itemHead: ItemHead;
   /** The objective for one encoder and its training events. @throws EncoderOptionError where they do not fit */
   bind(run: ObjectiveRun): BoundObjective;
+}
+
+/** Refuses what is no objective. @throws EncoderOptionError */
+export function checkIsObjective(objective: Objective): void {
+  checkCalled('objective', objective);
+  if (typeof objective?.bind !== 'function')
+    throw new EncoderOptionError('objective', `'${String(objective)}' is no objective; give nextEvent(), or another one`);
 }
 
 /** What an objective is bound to. */
