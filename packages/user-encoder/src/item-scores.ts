@@ -2,6 +2,7 @@ import type { EventColumns } from '@user-llm/event-tokenizer';
 import { FIRST_VALUE_ID } from '@user-llm/event-tokenizer/web';
 import type { EncoderConfig } from './config.js';
 import type { LabelTower } from './label-tower.js';
+import type { ItemHead } from './objectives/objective.js';
 import type { Span } from './span.js';
 import type { TrainingRecord } from './training-record.js';
 
@@ -11,6 +12,9 @@ export function itemIds(config: EncoderConfig, events: EventColumns): Int32Array
   if (column?.kind !== 'categorical') throw new Error('internal: the item field is not a categorical column');
   return column.ids;
 }
+
+/** What scores items: the item head before any pretraining, then what the objectives trained. */
+export const itemHeadOf = (training: Pick<TrainingRecord, 'itemHead'> | null): ItemHead => training?.itemHead ?? 'item';
 
 /** Whether a record says that the item head knows nothing of items that a user has taken already. */
 export const leavesOutTaken = (training: Pick<TrainingRecord, 'repeats'> | null): boolean => training?.repeats === 'never';

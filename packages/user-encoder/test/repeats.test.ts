@@ -1,4 +1,4 @@
-import { mkdtemp, rm } from 'node:fs/promises';
+import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { dropLast, FIRST_VALUE_ID, takeUsers, type CategoricalColumn, type EventColumns } from '@user-llm/event-tokenizer';
@@ -199,7 +199,16 @@ describe('where nobody takes an item again', () => {
       // Whatever else is asked for.
       expect([...(await never.scoreItems(events, 0, await catalogue(taken.slice(0, 1))))]).toEqual([-1 / temperature]);
       expect(Math.min(...(await allowed.scoreItems(events, 0, all)))).toBeGreaterThan(-1 / temperature);
-      for (const one of [created, never, allowed]) await one.dispose();
+      // A folder of an earlier release says of the scores alone what they were told from.
+      const place = path.join(folder, 'earlier');
+      await never.save(place);
+      const manifest = path.join(place, 'encoder.json');
+      const saved = JSON.parse(await readFile(manifest, 'utf8')) as { training: { labelTower: { repeats?: string } } };
+      delete saved.training.labelTower.repeats;
+      await writeFile(manifest, JSON.stringify(saved));
+      const earlier = await UserEncoder.load(place);
+      expect(await earlier.scoreItems(events, 0, all)).toEqual(scores);
+      for (const one of [created, never, allowed, earlier]) await one.dispose();
     });
 
     test('together with the next event, each by what it was told', async () => {
@@ -213,8 +222,8 @@ describe('where nobody takes an item again', () => {
       const byFields = await trainedBoth.scoreItems(events, 0, own);
       expect(new Set(byFields)).toEqual(new Set([Math.fround(-1 / 0.07)]));
       expect(trainedBoth.flops({ events: 8, output: 'direction' })).toBeGreaterThan(0);
-      await trainedBoth.save(folder);
-      const loaded = await UserEncoder.load(folder);
+      await trainedBoth.save(path.join(folder, 'both'));
+      const loaded = await UserEncoder.load(path.join(folder, 'both'));
       expect(await loaded.scoreItems(events, 1, own)).toEqual(await trainedBoth.scoreItems(events, 1, own));
       for (const one of [created, trainedBoth, loaded]) await one.dispose();
       for (const objective of [dualEncoder, maskedEvents])
