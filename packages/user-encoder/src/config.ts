@@ -1,6 +1,7 @@
 import type { EventTokenizer } from '@user-llm/event-tokenizer';
 import { EncoderOptionError } from './errors.js';
 import { inputFields, type InputField } from './input-fields.js';
+import { checkNames } from './option-names.js';
 
 /**
  * Attention over the last events by relative position: only how far apart two events are counts, so that a state never changes
@@ -71,9 +72,7 @@ const sizes = { width: 64, layers: 2, heads: 2, context: 200, userTokens: 16, re
 
 /** Fills in the defaults and checks. */
 export function encoderConfig(tokenizer: EventTokenizer, options: EncoderOptions): EncoderConfig {
-  const known = new Set([...Object.keys(sizes), 'dropout', 'seed', 'fields', 'attention']);
-  for (const name of Object.keys(options))
-    if (!known.has(name)) throw new EncoderOptionError(name, `there is no such option; there are ${[...known].join(', ')}`);
+  checkNames(options, [...Object.keys(sizes), 'dropout', 'seed', 'fields', 'attention']);
   const whole = (name: keyof typeof sizes): number => {
     const value = options[name] ?? sizes[name];
     if (!Number.isInteger(value) || value < 1) throw new EncoderOptionError(name, `${value} is not a positive whole number`);
@@ -113,6 +112,7 @@ function checkedAttention(
   if (attention === undefined || attention === 'causal') return undefined;
   if (typeof attention !== 'object')
     return attention === 'bidirectional' ? attention : fail(`'${String(attention)}' is neither 'causal' nor 'bidirectional'`);
+  checkNames(attention, ['position', 'window'], 'attention');
   const { position, window } = attention;
   if (!positions.includes(position)) fail(`there is no position '${String(position)}'; there are ${positions.join(', ')}`);
   if (!Number.isInteger(window) || window < 2) fail(`a window of ${window} events; give a whole number of 2 or more`);

@@ -1,7 +1,7 @@
 import { matrixFlops } from '@user-llm/onnx-autograd';
 import { bandOf, type EncoderConfig } from './config.js';
 import type { InferenceOutput } from './inference.js';
-import { inferenceDefinition } from './model.js';
+import { outputDefinition } from './model.js';
 import type { ItemHead } from './objectives/objective.js';
 import { receptiveField } from './relative-position.js';
 
@@ -11,6 +11,6 @@ export function encoderFlops(config: EncoderConfig, head: ItemHead, output: Infe
   const read = Math.max(1, Math.min(events, band ? receptiveField(config, band) : config.context));
   const inBlocks = band !== undefined && read > 2 * band.window;
   const blocks = inBlocks ? Math.ceil(read / band.window) : 1;
-  const { outputs } = inferenceDefinition(config, head, inBlocks ? 'blocks' : 'mask').build({ training: false });
+  const { outputs } = outputDefinition(config, head, output, inBlocks ? 'blocks' : 'mask').build({ training: false });
   return matrixFlops([outputs[output]], { windows: 1, blocks, events: inBlocks ? blocks * band.window : read });
 }

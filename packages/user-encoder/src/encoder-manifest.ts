@@ -43,6 +43,7 @@ const configShape = z.strictObject({
     ])
     .optional(),
 });
+const repeatsShape = z.enum(['allowed', 'never']).optional();
 const trainingShape = z.object({
   steps: z.number(),
   epochs: z.number(),
@@ -50,8 +51,8 @@ const trainingShape = z.object({
   eventsPerSecond: z.number(),
   stopped: z.enum(['steps', 'seconds', 'patience']),
   itemHead: z.enum(['item', 'labels', 'none']).default('item'),
-  labelTower: z.object({ fields: z.array(z.string()), temperature: z.number().positive() }).optional(),
-  repeats: z.enum(['allowed', 'never']).optional(),
+  labelTower: z.object({ fields: z.array(z.string()), temperature: z.number().positive(), repeats: repeatsShape }).optional(),
+  repeats: repeatsShape,
   itemVectors: z.enum(['co-occurrence', 'as-they-are']).optional(),
   losses: lossesShape,
   validation: z.array(validationPointShape),

@@ -101,7 +101,7 @@ export class EncoderHashError extends UserEncoderError {
   }
 }
 
-/** A checkpoint belongs to another run (other events, options or objective). */
+/** A checkpoint belongs to another run (other events, options or objective), is damaged, or cannot be written. */
 export class PretrainCheckpointError extends UserEncoderError {
   protected static override marker = marker('PretrainCheckpointError');
   constructor(

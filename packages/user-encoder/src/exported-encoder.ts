@@ -7,7 +7,7 @@ import { files, parseManifest, type EncoderManifest } from './encoder-manifest.j
 import { EncoderDisposedError, EncoderFormatError, EncoderHashError, NoItemScoresError } from './errors.js';
 import { bagSizes, vector } from './event-feeds.js';
 import { folderReader, type FileReader } from './file-reader.js';
-import { saidOfNext, takenIn } from './item-scores.js';
+import { itemHeadOf, saidOfNext, takenIn } from './item-scores.js';
 import { reachOf, roomOf } from './reach.js';
 import { scoringFeeds } from './scoring-feeds.js';
 import { latest } from './span.js';
@@ -128,7 +128,7 @@ export class ExportedEncoder {
    * @throws TokenizerMismatchError, UnknownUserError, NoItemScoresError, EncoderDisposedError
    */
   async scoreHistory(events: EventColumns, user: string | number): Promise<Float32Array> {
-    if ((this.training?.itemHead ?? 'item') === 'none') throw new NoItemScoresError(this.hash);
+    if (itemHeadOf(this.training) === 'none') throw new NoItemScoresError(this.hash);
     const index = indexOfUser(events, user, this.tokenizerHash);
     const [start, end] = events.offsets.subarray(index, index + 2);
     return saidOfNext(await this.run('scores', events, index), this.training, takenIn(this.config, events, { start, end }));

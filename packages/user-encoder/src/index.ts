@@ -1,10 +1,11 @@
-export { UserEncoder, type EncodeOptions, type RuntimeOptions, type UserScores } from './user-encoder.js';
+export { UserEncoder, type EncodeOptions, type RuntimeOptions } from './user-encoder.js';
 export type { Attribution, AttributionOptions } from './attribution.js';
 export type { Band, EncoderConfig, EncoderOptions } from './config.js';
 export { LiveUser } from './live-user.js';
 export type { StateDtype } from './user-state.js';
 export type { InputField } from './input-fields.js';
 export type { InferenceOutput } from './inference.js';
+export type { UserScores } from './item-scorer.js';
 export { combine } from './objectives/combine.js';
 export { contrastive, type ContrastiveOptions } from './objectives/contrastive.js';
 export { dualEncoder, type DualEncoderOptions } from './objectives/dual-encoder.js';

@@ -5,7 +5,7 @@ import { bandOf, type Band, type EncoderConfig } from './config.js';
 import { EncoderOptionError } from './errors.js';
 import { bagSizes, eventFeeds, vector } from './event-feeds.js';
 import { labelDefinition, labelPrefix, towerFields, type LabelTower } from './label-tower.js';
-import { inferenceDefinition, momentsDefinition, ringInput, statefulDefinition } from './model.js';
+import { momentsDefinition, outputDefinition, ringInput, statefulDefinition } from './model.js';
 import { Programs } from './programs.js';
 import type { ItemHead } from './objectives/objective.js';
 import { reachOf, roomOf } from './reach.js';
@@ -60,7 +60,7 @@ export class Inference {
     return this.programs.get(`${output}|${form}|${stateful}`, () =>
       stateful
         ? Program.create(statefulDefinition(config, form), { weights, threads })
-        : Program.create(inferenceDefinition(config, this.head, form), { weights, threads, outputs: [output] }),
+        : Program.create(outputDefinition(config, this.head, output, form), { weights, threads, outputs: [output] }),
     );
   }
 

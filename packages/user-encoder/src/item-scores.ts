@@ -1,6 +1,8 @@
 import type { EventColumns } from '@user-llm/event-tokenizer';
 import { FIRST_VALUE_ID } from '@user-llm/event-tokenizer/web';
 import type { EncoderConfig } from './config.js';
+import type { LabelTower } from './label-tower.js';
+import type { ItemHead } from './objectives/objective.js';
 import type { Span } from './span.js';
 import type { TrainingRecord } from './training-record.js';
 
@@ -10,6 +12,9 @@ export function itemIds(config: EncoderConfig, events: EventColumns): Int32Array
   if (column?.kind !== 'categorical') throw new Error('internal: the item field is not a categorical column');
   return column.ids;
 }
+
+/** What scores items: the item head before any pretraining, then what the objectives trained. */
+export const itemHeadOf = (training: Pick<TrainingRecord, 'itemHead'> | null): ItemHead => training?.itemHead ?? 'item';
 
 /** Whether a record says that the item head knows nothing of items that a user has taken already. */
 export const leavesOutTaken = (training: Pick<TrainingRecord, 'repeats'> | null): boolean => training?.repeats === 'never';
@@ -33,6 +38,26 @@ export function saidOfNext(
 /** The items of a history. */
 export const takenIn = (config: EncoderConfig, events: EventColumns, { start, end }: Span): Int32Array =>
   itemIds(config, events).subarray(start, end);
+
+/**
+ * What a label tower says of items: the products of a user's direction [D] with their vectors [N, D]. Where it was trained for users who take
+ * nothing again, what the user has taken has the lowest score that there can be, so that it does not hang on which others are asked for.
+ *
+ * @param ids of the items, [N]
+ * @param taken ids of items
+ */
+export function scoresByFields(
+  direction: Float32Array,
+  { vectors, ids }: { vectors: Float32Array; ids: Int32Array },
+  tower: LabelTower,
+  taken: Int32Array,
+): Float32Array {
+  const width = direction.length;
+  const out = new Set(leavesOutTaken(tower) ? taken.filter((id) => id >= FIRST_VALUE_ID) : []);
+  return Float32Array.from(ids, (id, item) =>
+    out.has(id) ? -1 / tower.temperature : direction.reduce((sum, value, i) => sum + value * vectors[item * width + i], 0),
+  );
+}
 
 function lower(scores: Float32Array, ids: Iterable<number>): void {
   let lowest = Infinity;

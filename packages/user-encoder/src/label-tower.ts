@@ -3,6 +3,7 @@ import type { EncoderConfig } from './config.js';
 import { declareEvents, embedField, itemPassesThrough } from './fusion.js';
 import { normalised } from './heads.js';
 import { fusedWidth, type InputField } from './input-fields.js';
+import type { Repeats } from './objectives/taken-items.js';
 import { feedForward } from './transformer.js';
 
 /** How the label tower makes a vector of an item (paper, section 3.1: dual encoder). */
@@ -11,6 +12,8 @@ export interface LabelTower {
   readonly fields: readonly string[];
   /** What cosines are divided by. */
   readonly temperature: number;
+  /** Whether items were told from all others or from those alone that the user had not taken. Absent in records of earlier releases. */
+  readonly repeats?: Repeats | undefined;
 }
 
 export const labelPrefix = 'labels.';

@@ -1,4 +1,5 @@
 import { EncoderOptionError } from './errors.js';
+import { checkNames } from './option-names.js';
 
 /** How the learning rate goes over a run: `constant`, or up for a while, perhaps on for a while, and then down half a cosine. */
 export type LearningRateSchedule = 'constant' | 'cosine' | CosineSchedule;
@@ -19,9 +20,8 @@ export function checkSchedule(schedule: LearningRateSchedule): void {
       'schedule',
       `'${String(schedule)}' is neither 'constant' nor 'cosine' nor { warmup, hold, floor }`,
     );
+  checkNames(schedule, ['warmup', 'hold', 'floor'], 'schedule');
   for (const [name, value] of Object.entries(schedule)) {
-    if (!['warmup', 'hold', 'floor'].includes(name))
-      throw new EncoderOptionError(`schedule.${name}`, 'there is no such setting; there are warmup, hold, floor');
     if (value !== undefined && !(value >= 0 && value < 1))
       throw new EncoderOptionError(`schedule.${name}`, `${value} is outside [0, 1)`);
   }

@@ -15,6 +15,7 @@ import { declareBand } from './band.js';
 import { bandOf, type EncoderConfig } from './config.js';
 import { declareEvents, declareItemRows, eventsAxis, fuseEvents, windowsAxis, type EventInputs } from './fusion.js';
 import { itemScores, normalised } from './heads.js';
+import type { InferenceOutput } from './inference.js';
 import type { InputField } from './input-fields.js';
 import type { BoundObjective, ItemHead, ItemTable } from './objectives/objective.js';
 import { lastStates, resample, startState, type Prefixes } from './resampler.js';
@@ -74,7 +75,7 @@ const wholeWindows = (builder: GraphBuilder): Prefixes => ({
 
 type Found = { tokens: Tensor; last: Tensor };
 
-/** Tokens, scores where something makes them, and the direction [U, D] whose products with items' vectors they are where they are that. */
+/** Tokens, and scores where something makes them. */
 function outputsOf(
   builder: GraphBuilder,
   config: EncoderConfig,
@@ -84,7 +85,6 @@ function outputsOf(
   return {
     tokens,
     ...(head !== 'none' && { scores: itemScores(builder, config.fields[0], last, head) }),
-    ...(head === 'labels' && { direction: normalised(last) }),
   };
 }
 
@@ -98,6 +98,22 @@ export const inferenceDefinition = (
     const { states: found } = states(builder, config, { form });
     return outputsOf(builder, config, tokensOf(builder, config, found, wholeWindows(builder)), head);
   });
+
+/** The direction [U, D] after the last event: its products with the label tower's vectors of items are their scores. */
+const directionDefinition = (config: EncoderConfig, form: AttentionForm): GraphDefinition<Record<string, Tensor>> =>
+  graph<Record<string, Tensor>>(({ builder }) => {
+    const { states: found } = states(builder, config, { form });
+    return { direction: normalised(lastStates(builder.scope('encoder'), found, wholeWindows(builder))) };
+  });
+
+/** A window per user: what gives the output asked for. */
+export const outputDefinition = (
+  config: EncoderConfig,
+  head: ItemHead,
+  output: InferenceOutput,
+  form: AttentionForm,
+): GraphDefinition<Record<string, Tensor>> =>
+  output === 'direction' ? directionDefinition(config, form) : inferenceDefinition(config, head, form);
 
 /** The item head's scores [B, V] after each of the prefixes that `rows` and `lengths` name, B = examples. */
 export const momentsDefinition = (config: EncoderConfig, head: Exclude<ItemHead, 'none'>): GraphDefinition<{ scores: Tensor }> =>

@@ -1,7 +1,8 @@
 import { EncoderOptionError } from './errors.js';
 import { checkSchedule, type LearningRateSchedule } from './learning-rate.js';
 import type { ItemVectors } from './item-vectors.js';
-import type { ItemTable, Objective } from './objectives/objective.js';
+import { checkIsObjective, type ItemTable, type Objective } from './objectives/objective.js';
+import { checkNames } from './option-names.js';
 import type { PretrainProgress } from './pretrain-run.js';
 import { checkAugmentation, type Augmentation } from './sequences.js';
 
@@ -53,7 +54,11 @@ export interface PretrainOptions {
   /** Stop after so many validations without a better one. Default: never. */
   readonly patience?: number;
   readonly signal?: AbortSignal;
-  /** A run that finds its own checkpoint goes on from it. Written every so many steps (default 500), at the end, and when the signal aborts. */
+  /**
+   * A run that finds its own checkpoint goes on from it. Written every so many steps (default 500), at the end, and when the signal aborts;
+   * a second file `FILE.run` lies beside it. A folder that is not there is made, and a place where nothing can be written is refused before
+   * the first step. Where the last writing fails, the run gives its result all the same: the `end` of its progress says so (`unsaved`).
+   */
   readonly checkpoint?: { readonly file: string; readonly everySteps?: number };
   readonly onProgress?: (progress: PretrainProgress) => void;
   /** Threads of the computation; the machine's cores by default. */
@@ -83,14 +88,11 @@ const known: readonly (keyof PretrainOptions)[] = [
 ];
 
 export function checkOptions(options: PretrainOptions): void {
-  for (const name of Object.keys(options))
-    if (!(known as readonly string[]).includes(name))
-      throw new EncoderOptionError(name, `there is no such option; there are ${known.join(', ')}`);
+  checkNames(options, known);
   const whole = ['steps', 'batch', 'validateEvery', 'validationUsers', 'patience'] as const;
   for (const name of whole) {
     const value = options[name];
-    if (value !== undefined && (!Number.isInteger(value) || value < 1))
-      throw new EncoderOptionError(name, `${value} is not a positive whole number`);
+    if (value !== undefined) checkWhole(name, value);
   }
   for (const name of ['epochs', 'seconds', 'learningRate'] as const) {
     const value = options[name];
@@ -98,14 +100,43 @@ export function checkOptions(options: PretrainOptions): void {
   }
   if (options.schedule !== undefined) checkSchedule(options.schedule);
   if (options.augmentation !== undefined) checkAugmentation(options.augmentation);
-  const { itemTable = 'whole' } = options;
-  if (itemTable !== 'whole' && itemTable !== 'rows')
-    throw new EncoderOptionError('itemTable', `'${String(itemTable)}' is neither 'whole' nor 'rows'`);
-  const { itemVectors = 'as-they-are' } = options;
-  if (itemVectors !== 'co-occurrence' && itemVectors !== 'as-they-are')
-    throw new EncoderOptionError('itemVectors', `'${String(itemVectors)}' is neither 'co-occurrence' nor 'as-they-are'`);
+  for (const [name, one, other] of [
+    ['itemTable', 'whole', 'rows'],
+    ['itemVectors', 'co-occurrence', 'as-they-are'],
+    ['validation', 'last', 'none'],
+  ] as const) {
+    const value = options[name];
+    if (value !== undefined && value !== one && value !== other)
+      throw new EncoderOptionError(name, `'${String(value)}' is neither '${one}' nor '${other}'`);
+  }
+  if (options.objective !== undefined) checkIsObjective(options.objective);
+  if (options.checkpoint !== undefined) checkCheckpoint(options.checkpoint);
+  if (typeof options.averaging === 'object') checkNames(options.averaging, ['decay'], 'averaging');
   const decay = averageDecay(options);
   if (decay !== null && !(decay > 0 && decay < 1)) throw new EncoderOptionError('averaging.decay', `${decay} is outside (0, 1)`);
+}
+
+function checkCheckpoint(checkpoint: NonNullable<PretrainOptions['checkpoint']>): void {
+  if (typeof checkpoint !== 'object' || checkpoint === null) {
+    const file = typeof checkpoint === 'string' ? checkpoint : 'run.safetensors';
+    throw new EncoderOptionError('checkpoint', `'${String(checkpoint)}' is no object; write { file: '${file}' }`);
+  }
+  checkNames(checkpoint, ['file', 'everySteps'], 'checkpoint');
+  const { file, everySteps } = checkpoint;
+  if (typeof file !== 'string' || file === '')
+    throw new EncoderOptionError('checkpoint.file', `'${String(file)}' is no path of a file`);
+  if (everySteps !== undefined) checkWhole('checkpoint.everySteps', everySteps);
+}
+
+function checkWhole(name: string, value: number): void {
+  if (!Number.isInteger(value) || value < 1) throw new EncoderOptionError(name, `${value} is not a positive whole number`);
+}
+
+/** Where a run ends by steps: at the first of those given; null when only a time ends it. */
+export function lastStep({ steps, epochs, seconds }: PretrainOptions, stepsPerEpoch: number): number | null {
+  if (steps === undefined && epochs === undefined && seconds !== undefined) return null;
+  const byEpochs = epochs ?? (steps === undefined ? 20 : Infinity);
+  return Math.min(steps ?? Infinity, Math.ceil(byEpochs * stepsPerEpoch));
 }
 
 /** Of the moving average; null where none is kept. */

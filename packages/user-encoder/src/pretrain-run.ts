@@ -1,3 +1,4 @@
+import type { PretrainCheckpointError } from './errors.js';
 import type { StopReason, ValidationPoint } from './training-record.js';
 
 /** After every training step. */
@@ -32,6 +33,8 @@ export interface PretrainEnd {
   readonly step: number;
   readonly seconds: number;
   readonly stopped: StopReason;
+  /** Why the last checkpoint could not be written, a full disk perhaps. The run gives its result all the same. */
+  readonly unsaved?: PretrainCheckpointError;
 }
 
 export type PretrainProgress = PretrainStep | PretrainValidation | PretrainEnd;

@@ -3,7 +3,7 @@ import { adam, averaged, averageSlot, Random, Trainer, type Weights } from '@use
 import { BatchPlan, type WindowBatch } from './batches.js';
 import type { Span } from './span.js';
 import type { EncoderConfig } from './config.js';
-import { TrainingDataError } from './errors.js';
+import { PretrainCheckpointError, TrainingDataError } from './errors.js';
 import { bagSizes } from './event-feeds.js';
 import { itemVectorsOf, withItemVectors, type ItemVectors } from './item-vectors.js';
 import { labelTable } from './heads.js';
@@ -11,11 +11,18 @@ import { rateFactor } from './learning-rate.js';
 import { lossName, pretrainingDefinition } from './model.js';
 import { nextEvent } from './objectives/next-event.js';
 import type { BoundObjective, ItemHead, Objective, TrainingBatch } from './objectives/objective.js';
-import { fingerprint, resumeRun, saveRun, type RunState } from './pretrain-checkpoint.js';
-import { averageDecay, checkObjective, checkOptions, type PretrainOptions } from './pretrain-options.js';
+import { fingerprint, resumeRun, saveRun, tryPlace, type RunState } from './pretrain-checkpoint.js';
+import { averageDecay, checkObjective, checkOptions, lastStep, type PretrainOptions } from './pretrain-options.js';
 import type { PretrainProgress } from './pretrain-run.js';
 import { Sequences } from './sequences.js';
-import { bestOf, endsImproving, isBetter, thinned, type StopReason, type TrainingRecord } from './training-record.js';
+import {
+  endsImproving,
+  isBetter,
+  thinned,
+  type StopReason,
+  type TrainingRecord,
+  type ValidationPoint,
+} from './training-record.js';
 import { Validation, type ValidationResult } from './validation.js';
 
 /** Trains; returns the weights to keep and the record. */
@@ -46,9 +53,8 @@ export async function pretrain(
       events.offsets[events.users.length],
       validation ? 'no user has three events or more (the last is kept for validation)' : 'no user has two events or more',
     );
-  const timed = options.seconds !== undefined;
-  const steps =
-    options.steps ?? (timed && options.epochs === undefined ? null : Math.ceil((options.epochs ?? 20) * plan.stepsPerEpoch));
+  const steps = lastStep(options, plan.stepsPerEpoch);
+  if (checkpoint) await tryPlace(checkpoint.file);
   const validateEvery = options.validateEvery ?? Math.max(plan.stepsPerEpoch, 4 * (validation?.batches ?? 0));
   const definition = pretrainingDefinition(config, bound, objective.itemHead, itemTable);
   const parts = Object.keys(definition.build({ training: true }).outputs).filter((name) => name.startsWith(lossName('')));
@@ -102,9 +108,9 @@ export async function pretrain(
     const head =
       objective.itemHead === 'none'
         ? { itemHead: before?.itemHead ?? 'none', labelTower: before?.labelTower, repeats: before?.repeats }
-        : { itemHead: objective.itemHead, labelTower: objective.itemHead === 'labels' ? bound.labelTower : undefined, repeats };
+        : { itemHead: objective.itemHead, labelTower: bound.labelTower, repeats };
     return {
-      weights: (validation && state.best) || (await finalWeights(context)),
+      weights: (validation && state.best?.weights) || (await finalWeights(context)),
       training: record(context, stopped, { ...head, itemVectors }),
     };
   } finally {
@@ -179,8 +185,8 @@ async function loop({ save, ...run }: RunContext & { save: () => Promise<void> }
       if (stopped) {
         await validate(run, clock);
         state.seconds = clock();
-        await save();
-        tell({ kind: 'end', step: trainer.steps, seconds: state.seconds, stopped });
+        const unsaved = await errorOf(save());
+        tell({ kind: 'end', step: trainer.steps, seconds: state.seconds, stopped, ...(unsaved && { unsaved }) });
         return stopped;
       }
       options.signal?.throwIfAborted();
@@ -217,6 +223,17 @@ async function loop({ save, ...run }: RunContext & { save: () => Promise<void> }
   }
 }
 
+/** Why a finished run's checkpoint could not be written: what was trained is worth more than that. */
+async function errorOf(saving: Promise<void>): Promise<PretrainCheckpointError | undefined> {
+  try {
+    await saving;
+    return undefined;
+  } catch (error) {
+    if (PretrainCheckpointError.isInstance(error)) return error;
+    throw error;
+  }
+}
+
 /** How much of the run will be done after the next step, 0 to 1. */
 function shareDone({ steps, options, trainer }: RunContext, seconds: number): number {
   const bySteps = steps === null ? 0 : (trainer.steps + 1) / steps;
@@ -232,7 +249,7 @@ async function validate(run: RunContext, clock: () => number): Promise<void> {
   const ofAverage = average && (await validated(run, validation, average));
   const averageWins = ofAverage !== undefined && isBetter(ofAverage.result, own.result);
   const better = averageWins ? ofAverage : own;
-  const best = isBetter(better.result, bestOf(state.validation));
+  const best = isBetter(better.result, bestPoint(state));
   const point = {
     step: trainer.steps,
     seconds: clock(),
@@ -240,9 +257,16 @@ async function validate(run: RunContext, clock: () => number): Promise<void> {
     ...(average ? { averaged: averageWins } : {}),
   };
   state.validation.push(point);
-  if (best) state.best = new Map([...(averageWins ? average! : trainer.weights()), ...better.derived]);
+  if (best) {
+    const weights = new Map([...(averageWins ? average! : trainer.weights()), ...better.derived]);
+    state.best = { step: trainer.steps, weights };
+  }
   tell({ kind: 'validation', ...point, best });
 }
+
+/** The validation whose weights are kept. */
+const bestPoint = ({ validation, best }: RunState): ValidationPoint | null =>
+  validation.find(({ step }) => step === best?.step) ?? null;
 
 /** Validates the trainer's weights, or others in their place. */
 async function validated(
@@ -277,7 +301,7 @@ async function finalWeights(run: RunContext): Promise<Weights> {
 function stopReason({ steps, options, trainer, state }: RunContext, seconds: number): StopReason | undefined {
   if (steps !== null && trainer.steps >= steps) return 'steps';
   if (options.seconds !== undefined && seconds >= options.seconds) return 'seconds';
-  const best = bestOf(state.validation);
+  const best = bestPoint(state);
   const since = best ? state.validation.length - 1 - state.validation.indexOf(best) : 0;
   return options.patience !== undefined && since >= options.patience ? 'patience' : undefined;
 }
@@ -307,7 +331,7 @@ function record(
     itemVectors: head.itemVectors,
     losses: thinned(state.losses),
     validation: state.validation,
-    best: bestOf(state.validation),
+    best: bestPoint(state),
     stillImproving: stopped !== 'patience' && endsImproving(state.validation),
   };
 }

@@ -3,6 +3,7 @@ import type { Random } from '@user-llm/onnx-autograd';
 import type { Span } from './span.js';
 import { EncoderOptionError } from './errors.js';
 import { userOf } from './event-owner.js';
+import { checkNames } from './option-names.js';
 
 /**
  * Changes to the histories that training reads, for logs that are noisy or few (Xie et al. 2022, section 3.2; Hou et al. 2022): each
@@ -22,12 +23,9 @@ export interface Augmentation {
   readonly unknown?: number;
 }
 
-const kinds = ['crop', 'drop', 'swap', 'corrupt', 'unknown'] as const;
-
 export function checkAugmentation(augmentation: Augmentation): void {
+  checkNames(augmentation, ['crop', 'drop', 'swap', 'corrupt', 'unknown'], 'augmentation');
   for (const [name, value] of Object.entries(augmentation)) {
-    if (!(kinds as readonly string[]).includes(name))
-      throw new EncoderOptionError(`augmentation.${name}`, `there is no such change; there are ${kinds.join(', ')}`);
     if (value !== undefined && !(value >= 0 && value < 1))
       throw new EncoderOptionError(`augmentation.${name}`, `${value} is outside [0, 1)`);
   }

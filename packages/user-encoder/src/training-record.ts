@@ -24,7 +24,7 @@ export interface TrainingRecord {
   readonly stopped: StopReason;
   /** Where the scores of items come from. */
   readonly itemHead: ItemHead;
-  /** How items become vectors, where the item head compares with those. */
+  /** How items become vectors from their fields, where `dualEncoder` was trained, alone or combined. */
   readonly labelTower?: LabelTower | undefined;
   /**
    * `never`: users of the log take no item again, and the item head tells the next one from those alone that are not in the history.

@@ -1,16 +1,16 @@
-import { FIRST_VALUE_ID, type EventColumns, type EventTokenizer } from '@user-llm/event-tokenizer';
+import type { EventColumns, EventTokenizer } from '@user-llm/event-tokenizer';
 import { initialWeights, toOnnx, type Weights } from '@user-llm/onnx-autograd';
 import { Attributor, type Attribution, type AttributionOptions } from './attribution.js';
 import { BandedState, type StateMaking } from './banded-state.js';
 import { bandOf, encoderConfig, type EncoderConfig, type EncoderOptions } from './config.js';
 import { encoderFlops } from './encoder-flops.js';
 import { encoderHash, readEncoderFolder, writeEncoderFolder } from './encoder-folder.js';
-import { EncoderOptionError, NoItemScoresError, NoLabelTowerError } from './errors.js';
-import { saidOfNext, takenIn } from './item-scores.js';
+import { EncoderOptionError } from './errors.js';
+import { ItemScorer, type UserScores } from './item-scorer.js';
+import { itemHeadOf } from './item-scores.js';
 import { Inference, type InferenceOutput } from './inference.js';
 import { checkNewEvents, LiveUser } from './live-user.js';
 import { inferenceDefinition } from './model.js';
-import type { ItemHead } from './objectives/objective.js';
 import { pretrain } from './pretrain.js';
 import type { PretrainOptions } from './pretrain-options.js';
 import { PretrainRun } from './pretrain-run.js';
@@ -38,13 +38,6 @@ export interface RuntimeOptions {
   readonly threads?: number;
 }
 
-/** A user's scores of every item. */
-export interface UserScores {
-  readonly user: string;
-  /** [V] logits by item id of the tokenizer, as `scoreHistory` gives them. */
-  readonly scores: Float32Array;
-}
-
 interface Parts {
   readonly config: EncoderConfig;
   readonly weights: Weights;
@@ -70,6 +63,7 @@ export class UserEncoder {
   private readonly threads: number | undefined;
   private readonly inference: Inference;
   private readonly attributor: Attributor;
+  private readonly scorer: ItemScorer;
   /** Where attention is a band. */
   private readonly updating: BandedState | null;
 
@@ -81,13 +75,15 @@ export class UserEncoder {
     this.training = parts.training;
     this.threads = parts.threads;
     this.hash = parts.hash ?? encoderHash({ tokenizer: parts.tokenizerHash, config: parts.config, weights: parts.weights });
-    this.inference = new Inference(this.config, this.weights, this.threads, this.itemHead);
-    this.attributor = new Attributor(this.config, this.weights, this.threads, this.itemHead, this.training);
+    const head = itemHeadOf(this.training);
+    this.inference = new Inference(this.config, this.weights, this.threads, head);
+    this.attributor = new Attributor(this.config, this.weights, this.threads, head, this.training);
+    this.scorer = new ItemScorer(this, this.inference);
     const band = bandOf(this.config);
     this.updating = band
       ? new BandedState(
           new StateCodec(this.config, band, this.hash, this.tokenizerHash),
-          new Stepper(this.config, band, this.weights, this.itemHead),
+          new Stepper(this.config, band, this.weights, head),
         )
       : null;
   }
@@ -118,11 +114,6 @@ export class UserEncoder {
     const { saved, tokenizer } = await readEncoderFolder(folder, given);
     const { config, weights, training, hash } = saved;
     return new UserEncoder({ config, weights, tokenizerHash: saved.tokenizer, tokenizer, training, threads, hash });
-  }
-
-  /** What scores items: the item head before any pretraining, then what the objectives trained. */
-  private get itemHead(): ItemHead {
-    return this.training?.itemHead ?? 'item';
   }
 
   /** Hashes and sizes: what others need to know to take this encoder's embeddings. */
@@ -211,7 +202,7 @@ export class UserEncoder {
   open(state?: Uint8Array): LiveUser {
     const { codec, stepper } = this.banded();
     const first = state === undefined ? codec.empty() : codec.open(state).state;
-    return new LiveUser(stepper, codec, this.tokenizerHash, first, () => this.needItemHead());
+    return new LiveUser(stepper, codec, this.tokenizerHash, first, () => this.scorer.needHead());
   }
 
   /** Bytes that a user's state takes. */
@@ -230,9 +221,7 @@ export class UserEncoder {
     options: Pick<EncodeOptions, 'batch' | 'signal'> = {},
   ): AsyncGenerator<UserScores, void, undefined> {
     this.check(events);
-    this.needItemHead();
-    for await (const { user, data } of this.inference.users('scores', events, options))
-      yield { user: events.users[user], scores: this.saidOfNext(data, events, user) };
+    yield* this.scorer.ofUsers(events, options);
   }
 
   /**
@@ -242,10 +231,7 @@ export class UserEncoder {
    * @throws NoItemScoresError, UnknownUserError, TokenizerMismatchError
    */
   async scoreHistory(events: EventColumns, user: string | number): Promise<Float32Array> {
-    this.needItemHead();
-    const index = this.userOf(events, user);
-    const { data } = await this.inference.user('scores', events, index);
-    return this.saidOfNext(data, events, index);
+    return this.scorer.ofHistory(events, user);
   }
 
   /**
@@ -260,15 +246,7 @@ export class UserEncoder {
     moments: readonly History[],
     { raw = false }: { readonly raw?: boolean } = {},
   ): Promise<Float32Array[]> {
-    this.needItemHead();
-    if (this.config.attention === 'bidirectional')
-      throw new EncoderOptionError(
-        'attention',
-        'a bidirectional encoder sees what came after a moment; cut the histories instead',
-      );
-    const scores = await this.inference.moments(this.trainable(events).feeds(moments));
-    if (raw) return scores.map((row) => row.fill(-Infinity, 0, FIRST_VALUE_ID));
-    return scores.map((row, i) => this.saidOfNext(row, events, this.userOf(events, moments[i].user), moments[i].end));
+    return this.scorer.ofMoments(events, moments, this.trainable(events), raw);
   }
 
   /**
@@ -278,7 +256,7 @@ export class UserEncoder {
    */
   async attribute(events: EventColumns, user: string | number, options: AttributionOptions = {}): Promise<Attribution> {
     const index = this.userOf(events, user);
-    if (typeof options.of === 'object') this.needItemHead();
+    if (typeof options.of === 'object') this.scorer.needHead();
     const nobody = { ...events, users: [''], offsets: new Int32Array(2) };
     const { data } = await this.inference.user('tokens', nobody, 0);
     const [start, end] = events.offsets.subarray(index, index + 2);
@@ -287,21 +265,16 @@ export class UserEncoder {
 
   /**
    * Scores of items by their fields for one user, items that are not in the vocabulary among them: every event of `items` is taken as
-   * an item. Those of known items are what `scoreHistory` gives, where their fields are the same.
+   * an item. After `dualEncoder` alone those of known items are what `scoreHistory` gives, where their fields are the same. Where the labels
+   * were trained for users who take nothing again (`training.labelTower.repeats`), the items of the history have the lowest score that
+   * there can be, -1 / temperature.
    *
    * @returns [events of items]
-   * @throws NoLabelTowerError unless `dualEncoder` trained the encoder
+   * @throws NoLabelTowerError unless `dualEncoder`, alone or combined, trained the encoder
    */
   async scoreItems(events: EventColumns, user: string | number, items: EventColumns): Promise<Float32Array> {
-    const tower = this.training?.labelTower;
-    if (!tower) throw new NoLabelTowerError(this.hash);
     this.check(items);
-    const { data: direction } = await this.inference.user('direction', events, this.userOf(events, user));
-    const vectors = await this.inference.labels(items, tower);
-    const { width } = this.config;
-    return Float32Array.from({ length: vectors.length / width }, (_, item) =>
-      direction.reduce((sum, value, i) => sum + value * vectors[item * width + i], 0),
-    );
+    return this.scorer.ofItems(events, user, items);
   }
 
   /** This encoder as a part of a bigger model that trains it on histories of these users. */
@@ -321,9 +294,9 @@ export class UserEncoder {
 
   /** Floating-point operations of the matrix products (2 m n k) that one user with so many events costs. */
   flops({ events, output = 'tokens' }: { events: number; output?: InferenceOutput }): number {
-    if (output === 'scores') this.needItemHead();
-    if (output === 'direction' && this.itemHead !== 'labels') throw new NoLabelTowerError(this.hash);
-    return encoderFlops(this.config, this.itemHead, output, events);
+    if (output === 'scores') this.scorer.needHead();
+    if (output === 'direction') this.scorer.needTower();
+    return encoderFlops(this.config, itemHeadOf(this.training), output, events);
   }
 
   /**
@@ -338,7 +311,7 @@ export class UserEncoder {
    * the last and counts in `lengths`.
    */
   toOnnx(): Uint8Array {
-    const { outputs } = inferenceDefinition(this.config, this.itemHead).build({ training: false });
+    const { outputs } = inferenceDefinition(this.config, itemHeadOf(this.training)).build({ training: false });
     return toOnnx({ outputs, weights: this.weights, metadata: { encoder: this.hash, tokenizer: this.tokenizerHash } }).bytes;
   }
 
@@ -370,20 +343,8 @@ export class UserEncoder {
     return new UserEncoder({ config, weights: merged, tokenizerHash, tokenizer, training, threads });
   }
 
-  /** Raw scores after the first `count` events of a user, or all; in place. */
-  private saidOfNext(scores: Float32Array, events: EventColumns, user: number, count?: number): Float32Array {
-    const [start, end] = events.offsets.subarray(user, user + 2);
-    const history = { start, end: count === undefined ? end : start + count };
-    return saidOfNext(scores, this.training, takenIn(this.config, events, history));
-  }
-
   private check(events: EventColumns): void {
     checkTokenizer(events, this.tokenizerHash);
-  }
-
-  private needItemHead(): TrainingRecord | null {
-    if (this.itemHead === 'none') throw new NoItemScoresError(this.hash);
-    return this.training;
   }
 
   private userOf(events: EventColumns, user: string | number): number {

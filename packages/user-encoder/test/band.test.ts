@@ -149,6 +149,7 @@ test('an attention that cannot work is refused', async () => {
     [{ position: 'sinusoidal', window: 4 }, "there is no position 'sinusoidal'"],
     [{ position: 'rotary' }, 'a window of undefined events'],
     [{ position: 'rotary', window: 1 }, 'a window of 1 events'],
+    [{ position: 'rotary', window: 4, size: 4 }, 'there is no such option; there are position, window'],
     [{ position: 'rotary', window: 17 }, 'a window of 17 events is never filled in a context of 16'],
   ] as const) {
     expect(() => create(attention)).toThrow(EncoderOptionError);

@@ -107,7 +107,9 @@ test('augmentation trains, differently, and what it cannot be is said', async ()
   expect(await failing({ augmentation: { drop: 2 } })).toContain("option 'augmentation.drop': 2 is outside [0, 1)");
   expect(await failing({ schedule: 'linear' })).toContain("'linear' is neither");
   expect(await failing({ schedule: { warmup: 2 } })).toContain("option 'schedule.warmup'");
-  expect(await failing({ schedule: { warm: 0.2 } })).toContain('there is no such setting');
+  expect(await failing({ schedule: { warm: 0.2 } })).toContain(
+    "option 'schedule.warm': there is no such option; there are warmup",
+  );
   expect(await failing({ schedule: { warmup: 0.5, hold: 0.5 } })).toContain('leave no time for the fall');
   expect(await failing({ averaging: { decay: 1 } })).toContain("option 'averaging.decay': 1 is outside (0, 1)");
 });

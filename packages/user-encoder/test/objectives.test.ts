@@ -8,6 +8,7 @@ import {
   contrastive,
   dualEncoder,
   EncoderOptionError,
+  fullSoftmax,
   gbce,
   maskedEvents,
   nextEvent,
@@ -327,6 +328,17 @@ test('what does not fit is said', async () => {
   expect(() => combine([nextEvent(), 0])).toThrow('positive number');
   expect(() => combine()).toThrow('nothing to combine');
   expect(() => UserEncoder.create(tokenizer, { attention: 'sideways' as never })).toThrow(EncoderOptionError);
+  const notCalled = nextEvent as unknown as Objective;
+  expect((await failing(causal, { objective: notCalled })).message).toBe(
+    "option 'objective': nextEvent was not called; write nextEvent()",
+  );
+  expect(() => combine([notCalled, 1])).toThrow('nextEvent was not called; write nextEvent()');
+  expect(() => combine(nextEvent() as never)).toThrow('give [objective, weight]');
+  expect((await failing(causal, { objective: 'nextEvent' as never })).message).toContain("'nextEvent' is no objective");
+  for (const objective of [nextEvent, maskedEvents]) {
+    expect(() => objective({ loss: sampledSoftmax as never })).toThrow('sampledSoftmax was not called; write sampledSoftmax()');
+    expect(() => objective({ loss: 'sampled' as never })).toThrow('give fullSoftmax(), sampledSoftmax() or gbce()');
+  }
   for (const bad of [
     () => sampledSoftmax({ negatives: 0 }),
     () => sampledSoftmax({ draw: 'often' as never }),
@@ -339,6 +351,12 @@ test('what does not fit is said', async () => {
     () => contrastive({ shortest: 0 }),
   ])
     expect(bad).toThrow(EncoderOptionError);
+});
+
+test.each<[string, (options: never) => unknown]>(
+  Object.entries({ nextEvent, maskedEvents, dualEncoder, contrastive, fullSoftmax, sampledSoftmax, gbce }),
+)('%s refuses what it has no option for', (name, make) => {
+  expect(() => make({ colour: 5 } as never)).toThrow(`option '${name}.colour': there is no such option; there are `);
 });
 
 test.each<[string, UserEncoder, Objective]>([

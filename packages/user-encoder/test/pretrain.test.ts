@@ -1,4 +1,5 @@
-import { mkdtemp, rm, stat } from 'node:fs/promises';
+import { rmSync } from 'node:fs';
+import { copyFile, mkdtemp, rm, stat, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { takeUsers, type CategoriesColumn } from '@user-llm/event-tokenizer';
@@ -105,11 +106,22 @@ describe('pretraining', () => {
     expect((progress as Extract<PretrainProgress, { kind: 'step' }>).loss).toBeLessThan(first.training!.losses[0].loss - 0.5);
   });
 
-  test('ends by patience or by time', async () => {
+  test('ends by patience, by time, or at the first of steps and epochs', async () => {
     const flat = await encoder.pretrain(events, { ...settings, learningRate: 1e-30, steps: 50, validateEvery: 1, patience: 3 })
       .result;
     expect(flat.training!.stopped).toBe('patience');
     expect(flat.training!.stillImproving).toBe(false);
+    // The first of steps and epochs ends it, and says how long the schedule is.
+    const stepsIn = async (options: { epochs: number; steps: number }): Promise<{ steps: number | null; rate: number }> => {
+      const run = encoder.pretrain(events, { ...settings, ...options, schedule: { floor: 0 }, validation: 'none' });
+      const last = (await collect(run)).filter((progress) => progress.kind === 'step').at(-1)!;
+      expect(last.step).toBe(last.steps);
+      return { steps: last.steps, rate: last.learningRate };
+    };
+    const { steps: epoch, rate } = await stepsIn({ epochs: 1, steps: 100 });
+    expect(epoch).toBeLessThan(100);
+    expect(rate).toBe(0);
+    expect(await stepsIn({ epochs: 100, steps: 3 })).toEqual({ steps: 3, rate: 0 });
     const timed = await encoder.pretrain(events, { ...settings, seconds: 1e-6 }).result;
     expect(timed.training).toMatchObject({ stopped: 'seconds', steps: 0 });
   });
@@ -195,6 +207,64 @@ describe('abort and resume', () => {
     await run.result;
   });
 
+  test('a place where nothing can be written is found before the first step, and a folder that is not there is made', async () => {
+    const noFolder = path.join(folder, 'no-folder');
+    await writeFile(noFolder, '');
+    const file = path.join(noFolder, 'run.safetensors');
+    const seen: PretrainProgress[] = [];
+    const run = encoder.pretrain(events, {
+      ...settings,
+      steps: 2,
+      checkpoint: { file },
+      onProgress: (progress) => seen.push(progress),
+    });
+    const error = await run.result.catch((reason: unknown) => reason);
+    expect(PretrainCheckpointError.isInstance(error)).toBe(true);
+    expect(error).toMatchObject({ file, message: expect.stringContaining('name another file in checkpoint.file') });
+    expect(seen).toEqual([]);
+
+    const made = path.join(folder, 'a', 'b', 'run.safetensors');
+    await encoder.pretrain(events, { ...settings, steps: 1, checkpoint: { file: made } }).result;
+    expect((await stat(made)).size).toBeGreaterThan(1000);
+  });
+
+  test('what was trained is there when the last checkpoint cannot be written', async () => {
+    const whole = await encoder.pretrain(events, { ...settings, steps: 3 }).result;
+    const place = path.join(folder, 'taken-away');
+    const file = path.join(place, 'run.safetensors');
+    const run = encoder.pretrain(events, {
+      ...settings,
+      steps: 3,
+      checkpoint: { file },
+      onProgress: (progress) => progress.kind === 'step' && progress.step === 3 && rmSync(place, { recursive: true }),
+    });
+    const end = (await collect(run)).at(-1) as Extract<PretrainProgress, { kind: 'end' }>;
+    expect(PretrainCheckpointError.isInstance(end.unsaved)).toBe(true);
+    expect(end.unsaved).toMatchObject({ file });
+    expect((await run.result).hash).toBe(whole.hash);
+  });
+
+  test('a crash between the two files of a checkpoint mixes no weights of later steps in', async () => {
+    const file = path.join(folder, 'torn.safetensors');
+    const before = path.join(folder, 'torn-before.safetensors');
+    // From random vectors, so that validation gets better all the time.
+    const run = (steps: number) =>
+      encoder.pretrain(events, { ...settings, steps, validateEvery: 2, itemVectors: 'as-they-are', checkpoint: { file } }).result;
+    const early = await run(4);
+    await copyFile(file, before);
+    const late = await run(16);
+    expect(early.training!.best!.step).toBe(4);
+    expect(late.training!.best!.step).toBeGreaterThan(4);
+    // The trainer's file is the one before, the second file knows of step 16.
+    await copyFile(before, file);
+    const again = await run(4);
+    expect(again.training).toMatchObject({ steps: 4, best: { step: 4 } });
+    expect(again.hash).toBe(early.hash);
+    await run(16);
+    await copyFile(before, file);
+    expect((await run(16)).hash).toBe(late.hash);
+  });
+
   test('a signal that has aborted starts nothing', async () => {
     const run = encoder.pretrain(events, { ...settings, signal: AbortSignal.abort(new Error('no')) });
     await expect(run.result).rejects.toThrow('no');
@@ -225,6 +295,20 @@ test('what cannot be trained is said', async () => {
     message: expect.stringContaining('nothing to learn'),
   });
   expect(() => nextEvent({ others: -1 })).toThrow(EncoderOptionError);
+  expect(await failing({ steps: 1, validation: 'off' })).toMatchObject({
+    message: "option 'validation': 'off' is neither 'last' nor 'none'",
+  });
+  const file = path.join(folder, 'refused.ckpt');
+  for (const [checkpoint, message] of [
+    [file, `option 'checkpoint': '${file}' is no object; write { file: '${file}' }`],
+    [{ file, every: 1 }, "option 'checkpoint.every': there is no such option; there are file, everySteps"],
+    [{ file, everySteps: 0 }, "option 'checkpoint.everySteps': 0 is not a positive whole number"],
+    [{ everySteps: 5 }, "option 'checkpoint.file': 'undefined' is no path of a file"],
+  ] as const)
+    expect(await failing({ steps: 1, checkpoint })).toMatchObject({ message });
+  expect(await failing({ steps: 1, averaging: { decays: 0.9 } })).toMatchObject({
+    message: "option 'averaging.decays': there is no such option; there are decay",
+  });
 });
 
 test('validation does not leak: the held-out events change nothing in training', async () => {

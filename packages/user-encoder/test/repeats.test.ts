@@ -1,3 +1,6 @@
+import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
 import { dropLast, FIRST_VALUE_ID, takeUsers, type CategoricalColumn, type EventColumns } from '@user-llm/event-tokenizer';
 import { Random } from '@user-llm/onnx-autograd';
 import { afterAll, describe, expect, jest, test } from '@jest/globals';
@@ -20,7 +23,7 @@ import { bagSizes } from '../src/event-feeds.js';
 import { calibration } from '../src/objectives/item-loss.js';
 import { takenAroundEvents, takenBeforeEvents } from '../src/objectives/taken-items.js';
 import { Sequences } from '../src/sequences.js';
-import { cinema, collect, small } from './support.js';
+import { cinema, cinemaRows, collect, small } from './support.js';
 
 jest.setTimeout(60_000);
 
@@ -33,7 +36,9 @@ const idsOf = ({ fields }: EventColumns): Int32Array => (fields.film as Categori
 const options = { batch: 10, validation: 'none', threads: 1 } as const;
 const trained = await encoder.pretrain(events, { ...options, steps: 80, learningRate: 5e-3 }).result;
 
+const folder = await mkdtemp(path.join(tmpdir(), 'repeats-'));
 afterAll(async () => {
+  await rm(folder, { recursive: true });
   await encoder.dispose();
   await trained.dispose();
 });
@@ -173,12 +178,54 @@ describe('where nobody takes an item again', () => {
       await dual.dispose();
     });
 
+    test('dual encoder: by their fields too, what the user has taken has the lowest score that there can be', async () => {
+      const temperature = 0.5;
+      const created = UserEncoder.create(tokenizer, { ...small, dropout: 0 }, { threads: 1 });
+      const towers = async (repeats: 'never' | 'allowed') =>
+        created.pretrain(events, { ...options, objective: dualEncoder({ temperature, repeats }), steps: 3 }).result;
+      const [never, allowed] = [await towers('never'), await towers('allowed')];
+      const row = { ...cinemaRows({ films: 40 })[0], user: 'catalogue' };
+      const name = (id: number): string => tokenizer.vocabulary('film')[id];
+      const taken = [...idsOf(takeUsers(events, [0]))].map(name);
+      const others = tokenizer
+        .vocabulary('film')
+        .slice(FIRST_VALUE_ID)
+        .filter((film) => !taken.includes(film));
+      const catalogue = (films: readonly string[]) => tokenizer.encode(films.map((film) => ({ ...row, film })));
+      const all = await catalogue([...taken, ...others, 'new']);
+      const scores = await never.scoreItems(events, 0, all);
+      expect(new Set(scores.subarray(0, taken.length))).toEqual(new Set([-1 / temperature]));
+      expect(Math.min(...scores.subarray(taken.length))).toBeGreaterThan(-1 / temperature);
+      // Whatever else is asked for.
+      expect([...(await never.scoreItems(events, 0, await catalogue(taken.slice(0, 1))))]).toEqual([-1 / temperature]);
+      expect(Math.min(...(await allowed.scoreItems(events, 0, all)))).toBeGreaterThan(-1 / temperature);
+      // A folder of an earlier release says of the scores alone what they were told from.
+      const place = path.join(folder, 'earlier');
+      await never.save(place);
+      const manifest = path.join(place, 'encoder.json');
+      const saved = JSON.parse(await readFile(manifest, 'utf8')) as { training: { labelTower: { repeats?: string } } };
+      delete saved.training.labelTower.repeats;
+      await writeFile(manifest, JSON.stringify(saved));
+      const earlier = await UserEncoder.load(place);
+      expect(await earlier.scoreItems(events, 0, all)).toEqual(scores);
+      for (const one of [created, never, allowed, earlier]) await one.dispose();
+    });
+
     test('together with the next event, each by what it was told', async () => {
       const both = combine([nextEvent({ repeats: 'allowed' }), 1], [dualEncoder({ repeats: 'never' }), 0.1]);
       // The head that scores is the first one's.
-      expect((await encoder.pretrain(events, { ...options, steps: 1, objective: both }).result).training!.repeats).toBe(
-        'allowed',
-      );
+      const created = UserEncoder.create(tokenizer, { ...small, dropout: 0 }, { threads: 1 });
+      const trainedBoth = await created.pretrain(events, { ...options, steps: 3, objective: both }).result;
+      expect(trainedBoth.training).toMatchObject({ itemHead: 'item', repeats: 'allowed', labelTower: { repeats: 'never' } });
+      // The tower scores items by their fields all the same, also when it is loaded.
+      const own = takeUsers(events, [0]);
+      const byFields = await trainedBoth.scoreItems(events, 0, own);
+      expect(new Set(byFields)).toEqual(new Set([Math.fround(-1 / 0.07)]));
+      expect(trainedBoth.flops({ events: 8, output: 'direction' })).toBeGreaterThan(0);
+      await trainedBoth.save(path.join(folder, 'both'));
+      const loaded = await UserEncoder.load(path.join(folder, 'both'));
+      expect(await loaded.scoreItems(events, 1, own)).toEqual(await trainedBoth.scoreItems(events, 1, own));
+      for (const one of [created, trainedBoth, loaded]) await one.dispose();
       for (const objective of [dualEncoder, maskedEvents])
         expect(() => objective({ repeats: 'often' as never })).toThrow(EncoderOptionError);
     });

@@ -1,6 +1,6 @@
 import type { HostTensor, Tensor, Weights } from '@user-llm/onnx-autograd';
 import { EncoderOptionError } from '../errors.js';
-import type { BoundObjective, Objective } from './objective.js';
+import { checkIsObjective, type BoundObjective, type Objective } from './objective.js';
 
 /**
  * Several objectives at once: the sum of their losses, each times its weight. They read the same windows at every step.
@@ -9,6 +9,10 @@ import type { BoundObjective, Objective } from './objective.js';
  */
 export function combine(...parts: readonly (readonly [objective: Objective, weight: number])[]): Objective {
   if (parts.length === 0) throw new EncoderOptionError('objective', 'combine has nothing to combine; give [objective, weight]');
+  for (const part of parts) {
+    if (!Array.isArray(part)) throw new EncoderOptionError('objective', 'combine takes pairs; give [objective, weight] for each');
+    checkIsObjective((part as (typeof parts)[number])[0]);
+  }
   for (const [{ kind }, weight] of parts) {
     if (!(weight > 0 && Number.isFinite(weight)))
       throw new EncoderOptionError('objective', `the weight of '${kind}' is ${weight}, and a weight is a positive number`);

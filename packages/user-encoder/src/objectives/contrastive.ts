@@ -2,6 +2,7 @@ import { crossEntropy, weightedMean, where, type Random, type Tensor } from '@us
 import { EncoderOptionError } from '../errors.js';
 import { vector } from '../event-feeds.js';
 import { normalised } from '../heads.js';
+import { checkNames } from '../option-names.js';
 import { lastStates } from '../resampler.js';
 import { part, type Sequence } from '../sequences.js';
 import { excluded } from './item-loss.js';
@@ -22,7 +23,9 @@ const viewsAxis = 'views';
  * slices as two views of one user; the loss is the softmax over the other views of the batch, Chen et al. 2020, equation 1). It learns
  * who a user is rather than what comes next and has no item head: combine it with an objective that has.
  */
-export function contrastive({ temperature = 0.1, shortest = 5 }: ContrastiveOptions = {}): Objective {
+export function contrastive(options: ContrastiveOptions = {}): Objective {
+  checkNames(options, ['temperature', 'shortest'], 'contrastive');
+  const { temperature = 0.1, shortest = 5 } = options;
   if (!(temperature > 0 && Number.isFinite(temperature)))
     throw new EncoderOptionError('temperature', `${temperature} is not a positive number`);
   if (!Number.isInteger(shortest) || shortest < 1)

@@ -6,6 +6,7 @@ import { eventsAxis, windowsAxis } from '../fusion.js';
 import { labelTable, normalised } from '../heads.js';
 import type { InputField } from '../input-fields.js';
 import { labelPrefix, labelVectors, towerFields, type LabelTower } from '../label-tower.js';
+import { checkNames } from '../option-names.js';
 import { part } from '../sequences.js';
 import { itemIds } from '../item-scores.js';
 import { candidateSoftmax, excluded, itemCounts } from './item-loss.js';
@@ -46,13 +47,9 @@ const takenCandidatesInput = 'retrieval.places_taken';
  * An item's fields are those of its latest event in the log. After training the labels of all items are kept as one table, which
  * `scoreHistory` compares with the state.
  */
-export function dualEncoder({
-  fields,
-  negatives = 512,
-  temperature = 0.07,
-  unknown = 0,
-  repeats = 'auto',
-}: DualEncoderOptions = {}): Objective {
+export function dualEncoder(options: DualEncoderOptions = {}): Objective {
+  checkNames(options, ['fields', 'negatives', 'temperature', 'unknown', 'repeats'], 'dualEncoder');
+  const { fields, negatives = 512, temperature = 0.07, unknown = 0, repeats = 'auto' } = options;
   if (!Number.isInteger(negatives) || negatives < 1)
     throw new EncoderOptionError('negatives', `${negatives} is not a positive whole number`);
   if (!(temperature > 0 && Number.isFinite(temperature)))
@@ -64,12 +61,10 @@ export function dualEncoder({
     attention: 'causal',
     itemHead: 'labels',
     ...{ fields: fields ?? null, negatives, temperature, unknown, repeats },
-    bind: (run) =>
-      new DualEncoder(
-        run,
-        { fields: labelFields(run.config.fields, fields), temperature },
-        { negatives, unknown, repeats: repeatsOf(repeats, run) },
-      ),
+    bind(run) {
+      const tower = { fields: labelFields(run.config.fields, fields), temperature, repeats: repeatsOf(repeats, run) };
+      return new DualEncoder(run, tower, { negatives, unknown });
+    },
   };
 }
 
@@ -100,7 +95,7 @@ class DualEncoder implements BoundObjective {
   constructor(
     private readonly run: ObjectiveRun,
     readonly labelTower: LabelTower,
-    private readonly settings: { negatives: number; unknown: number; repeats: Repeats },
+    private readonly settings: { negatives: number; unknown: number },
   ) {
     const { config, events } = run;
     const { size } = config.fields[0] as { size: number };
@@ -116,8 +111,8 @@ class DualEncoder implements BoundObjective {
     counts.forEach((count, i) => (this.logShare[i + FIRST_VALUE_ID] = Math.log(Math.max(1, count) / total)));
   }
 
-  get repeats(): Repeats {
-    return this.settings.repeats;
+  get repeats(): Repeats | undefined {
+    return this.labelTower.repeats;
   }
 
   build(graph: PretrainingGraph): ReturnType<BoundObjective['build']> {
@@ -163,7 +158,7 @@ class DualEncoder implements BoundObjective {
     });
     const flat = new Int32Array(sequences.length * length);
     targets.forEach((row, at) => flat.set(row, at * length));
-    const { negatives, unknown, repeats } = this.settings;
+    const { negatives, unknown } = this.settings;
     const filled = Array.from(flat.keys()).filter((place) => flat[place] !== 0);
     const places = random('candidates').shuffle(filled).slice(0, negatives);
     // Few targets leave places empty: they take no part.
@@ -171,7 +166,7 @@ class DualEncoder implements BoundObjective {
     places.forEach((place, i) => (correction[i] = -Math.log(places.length) - this.logShare[flat[place]]));
     const candidates = [...places, ...new Array<number>(negatives - places.length).fill(0)];
     const later = sequences.map((row) => row && part(row, 1, row.events.length));
-    const taken = repeats === 'never' ? takenBeforeEvents(this.run, takenScope, later, length) : undefined;
+    const taken = this.repeats === 'never' ? takenBeforeEvents(this.run, takenScope, later, length) : undefined;
     return {
       ...readFeeds(
         this.run,

@@ -12,6 +12,7 @@ import {
 } from '@user-llm/onnx-autograd';
 import { EncoderOptionError } from '../errors.js';
 import { itemIds } from '../item-scores.js';
+import { checkCalled, checkNames } from '../option-names.js';
 import { drawDistinct, drawWeighted, WeightedIds } from './negatives.js';
 import type { ObjectiveRun } from './objective.js';
 import { candidatePlaces, takenBefore, takenCandidates, type TakenItems, type TakenPlaces } from './taken-items.js';
@@ -36,7 +37,9 @@ export interface CalibratedBinary {
 }
 
 /** Cross-entropy over all items. `smoothing`, from 0 (default) to below 1, is the share of the target that is spread evenly over all items. */
-export function fullSoftmax({ smoothing = 0 }: { smoothing?: number } = {}): FullSoftmax {
+export function fullSoftmax(options: { smoothing?: number } = {}): FullSoftmax {
+  checkNames(options, ['smoothing'], 'fullSoftmax');
+  const { smoothing = 0 } = options;
   if (!(smoothing >= 0 && smoothing < 1)) throw new EncoderOptionError('smoothing', `${smoothing} is outside [0, 1)`);
   return { kind: 'full', smoothing };
 }
@@ -48,11 +51,11 @@ export function fullSoftmax({ smoothing = 0 }: { smoothing?: number } = {}): Ful
  * never twice: as many as there are items is the full softmax over the items. `popularity` draws by (events of the item + 1)^power,
  * 0.75 by default.
  */
-export function sampledSoftmax({
-  negatives = 1024,
-  draw = 'uniform',
-  power = 0.75,
-}: { negatives?: number; draw?: 'uniform' | 'popularity'; power?: number } = {}): SampledSoftmax {
+export function sampledSoftmax(
+  options: { negatives?: number; draw?: 'uniform' | 'popularity'; power?: number } = {},
+): SampledSoftmax {
+  checkNames(options, ['negatives', 'draw', 'power'], 'sampledSoftmax');
+  const { negatives = 1024, draw = 'uniform', power = 0.75 } = options;
   checkNegatives(negatives);
   if (draw !== 'uniform' && draw !== 'popularity')
     throw new EncoderOptionError('draw', `'${String(draw)}' is neither 'uniform' nor 'popularity'`);
@@ -65,7 +68,9 @@ export function sampledSoftmax({
  * (default 256), drawn alike and never twice, shared by the batch. `t` from 0 to 1 (default 0.75) undoes the overconfidence that
  * sampling brings: 0 is plain binary cross-entropy, 1 calibrates fully.
  */
-export function gbce({ negatives = 256, t = 0.75 }: { negatives?: number; t?: number } = {}): CalibratedBinary {
+export function gbce(options: { negatives?: number; t?: number } = {}): CalibratedBinary {
+  checkNames(options, ['negatives', 't'], 'gbce');
+  const { negatives = 256, t = 0.75 } = options;
   checkNegatives(negatives);
   if (!(t >= 0 && t <= 1)) throw new EncoderOptionError('t', `${t} is outside [0, 1]`);
   return { kind: 'gbce', negatives, t };
@@ -74,6 +79,13 @@ export function gbce({ negatives = 256, t = 0.75 }: { negatives?: number; t?: nu
 function checkNegatives(negatives: number): void {
   if (!Number.isInteger(negatives) || negatives < 1)
     throw new EncoderOptionError('negatives', `${negatives} is not a positive whole number`);
+}
+
+/** Refuses what is no loss of items. @throws EncoderOptionError */
+export function checkItemLoss(loss: ItemLoss): void {
+  checkCalled('loss', loss);
+  if (!['full', 'sampled', 'gbce'].includes(loss?.kind))
+    throw new EncoderOptionError('loss', `'${String(loss)}' is none; give fullSoftmax(), sampledSoftmax() or gbce()`);
 }
 
 /** Vectors of items. */

@@ -1,8 +1,9 @@
 import type { Random } from '@user-llm/onnx-autograd';
 import { EncoderOptionError } from '../errors.js';
 import { maskEvent } from '../masked-event.js';
+import { checkNames } from '../option-names.js';
 import { part, type Sequence } from '../sequences.js';
-import { bindItemLoss, fullSoftmax, type ItemLoss } from './item-loss.js';
+import { bindItemLoss, checkItemLoss, fullSoftmax, type ItemLoss } from './item-loss.js';
 import { declareTargets, fieldLosses } from './next-event.js';
 import type { BoundObjective, Objective } from './objective.js';
 import { checkedWeights, predictedFields, type FieldWeights } from './predicted-fields.js';
@@ -28,15 +29,12 @@ const takenScope = 'masked_taken';
  * attention (`UserEncoder.create(tokenizer, { attention: 'bidirectional' })`); every field of a hidden event has the mask id. Heads
  * and weights are those of `nextEvent`. Only hidden events cost a softmax.
  */
-export function maskedEvents({
-  share = 0.2,
-  last = 0.1,
-  loss = fullSoftmax(),
-  repeats = 'auto',
-  ...options
-}: MaskedEventsOptions = {}): Objective {
+export function maskedEvents(options: MaskedEventsOptions = {}): Objective {
+  checkNames(options, ['share', 'last', 'weights', 'others', 'loss', 'repeats'], 'maskedEvents');
+  const { share = 0.2, last = 0.1, loss = fullSoftmax(), repeats = 'auto' } = options;
   if (!(share > 0 && share < 1)) throw new EncoderOptionError('share', `${share} is outside (0, 1)`);
   if (!(last >= 0 && last <= 1)) throw new EncoderOptionError('last', `${last} is outside [0, 1]`);
+  checkItemLoss(loss);
   checkRepeats(repeats);
   const settings = checkedWeights(options);
   return {

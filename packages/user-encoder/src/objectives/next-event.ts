@@ -2,9 +2,10 @@ import { concat, type Dim, type GraphBuilder, type Tensor } from '@user-llm/onnx
 import type { EncoderConfig } from '../config.js';
 import { eventsAxis, fieldTable, fieldRows, windowsAxis, type EventInputs } from '../fusion.js';
 import { fieldHead, fieldLoss, targetName, type PredictedField } from '../heads.js';
+import { checkNames } from '../option-names.js';
 import { startState } from '../resampler.js';
 import { part, type Sequence } from '../sequences.js';
-import { bindItemLoss, fullSoftmax, type BoundItemLoss, type ItemLoss, type ItemVectors } from './item-loss.js';
+import { bindItemLoss, checkItemLoss, fullSoftmax, type BoundItemLoss, type ItemLoss, type ItemVectors } from './item-loss.js';
 import type { BoundObjective, Objective, PretrainingGraph } from './objective.js';
 import { checkedWeights, predictedFields, type FieldWeights } from './predicted-fields.js';
 import { readFeeds, targetFeeds } from './rows.js';
@@ -28,7 +29,10 @@ export interface NextEventOptions extends FieldWeights {
  * Heads: categorical fields and number buckets share the table of their embedding; of a bag of categories each one is equally
  * right; of a time the gap is predicted. Texts have no head. Missing and unknown values are never targets.
  */
-export function nextEvent({ loss = fullSoftmax(), repeats = 'auto', ...options }: NextEventOptions = {}): Objective {
+export function nextEvent(options: NextEventOptions = {}): Objective {
+  checkNames(options, ['weights', 'others', 'loss', 'repeats'], 'nextEvent');
+  const { loss = fullSoftmax(), repeats = 'auto' } = options;
+  checkItemLoss(loss);
   checkRepeats(repeats);
   const settings = checkedWeights(options);
   return {

@@ -2,9 +2,11 @@ import type { EventColumns } from '@user-llm/event-tokenizer';
 import type { Dim, GraphBuilder, HostTensor, Random, Tensor, Weights } from '@user-llm/onnx-autograd';
 import type { Span } from '../span.js';
 import type { EncoderConfig } from '../config.js';
+import { EncoderOptionError } from '../errors.js';
 import type { BagSizes } from '../event-feeds.js';
 import type { EventInputs } from '../fusion.js';
 import type { LabelTower } from '../label-tower.js';
+import { checkCalled } from '../option-names.js';
 import type { Sequence } from '../sequences.js';
 import type { Repeats } from './taken-items.js';
 
@@ -28,6 +30,13 @@ export interface Objective {
   bind(run: ObjectiveRun): BoundObjective;
 }
 
+/** Refuses what is no objective. @throws EncoderOptionError */
+export function checkIsObjective(objective: Objective): void {
+  checkCalled('objective', objective);
+  if (typeof objective?.bind !== 'function')
+    throw new EncoderOptionError('objective', `'${String(objective)}' is no objective; give nextEvent(), or another one`);
+}
+
 /** What an objective is bound to. */
 export interface ObjectiveRun {
   readonly config: EncoderConfig;
@@ -40,7 +49,7 @@ export interface ObjectiveRun {
 }
 
 export interface BoundObjective {
-  /** How items become vectors, for the item head `labels`. */
+  /** How items become vectors from their fields, where that is learned; the item head `labels` needs it. */
   readonly labelTower?: LabelTower | undefined;
   /** Whether the item head tells the next item from all others or from those alone that were not in the history. Default `allowed`. */
   readonly repeats?: Repeats | undefined;
