@@ -107,6 +107,22 @@ describe('MovieLens', () => {
     expect(bare(await all(data.users))).toEqual([{ user: '3', age: 24, gender: 'M', occupation: 'technician', zip: '85711' }]);
   });
 
+  test.each([
+    ['\r\n', '\n'],
+    ['\n', '\r\n'],
+  ])('every line may end in its own way: the first with %j, the others with %j', async (first, other) => {
+    const folder = await files({
+      'ratings.csv': `userId,movieId,rating,timestamp${first}1,11,5,1000000000${first}1,12,4,1000000001${other}1,13,3,1000000002${other}`,
+      'movies.csv': `movieId,title,genres${first}11,A,Drama${other}12,"B, the",Comedy|Drama${other}13,C,"War"${first}`,
+    });
+    const rows = await all((await openDataset(folder)).events);
+    expect(rows.map((row) => [lineOf(row), row.item, row.time, row.title, row.categories])).toEqual([
+      [2, '11', 1000000000, 'A', ['Drama']],
+      [3, '12', 1000000001, 'B, the', ['Comedy', 'Drama']],
+      [4, '13', 1000000002, 'C', ['War']],
+    ]);
+  });
+
   test('malformed rows are passed on with their line; the tokenizer quarantines them and says why', async () => {
     const folder = await files({
       'ratings.csv': 'userId,movieId,rating,timestamp\n1,11,4,1000000000\n1,11\n1,12,often,1000000001\n2,11,3,1000000002\n',
@@ -319,6 +335,18 @@ describe("tables of one's own", () => {
       { user: 'a', item: '1', time: 1600000000, title: 'One', categories: ['x', 'y'] },
     ]);
     expect(bare(await all(data.items))).toEqual([{ id: '1', title: 'One', categories: ['x', 'y'] }]);
+  });
+
+  test('a file of items whose lines end in different ways', async () => {
+    const folder = await files({
+      'log.csv': 'user,item,time\na,1,1600000000\na,2,1600000001\na,3,1600000002\n',
+      'items.csv': 'id,title,genres\r\n1,One,x\n2,Two,y|z\n3,Three,x\r\n',
+    });
+    expect((await all((await openDataset(folder)).events)).map(({ title, categories }) => [title, categories])).toEqual([
+      ['One', ['x']],
+      ['Two', ['y', 'z']],
+      ['Three', ['x']],
+    ]);
   });
 
   test('a folder with several parts and a list of items', async () => {
