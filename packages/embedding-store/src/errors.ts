@@ -121,7 +121,9 @@ export class StoreAccessError extends Error {
   readonly path: string;
 
   constructor(path: string, detail: string) {
-    super(`The store in ${path} could not be used: ${detail}. Check that the folder is yours to read and write, and try again.`);
+    super(
+      `The store in ${path} could not be used: ${detail}. Check that the folder and its files are yours to read and write, then open it again.`,
+    );
     this.path = path;
     Object.defineProperty(this, StoreAccessError.#mark, { value: true });
   }
@@ -142,9 +144,8 @@ export class StoreInUseError extends Error {
   /** @param file its mark, where whether that process is still there cannot be told */
   constructor(path: string, pids: readonly number[], what: string, file?: string) {
     const byHand = file === undefined ? '' : ` If that was in a container that is gone, remove ${file}.`;
-    super(
-      `The store in ${path} is ${what} (process ${pids.join(', ')}). Wait for it to finish or close it there, then try again.${byHand}`,
-    );
+    const by = pids.length === 0 ? '' : ` (process ${pids.join(', ')})`;
+    super(`The store in ${path} is ${what}${by}. Wait for it to finish or close it there, then try again.${byHand}`);
     this.path = path;
     this.pids = pids;
     Object.defineProperty(this, StoreInUseError.#mark, { value: true });
