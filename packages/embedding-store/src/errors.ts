@@ -1,3 +1,5 @@
+import type { KeyNames } from './keys.js';
+
 /** Base of the errors below: a stable marker, so that a check survives two copies of this package in one process. */
 function marker(name: string): symbol {
   return Symbol.for(`@user-llm/embedding-store/${name}`);
@@ -85,10 +87,19 @@ export class DamagedRecordError extends Error {
   static readonly #mark = marker('DamagedRecordError');
   override readonly name = 'DamagedRecordError';
   readonly reason: string;
+  /** Whose record it is and of which encoder; undefined for an id of more than 200 bytes. */
+  readonly tenant: string | undefined;
+  readonly user: string | undefined;
+  readonly encoder: string | undefined;
 
-  constructor(reason: string) {
-    super(`A record of the store is damaged: ${reason}. Pass onDamaged to scan past it, and encode that user again.`);
+  constructor(reason: string, { tenant, user, encoder }: KeyNames = {}) {
+    super(
+      `A record of the store is damaged: ${reason}. Encode the user that this error names again, or pass onDamaged to scan past such records.`,
+    );
     this.reason = reason;
+    this.tenant = tenant;
+    this.user = user;
+    this.encoder = encoder;
     Object.defineProperty(this, DamagedRecordError.#mark, { value: true });
   }
 

@@ -3,12 +3,12 @@ import { mkdir, open as openFile, rename, rm, stat, statfs } from 'node:fs/promi
 import { endianness } from 'node:os';
 import path from 'node:path';
 import type { Database, RootDatabase } from 'lmdb';
-import type { Driver, StoreStats, Write, WriteOutcome } from './driver.js';
+import type { Driver, Entry, StoreStats, Write, WriteOutcome } from './driver.js';
 import { StoreAccessError, StoreClosedError, StoreFullError } from './errors.js';
 import { afterPrefix } from './keys.js';
 import { checkFile, requireAccess } from './lmdb-check.js';
 import { Presence } from './presence.js';
-import { recordLength, recordSequence } from './record.js';
+import { recordExpired, recordLength, recordSequence } from './record.js';
 
 type Bytes = Database<Buffer, Buffer>;
 interface Tables {
@@ -96,7 +96,7 @@ export class LmdbDriver implements Driver {
     });
   }
 
-  async *scan(prefix: Buffer, keep: (key: Uint8Array) => boolean = () => true): AsyncGenerator<Buffer> {
+  async *scan(prefix: Buffer, keep: (key: Uint8Array) => boolean = () => true): AsyncGenerator<Entry> {
     let start = prefix;
     const end = afterPrefix(prefix);
     for (;;) {
@@ -104,8 +104,10 @@ export class LmdbDriver implements Driver {
       const tables = this.#open();
       // A few records at a time: a read transaction that stays open would keep every replaced page in the file.
       const keys = [...tables.records.getKeys({ start, end, limit: scanChunk })];
-      const found = keys.filter(keep).map((key) => read(tables, key));
-      yield* found.filter((record) => record !== undefined);
+      yield* keys.filter(keep).flatMap((key) => {
+        const record = read(tables, key);
+        return record ? [{ key, record }] : [];
+      });
       if (keys.length < scanChunk) return;
       start = Buffer.concat([keys[keys.length - 1], Buffer.of(0)]);
     }
@@ -322,6 +324,11 @@ function applyWrite(tables: Tables, write: Write): WriteOutcome {
     return { kind: 'written' };
   }
   if (write.kind === 'delete') return { kind: 'removed', records: Number(remove(tables, write.key)) };
+  if (write.kind === 'delete-expired') {
+    const stored = read(tables, write.key);
+    const expired = stored !== undefined && recordExpired(stored, write.now);
+    return { kind: 'removed', records: Number(expired && remove(tables, write.key)) };
+  }
   if (write.kind === 'erase') {
     const keys = [...tables.records.getKeys({ start: write.prefix, end: afterPrefix(write.prefix) })];
     return { kind: 'removed', records: keys.filter((key) => remove(tables, key)).length };

@@ -14,6 +14,7 @@ import {
 import path from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from '@jest/globals';
 import { DamagedRecordError, StoreAccessError, StoreDamagedError, StoreInUseError, openStore } from '../src/index.js';
+import type { KeyNames } from '../src/index.js';
 import { embedding, encoder, finished, startProcess, temporaryFolder } from './support.js';
 
 const users = Array.from({ length: 200 }, (_, index) => `user-${index}`);
@@ -56,16 +57,17 @@ describe('the file of an LMDB store', () => {
       reason: 'its checksum does not match',
     });
     expect(await store.get({ user: 'user-78' }, { encoder })).toMatchObject({ status: 'found' });
-    const scanAll = async (onDamaged?: (reason: string) => void): Promise<number> => {
+    const scanAll = async (onDamaged?: (reason: string, of: KeyNames) => void): Promise<number> => {
       let count = 0;
       for await (const _ of store.scan({ onDamaged })) count++;
       return count;
     };
     const error: unknown = await scanAll().catch((thrown: unknown) => thrown);
+    expect(error).toMatchObject({ tenant: '', user: 'user-77', encoder, reason: 'its checksum does not match' });
     expect(DamagedRecordError.isInstance(error)).toBe(true);
-    const reasons: string[] = [];
-    expect(await scanAll((reason) => reasons.push(reason))).toBe(users.length - 1);
-    expect(reasons).toEqual(['its checksum does not match']);
+    const damaged: unknown[] = [];
+    expect(await scanAll((...given) => damaged.push(given))).toBe(users.length - 1);
+    expect(damaged).toEqual([['its checksum does not match', { tenant: '', user: 'user-77', encoder }]]);
     await store.put(embedding('user-77', { ...wide, sequence: 0 }));
     expect(await store.get({ user: 'user-77' }, { encoder })).toMatchObject({ status: 'found' });
   });
