@@ -20,7 +20,7 @@ export interface UserEmbedding {
   tokenizer: string;
   /** Grows with every embedding of this user by this encoder; a write with an older one does not replace a newer. */
   sequence: number;
-  /** The last event that is in the matrix (unix seconds, NaN when unknown), and how many events are. */
+  /** The last event that is in the matrix (unix seconds, or its place where the log has only an order; NaN when unknown), and how many are. */
   watermark: { time: number; count: number };
   /** When the store wrote it, in unix seconds. */
   writtenAt: number;
@@ -64,7 +64,6 @@ export function checkName(field: string, value: unknown, { empty = false } = {})
 
 /** After this second (the end of the year 9999) a time is taken for one in another unit. */
 const lastSecond = 253_402_300_799;
-const tooLate = 'must be unix seconds, and lies beyond the year 9999; divide milliseconds by 1000';
 
 /** Throws an InvalidEmbeddingError that names the first field a record cannot hold. */
 export function checkEmbedding(embedding: NewUserEmbedding): void {
@@ -78,7 +77,6 @@ export function checkEmbedding(embedding: NewUserEmbedding): void {
     throw new InvalidEmbeddingError('sequence', 'must be a whole number, 0 or more');
   if (typeof watermark?.time !== 'number')
     throw new InvalidEmbeddingError('watermark.time', 'must be unix seconds (NaN when unknown)');
-  if (Math.abs(watermark.time) > lastSecond) throw new InvalidEmbeddingError('watermark.time', tooLate);
   if (!Number.isSafeInteger(watermark.count) || watermark.count < 0) {
     throw new InvalidEmbeddingError('watermark.count', 'must be a whole number of events, 0 or more');
   }
@@ -102,7 +100,11 @@ export function checkEmbedding(embedding: NewUserEmbedding): void {
     throw new InvalidEmbeddingError('state', 'must be a Uint8Array');
   if (expiresAt !== undefined && !Number.isFinite(expiresAt))
     throw new InvalidEmbeddingError('expiresAt', 'must be unix seconds');
-  if (expiresAt !== undefined && expiresAt > lastSecond) throw new InvalidEmbeddingError('expiresAt', tooLate);
+  if (expiresAt !== undefined && expiresAt > lastSecond)
+    throw new InvalidEmbeddingError(
+      'expiresAt',
+      'must be unix seconds, and lies beyond the year 9999; divide milliseconds by 1000',
+    );
   if (data.byteLength + (state?.byteLength ?? 0) > largestRecord) {
     throw new InvalidEmbeddingError('data', `and state together exceed ${largestRecord} bytes`);
   }

@@ -222,7 +222,6 @@ describe.each(['lmdb', 'memory'])('a store in %s', (driver) => {
     ['data', { data: new Float32Array(31) }],
     ['data', { data: new Int8Array(32) }],
     ['state', { state: 'x' as unknown as Uint8Array }],
-    ['watermark.time', { watermark: { time: 1_700_000_000_000, count: 1 } }],
     ['expiresAt', { expiresAt: NaN }],
     ['expiresAt', { expiresAt: 1_800_000_000_000 }],
   ])('refuses a bad field and names it: %s', async (field, changes) => {
