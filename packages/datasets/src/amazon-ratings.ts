@@ -66,6 +66,7 @@ export function readAmazonRatings(file: string, order: AmazonRatingsOrder): Sour
         );
       }
     }),
+    honours: [],
     files: [file],
     source: 'Amazon reviews (ratings only), McAuley Lab, UC San Diego',
     licence: 'No licence is stated: for research, as its authors ask; do not redistribute',

@@ -62,7 +62,7 @@ const bare = (name: string) => name.toLowerCase().replace(/[\s_-]/g, '');
 export function resolveColumns(file: string, present: readonly string[], wanted: ColumnMapping = {}): Record<string, string> {
   if (Object.keys(wanted).some((role) => role === '__proto__'))
     throw new InvalidOptionError('columns', '__proto__', 'names of your own');
-  return resolve(file, present, wanted, usual, ['user', 'item']);
+  return resolve(file, present, wanted, usual, ['user', 'item'], 'columns');
 }
 
 export function resolveItemColumns(
@@ -70,7 +70,7 @@ export function resolveItemColumns(
   present: readonly string[],
   wanted: ItemColumnMapping = {},
 ): Record<string, string> {
-  return resolve(file, present, { ...wanted }, usualItems, ['id']);
+  return resolve(file, present, { ...wanted }, usualItems, ['id'], 'itemColumns');
 }
 
 /** True when a table with these columns can be a list of items: it has an id, a title, and no user, nor all the columns of the events. */
@@ -91,11 +91,12 @@ function resolve(
   wanted: Readonly<Record<string, string | undefined>>,
   names: Readonly<Record<string, readonly string[]>>,
   needed: readonly string[],
+  option: 'columns' | 'itemColumns',
 ): Record<string, string> {
   const columns: Record<string, string> = {};
   for (const [role, column] of Object.entries(wanted)) {
     if (column === undefined) continue;
-    if (!present.includes(column)) throw new MissingColumnError(file, role, column, present);
+    if (!present.includes(column)) throw new MissingColumnError(file, role, column, present, option);
     columns[role] = column;
   }
   const taken = new Set(Object.values(columns));
@@ -107,7 +108,7 @@ function resolve(
     if (found !== undefined) {
       columns[role] = found;
       taken.add(found);
-    } else if (needed.includes(role)) throw new MissingColumnError(file, role, undefined, present);
+    } else if (needed.includes(role)) throw new MissingColumnError(file, role, undefined, present, option);
   }
   return columns;
 }

@@ -48,7 +48,13 @@ export function parseBlock(block: TextBlock, format: DelimitedFormat): Delimited
 }
 
 function parsePlain({ text, line }: TextBlock, { delimiter }: DelimitedFormat): DelimitedRecord[] {
-  const options: Options = { delimiter, quote: null, relax_column_count: true, bom: line === 1, record_delimiter: lineEnd(text) };
+  const options: Options = {
+    delimiter,
+    quote: null,
+    relax_column_count: true,
+    bom: line === 1,
+    record_delimiter: lineEnds(text),
+  };
   const records: DelimitedRecord[] = [];
   for (const fields of parse(text, options) as string[][]) {
     if (fields.length > 1 || fields[0] !== '') records.push({ fields, line });
@@ -58,7 +64,7 @@ function parsePlain({ text, line }: TextBlock, { delimiter }: DelimitedFormat): 
 }
 
 function parseQuoted({ text, line }: TextBlock, { delimiter }: DelimitedFormat): DelimitedRecord[] {
-  const options: Options = { delimiter, relax_column_count: true, bom: line === 1, record_delimiter: lineEnd(text) };
+  const options: Options = { delimiter, relax_column_count: true, bom: line === 1, record_delimiter: lineEnds(text) };
   try {
     let at = line;
     const records: DelimitedRecord[] = [];
@@ -120,9 +126,10 @@ function endOfLine(text: string, at: number): number {
   return feed < 0 ? text.length : feed > at && text[feed - 1] === '\r' ? feed - 1 : feed;
 }
 
-function lineEnd(text: string): string {
-  const first = text.indexOf('\n');
-  return first > 0 && text.charCodeAt(first - 1) === 13 ? '\r\n' : '\n';
+/** How the records of a block end: in both ways where a file was put together from parts of several systems, which is slower. */
+function lineEnds(text: string): string[] {
+  if (!text.includes('\r\n')) return ['\n'];
+  return /(?<!\r)\n/.test(text) ? ['\r\n', '\n'] : ['\r\n'];
 }
 
 /** The fields of one line, such as a header; a line whose quotes do not match is one field. */

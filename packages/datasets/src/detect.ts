@@ -3,13 +3,14 @@ import path from 'node:path';
 
 import { readAmazonRatings, sniffAmazonRatings } from './amazon-ratings.js';
 import { looksLikeItems } from './columns.js';
-import { InvalidOptionError, PathNotFoundError, UnknownLayoutError } from './errors.js';
+import { PathNotFoundError, UnknownLayoutError } from './errors.js';
 import { readGeneric } from './generic.js';
+import { openItemTables } from './item-tables.js';
 import type { GenericOptions } from './generic.js';
 import { movieLensFiles, readMovieLens } from './movielens.js';
 import type { MovieLensLayout } from './movielens.js';
 import { looksLikeMetadata, readReviews, reviewLayout } from './reviews.js';
-import type { ReviewLayout } from './reviews.js';
+import type { Metadata, ReviewLayout } from './reviews.js';
 import type { SourceReader } from './source-reader.js';
 import { openTable, tableFormat } from './tables.js';
 import type { Table } from './tables.js';
@@ -35,9 +36,8 @@ export async function detect(location: string, options: DetectOptions): Promise<
   if (!info.isDirectory()) return detectFile(location, options);
   const names = (await readdir(location)).filter((name) => !name.startsWith('.') && name !== '__MACOSX').sort();
   for (const [layout, files] of Object.entries(movieLensFiles)) {
-    if (names.includes(files.ratings) && (names.includes(files.items) || layout !== 'movielens-latest')) {
+    if (names.includes(files.ratings) && isMovieLens(layout as MovieLensLayout, names, options))
       return readMovieLens(location, layout as MovieLensLayout, new Set(names), options);
-    }
   }
   const data = names
     .filter((name) => tableFormat(name) !== undefined && !/^(readme|licen[cs]e)\b/i.test(name))
@@ -47,6 +47,12 @@ export async function detect(location: string, options: DetectOptions): Promise<
   if (names.length === 1 && (await stat(path.join(location, names[0]))).isDirectory())
     return detect(path.join(location, names[0]), options);
   throw new UnknownLayoutError(location, names, lookedFor, names.length === 0 ? 'the folder is empty' : '');
+}
+
+/** Whether ratings of this name are MovieLens's: those of `latest` have a usual name, and columns that could be named otherwise. */
+function isMovieLens(layout: MovieLensLayout, names: readonly string[], { columns, itemColumns }: DetectOptions): boolean {
+  if (layout !== 'movielens-latest') return true;
+  return columns === undefined && itemColumns === undefined && names.includes(movieLensFiles[layout].items);
 }
 
 async function statOrThrow(location: string) {
@@ -60,12 +66,8 @@ async function detectFile(file: string, options: DetectOptions): Promise<SourceR
   const name = path.basename(file);
   const beside = await readdir(folder);
   for (const [layout, files] of Object.entries(movieLensFiles)) {
-    if (
-      name !== files.ratings ||
-      (layout === 'movielens-latest' && (options.columns !== undefined || !beside.includes(files.items)))
-    )
-      continue;
-    return readMovieLens(folder, layout as MovieLensLayout, new Set(beside), options);
+    if (name === files.ratings && isMovieLens(layout as MovieLensLayout, beside, options))
+      return readMovieLens(folder, layout as MovieLensLayout, new Set(beside), options);
   }
   if (tableFormat(file) === undefined)
     throw new UnknownLayoutError(file, [name], lookedFor, 'the ending of its name says nothing');
@@ -86,7 +88,7 @@ async function detectTables(
     if (!given.some((one) => path.resolve(one) === path.resolve(file))) tables.push(await openTable(file, options.delimiter));
   if (options.columns === undefined) {
     const reviews = sortReviews(location, names, tables);
-    if (reviews) return readReviews(reviews.layout, reviews.files, [...reviews.metadata, ...given]);
+    if (reviews) return openReviews(reviews, given, options);
   }
   const events = tables.filter(
     ({ file, columns }) => tables.length === 1 || !(looksLikeMetadata(file) || looksLikeItems(columns, options.columns)),
@@ -109,19 +111,34 @@ async function detectTables(
   return readGeneric(events, [...items, ...given], options);
 }
 
+interface Reviews {
+  layout: ReviewLayout;
+  files: string[];
+  metadata: Metadata[];
+}
+
+/** Reviews with the given files of items, which need not be metadata of the same owner. */
+async function openReviews({ layout, files, metadata }: Reviews, given: readonly string[], options: DetectOptions) {
+  const others: string[] = [];
+  for (const file of given) {
+    const { format, sample } = await openTable(file, options.delimiter);
+    const found = format === 'jsonl' ? reviewLayout(sample[0]) : undefined;
+    if (found?.kind === 'items') metadata.push({ file, layout: found.layout });
+    else others.push(file);
+  }
+  const tables = await openItemTables(others, options);
+  return readReviews(layout, files, metadata, tables && { files: others, tables });
+}
+
 /** Review files and their metadata, when the tables are such. */
-function sortReviews(
-  location: string,
-  names: readonly string[],
-  tables: readonly Table[],
-): { layout: ReviewLayout; files: string[]; metadata: string[] } | undefined {
+function sortReviews(location: string, names: readonly string[], tables: readonly Table[]): Reviews | undefined {
   const files: string[] = [];
-  const metadata: string[] = [];
+  const metadata: Metadata[] = [];
   const layouts = new Set<ReviewLayout>();
   for (const { file, format, sample } of tables) {
     const found = format === 'jsonl' ? reviewLayout(sample[0]) : undefined;
     if (!found) continue;
-    if (found.kind === 'items') metadata.push(file);
+    if (found.kind === 'items') metadata.push({ file, layout: found.layout });
     else {
       files.push(file);
       layouts.add(found.layout);
@@ -131,12 +148,4 @@ function sortReviews(
   if (layouts.size > 1)
     throw new UnknownLayoutError(location, names, lookedFor, `it mixes ${[...layouts].join(' and ')}: give each its folder`);
   return { layout: [...layouts][0], files, metadata };
-}
-
-/** Checked here for all readers: an unknown option is most often a misspelt one. */
-export function checkOptions(options: object, known: readonly string[]): void {
-  for (const [name, value] of Object.entries(options)) {
-    if (!known.includes(name) && value !== undefined)
-      throw new InvalidOptionError(name, value, `left out: the options are ${known.join(', ')}`);
-  }
 }

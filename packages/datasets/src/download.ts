@@ -3,6 +3,7 @@ import path from 'node:path';
 
 import { archiveOf } from './archives.js';
 import type { ArchiveFile } from './archives.js';
+import { lockFolder } from './download-lock.js';
 import { DownloadError } from './errors.js';
 import { fetchFile } from './fetch-file.js';
 import type { FetchOptions } from './fetch-file.js';
@@ -35,11 +36,20 @@ export interface DownloadResult {
 /** Written when all is done: a folder without it is not finished. */
 const record = '.download.json';
 
+interface Finished {
+  name: string;
+  files: DownloadedFile[];
+  /** Paths of what is to be found in the folder: the files, or what was in them. */
+  contents: string[];
+}
+
 /**
  * Fetches an official archive into `folder/<name>`, checks it against the checksum that its owner publishes (MovieLens's fixed
- * releases), and unpacks it. A call that was broken off is carried on by the next; one that was finished is not repeated.
+ * releases), and unpacks it. A call that was broken off is carried on by the next; one that was finished is not repeated as long as
+ * its files are there.
  *
- * @throws InvalidOptionError for an unknown name, DownloadError, ChecksumError, DamagedFileError
+ * @throws InvalidOptionError for an unknown name, DownloadError (also where another call is fetching the same into the folder),
+ * ChecksumError, DamagedFileError, what `onProgress` throws
  */
 export async function download(name: string, folder: string, options: DownloadOptions = {}): Promise<DownloadResult> {
   const archive = archiveOf(name);
@@ -48,23 +58,40 @@ export async function download(name: string, folder: string, options: DownloadOp
   await mkdir(target, { recursive: true });
   const done = await finished(target);
   if (done) return { folder: target, files: done, fetched: false };
-  const files: DownloadedFile[] = [];
-  for (const file of archive.files) files.push(await fetchOne(base, file, target, options));
-  const part = path.join(target, `${record}.part`);
-  await writeFile(part, `${JSON.stringify({ name, files }, null, 2)}\n`);
-  await rename(part, path.join(target, record));
-  return { folder: target, files, fetched: true };
+  const unlock = await lockFolder(target, base + archive.files[0].path);
+  try {
+    const files: DownloadedFile[] = [];
+    const contents: string[] = [];
+    for (const file of archive.files) {
+      const { fetched, unpacked } = await fetchOne(base, file, target, options);
+      files.push(fetched);
+      contents.push(...unpacked);
+    }
+    const part = path.join(target, `${record}.part`);
+    await writeFile(part, `${JSON.stringify({ name, files, contents } satisfies Finished, null, 2)}\n`);
+    await rename(part, path.join(target, record));
+    return { folder: target, files, fetched: true };
+  } finally {
+    await unlock();
+  }
 }
 
 async function finished(target: string): Promise<DownloadedFile[] | undefined> {
   try {
-    return (JSON.parse(await readFile(path.join(target, record), 'utf8')) as { files: DownloadedFile[] }).files;
+    const { files, contents } = JSON.parse(await readFile(path.join(target, record), 'utf8')) as Finished;
+    for (const name of contents) await stat(path.join(target, name));
+    return files;
   } catch {
     return undefined;
   }
 }
 
-async function fetchOne(base: string, file: ArchiveFile, target: string, options: DownloadOptions): Promise<DownloadedFile> {
+async function fetchOne(
+  base: string,
+  file: ArchiveFile,
+  target: string,
+  options: DownloadOptions,
+): Promise<{ fetched: DownloadedFile; unpacked: string[] }> {
   const url = base + file.path;
   const name = path.posix.basename(file.path);
   const to = path.join(target, name);
@@ -72,8 +99,8 @@ async function fetchOne(base: string, file: ArchiveFile, target: string, options
   // Fetched whole by an earlier call that was broken off at a later file.
   const there = !file.md5 && (await stat(to).catch(() => undefined)) !== undefined;
   const { bytes, sha256 } = there ? await hashed(to, options.signal) : await fetchFile(url, to, md5, options);
-  if (file.unpack) await unpackInto(to, target, options.signal);
-  return { name, url, bytes, sha256, verified: md5 === undefined ? 'none' : 'md5' };
+  const unpacked = file.unpack ? await unpackInto(to, target, options.signal) : [name];
+  return { fetched: { name, url, bytes, sha256, verified: md5 === undefined ? 'none' : 'md5' }, unpacked };
 }
 
 async function hashed(file: string, signal: AbortSignal | undefined): Promise<{ bytes: number; sha256: string }> {
@@ -103,11 +130,14 @@ async function publishedMd5(url: string, signal: AbortSignal | undefined): Promi
   return md5.toLowerCase();
 }
 
-/** Unpacks beside and renames, so that no half-written file ever has its final name; then the archive has served. */
-async function unpackInto(archive: string, target: string, signal: AbortSignal | undefined): Promise<void> {
+/**
+ * Unpacks beside and renames, so that no half-written file ever has its final name; then the archive has served. Returns the files'
+ * paths in the target.
+ */
+async function unpackInto(archive: string, target: string, signal: AbortSignal | undefined): Promise<string[]> {
   const beside = await mkdtemp(path.join(target, '.unpacking-'));
   try {
-    await unzip(archive, beside, signal);
+    const unpacked = await unzip(archive, beside, signal);
     // Official archives hold one folder; its files go straight into the target.
     const top = await readdir(beside);
     const inner = top.length === 1 && (await stat(path.join(beside, top[0]))).isDirectory() ? path.join(beside, top[0]) : beside;
@@ -115,8 +145,9 @@ async function unpackInto(archive: string, target: string, signal: AbortSignal |
       await rm(path.join(target, entry), { recursive: true, force: true });
       await rename(path.join(inner, entry), path.join(target, entry));
     }
+    await rm(archive, { force: true });
+    return unpacked.map((file) => path.relative(inner, path.join(beside, file)));
   } finally {
     await rm(beside, { recursive: true, force: true });
   }
-  await rm(archive, { force: true });
 }

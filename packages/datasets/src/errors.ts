@@ -66,10 +66,12 @@ export class MissingColumnError extends DatasetError {
     /** The name that was asked for; `undefined` when the usual names were tried. */
     readonly column: string | undefined,
     readonly present: readonly string[],
+    /** The option that names it. */
+    option: 'columns' | 'itemColumns' = 'columns',
   ) {
     const missing = column === undefined ? `no column that looks like the ${role}` : `no column "${column}" (the ${role})`;
     super(
-      `${file} has ${missing}. It has: ${present.join(', ') || 'none'}. ` + `Name the column with columns: { ${role}: '...' }.`,
+      `${file} has ${missing}. It has: ${present.join(', ') || 'none'}. ` + `Name the column with ${option}: { ${role}: '...' }.`,
     );
   }
 }
@@ -89,7 +91,7 @@ export class BinaryFileError extends DatasetError {
   }
 }
 
-/** The file breaks off or cannot be unpacked. */
+/** The file breaks off, cannot be unpacked, or is not what its name says. */
 export class DamagedFileError extends DatasetError {
   override readonly name = 'DamagedFileError';
   protected static override marker = marker('damaged-file');
@@ -98,8 +100,9 @@ export class DamagedFileError extends DatasetError {
     readonly file: string,
     readonly problem: string,
     options?: ErrorOptions,
+    advice = 'Fetch it again.',
   ) {
-    super(`${file} is damaged: ${problem}. Fetch it again.`, options);
+    super(`${file} cannot be read: ${problem}. ${advice}`, options);
   }
 }
 

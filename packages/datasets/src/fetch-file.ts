@@ -37,7 +37,7 @@ interface Partial {
  * an earlier call or a broken connection, is carried on by an HTTP range request if the server's file is still the same.
  *
  * @throws DownloadError when the server refuses or the connection breaks too often (what has come stays for the next call).
- * @throws ChecksumError when the bytes are not the published ones (what has come is deleted).
+ * @throws ChecksumError when the bytes are not the published ones (what has come is deleted); what `onProgress` throws.
  */
 export async function fetchFile(
   url: string,
@@ -47,12 +47,24 @@ export async function fetchFile(
 ): Promise<{ bytes: number; sha256: string }> {
   const { signal, retries = 5, retryDelayMs = 500 } = options;
   const part = `${target}.part`;
+  let totalBytes: number | undefined;
+  let thrown: { error: unknown } | undefined;
+  const onProgress = (progress: DownloadProgress): void => {
+    try {
+      options.onProgress?.(progress);
+    } catch (error) {
+      thrown = { error };
+      throw error;
+    }
+  };
   for (let attempt = 0; ; attempt++) {
     try {
-      await fetchPart(url, part, options);
+      totalBytes = await fetchPart(url, part, { ...options, onProgress });
       break;
     } catch (error) {
       signal?.throwIfAborted();
+      // The caller's own, which no new connection mends.
+      if (thrown) throw thrown.error;
       const final = DownloadError.isInstance(error) && !error.retry;
       if (final) throw error;
       if (!isNetworkError(error)) throw error;
@@ -67,6 +79,15 @@ export async function fetchFile(
     }
   }
   const hashes = await hashFile(part, signal);
+  if (totalBytes !== undefined && hashes.bytes !== totalBytes) {
+    await rm(part, { force: true });
+    await rm(`${part}.json`, { force: true });
+    throw new DownloadError(
+      url,
+      `${path.basename(part)} has ${hashes.bytes} bytes of ${totalBytes}: something else wrote into it`,
+      'What has come is deleted: call it again.',
+    );
+  }
   if (md5 !== undefined && hashes.md5 !== md5) {
     await rm(part, { force: true });
     await rm(`${part}.json`, { force: true });
@@ -77,7 +98,8 @@ export async function fetchFile(
   return { bytes: hashes.bytes, sha256: hashes.sha256 };
 }
 
-async function fetchPart(url: string, part: string, options: FetchOptions): Promise<void> {
+/** @returns the bytes of the whole file, `undefined` when the server does not say. */
+async function fetchPart(url: string, part: string, options: FetchOptions): Promise<number | undefined> {
   const { signal, onProgress, idleTimeoutMs = 60_000 } = options;
   const known = await readPartial(part, url);
   const idle = new AbortController();
@@ -132,6 +154,7 @@ async function fetchPart(url: string, part: string, options: FetchOptions): Prom
     }
     if (totalBytes !== undefined && received !== totalBytes)
       throw new DownloadError(url, 'the connection ended early', 'Call it again.', undefined, true);
+    return totalBytes;
   } finally {
     clearTimeout(timer);
   }

@@ -1,27 +1,24 @@
 import { RowColumns } from '@user-llm/event-tokenizer';
 import path from 'node:path';
 
-import { checkShards, openTable } from './tables.js';
+import { checkShards } from './tables.js';
 import type { Table } from './tables.js';
-import { resolveColumns, resolveItemColumns } from './columns.js';
-import type { ColumnMapping, ItemColumnMapping } from './columns.js';
+import { resolveColumns } from './columns.js';
+import type { ColumnMapping } from './columns.js';
 import { lineOf, malformed, sourceLine } from './dataset.js';
 import type { Item, Row, TimeUnit } from './dataset.js';
+import { openItemTables } from './item-tables.js';
+import type { ItemOptions } from './item-tables.js';
 import type { SourceReader } from './source-reader.js';
 import type { CellReader, DelimitedColumns } from './delimited-columns.js';
 import { stream } from './streams.js';
-import { guessTimeUnit, idOf, numberOrRaw, perSecond, secondsOf, textOf, textsOf } from './values.js';
+import { categoriesOf, guessTimeUnit, idOf, numberOrRaw, perSecond, secondsOf, textOf, textsOf } from './values.js';
 import type { SourceTimeUnit } from './values.js';
 
-export interface GenericOptions {
+export interface GenericOptions extends ItemOptions {
   columns?: ColumnMapping;
-  itemColumns?: ItemColumnMapping;
   /** How the time column is written; found out from its first values by default. Times without a zone are UTC. */
   timeUnit?: SourceTimeUnit;
-  /** Between the categories of one item in one text. Default `|`. */
-  categorySeparator?: string;
-  /** Of delimited text; found out from the first line by default. */
-  delimiter?: string;
 }
 
 const roles = new Set(['user', 'item', 'time', 'rating', 'title', 'categories', 'text']);
@@ -36,21 +33,23 @@ export async function readGeneric(
   const columns = resolveColumns(path.basename(first.file), first.columns, options.columns);
   checkShards(tables, columns);
   const separator = options.categorySeparator ?? '|';
-  const itemTables = [];
-  for (const file of itemFiles) itemTables.push(await openTable(file, options.delimiter));
-  const catalogued = itemTables.length > 0 ? itemStream(itemTables, options, separator) : undefined;
+  const itemTables = await openItemTables(itemFiles, options);
   const unit =
     columns.time === undefined
       ? 'order'
       : (options.timeUnit ?? guessTimeUnit(first.sample.map((row) => row[columns.time])) ?? 's');
   const time: TimeUnit = unit === 'order' ? 'order' : 's';
   const more = Object.keys(columns).filter((role) => !roles.has(role));
-  const isNumber = (role: string) =>
-    first.sample.every((row) => row[columns[role]] == null || typeof numeric(row[columns[role]]) === 'number');
+  const isNumber = (role: string) => {
+    const values = first.sample
+      .map((row) => numeric(row[columns[role]]))
+      .filter((value) => value !== undefined && value !== null);
+    return values.length > 0 && values.every((value) => typeof value === 'number');
+  };
   const eventBlocks = stream(async function* (): AsyncGenerator<Row[] | RowColumns> {
     const catalogue = new Map<string, Item>();
-    if (catalogued)
-      for await (const item of catalogued)
+    if (itemTables)
+      for await (const item of itemTables.items)
         if (item.id !== '') catalogue.set(item.id, { ...item, categories: Object.freeze([...item.categories]) as string[] });
     let order = 0;
     for (const table of tables) {
@@ -86,7 +85,7 @@ export async function readGeneric(
       time,
       rating: columns.rating !== undefined,
       text: columns.text !== undefined,
-      categories: columns.categories !== undefined || catalogued !== undefined,
+      categories: columns.categories !== undefined || itemTables?.categories === true,
       categorical: more.filter((role) => !isNumber(role)),
       numbers: more.filter(isNumber),
     },
@@ -94,7 +93,15 @@ export async function readGeneric(
       for await (const block of eventBlocks) yield RowColumns.isInstance(block) ? [...block] : block;
     }),
     eventBlocks,
-    items: catalogued ?? ((columns.title ?? columns.categories) === undefined ? undefined : namedItems(eventBlocks)),
+    items: itemTables?.items ?? ((columns.title ?? columns.categories) === undefined ? undefined : namedItems(eventBlocks)),
+    honours: [
+      'columns',
+      'metadata',
+      ...(columns.time === undefined ? [] : ['timeUnit']),
+      ...(columns.categories === undefined ? [] : ['categorySeparator']),
+      ...(first.format === 'csv' ? ['delimiter'] : []),
+      ...(itemTables?.honours ?? []),
+    ],
     files: [...tables.map(({ file }) => file), ...itemFiles],
     source: tables.map(({ file }) => path.basename(file)).join(', '),
     licence: 'unknown: the file is yours',
@@ -176,32 +183,6 @@ function eventRow(
 
 function numeric(cell: unknown): unknown {
   return typeof cell === 'bigint' ? Number(cell) : typeof cell === 'string' ? numberOrRaw(cell) : cell;
-}
-
-function categoriesOf(cell: unknown, separator: string): string[] {
-  return textsOf(typeof cell === 'string' ? cell.split(separator).map((part) => part.trim()) : cell);
-}
-
-function itemStream(tables: readonly Table[], options: GenericOptions, separator: string): AsyncIterable<Item> {
-  const resolved = tables.map(({ file, columns }) => resolveItemColumns(path.basename(file), columns, options.itemColumns));
-  return stream(async function* () {
-    for (const [at, table] of tables.entries()) {
-      const columns = resolved[at];
-      for await (const records of table.read(table.columns)) {
-        for (const { value, line, problem } of records) {
-          const { [columns.id]: id, [columns.title]: title, [columns.categories]: categories, ...more } = value;
-          const item: Item = {
-            ...more,
-            id: idOf(id) ?? '',
-            title: textOf(title) ?? '',
-            categories: categoriesOf(categories ?? [], separator),
-          };
-          Object.assign(item, { [sourceLine]: line, ...(problem !== undefined && { [malformed]: problem }) });
-          yield item;
-        }
-      }
-    }
-  });
 }
 
 /** Without files of items, what the events themselves say of them: each item once, with its first title and categories. */

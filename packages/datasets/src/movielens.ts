@@ -90,6 +90,7 @@ export async function readMovieLens(
     }),
     items,
     users: hasUsers ? userStream(at(files.users!), layout) : undefined,
+    honours: ['normaliseTitles'],
     files: [at(files.ratings), ...(hasItems ? [at(files.items)] : []), ...(hasUsers ? [at(files.users!)] : [])],
     source: 'MovieLens, GroupLens Research, University of Minnesota (grouplens.org/datasets/movielens)',
     licence:
@@ -103,7 +104,7 @@ async function ratingsFormat(file: string, layout: MovieLensLayout): Promise<{ f
   const name = path.basename(file);
   if (layout === 'movielens-latest') {
     const header = parseLine(lines[0], ',');
-    checkHeader(name, header, ['userId', 'movieId', 'rating', 'timestamp']);
+    checkHeader(name, header, { user: 'userId', item: 'movieId', rating: 'rating', time: 'timestamp' }, 'columns');
     if (lines.slice(1).every((line) => line === '')) throw new EmptyFileError(name);
     return {
       format: { delimiter: ',', fields: header.length, encoding: 'utf-8', quotes: true, header: true },
@@ -127,13 +128,20 @@ async function itemFormat(file: string, layout: MovieLensLayout): Promise<Delimi
   const encoding = await detectEncoding(file);
   if (layout === 'movielens-100k') return plain('|', 24, encoding);
   if (layout === 'movielens-1m') return plain('::', 3, encoding);
-  checkHeader(path.basename(file), parseLine(lines[0], ','), ['movieId', 'title', 'genres']);
+  const columns = { id: 'movieId', title: 'title', categories: 'genres' };
+  checkHeader(path.basename(file), parseLine(lines[0], ','), columns, 'itemColumns');
   return { delimiter: ',', fields: 3, encoding, quotes: true, header: true };
 }
 
-function checkHeader(file: string, header: readonly string[], wanted: readonly string[]): void {
-  for (const [at, column] of wanted.entries())
-    if (header[at] !== column) throw new MissingColumnError(file, column, column, header);
+/** The columns stand in this order. */
+function checkHeader(
+  file: string,
+  header: readonly string[],
+  wanted: Readonly<Record<string, string>>,
+  option: 'columns' | 'itemColumns',
+): void {
+  for (const [at, [role, column]] of Object.entries(wanted).entries())
+    if (header[at] !== column) throw new MissingColumnError(file, role, column, header, option);
 }
 
 function ratingRow({ fields, line, problem }: DelimitedRecord, catalogue: ReadonlyMap<string, Item>): Row {

@@ -1,7 +1,8 @@
 import path from 'node:path';
 
+import { checkHonoured, checkOptions } from './check-options.js';
 import type { Dataset } from './dataset.js';
-import { checkOptions, detect } from './detect.js';
+import { detect } from './detect.js';
 import type { DetectOptions } from './detect.js';
 import { flatten } from './streams.js';
 import { suggestSchema } from './suggested-schema.js';
@@ -19,34 +20,21 @@ export interface OpenOptions extends DetectOptions {
   signal?: AbortSignal;
 }
 
-const options: readonly (keyof OpenOptions)[] = [
-  'name',
-  'columns',
-  'itemColumns',
-  'timeUnit',
-  'categorySeparator',
-  'delimiter',
-  'metadata',
-  'normaliseTitles',
-  'checksum',
-  'signal',
-];
-
 /**
  * Opens an event log, a folder or one file, having found out from the names and first lines how it is laid out: MovieLens (100K;
  * 1M and 10M; latest, 20M, 25M and 32M), Amazon reviews (2014, 2018, 2023), Google Local reviews, or any CSV, JSON lines or Parquet.
  * Rows are read while they are iterated. A row that cannot be taken apart is passed on with its line and the reason
- * ({@link problemOf}), a value of the wrong kind as it stands in the file: the event tokenizer quarantines both.
+ * ({@link problemOf}), a value of the wrong kind as it stands in the file: the event tokenizer quarantines both. An option that
+ * nothing in the data is read by is refused.
  *
  * @throws PathNotFoundError, EmptyFileError, MissingColumnError, BinaryFileError, DamagedFileError, UnknownLayoutError, InvalidOptionError
  */
 export async function openDataset(location: string, given: OpenOptions = {}): Promise<Dataset> {
-  checkOptions(given, options);
+  checkOptions(given);
   given.signal?.throwIfAborted();
-  const { layout, contents, eventBatches, eventBlocks, items, users, source, licence, notes, files } = await detect(
-    location,
-    given,
-  );
+  const reader = await detect(location, given);
+  checkHonoured(given, reader);
+  const { layout, contents, eventBatches, eventBlocks, items, users, source, licence, notes, files } = reader;
   const described = [];
   for (const file of files) described.push(await describeFile(file, given));
   return {

@@ -4,6 +4,7 @@ import { malformed, sourceLine } from './dataset.js';
 import type { Item, Row } from './dataset.js';
 import { readJsonLines } from './json-lines.js';
 import type { JsonRecord } from './json-lines.js';
+import type { ItemTables } from './item-tables.js';
 import type { SourceReader } from './source-reader.js';
 import { stream } from './streams.js';
 import { idOf, secondsOf, textOf, textsOf } from './values.js';
@@ -92,17 +93,34 @@ export function reviewLayout(record: Record<string, unknown>): { layout: ReviewL
   return undefined;
 }
 
-/** Reviews in JSON lines, with titles and categories joined from the metadata files, when there are some. */
-export function readReviews(layout: ReviewLayout, files: readonly string[], metadata: readonly string[]): SourceReader {
+/** A file of items as the reviews' owner publishes it. */
+export interface Metadata {
+  file: string;
+  layout: ReviewLayout;
+}
+
+/** A file of items with any columns. */
+export interface OtherItems {
+  files: readonly string[];
+  tables: ItemTables;
+}
+
+/** Reviews in JSON lines, with titles and categories joined from the files of items, when there are some. */
+export function readReviews(
+  layout: ReviewLayout,
+  files: readonly string[],
+  metadata: readonly Metadata[],
+  other?: OtherItems,
+): SourceReader {
   const format = formats[layout];
-  const items =
-    metadata.length > 0 ? metadataItems(format, metadata) : layout === 'google-local' ? namedPlaces(format, files) : undefined;
+  const known = metadata.length > 0 || other !== undefined;
+  const items = known ? knownItems(layout, metadata, other) : layout === 'google-local' ? namedPlaces(format, files) : undefined;
   return {
     layout,
-    contents: { time: 's', rating: true, text: true, categories: metadata.length > 0 },
+    contents: { time: 's', rating: true, text: true, categories: metadata.length > 0 || other?.tables.categories === true },
     eventBatches: stream(async function* () {
       const catalogue = new Map<string, { title: string; categories: string[] }>();
-      if (metadata.length > 0) {
+      if (known) {
         for await (const { id, title, categories } of items!) if (id !== '') catalogue.set(id, { title, categories });
       }
       for (const file of files) {
@@ -110,13 +128,13 @@ export function readReviews(layout: ReviewLayout, files: readonly string[], meta
       }
     }),
     items,
-    files: [...files, ...metadata],
+    honours: ['metadata', ...(other?.tables.honours ?? [])],
+    files: [...files, ...metadata.map(({ file }) => file), ...(other?.files ?? [])],
     source: format.source,
     licence: 'No licence is stated: for research, as its authors ask; do not redistribute',
-    notes:
-      metadata.length > 0
-        ? []
-        : [`No metadata file was found: the items have ${items ? 'no categories' : 'no titles and no categories'}.`],
+    notes: known
+      ? []
+      : [`No metadata file was found: the items have ${items ? 'no categories' : 'no titles and no categories'}.`],
   };
 }
 
@@ -148,13 +166,16 @@ function reviewRow(
   return row;
 }
 
-function metadataItems(format: ReviewFormat, files: readonly string[]): AsyncIterable<Item> {
+function knownItems(reviews: ReviewLayout, metadata: readonly Metadata[], other: OtherItems | undefined): AsyncIterable<Item> {
   return stream(async function* () {
-    for (const file of files) {
+    for (const { file, layout } of metadata) {
+      // Releases with the same ids are told apart by the reviews: a first item without a category looks like the older one.
+      const format = formats[formats[layout].item === formats[reviews].item ? reviews : layout];
       for await (const records of readJsonLines(file)) {
         for (const record of records) yield metadataItem(format, record);
       }
     }
+    if (other) yield* other.tables.items;
   });
 }
 

@@ -11,6 +11,8 @@ export interface SourceReader {
   eventBlocks?: AsyncIterable<Row[] | RowColumns>;
   items?: AsyncIterable<Item>;
   users?: AsyncIterable<Row>;
+  /** Those of the options of some layouts alone that this data was read by. */
+  honours: readonly string[];
   /** Paths of all files that are read. */
   files: string[];
   source: string;

@@ -54,8 +54,7 @@ async function openDelimited(file: string, given: string | undefined): Promise<T
   const settings = { delimiter, encoding, quotes: true, header: true, fields: columns.length };
   const rows = lines.slice(1, 201).filter((line) => line !== '');
   if (rows.length === 0) throw new EmptyFileError(path.basename(file));
-  const twice = columns.find((column, at) => columns.indexOf(column) !== at);
-  if (twice !== undefined) throw new DamagedFileError(path.basename(file), `its first line names the column "${twice}" twice`);
+  checkHeader(path.basename(file), columns);
   const byName = (fields: readonly string[]) => Object.fromEntries(columns.map((column, at) => [column, fields[at]]));
   return {
     file,
@@ -74,6 +73,20 @@ async function openDelimited(file: string, given: string | undefined): Promise<T
   };
 }
 
+/** A column is asked for by its name: there must be one of each, so one without a name at most. */
+function checkHeader(file: string, columns: readonly string[]): void {
+  const twice = columns.find((column, at) => columns.indexOf(column) !== at);
+  if (twice === undefined) return;
+  throw twice === ''
+    ? new DamagedFileError(
+        file,
+        'its first line leaves columns without a name',
+        {},
+        'Name them, or take delimiters at its end away.',
+      )
+    : new DamagedFileError(file, `its first line names the column "${twice}" twice`, {}, 'Rename one of them.');
+}
+
 function guessDelimiter(header: string): string {
   const count = (delimiter: string) => header.split(delimiter).length;
   return [',', '\t', ';', '|', '::'].reduce((best, delimiter) => (count(delimiter) > count(best) ? delimiter : best), ',');
@@ -88,10 +101,8 @@ async function openJsonLines(file: string): Promise<Table> {
     .filter(({ problem }) => problem === undefined)
     .map(({ value }) => value);
   if (sample.length === 0) {
-    const hint = lines[0].trimStart().startsWith('[')
-      ? 'it is one JSON array: write one object per line instead'
-      : 'no line of its beginning is a JSON object';
-    throw new DamagedFileError(path.basename(file), hint);
+    const problem = lines[0].trimStart().startsWith('[') ? 'it is one JSON array' : 'no line of its beginning is a JSON object';
+    throw new DamagedFileError(path.basename(file), problem, {}, 'Write one object per line.');
   }
   const columns = [...new Set(sample.flatMap(Object.keys))];
   return { file, format: 'jsonl', columns, sample, read: () => readJsonLines(file, encoding) };

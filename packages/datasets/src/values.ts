@@ -28,8 +28,14 @@ export function textsOf(value: unknown): string[] {
   return [...found];
 }
 
+/** The categories in a text of them, or in a list. */
+export function categoriesOf(cell: unknown, separator: string): string[] {
+  return textsOf(typeof cell === 'string' ? cell.split(separator).map((part) => part.trim()) : cell);
+}
+
 /** How times are written in a file; all become seconds. */
-export type SourceTimeUnit = 's' | 'ms' | 'us' | 'iso' | 'order';
+export const sourceTimeUnits = ['s', 'ms', 'us', 'iso', 'order'] as const;
+export type SourceTimeUnit = (typeof sourceTimeUnits)[number];
 
 export const perSecond = { s: 1, ms: 1e3, us: 1e6, order: 1 };
 
@@ -48,7 +54,9 @@ function isoSeconds(text: string): number | undefined {
   const [, date, clock = '00:00:00', zone = 'Z'] = match;
   // A time without a zone is UTC, so that the machine that reads it makes no difference.
   const milliseconds = Date.parse(`${date}T${clock}${zone === 'UTC' ? 'Z' : zone}`);
-  return Number.isNaN(milliseconds) ? undefined : milliseconds / 1000;
+  if (Number.isNaN(milliseconds)) return undefined;
+  // Date.parse takes the 30th of February for a day in March.
+  return new Date(`${date}T00:00Z`).getUTCDate() === Number(date.slice(8)) ? milliseconds / 1000 : undefined;
 }
 
 /** The unit that some values of a time column are in, or `undefined` when they are no times. */

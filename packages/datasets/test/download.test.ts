@@ -1,10 +1,11 @@
 import { afterEach, beforeEach, describe, expect, jest, test } from '@jest/globals';
 import { createHash } from 'node:crypto';
-import { existsSync } from 'node:fs';
-import { readdir, readFile } from 'node:fs/promises';
+import { appendFileSync, existsSync } from 'node:fs';
+import { mkdir, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { createServer } from 'node:http';
 import type { IncomingMessage, Server, ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
+import { hostname } from 'node:os';
 import path from 'node:path';
 import { crc32, deflateRawSync, gzipSync } from 'node:zlib';
 
@@ -190,6 +191,66 @@ describe('broken connections', () => {
     serve();
     expect((await download('ml-100k', folder, { baseUrl })).files[0].verified).toBe('md5');
   });
+});
+
+describe('the folder', () => {
+  const failure = (options = {}): Promise<unknown> =>
+    download('ml-100k', folder, { baseUrl, ...options }).then(
+      () => undefined,
+      (thrown: unknown) => thrown,
+    );
+  const lock = () => path.join(folder, 'ml-100k', '.downloading');
+
+  test("is one download's at a time: another one is refused while it runs", async () => {
+    serve();
+    const [first, second] = await Promise.allSettled([1, 2].map(() => download('ml-100k', folder, { baseUrl })));
+    const [done, refused] = first.status === 'fulfilled' ? [first, second] : [second, first];
+    expect(done).toMatchObject({ status: 'fulfilled', value: { files: [{ bytes: archive.length, verified: 'md5' }] } });
+    expect(refused.status === 'rejected' && DownloadError.isInstance(refused.reason) && refused.reason.message).toContain(
+      `this process is fetching into the same folder. Wait for it to end and call this again; if nothing fetches there, remove ${lock()}.`,
+    );
+    expect(await download('ml-100k', folder, { baseUrl })).toMatchObject({ fetched: false });
+  });
+
+  test('may be locked by a process on another machine; the lock of a process that is gone counts for nothing', async () => {
+    serve();
+    await mkdir(path.dirname(lock()));
+    await writeFile(lock(), '1 elsewhere');
+    expect(String(await failure())).toContain('process 1 on elsewhere is fetching into the same folder');
+    await writeFile(lock(), `999999999 ${hostname()}`);
+    expect(await failure()).toBeUndefined();
+    expect(existsSync(lock())).toBe(false);
+  });
+
+  test('that lost one of the files is filled again', async () => {
+    serve();
+    const { folder: target } = await download('ml-100k', folder, { baseUrl });
+    await rm(path.join(target, 'u.data'));
+    expect(await download('ml-100k', folder, { baseUrl })).toMatchObject({ fetched: true });
+    expect(await readFile(path.join(target, 'u.data'), 'utf8')).toBe(ratings);
+  });
+
+  test('gets no file of another length than the server said, whoever else wrote into it', async () => {
+    serve();
+    const part = path.join(folder, 'ml-100k', 'ml-100k.zip.part');
+    const meddle = ({ receivedBytes }: { receivedBytes: number }) =>
+      receivedBytes === 0 && appendFileSync(part, Buffer.alloc(archive.length + 10));
+    const error = await failure({ onProgress: meddle });
+    expect(DownloadError.isInstance(error) && error.problem).toBe(
+      `ml-100k.zip.part has ${archive.length + 10} bytes of ${archive.length}: something else wrote into it`,
+    );
+    expect(await readdir(path.dirname(part))).toEqual([]);
+  });
+});
+
+test('what onProgress throws is what download throws, at once', async () => {
+  serve();
+  const own = new Error('no more room on the screen');
+  const fail = () => {
+    throw own;
+  };
+  await expect(download('ml-100k', folder, { baseUrl, ...quick, onProgress: fail })).rejects.toBe(own);
+  expect(requests).toEqual(['/ml-100k.zip.md5', '/ml-100k.zip']);
 });
 
 test('a wrong checksum: nothing is kept, and both values are told', async () => {

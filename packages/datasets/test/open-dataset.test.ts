@@ -107,6 +107,22 @@ describe('MovieLens', () => {
     expect(bare(await all(data.users))).toEqual([{ user: '3', age: 24, gender: 'M', occupation: 'technician', zip: '85711' }]);
   });
 
+  test.each([
+    ['\r\n', '\n'],
+    ['\n', '\r\n'],
+  ])('every line may end in its own way: the first with %j, the others with %j', async (first, other) => {
+    const folder = await files({
+      'ratings.csv': `userId,movieId,rating,timestamp${first}1,11,5,1000000000${first}1,12,4,1000000001${other}1,13,3,1000000002${other}`,
+      'movies.csv': `movieId,title,genres${first}11,A,Drama${other}12,"B, the",Comedy|Drama${other}13,C,"War"${first}`,
+    });
+    const rows = await all((await openDataset(folder)).events);
+    expect(rows.map((row) => [lineOf(row), row.item, row.time, row.title, row.categories])).toEqual([
+      [2, '11', 1000000000, 'A', ['Drama']],
+      [3, '12', 1000000001, 'B, the', ['Comedy', 'Drama']],
+      [4, '13', 1000000002, 'C', ['War']],
+    ]);
+  });
+
   test('malformed rows are passed on with their line; the tokenizer quarantines them and says why', async () => {
     const folder = await files({
       'ratings.csv': 'userId,movieId,rating,timestamp\n1,11,4,1000000000\n1,11\n1,12,often,1000000001\n2,11,3,1000000002\n',
@@ -199,6 +215,31 @@ describe('Amazon', () => {
         categories: ['Beauty'],
       },
     ]);
+  });
+
+  test('metadata may be any table of items, and categories are a field where it has some', async () => {
+    const folder = await files({ 'reviews.json': lines(review) });
+    const elsewhere = await files({
+      'items.csv': 'sku,name,tags\nB000000001,Drum,Music/Drums\n',
+      'titles.jsonl': lines({ id: 'B000000001', title: 'Drum' }),
+    });
+    const open = (name: string, options = {}) => openDataset(folder, { metadata: path.join(elsewhere, name), ...options });
+    const full = await open('items.csv', { itemColumns: { id: 'sku' }, categorySeparator: '/' });
+    expect(full.layout).toBe('amazon-2014');
+    expect(bare(await all(full.items))).toEqual([{ id: 'B000000001', title: 'Drum', categories: ['Music', 'Drums'] }]);
+    expect((await all(full.events))[0]).toMatchObject({ title: 'Drum', categories: ['Music', 'Drums'] });
+    expect(Object.keys(full.schema.fields)).toEqual(['item', 'categories', 'rating', 'text']);
+    const titled = await open('titles.jsonl');
+    expect((await all(titled.events))[0]).toMatchObject({ title: 'Drum', categories: [] });
+    expect(Object.keys(titled.schema.fields)).toEqual(['item', 'rating', 'text']);
+    expect(titled.provenance.files.map(({ name }) => name)).toEqual(['reviews.json', 'titles.jsonl']);
+  });
+
+  test('metadata of another release is read as what it is', async () => {
+    const folder = await files({ 'reviews.json': lines(review) });
+    const elsewhere = await files({ 'meta.jsonl': lines({ parent_asin: 'B000000001', title: 'Drum', main_category: 'Music' }) });
+    const data = await openDataset(folder, { metadata: path.join(elsewhere, 'meta.jsonl') });
+    expect((await all(data.events))[0]).toMatchObject({ title: 'Drum', categories: ['Music'] });
   });
 
   test('ratings only: without a header, user and item in either order', async () => {
@@ -301,6 +342,7 @@ describe("tables of one's own", () => {
 
   test.each([
     ['most are dates', ['2020-01-01', '0', '2020-01-03'], 's', [1577836800, '0', 1578009600]],
+    ['most are days that there are', ['2020-01-01', '2024-02-30', '2024-02-29'], 's', [1577836800, '2024-02-30', 1709164800]],
     ['most are numbers', ['1600000000', '2020-01-01', '1600000001'], 's', [1600000000, '2020-01-01', 1600000001]],
   ])('one time that is written otherwise does not decide what the others are: %s', async (_, times, unit, expected) => {
     const csv = ['user,item,time', ...times.map((time) => `a,1,${time}`)].join('\n');
@@ -319,6 +361,55 @@ describe("tables of one's own", () => {
       { user: 'a', item: '1', time: 1600000000, title: 'One', categories: ['x', 'y'] },
     ]);
     expect(bare(await all(data.items))).toEqual([{ id: '1', title: 'One', categories: ['x', 'y'] }]);
+  });
+
+  test('a file of items whose lines end in different ways', async () => {
+    const folder = await files({
+      'log.csv': 'user,item,time\na,1,1600000000\na,2,1600000001\na,3,1600000002\n',
+      'items.csv': 'id,title,genres\r\n1,One,x\n2,Two,y|z\n3,Three,x\r\n',
+    });
+    expect((await all((await openDataset(folder)).events)).map(({ title, categories }) => [title, categories])).toEqual([
+      ['One', ['x']],
+      ['Two', ['y', 'z']],
+      ['Three', ['x']],
+    ]);
+  });
+
+  test("named columns make a table of one's own of a folder that MovieLens could have written", async () => {
+    const folder = await files({
+      'ratings.csv': 'rater,userId,movieId,rating,timestamp\n9,1,11,4,1600000000\n',
+      'movies.csv': 'movieId,title,genres\n11,A,Drama\n',
+    });
+    const data = await openDataset(folder, { columns: { user: 'rater' } });
+    expect([data.layout, bare(await all(data.events))]).toEqual([
+      'csv',
+      [{ user: '9', item: '11', time: 1600000000, rating: 4, title: 'A', categories: ['Drama'] }],
+    ]);
+  });
+
+  test("a column of one's own is a number where the first rows hold some, and nothing else", async () => {
+    const folder = await files({
+      'log.jsonl': lines(
+        { user: 'a', item: '1', time: 1600000000, price: null, note: null, level: 1 },
+        { user: 'a', item: '2', time: 1600000001, price: 2.5, note: null, level: 'high' },
+      ),
+    });
+    const data = await openDataset(folder, { columns: { price: 'price', note: 'note', level: 'level' } });
+    expect(data.schema.fields).toMatchObject({
+      price: { kind: 'number' },
+      note: { kind: 'categorical' },
+      level: { kind: 'categorical' },
+    });
+  });
+
+  test('a file of items without categories makes no field of them', async () => {
+    const folder = await files({
+      'log.jsonl': lines({ user: 'a', item: '1', time: 1600000000 }),
+      'meta_items.jsonl': lines({ id: '1', title: 'One' }),
+    });
+    const { schema, eventBlocks } = await openDataset(folder);
+    expect(Object.keys(schema.fields)).toEqual(['item']);
+    expect((await EventTokenizer.fit(schema, () => eventBlocks)).itemField).toBe('item');
   });
 
   test('a folder with several parts and a list of items', async () => {
@@ -528,7 +619,18 @@ describe('what is wrong is said in one line, with what to do', () => {
     const broken: unknown = await all(data.events).catch((error: unknown) => error);
     expect(DamagedFileError.isInstance(broken) && broken.file).toBe('log.csv.gz');
     expect(DamagedFileError.isInstance(await failure({ 'log.parquet': 'PAR1 but not really' }))).toBe(true);
-    expect((await failure({ 'log.json': '[{"user": 1}]' })).message).toMatch(/one object per line/);
+    expect((await failure({ 'log.json': '[{"user": 1}]' })).message).toBe(
+      'log.json cannot be read: it is one JSON array. Write one object per line.',
+    );
+  });
+
+  test('a header with columns of one name, or of none', async () => {
+    expect((await failure({ 'log.csv': 'user,item,item\na,1,2\n' })).message).toBe(
+      'log.csv cannot be read: its first line names the column "item" twice. Rename one of them.',
+    );
+    expect((await failure({ 'log.csv': 'user,item,,\na,1,,\n' })).message).toBe(
+      'log.csv cannot be read: its first line leaves columns without a name. Name them, or take delimiters at its end away.',
+    );
   });
 
   test('an unknown layout: what was found and what was looked for', async () => {
@@ -542,7 +644,44 @@ describe('what is wrong is said in one line, with what to do', () => {
     );
   });
 
-  test('a misspelt option', async () => {
-    expect(InvalidOptionError.isInstance(await failure({ 'log.csv': csv }, '', { colums: {} }))).toBe(true);
+  test.each([
+    ['colums', {}],
+    ['timeUnit', 'seconds'],
+    ['delimiter', ''],
+    ['delimiter', '"'],
+    ['categorySeparator', ''],
+    ['columns', 'user'],
+    ['columns.user', 7, { columns: { user: 7 } }],
+    ['itemColumns.item', 'sku', { itemColumns: { item: 'sku' } }],
+  ])('an option that cannot work: %s as %j', async (option, value, options: object = { [option]: value }) => {
+    const error = await failure({ 'log.csv': csv }, '', options);
+    expect(InvalidOptionError.isInstance(error) && [error.option, error.value]).toEqual([option, value]);
+  });
+
+  const review = { reviewerID: 'A1', asin: 'B1', overall: 5, reviewText: 'Good.', unixReviewTime: 1393545600 };
+
+  test.each<[string, unknown, string, string]>([
+    ['timeUnit', 's', 'reviews.json', lines(review)],
+    ['itemColumns', { id: 'sku' }, 'reviews.json', lines(review)],
+    ['normaliseTitles', true, 'log.csv', csv],
+    ['itemColumns', { id: 'sku' }, 'log.csv', csv],
+    ['categorySeparator', ';', 'log.csv', csv],
+    ['timeUnit', 'ms', 'log.csv', 'user,item\na,1\n'],
+    ['delimiter', ',', 'log.jsonl', lines({ user: 'a', item: '1' })],
+    ['columns', { user: 'user' }, 'u.data', '1\t11\t4\t881250949\n'],
+  ])('an option that nothing is read by: %s as %j for %s', async (option, value, name, content) => {
+    const error = await failure({ [name]: content }, '', { [option]: value });
+    expect(InvalidOptionError.isInstance(error) && [error.option, error.wanted]).toEqual([
+      option,
+      expect.stringMatching(/^left out: nothing in these data \(layout [\w-]+\) is read by it$/),
+    ]);
+  });
+
+  test('a file of items without a column of ids: the option that names one is told', async () => {
+    const folder = await files({ 'items.csv': 'film,name\n11,A\n' });
+    const error = await failure({ 'reviews.json': lines(review) }, '', { metadata: path.join(folder, 'items.csv') });
+    expect(MissingColumnError.isInstance(error) && error.message).toMatch(
+      /items\.csv has no column that looks like the id.*itemColumns: \{ id: '\.\.\.' \}/,
+    );
   });
 });

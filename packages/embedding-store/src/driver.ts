@@ -2,9 +2,11 @@
 export type Write =
   | { kind: 'put'; key: Buffer; record: Buffer; sequence: number }
   | { kind: 'delete'; key: Buffer }
+  /** Only where the record that is there by then expired at `now` or before. */
+  | { kind: 'delete-expired'; key: Buffer; now: number }
   | { kind: 'erase'; prefix: Buffer };
 
-/** What a write did: `put` written or refused for a newer one, and how many records a `delete` or `erase` removed. */
+/** What a write did: `put` written or refused for a newer one, and how many records another one removed. */
 export type WriteOutcome = { kind: 'written' } | { kind: 'older'; storedSequence: number } | { kind: 'removed'; records: number };
 
 /** Figures of a store. */
@@ -18,13 +20,19 @@ export interface StoreStats {
   freeBytes: number;
 }
 
-/** Where records are kept. Keys and records are bytes that the driver does not look into, except by the two functions it is given. */
+/** A record and its key. */
+export interface Entry {
+  key: Buffer;
+  record: Buffer;
+}
+
+/** Where records are kept. Keys and records are bytes that the driver does not look into, except by the functions it is given and those of `record.ts`. */
 export interface Driver {
   get(key: Buffer): Promise<Buffer | undefined>;
   /** Applies the writes in order, all or none; resolves when they survive a power cut (as far as the driver keeps anything). */
   apply(writes: readonly Write[]): Promise<WriteOutcome[]>;
-  /** Records whose key starts with `prefix`, in key order; `keep` chooses by key, before the record is read. */
-  scan(prefix: Buffer, keep?: (key: Uint8Array) => boolean): AsyncIterable<Buffer>;
+  /** Entries whose key starts with `prefix`, in key order; `keep` chooses by key, before the record is read. */
+  scan(prefix: Buffer, keep?: (key: Uint8Array) => boolean): AsyncIterable<Entry>;
   count(prefix: Buffer, keep?: (key: Uint8Array) => boolean): Promise<number>;
   stats(): Promise<StoreStats>;
   /** Rewrites the store without what deleted records left behind. */

@@ -20,7 +20,7 @@ export interface UserEmbedding {
   tokenizer: string;
   /** Grows with every embedding of this user by this encoder; a write with an older one does not replace a newer. */
   sequence: number;
-  /** The last event that is in the matrix (unix seconds, NaN when unknown), and how many events are. */
+  /** The last event that is in the matrix (unix seconds, or its place where the log has only an order; NaN when unknown), and how many are. */
   watermark: { time: number; count: number };
   /** When the store wrote it, in unix seconds. */
   writtenAt: number;
@@ -62,6 +62,9 @@ export function checkName(field: string, value: unknown, { empty = false } = {})
     throw new InvalidEmbeddingError(field, `is longer than ${longestName} bytes; store a hash of it`);
 }
 
+/** After this second (the end of the year 9999) a time is taken for one in another unit. */
+const lastSecond = 253_402_300_799;
+
 /** Throws an InvalidEmbeddingError that names the first field a record cannot hold. */
 export function checkEmbedding(embedding: NewUserEmbedding): void {
   if (typeof embedding !== 'object' || embedding === null) throw new InvalidEmbeddingError('embedding', 'must be an object');
@@ -97,6 +100,11 @@ export function checkEmbedding(embedding: NewUserEmbedding): void {
     throw new InvalidEmbeddingError('state', 'must be a Uint8Array');
   if (expiresAt !== undefined && !Number.isFinite(expiresAt))
     throw new InvalidEmbeddingError('expiresAt', 'must be unix seconds');
+  if (expiresAt !== undefined && expiresAt > lastSecond)
+    throw new InvalidEmbeddingError(
+      'expiresAt',
+      'must be unix seconds, and lies beyond the year 9999; divide milliseconds by 1000',
+    );
   if (data.byteLength + (state?.byteLength ?? 0) > largestRecord) {
     throw new InvalidEmbeddingError('data', `and state together exceed ${largestRecord} bytes`);
   }

@@ -1,3 +1,5 @@
+import type { KeyNames } from './keys.js';
+
 /** Base of the errors below: a stable marker, so that a check survives two copies of this package in one process. */
 function marker(name: string): symbol {
   return Symbol.for(`@user-llm/embedding-store/${name}`);
@@ -85,10 +87,19 @@ export class DamagedRecordError extends Error {
   static readonly #mark = marker('DamagedRecordError');
   override readonly name = 'DamagedRecordError';
   readonly reason: string;
+  /** Whose record it is and of which encoder; undefined for an id of more than 200 bytes. */
+  readonly tenant: string | undefined;
+  readonly user: string | undefined;
+  readonly encoder: string | undefined;
 
-  constructor(reason: string) {
-    super(`A record of the store is damaged: ${reason}. Pass onDamaged to scan past it, and encode that user again.`);
+  constructor(reason: string, { tenant, user, encoder }: KeyNames = {}) {
+    super(
+      `A record of the store is damaged: ${reason}. Encode the user that this error names again, or pass onDamaged to scan past such records.`,
+    );
     this.reason = reason;
+    this.tenant = tenant;
+    this.user = user;
+    this.encoder = encoder;
     Object.defineProperty(this, DamagedRecordError.#mark, { value: true });
   }
 
@@ -121,7 +132,9 @@ export class StoreAccessError extends Error {
   readonly path: string;
 
   constructor(path: string, detail: string) {
-    super(`The store in ${path} could not be used: ${detail}. Check that the folder is yours to read and write, and try again.`);
+    super(
+      `The store in ${path} could not be used: ${detail}. Check that the folder and its files are yours to read and write, then open it again.`,
+    );
     this.path = path;
     Object.defineProperty(this, StoreAccessError.#mark, { value: true });
   }
@@ -142,9 +155,8 @@ export class StoreInUseError extends Error {
   /** @param file its mark, where whether that process is still there cannot be told */
   constructor(path: string, pids: readonly number[], what: string, file?: string) {
     const byHand = file === undefined ? '' : ` If that was in a container that is gone, remove ${file}.`;
-    super(
-      `The store in ${path} is ${what} (process ${pids.join(', ')}). Wait for it to finish or close it there, then try again.${byHand}`,
-    );
+    const by = pids.length === 0 ? '' : ` (process ${pids.join(', ')})`;
+    super(`The store in ${path} is ${what}${by}. Wait for it to finish or close it there, then try again.${byHand}`);
     this.path = path;
     this.pids = pids;
     Object.defineProperty(this, StoreInUseError.#mark, { value: true });

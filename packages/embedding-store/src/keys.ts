@@ -46,6 +46,25 @@ export function encoderPart(key: Uint8Array): Uint8Array {
   return key.subarray(start);
 }
 
+/** What a key names: where an id is longer than a key holds, it is left out. */
+export interface KeyNames {
+  tenant?: string;
+  user?: string;
+  encoder?: string;
+}
+
+/** The names in a key. */
+export function keyNames(key: Buffer): KeyNames {
+  const names: KeyNames = {};
+  let start = 1;
+  for (const name of ['tenant', 'user', 'encoder'] as const) {
+    const length = key[start] === hashed ? 32 : key[start];
+    if (key[start] !== hashed) names[name] = key.toString('utf8', start + 1, start + 1 + length);
+    start += 1 + length;
+  }
+  return names;
+}
+
 /** The first key after every key that starts with `prefix`. */
 export function afterPrefix(prefix: Uint8Array): Buffer {
   const end = Buffer.from(prefix);

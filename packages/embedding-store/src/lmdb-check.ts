@@ -1,12 +1,30 @@
 import { spawn } from 'node:child_process';
-import { open as openFile } from 'node:fs/promises';
+import { access, constants, open as openFile, stat } from 'node:fs/promises';
 import type { FileHandle } from 'node:fs/promises';
 import { createRequire } from 'node:module';
+import path from 'node:path';
 import { StoreAccessError, StoreDamagedError } from './errors.js';
 
 // LMDB maps its file into memory: a page that a damaged pointer names, or that a truncated file no longer has, ends the
 // process with SIGSEGV or SIGBUS. So the file is looked at before it is opened here: its meta pages are read as bytes, and a
 // child process opens and reads it first.
+
+/**
+ * Throws StoreAccessError where the store's files are there and this process may not read and write them: LMDB maps what it could not
+ * open, which ends the process. Asked for, not tried: closing the lock file would let go of the locks that another handle of
+ * this process has on it.
+ */
+export async function requireAccess(folder: string): Promise<void> {
+  for (const name of ['data.mdb', 'lock.mdb']) {
+    const file = path.join(folder, name);
+    try {
+      if (!(await stat(file)).isFile()) throw new Error(`${name} in it is not a file`);
+      await access(file, constants.R_OK | constants.W_OK);
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw new StoreAccessError(folder, (error as Error).message);
+    }
+  }
+}
 
 const lmdbMagic = 0xbeefc0de;
 const pageHeader = 24;

@@ -3,12 +3,12 @@ import { mkdir, open as openFile, rename, rm, stat, statfs } from 'node:fs/promi
 import { endianness } from 'node:os';
 import path from 'node:path';
 import type { Database, RootDatabase } from 'lmdb';
-import type { Driver, StoreStats, Write, WriteOutcome } from './driver.js';
+import type { Driver, Entry, StoreStats, Write, WriteOutcome } from './driver.js';
 import { StoreAccessError, StoreClosedError, StoreFullError } from './errors.js';
 import { afterPrefix } from './keys.js';
-import { checkFile } from './lmdb-check.js';
+import { checkFile, requireAccess } from './lmdb-check.js';
 import { Presence } from './presence.js';
-import { recordLength, recordSequence } from './record.js';
+import { recordExpired, recordLength, recordSequence } from './record.js';
 
 type Bytes = Database<Buffer, Buffer>;
 interface Tables {
@@ -48,7 +48,9 @@ export class LmdbDriver implements Driver {
   #draining: Promise<void> | undefined;
   /** Set while compact() swaps the file; everything else waits for it. */
   #swap: Promise<void> | undefined;
-  /** lmdb-js ends the process where a closed table is used. */
+  #compaction: Promise<{ bytesBefore: number; bytesAfter: number }> | undefined;
+  /** Why the file could not be opened again after compact() had replaced it. */
+  #lost: Error | undefined;
   #closed = false;
 
   private constructor(folder: string, presence: Presence, tables: Tables) {
@@ -71,6 +73,7 @@ export class LmdbDriver implements Driver {
           : error;
     });
     try {
+      await requireAccess(folder);
       await checkFile(path.join(folder, 'data.mdb'), folder, check);
       await requireRoomToMake(folder);
       return new LmdbDriver(folder, presence, await openTables(folder));
@@ -82,7 +85,7 @@ export class LmdbDriver implements Driver {
 
   async get(key: Buffer): Promise<Buffer | undefined> {
     while (this.#swap) await this.#swap;
-    return read(this.#tables, key);
+    return read(this.#open(), key);
   }
 
   apply(writes: readonly Write[]): Promise<WriteOutcome[]> {
@@ -93,16 +96,18 @@ export class LmdbDriver implements Driver {
     });
   }
 
-  async *scan(prefix: Buffer, keep: (key: Uint8Array) => boolean = () => true): AsyncGenerator<Buffer> {
+  async *scan(prefix: Buffer, keep: (key: Uint8Array) => boolean = () => true): AsyncGenerator<Entry> {
     let start = prefix;
     const end = afterPrefix(prefix);
     for (;;) {
       while (this.#swap) await this.#swap;
-      if (this.#closed) throw new StoreClosedError();
+      const tables = this.#open();
       // A few records at a time: a read transaction that stays open would keep every replaced page in the file.
-      const keys = [...this.#tables.records.getKeys({ start, end, limit: scanChunk })];
-      const found = keys.filter(keep).map((key) => read(this.#tables, key));
-      yield* found.filter((record) => record !== undefined);
+      const keys = [...tables.records.getKeys({ start, end, limit: scanChunk })];
+      yield* keys.filter(keep).flatMap((key) => {
+        const record = read(tables, key);
+        return record ? [{ key, record }] : [];
+      });
       if (keys.length < scanChunk) return;
       start = Buffer.concat([keys[keys.length - 1], Buffer.of(0)]);
     }
@@ -110,27 +115,36 @@ export class LmdbDriver implements Driver {
 
   async count(prefix: Buffer, keep?: (key: Uint8Array) => boolean): Promise<number> {
     while (this.#swap) await this.#swap;
+    const { records } = this.#open();
     const range = { start: prefix, end: afterPrefix(prefix) };
-    if (!keep) return this.#tables.records.getKeysCount(range);
+    if (!keep) return records.getKeysCount(range);
     let count = 0;
-    for (const key of this.#tables.records.getKeys(range)) if (keep(key)) count++;
+    for (const key of records.getKeys(range)) if (keep(key)) count++;
     return count;
   }
 
   async stats(): Promise<StoreStats> {
     while (this.#swap) await this.#swap;
-    const { entryCount } = this.#tables.records.getStats() as { entryCount: number };
-    const { pageSize, root, free, lastPageNumber } = this.#tables.root.getStats() as Record<string, number> &
+    const tables = this.#open();
+    const { entryCount } = tables.records.getStats() as { entryCount: number };
+    const { pageSize, root, free, lastPageNumber } = tables.root.getStats() as Record<string, number> &
       Record<'root' | 'free', TreeStats>;
-    const trees = [root, free, this.#tables.records.getStats() as TreeStats, this.#tables.tails.getStats() as TreeStats];
+    const trees = [root, free, tables.records.getStats() as TreeStats, tables.tails.getStats() as TreeStats];
     const used = trees.reduce((sum, tree) => sum + tree.treeBranchPageCount + tree.treeLeafPageCount + tree.overflowPages, 2);
     const bytes = (await stat(this.#file())).size;
     return { driver: 'lmdb', records: entryCount, bytes, freeBytes: Math.max(0, (lastPageNumber + 1 - used) * pageSize) };
   }
 
-  async compact(): Promise<{ bytesBefore: number; bytesAfter: number }> {
+  /** Where one is under way already, that one's: what was acknowledged before this call is in its copy. */
+  compact(): Promise<{ bytesBefore: number; bytesAfter: number }> {
+    this.#compaction ??= this.#compact().finally(() => (this.#compaction = undefined));
+    return this.#compaction;
+  }
+
+  async #compact(): Promise<{ bytesBefore: number; bytesAfter: number }> {
     return this.#presence.alone(async () => {
       while (this.#swap) await this.#swap;
+      this.#open();
       let done = (): void => {};
       this.#swap = new Promise((resolve) => (done = resolve));
       try {
@@ -147,8 +161,15 @@ export class LmdbDriver implements Driver {
     while (this.#swap) await this.#swap;
     while (this.#draining) await this.#draining;
     this.#closed = true;
-    await this.#tables.root.close();
+    if (!this.#lost) await this.#tables.root.close();
     await this.#presence.leave();
+  }
+
+  /** The tables, where they may be used: lmdb-js ends the process where a closed one is. Ask anew after every wait. */
+  #open(): Tables {
+    if (this.#closed) throw new StoreClosedError();
+    if (this.#lost) throw this.#lost;
+    return this.#tables;
   }
 
   #file(): string {
@@ -193,7 +214,7 @@ export class LmdbDriver implements Driver {
   /** Applies the writes in one transaction and waits until it is on the disk. */
   async #commit(writes: readonly Write[], bytes: number): Promise<WriteOutcome[]> {
     if (bytes > 0) await this.#requireRoom(bytes);
-    const { root } = this.#tables;
+    const { root } = this.#open();
     const transaction = root.childTransaction(() => writes.map((write) => applyWrite(this.#tables, write)));
     // Taken now: this is the flush of this very transaction. Acknowledging before it would lose writes at a power cut.
     const flushed = new Promise((resolve, reject) => root.flushed.then(resolve, reject));
@@ -240,8 +261,10 @@ export class LmdbDriver implements Driver {
       await rm(path.join(this.#folder, 'lock.mdb'), { force: true });
       await syncPath(this.#folder);
     } finally {
-      await rm(copy, { recursive: true, force: true });
-      this.#tables = await openTables(this.#folder);
+      // The copy is removed there, too.
+      this.#tables = await openTables(this.#folder).catch((error: Error) => {
+        throw (this.#lost = error);
+      });
     }
     return { bytesBefore, bytesAfter: (await stat(this.#file())).size };
   }
@@ -270,6 +293,7 @@ async function openTables(folder: string): Promise<Tables> {
   const binary = { keyEncoding: 'binary', encoding: 'binary' } as const;
   // Not in lmdb's types. Without it, a power cut may take acknowledged writes: the newest transaction counts, flushed or not.
   const safe = { safeRestore: true };
+  await requireAccess(folder);
   try {
     if (existsSync(path.join(folder, 'compacted'))) await rm(path.join(folder, 'compacted'), { recursive: true, force: true });
     // eventTurnBatching off: its inner promise has nobody to catch it when a commit fails.
@@ -300,6 +324,11 @@ function applyWrite(tables: Tables, write: Write): WriteOutcome {
     return { kind: 'written' };
   }
   if (write.kind === 'delete') return { kind: 'removed', records: Number(remove(tables, write.key)) };
+  if (write.kind === 'delete-expired') {
+    const stored = read(tables, write.key);
+    const expired = stored !== undefined && recordExpired(stored, write.now);
+    return { kind: 'removed', records: Number(expired && remove(tables, write.key)) };
+  }
   if (write.kind === 'erase') {
     const keys = [...tables.records.getKeys({ start: write.prefix, end: afterPrefix(write.prefix) })];
     return { kind: 'removed', records: keys.filter((key) => remove(tables, key)).length };

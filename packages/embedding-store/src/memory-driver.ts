@@ -1,6 +1,6 @@
-import type { Driver, StoreStats, Write, WriteOutcome } from './driver.js';
+import type { Driver, Entry, StoreStats, Write, WriteOutcome } from './driver.js';
 import { encoderPart } from './keys.js';
-import { recordSequence } from './record.js';
+import { recordExpired, recordSequence } from './record.js';
 
 type KeyFilter = (key: Uint8Array) => boolean;
 
@@ -17,8 +17,11 @@ export class MemoryDriver implements Driver {
     return writes.map((write) => this.#apply(write));
   }
 
-  async *scan(prefix: Buffer, keep: KeyFilter = () => true): AsyncGenerator<Buffer> {
-    for (const [key, record] of this.#select(prefix)) if (keep(Buffer.from(key, 'latin1'))) yield record;
+  async *scan(prefix: Buffer, keep: KeyFilter = () => true): AsyncGenerator<Entry> {
+    for (const [text, record] of this.#select(prefix)) {
+      const key = Buffer.from(text, 'latin1');
+      if (keep(key)) yield { key, record };
+    }
   }
 
   async count(prefix: Buffer, keep: KeyFilter = () => true): Promise<number> {
@@ -55,7 +58,11 @@ export class MemoryDriver implements Driver {
       this.#users.set(userOf(write.key), records);
       return { kind: 'written' };
     }
-    if (write.kind === 'delete') {
+    if (write.kind === 'delete-expired') {
+      const stored = this.#users.get(userOf(write.key))?.get(write.key.toString('latin1'));
+      if (!stored || !recordExpired(stored, write.now)) return { kind: 'removed', records: 0 };
+    }
+    if (write.kind === 'delete' || write.kind === 'delete-expired') {
       const records = this.#users.get(userOf(write.key));
       const found = records?.delete(write.key.toString('latin1')) ?? false;
       if (records?.size === 0) this.#users.delete(userOf(write.key));

@@ -22,6 +22,11 @@ const drivers: Record<string, { form: string; open: Opener }> = {
     form: 'lmdb:DIR',
     async open(rest, { check = 'quick' }) {
       if (rest === '') throw new StoreAddressError('lmdb', forms(), 'The address "lmdb:" names no folder');
+      const [, machine, below] = /^\/\/([^/]+)(.*)$/.exec(rest) ?? [];
+      if (machine !== undefined) {
+        const meant = `a folder is lmdb:${machine}${below} from here, or lmdb:/${machine}${below}`;
+        throw new StoreAddressError('lmdb', forms(), `The address "lmdb:${rest}" names a machine, "${machine}" (${meant})`);
+      }
       const { LmdbDriver } = await import('./lmdb-driver.js');
       return LmdbDriver.open(path.resolve(rest), check);
     },

@@ -86,6 +86,11 @@ export function recordSequence(record: Buffer): number | undefined {
   return damage(record) === undefined ? record.readDoubleLE(16) : undefined;
 }
 
+/** Whether a record is past its time; false when it is damaged, as its time is then not known. */
+export function recordExpired(record: Buffer, now: number): boolean {
+  return damage(record) === undefined && record.readDoubleLE(48) <= now;
+}
+
 /** Reads a record and checks it; the arrays are copies of their own. */
 export function decodeRecord(record: Buffer): DecodedRecord {
   const reason = damage(record);

@@ -1,10 +1,12 @@
+import { abortable } from './abortable.js';
 import type { Driver, StoreStats, Write, WriteOutcome } from './driver.js';
 import type { NewUserEmbedding, UserEmbedding } from './embedding.js';
 import { checkEmbedding, checkName } from './embedding.js';
 import { DamagedRecordError, StoreClosedError } from './errors.js';
-import { allPrefix, encoderPart, encoderSuffix, recordKey, tenantPrefix, userPrefix } from './keys.js';
+import type { KeyNames } from './keys.js';
+import { allPrefix, encoderPart, encoderSuffix, keyNames, recordKey, tenantPrefix, userPrefix } from './keys.js';
 import type { DecodedRecord } from './record.js';
-import { decodeRecord, encodeRecord } from './record.js';
+import { decodeRecord, encodeRecord, recordExpired } from './record.js';
 
 /** Names a user; `tenant` where one store serves several customers. */
 export interface UserKey {
@@ -62,7 +64,8 @@ export class EmbeddingStore {
 
   /**
    * Writes many, in batches; each batch is written whole or not at all, and the result is there when all are on the disk.
-   * Where the source or an embedding in it fails, the batches before it stand.
+   * Where the source or an embedding in it fails, the batches before it stand. So they do when the signal aborts, which is not kept
+   * waiting by a source that is, and which asks the source to end.
    * @returns how many were written, and how many were refused because a newer one was there
    * @throws InvalidEmbeddingError (names the field), StoreFullError, StoreAccessError, what the source throws, the signal's reason
    */
@@ -76,6 +79,7 @@ export class EmbeddingStore {
     let underWay: Promise<void> = Promise.resolve();
     const send = async (batch: Write[]): Promise<void> => {
       await underWay;
+      signal?.throwIfAborted();
       this.#requireOpen();
       underWay = this.#driver.apply(batch).then((outcomes) => {
         for (const outcome of outcomes) totals[outcome.kind === 'older' ? 'older' : 'written']++;
@@ -85,8 +89,7 @@ export class EmbeddingStore {
     let batch: Write[] = [];
     let bytes = 0;
     try {
-      for await (const embedding of embeddings) {
-        signal?.throwIfAborted();
+      for await (const embedding of abortable(embeddings, signal)) {
         this.#requireOpen();
         const write = this.#putOf(embedding);
         batch.push(write);
@@ -130,27 +133,29 @@ export class EmbeddingStore {
 
   /**
    * Reads every embedding that is not expired, in no promised order: of one tenant, of one encoder, or all.
-   * Records written meanwhile may or may not be in it. A damaged record goes to `onDamaged`; without that, it throws DamagedRecordError.
+   * Records written meanwhile may or may not be in it. A damaged record goes to `onDamaged`, with what its key says of whose it is (ids of
+   * more than 200 bytes are left out); without that, it throws DamagedRecordError.
    */
   async *scan({
     tenant,
     encoder,
     signal,
     onDamaged,
-  }: { tenant?: string; encoder?: string; signal?: AbortSignal; onDamaged?: (reason: string) => void } = {}): AsyncGenerator<
-    UserEmbedding,
-    void,
-    undefined
-  > {
+  }: {
+    tenant?: string;
+    encoder?: string;
+    signal?: AbortSignal;
+    onDamaged?: (reason: string, of: KeyNames) => void;
+  } = {}): AsyncGenerator<UserEmbedding, void, undefined> {
     this.#requireOpen();
     const [prefix, keep] = this.#selection(tenant, encoder);
-    for await (const record of this.#driver.scan(prefix, keep)) {
+    for await (const { key, record } of this.#driver.scan(prefix, keep)) {
       signal?.throwIfAborted();
       const decoded: DecodedRecord = decodeRecord(record);
       if (decoded.ok) {
         if (!this.#expired(decoded.embedding)) yield decoded.embedding;
-      } else if (onDamaged) onDamaged(decoded.reason);
-      else throw new DamagedRecordError(decoded.reason);
+      } else if (onDamaged) onDamaged(decoded.reason, keyNames(key));
+      else throw new DamagedRecordError(decoded.reason, keyNames(key));
       this.#requireOpen();
     }
   }
@@ -171,6 +176,30 @@ export class EmbeddingStore {
     this.#requireOpen();
     this.#checkUser(tenant, user);
     return removed(await this.#driver.apply([{ kind: 'erase', prefix: userPrefix(tenant, user) }]));
+  }
+
+  /**
+   * Removes every record that is past its time, of one tenant or of all; returns how many there were. Damaged records stay, as their
+   * time is not known: `scan` names them. For the bytes on the disk see `erase`.
+   */
+  async eraseExpired({ tenant, signal }: { tenant?: string; signal?: AbortSignal } = {}): Promise<number> {
+    this.#requireOpen();
+    const now = this.#now();
+    const [prefix] = this.#selection(tenant, undefined);
+    let erased = 0;
+    let batch: Write[] = [];
+    const send = async (): Promise<void> => {
+      this.#requireOpen();
+      erased += removed(await this.#driver.apply(batch));
+      batch = [];
+    };
+    for await (const { key, record } of this.#driver.scan(prefix)) {
+      signal?.throwIfAborted();
+      if (recordExpired(record, now)) batch.push({ kind: 'delete-expired', key, now });
+      if (batch.length === batchRecords) await send();
+    }
+    if (batch.length > 0) await send();
+    return erased;
   }
 
   /** How many records there are (expired ones included): of one tenant, of one encoder, or all. */
@@ -242,7 +271,7 @@ export class EmbeddingStore {
 
   async #explainMiss(tenant: string, user: string): Promise<GetResult> {
     const encoders: string[] = [];
-    for await (const record of this.#driver.scan(userPrefix(tenant, user))) {
+    for await (const { record } of this.#driver.scan(userPrefix(tenant, user))) {
       const decoded = decodeRecord(record);
       if (decoded.ok) encoders.push(decoded.embedding.encoder);
     }
@@ -250,7 +279,9 @@ export class EmbeddingStore {
   }
 }
 
-function removed([outcome]: WriteOutcome[]): number {
-  if (outcome.kind !== 'removed') throw new Error('internal: a removal must report what it removed');
-  return outcome.records;
+function removed(outcomes: readonly WriteOutcome[]): number {
+  return outcomes.reduce((sum, outcome) => {
+    if (outcome.kind !== 'removed') throw new Error('internal: a removal must report what it removed');
+    return sum + outcome.records;
+  }, 0);
 }

@@ -1,6 +1,15 @@
 import { expect, test } from '@jest/globals';
 import fc from 'fast-check';
-import { afterPrefix, encoderPart, encoderSuffix, recordKey, tenantPrefix, userPrefix } from '../src/keys.js';
+import {
+  afterPrefix,
+  encoderPart,
+  encoderSuffix,
+  keyNames,
+  longestPlainId,
+  recordKey,
+  tenantPrefix,
+  userPrefix,
+} from '../src/keys.js';
 
 // Ids that look like separators, prefixes of each other, or are too long to stand in a key as they are.
 const id = fc.oneof(
@@ -29,6 +38,17 @@ test('moving characters from one part to the next gives another key', () => {
       expect(recordKey(joined.slice(0, cut), joined.slice(cut), encoder).equals(recordKey(tenant, user, encoder))).toBe(false);
     }),
     { seed: 2 },
+  );
+});
+
+test('a key tells its names, but for those that are too long to stand in it', () => {
+  const plain = (name: string) => (Buffer.byteLength(name) <= longestPlainId ? Buffer.from(name).toString() : undefined);
+  fc.assert(
+    fc.property(triple, ([tenant, user, encoder]) => {
+      const { tenant: a, user: b, encoder: c } = keyNames(recordKey(tenant, user, encoder));
+      expect([a, b, c]).toEqual([tenant, user, encoder].map(plain));
+    }),
+    { seed: 4 },
   );
 });
 

@@ -1,8 +1,21 @@
-import { existsSync, readdirSync, readFileSync, readlinkSync, rmSync, truncateSync, utimesSync, writeFileSync } from 'node:fs';
+import {
+  chmodSync,
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  readlinkSync,
+  rmdirSync,
+  rmSync,
+  truncateSync,
+  utimesSync,
+  writeFileSync,
+} from 'node:fs';
 import path from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from '@jest/globals';
 import { DamagedRecordError, StoreAccessError, StoreDamagedError, StoreInUseError, openStore } from '../src/index.js';
-import { embedding, encoder, temporaryFolder } from './support.js';
+import type { KeyNames } from '../src/index.js';
+import { embedding, encoder, finished, startProcess, temporaryFolder } from './support.js';
 
 const users = Array.from({ length: 200 }, (_, index) => `user-${index}`);
 const wide = { shape: [16, 64] as [number, number], data: Float32Array.from({ length: 1024 }, (_, index) => index) };
@@ -44,16 +57,17 @@ describe('the file of an LMDB store', () => {
       reason: 'its checksum does not match',
     });
     expect(await store.get({ user: 'user-78' }, { encoder })).toMatchObject({ status: 'found' });
-    const scanAll = async (onDamaged?: (reason: string) => void): Promise<number> => {
+    const scanAll = async (onDamaged?: (reason: string, of: KeyNames) => void): Promise<number> => {
       let count = 0;
       for await (const _ of store.scan({ onDamaged })) count++;
       return count;
     };
     const error: unknown = await scanAll().catch((thrown: unknown) => thrown);
+    expect(error).toMatchObject({ tenant: '', user: 'user-77', encoder, reason: 'its checksum does not match' });
     expect(DamagedRecordError.isInstance(error)).toBe(true);
-    const reasons: string[] = [];
-    expect(await scanAll((reason) => reasons.push(reason))).toBe(users.length - 1);
-    expect(reasons).toEqual(['its checksum does not match']);
+    const damaged: unknown[] = [];
+    expect(await scanAll((...given) => damaged.push(given))).toBe(users.length - 1);
+    expect(damaged).toEqual([['its checksum does not match', { tenant: '', user: 'user-77', encoder }]]);
     await store.put(embedding('user-77', { ...wide, sequence: 0 }));
     expect(await store.get({ user: 'user-77' }, { encoder })).toMatchObject({ status: 'found' });
   });
@@ -135,6 +149,64 @@ describe('the file of an LMDB store', () => {
     await Promise.all([compacting, puts]);
     expect((await gets).every(({ status }) => status === 'found')).toBe(true);
     for (const user of users) expect(await store.get({ user }, { encoder })).toMatchObject({ embedding: { sequence: 2 } });
+  });
+
+  test('two compactions that one handle asks for at once are one', async () => {
+    await using store = await openStore(`lmdb:${folder}`);
+    await store.erase({ user: 'user-3' });
+    const [one, other] = await Promise.all([store.compact(), store.compact()]);
+    expect(other).toEqual(one);
+    expect((await store.compact()).bytesBefore).toBe(one.bytesAfter);
+  });
+
+  test('that cannot be opened again after compact(): every use says why, and the next store finds all', async () => {
+    const store = await openStore(`lmdb:${folder}`);
+    const lock = path.join(folder, 'lock.mdb');
+    const compacting = store.compact();
+    // In the place of the lock file once compact() has removed it, so that LMDB cannot make it anew.
+    while (existsSync(lock)) await new Promise(setImmediate);
+    mkdirSync(lock);
+    const uses = [
+      compacting,
+      store.get({ user: 'user-1' }, { encoder }),
+      store.put(embedding('later')),
+      store.scan().next(),
+      store.count(),
+      store.stats(),
+      store.compact(),
+    ];
+    for (const result of await Promise.allSettled(uses))
+      expect(result.status === 'rejected' && StoreAccessError.isInstance(result.reason) && result.reason.path).toBe(folder);
+    await store.close();
+    rmdirSync(lock);
+    await using again = await openStore(`lmdb:${folder}`);
+    expect(await again.count()).toBe(users.length);
+  });
+
+  describe.each(['data.mdb', 'lock.mdb'])('where %s', (name) => {
+    test('is no file: a StoreAccessError, with no word of damage', async () => {
+      rmSync(path.join(folder, name));
+      mkdirSync(path.join(folder, name));
+      const error = await opening();
+      expect(StoreAccessError.isInstance(error) && error.message).toContain(`${name} in it is not a file`);
+    });
+
+    test('is not to be written by this user: a StoreAccessError, and the process lives', async () => {
+      const warm = temporaryFolder();
+      for (const shared of [folder, warm]) chmodSync(shared, 0o777);
+      for (const each of readdirSync(folder)) chmodSync(path.join(folder, each), 0o666);
+      chmodSync(path.join(folder, name), 0o444);
+      const { code, lines, errors } = await finished(
+        // Whoever may write everything becomes somebody else, after all modules are loaded.
+        startProcess(`
+          await (await openStore(${JSON.stringify(`lmdb:${warm}`)})).close();
+          if (process.getuid() === 0) process.setuid(65534);
+          await openStore(${JSON.stringify(`lmdb:${folder}`)}).catch(({ name, message }) => say(name + ': ' + message));`),
+      );
+      rmSync(warm, { recursive: true, force: true });
+      expect([code, errors]).toEqual([0, '']);
+      expect(lines[0]).toMatch(new RegExp(`^StoreAccessError: .*(EACCES|EPERM).*${name}`));
+    });
   });
 
   test('is not compacted while another handle has it open', async () => {

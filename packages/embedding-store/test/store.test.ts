@@ -115,6 +115,73 @@ describe.each(['lmdb', 'memory'])('a store in %s', (driver) => {
     expect(await store.count()).toBe(3);
   });
 
+  test('an abort ends a batch write at once, though the source waits for ever, and nothing is written after it', async () => {
+    const stop = new AbortController();
+    let asked = 0;
+    let closed = false;
+    const iterator: AsyncIterator<NewUserEmbedding> = {
+      next: () => {
+        if (asked++ === 0) return Promise.resolve({ done: false, value: embedding('a') });
+        setImmediate(() => stop.abort(new Error('enough')));
+        return new Promise(() => undefined);
+      },
+      return: async () => {
+        closed = true;
+        return { done: true, value: undefined };
+      },
+    };
+    const source = { [Symbol.asyncIterator]: () => iterator };
+    await expect(store.putMany(source, { signal: stop.signal })).rejects.toThrow('enough');
+    expect([closed, await store.count()]).toEqual([true, 0]);
+  });
+
+  test('a source that ends by itself when the signal aborts does not hide the abort', async () => {
+    const stop = new AbortController();
+    async function* source(): AsyncGenerator<NewUserEmbedding> {
+      yield embedding('a');
+      stop.abort(new Error('enough'));
+    }
+    await expect(store.putMany(source(), { signal: stop.signal })).rejects.toThrow('enough');
+    expect(await store.count()).toBe(0);
+  });
+
+  test('a batch write that is not aborted reads its source to the end, and closes one that it refuses', async () => {
+    const { signal } = new AbortController();
+    let closed = false;
+    function* source(last: NewUserEmbedding): Generator<NewUserEmbedding> {
+      try {
+        yield embedding('a');
+        yield last;
+        yield embedding('c');
+      } finally {
+        closed = true;
+      }
+    }
+    expect(await store.putMany(source(embedding('b')), { signal })).toEqual({ written: 3, older: 0 });
+    closed = false;
+    await expect(store.putMany(source(embedding('')), { signal })).rejects.toThrow(InvalidEmbeddingError);
+    expect(closed).toBe(true);
+  });
+
+  test('eraseExpired removes what is past its time, of one tenant or of all', async () => {
+    await store.putMany([
+      ...Array.from({ length: 300 }, (_, index) => embedding(`user-${index}`, { expiresAt: now + 1 + (index % 2) })),
+      embedding('a', { tenant: 'acme', expiresAt: now + 1 }),
+      embedding('b'),
+    ]);
+    expect(await store.eraseExpired()).toBe(0);
+    now += 1;
+    expect(await store.eraseExpired({ tenant: 'acme' })).toBe(1);
+    expect(await store.eraseExpired()).toBe(150);
+    expect(await store.count()).toBe(151);
+    now += 1;
+    await expect(store.eraseExpired({ signal: AbortSignal.abort(new Error('enough')) })).rejects.toThrow('enough');
+    // A newer embedding that comes meanwhile is not past its time.
+    const [erased] = await Promise.all([store.eraseExpired(), store.put(embedding('user-1', { sequence: 2 }))]);
+    expect([erased, await store.count()]).toEqual([149, 2]);
+    expect(await store.get({ user: 'user-1' }, { encoder })).toMatchObject({ status: 'found', embedding: { sequence: 2 } });
+  });
+
   test('tenants do not see each other', async () => {
     await store.putMany([
       embedding('a', { tenant: 'acme' }),
@@ -156,6 +223,7 @@ describe.each(['lmdb', 'memory'])('a store in %s', (driver) => {
     ['data', { data: new Int8Array(32) }],
     ['state', { state: 'x' as unknown as Uint8Array }],
     ['expiresAt', { expiresAt: NaN }],
+    ['expiresAt', { expiresAt: 1_800_000_000_000 }],
   ])('refuses a bad field and names it: %s', async (field, changes) => {
     const error: unknown = await store.put(embedding('a', changes)).catch((thrown: unknown) => thrown);
     expect(InvalidEmbeddingError.isInstance(error) && error.field).toBe(field);
@@ -174,6 +242,7 @@ describe.each(['lmdb', 'memory'])('a store in %s', (driver) => {
       scan.next(),
       store.delete({ user: 'a' }, { encoder }),
       store.erase({ user: 'a' }),
+      store.eraseExpired(),
       store.count(),
       store.stats(),
       store.compact(),
@@ -215,7 +284,7 @@ describe.each(['lmdb', 'memory'])('a store in %s', (driver) => {
   });
 });
 
-test.each(['redis://localhost', 'users', '', 'lmdb:', 'memory:x', 'constructor:'])(
+test.each(['redis://localhost', 'users', '', 'lmdb:', 'lmdb://tmp/x', 'memory:x', 'constructor:'])(
   'the address "%s" is refused, and the message lists what exists',
   async (address) => {
     const error: unknown = await openStore(address).catch((thrown: unknown) => thrown);

@@ -27,8 +27,10 @@ export class ColumnFolder {
   readonly counts: EncodeCounts;
   /** The first rejected rows by line. */
   readonly rejected: readonly Rejection[];
+  private closed = false;
 
   private constructor(
+    private readonly folder: string,
     private readonly files: ReadonlyMap<string, FileHandle>,
     manifest: FolderManifest,
     private readonly offsets: Float64Array,
@@ -70,8 +72,21 @@ export class ColumnFolder {
    * @throws ColumnFolderError for a folder that `write` did not finish, that is damaged, or of a newer release; TokenizerMismatchError
    */
   static async open(folder: string, { tokenizer }: { tokenizer?: Pick<EventTokenizer, 'hash'> } = {}): Promise<ColumnFolder> {
-    const manifest = await readManifest(folder);
-    if (tokenizer && tokenizer.hash !== manifest.tokenizer) throw new TokenizerMismatchError(tokenizer.hash, manifest.tokenizer);
+    for (let manifest = await readManifest(folder); ;) {
+      if (tokenizer && tokenizer.hash !== manifest.tokenizer)
+        throw new TokenizerMismatchError(tokenizer.hash, manifest.tokenizer);
+      try {
+        return await ColumnFolder.openFiles(folder, manifest);
+      } catch (error) {
+        // A writer may have replaced the content, and removed these files, since the manifest was read.
+        const newer = await readManifest(folder);
+        if (newer.data === manifest.data) throw error;
+        manifest = newer;
+      }
+    }
+  }
+
+  private static async openFiles(folder: string, manifest: FolderManifest): Promise<ColumnFolder> {
     const files = new Map<string, FileHandle>();
     try {
       for (const [name, bytes] of Object.entries(manifest.files)) {
@@ -98,7 +113,7 @@ export class ColumnFolder {
       const offsets = await readFloats64(section('offsets'), 0, manifest.users + 1);
       if (offsets[manifest.users] !== manifest.events)
         throw new ColumnFolderError(folder, 'its offsets do not end at its events');
-      return new ColumnFolder(files, manifest, offsets, fields);
+      return new ColumnFolder(folder, files, manifest, offsets, fields);
     } catch (error) {
       for (const file of files.values()) await file.close();
       throw error;
@@ -111,8 +126,13 @@ export class ColumnFolder {
     return this.offsets[u + 1] - this.offsets[u];
   }
 
-  /** The users at indices `from` (inclusive) to `to` (exclusive), with all their events. */
+  /**
+   * The users at indices `from` (inclusive) to `to` (exclusive), with all their events.
+   *
+   * @throws UnknownUserError; ColumnFolderError after `close`
+   */
   async read(from: number, to: number): Promise<EventColumns> {
+    if (this.closed) throw new ColumnFolderError(this.folder, 'it was closed', 'Open it again with ColumnFolder.open.');
     this.check(from, this.users);
     this.check(to, this.users);
     if (to < from) throw new UnknownUserError(to, this.users);
@@ -145,7 +165,9 @@ export class ColumnFolder {
     }
   }
 
+  /** Closes its files; closing again is fine. */
   async close(): Promise<void> {
+    this.closed = true;
     for (const file of this.files.values()) await file.close();
   }
 

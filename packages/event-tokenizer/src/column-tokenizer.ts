@@ -121,7 +121,8 @@ export class ColumnTokenizer {
 
   /**
    * Columns back to rows with the schema's column names. Missing values are null, unknown ones the text `[unknown]`, numbers
-   * are as exact as float32 is; texts cannot be had back and are left out. Encoding the rows again gives the same ids.
+   * are as exact as float32 is; texts cannot be had back and are left out. Encoding the rows again gives the same
+   * ids, except that a number which float32 cannot tell from a bucket's bound may fall into the bucket beside its own.
    *
    * @throws TokenizerMismatchError for events of another tokenizer
    */

@@ -241,16 +241,14 @@ export class TextEmbedderError extends Error {
 }
 
 const FOLDER = Symbol.for(`${PACKAGE}.ColumnFolderError`);
-/** A folder that holds no finished columns, or damaged ones. */
+/** A folder that holds no finished columns, or damaged ones, or that was closed. */
 export class ColumnFolderError extends Error {
   override readonly name = 'ColumnFolderError';
   readonly [FOLDER] = true;
   readonly folder: string;
   readonly problem: string;
-  constructor(folder: string, problem: string) {
-    super(
-      `${folder} cannot be read as event columns: ${problem}. Give a folder that ColumnFolder.write finished, or write it again.`,
-    );
+  constructor(folder: string, problem: string, advice = 'Give a folder that ColumnFolder.write finished, or write it again.') {
+    super(`${folder} cannot be read as event columns: ${problem}. ${advice}`);
     this.folder = folder;
     this.problem = problem;
   }

@@ -1,5 +1,7 @@
 import type { Row } from './columns.js';
+import { SchemaError } from './errors.js';
 import { malformedRow, RowColumns, sourceLine } from './row-columns.js';
+import { show } from './values.js';
 
 /** What a source gives: a row, a list of rows (faster for an asynchronous source), or rows column by column (no object per row). */
 export type RowEntry = Row | readonly Row[] | RowColumns;
@@ -100,6 +102,13 @@ const NO_ROW: Row = Object.freeze({});
 
 const isList = (entry: RowEntry): entry is readonly Row[] => Array.isArray(entry);
 
+function requireRows(source: unknown): void {
+  if (typeof source === 'object' && source !== null && (Symbol.asyncIterator in source || Symbol.iterator in source)) return;
+  const hint =
+    source instanceof Promise ? 'Await it first.' : 'Give a list of rows, an iterable of them, or a function that returns one.';
+  throw new SchemaError('rows', `${source instanceof Promise ? 'a promise' : show(source)} gives no rows. ${hint}`);
+}
+
 /** Hands the rows of a source to `consume`, batch by batch. A failure or an abort closes the source. */
 export async function forEachBatch(
   source: Rows,
@@ -107,6 +116,7 @@ export async function forEachBatch(
   signal?: AbortSignal,
 ): Promise<void> {
   const opened = typeof source === 'function' ? source() : source;
+  requireRows(opened);
   const batch = new RowBatch();
   /** A promise only where there is something to wait for. */
   const flush = (): void | Promise<void> => {

@@ -1,4 +1,4 @@
-import { existsSync } from 'node:fs';
+import { cpSync, existsSync, readdirSync, rmSync } from 'node:fs';
 import { mkdtemp, readdir, readFile, rm, truncate, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
@@ -260,6 +260,9 @@ describe('a folder of columns', () => {
     expect(stored.eventsOf(4)).toBe(whole.offsets[5] - whole.offsets[4]);
     await expect(stored.read(0, users + 1)).rejects.toThrow(UnknownUserError);
     await stored.close();
+    await stored.close();
+    await expect(stored.read(0, 1)).rejects.toMatchObject({ name: 'ColumnFolderError', folder: place, problem: 'it was closed' });
+    await expect(stored.chunks().next()).rejects.toThrow(/Open it again/);
   });
 
   test('of an empty log is empty', async () => {
@@ -301,6 +304,27 @@ describe('a folder of columns', () => {
     expect(existsSync(abandoned)).toBe(false);
     await kept.close();
     await second.close();
+  });
+
+  test('may be replaced while it is opened: the reader has the new content', async () => {
+    const tokenizer = await fitted;
+    const [place, next] = [fresh(), fresh()];
+    await (await ColumnFolder.write(place, tokenizer.encodeChunks(rows))).close();
+    await (await ColumnFolder.write(next, tokenizer.encodeChunks(rows.slice(0, 50)))).close();
+    let replaced = false;
+    const expected = {
+      // Asked for once the manifest was read, and before the files are opened.
+      get hash() {
+        if (!replaced)
+          for (const old of readdirSync(place)) if (old !== 'columns.json') rmSync(path.join(place, old), { recursive: true });
+        if (!replaced) cpSync(next, place, { recursive: true });
+        replaced = true;
+        return tokenizer.hash;
+      },
+    };
+    const stored = await ColumnFolder.open(place, { tokenizer: expected });
+    expect([stored.events, (await stored.read(0, 1)).users]).toEqual([50, ['user 0']]);
+    await stored.close();
   });
 
   test('says what is wrong with it', async () => {

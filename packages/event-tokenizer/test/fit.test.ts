@@ -153,6 +153,22 @@ describe('fit', () => {
     }
   });
 
+  test('refuses what gives no rows, in fitting and in encoding', async () => {
+    const tokenizer = await EventTokenizer.fit(schema, [row('a')]);
+    for (const [given, problem] of [
+      [undefined, /^rows: undefined gives no rows\. Give a list of rows/],
+      ['log.csv', /^rows: "log\.csv" gives no rows/],
+      [row('a'), /^rows: an object gives no rows/],
+      [async () => [row('a')], /^rows: a promise gives no rows\. Await it first/],
+    ] as const) {
+      const rows = given as unknown as Row[];
+      for (const used of [EventTokenizer.fit(schema, rows), tokenizer.encode(rows)]) {
+        const error: unknown = await used.catch((caught: unknown) => caught);
+        expect(SchemaError.isInstance(error) && error.message).toMatch(problem);
+      }
+    }
+  });
+
   test('stops at an abort, closes the source, and reports progress', async () => {
     let closed = false;
     const controller = new AbortController();
