@@ -1,6 +1,7 @@
+import { checkRanking } from './answer.js';
 import { averageRanks } from './descriptive.js';
 import { InvalidOptionError, InvalidResultError } from './errors.js';
-import type { Cost, DoesNotFit, RankRequest, RankResult, System } from './system.js';
+import type { Cost, DoesNotFit, RankRequest, System } from './system.js';
 
 /** Brings a system's scores [V] to a scale on which they can be added to another's. */
 export type ScoreTransform = (scores: Float64Array) => Float64Array;
@@ -73,7 +74,7 @@ export async function askParts(
   let flops = 0;
   let counted = true;
   for (const [i, part] of parts.entries()) {
-    const answer: RankResult | DoesNotFit | null = (await part.rank?.(request)) ?? null;
+    const answer = part.rank ? checkRanking(part, await part.rank(request), request.candidates) : null;
     if (answer === null || 'doesNotFit' in answer) return answer;
     if (!('scores' in answer))
       throw new InvalidResultError(part.name, 'returns lists; only systems with a score for every candidate can be blended.');

@@ -1,3 +1,4 @@
+import { checkLabel, checkRanking } from './answer.js';
 import { InvalidOptionError, InvalidResultError, SystemFailedError } from './errors.js';
 import { UNKNOWN_ITEM } from './interaction-log.js';
 import type { Outcome } from './outcome.js';
@@ -179,16 +180,15 @@ async function rankOnce(
   const target = log.items[one.to];
   const met = metItems(history);
   const request = { ...whoAsks(task, one), history, depth, signal: options.signal };
-  const first = await timed(asking, 'rank', () => (system.rank as NonNullable<System['rank']>)({ ...request, exclude: met }));
-  if (first.answer === null || 'doesNotFit' in first.answer) return first.answer ?? { doesNotFit: 'does not fit' };
-  const { ms, answer } = first;
+  const rank = async (exclude: RankRequest['exclude']): Promise<{ answer: RankResult | DoesNotFit; ms: number }> => {
+    const { answer, ms } = await timed(asking, 'rank', () =>
+      (system.rank as NonNullable<System['rank']>)({ ...request, exclude }),
+    );
+    return { answer: checkRanking(system, answer, request.candidates) ?? { doesNotFit: 'does not fit' }, ms };
+  };
+  const { answer, ms } = await rank(met);
+  if ('doesNotFit' in answer) return answer;
   if ('scores' in answer) {
-    if (answer.scores.length !== log.itemIds.length) {
-      throw new InvalidResultError(
-        system.name,
-        `returned ${answer.scores.length} scores for ${log.itemIds.length} candidates; return one score for each.`,
-      );
-    }
     if (target === UNKNOWN_ITEM) return { filtered: MISS, unfiltered: MISS, ms, cost: answer.cost };
     const ranks = denseRanks(answer.scores, target, met);
     if (!ranks) throw new InvalidResultError(system.name, `returned a score that is not a number for user "${request.user}".`);
@@ -196,10 +196,8 @@ async function rankOnce(
   }
   const filtered = listRank(indices(system, answer, itemIndex), target, met, depth);
   const nothing: RankRequest['exclude'] = new Set<number>();
-  const second = await timed(asking, 'rank', () =>
-    (system.rank as NonNullable<System['rank']>)({ ...request, exclude: nothing }),
-  );
-  if (second.answer === null || 'doesNotFit' in second.answer) return second.answer ?? { doesNotFit: 'does not fit' };
+  const second = await rank(nothing);
+  if ('doesNotFit' in second.answer) return second.answer;
   if (!('items' in second.answer))
     throw new InvalidResultError(system.name, 'returned a list for one request and dense scores for the next; return one kind.');
   return {
@@ -218,9 +216,9 @@ async function classifyOnce(
   const { system, options } = asking;
   const request = { ...whoAsks(task, one), history: historyOf(task, one), labels: task.labels, signal: options.signal };
   const { answer, ms } = await timed(asking, 'classify', () => (system.classify as NonNullable<System['classify']>)(request));
-  if (answer === null || 'doesNotFit' in answer) return answer ?? { doesNotFit: 'does not fit' };
-  if (typeof answer.label !== 'string') throw new InvalidResultError(system.name, 'returned no label; return { label }.');
-  return { label: task.labels.indexOf(answer.label), ms, cost: answer.cost };
+  const given = checkLabel(system, answer) ?? { doesNotFit: 'does not fit' };
+  if ('doesNotFit' in given) return given;
+  return { label: task.labels.indexOf(given.label), ms, cost: given.cost };
 }
 
 async function timed<T>(
@@ -249,12 +247,12 @@ function indices(
   answer: RankResult & { items: readonly { id: string }[] },
   itemIndex: ReadonlyMap<string, number>,
 ): number[] {
-  return answer.items.map(({ id }) => {
-    const index = itemIndex.get(id);
+  return answer.items.map((item: { readonly id?: string } | null) => {
+    const index = itemIndex.get(item?.id as string);
     if (index === undefined)
       throw new InvalidResultError(
         system.name,
-        `returned item "${id}", which is no candidate; return ids of request.candidates.ids.`,
+        `returned item "${item?.id}", which is no candidate; return ids of request.candidates.ids.`,
       );
     return index;
   });
@@ -315,6 +313,7 @@ function check(
     throw new InvalidOptionError('task', 'each kind of task may stand once in a report.');
   if (sample && !(Number.isInteger(sample.users) && sample.users > 0))
     throw new InvalidOptionError('sample.users', `must be a positive integer, got ${sample.users}.`);
+  if (sample) checkSampled(sample.systems, [...systems.map(({ name }) => name), ...known.map(({ system }) => system)]);
   const names = new Set<string>();
   for (const system of systems) {
     if (!system.name || names.has(system.name))
@@ -338,4 +337,17 @@ function check(
       );
     }
   }
+}
+
+/** A name that no system has would leave the slow system that was meant to rank for everybody. */
+function checkSampled(wanted: NonNullable<EvaluateOptions['sample']>['systems'], names: readonly string[]): void {
+  if (typeof wanted === 'function') return;
+  if (!Array.isArray(wanted))
+    throw new InvalidOptionError('sample.systems', 'must be names of systems, or a function that is given one and says whether.');
+  for (const name of wanted as readonly string[])
+    if (!names.includes(name))
+      throw new InvalidOptionError(
+        'sample.systems',
+        `there is no system "${name}"; there are ${[...new Set(names)].join(', ')}.`,
+      );
 }

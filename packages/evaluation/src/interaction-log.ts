@@ -104,6 +104,8 @@ export interface InteractionRow {
 /**
  * An {@link InteractionLog} from plain rows, without a tokenizer: users and items are numbered as they first appear, each user's
  * events are sorted by time, ties keep their order in `rows`, and rows without a time their place among the user's.
+ *
+ * @throws InvalidLogError, with the row's place, where a user or an item is neither a string nor a number, or a time is no number
  */
 export function interactionsFromRows(
   rows: Iterable<InteractionRow>,
@@ -113,7 +115,9 @@ export function interactionsFromRows(
   const itemIndex = new Map<string, number>();
   const found: CatalogueItem[] = [];
   const perUser: { item: number; time: number }[][] = [];
+  let place = 0;
   for (const row of rows) {
+    checkRow(row, place++);
     const user = String(row.user);
     const id = String(row.item);
     let item = itemIndex.get(id);
@@ -149,6 +153,31 @@ export function interactionsFromRows(
   const log = { users: [...userIndex.keys()], offsets, items, itemIds, times, ...catalogue(itemIds, described) };
   checkLog(log);
   return log;
+}
+
+/** A row of other names or types would become the event of a user "undefined", or stand where its time does not say. */
+function checkRow(row: InteractionRow, place: number): void {
+  const fields: Readonly<Record<string, unknown>> = Object(row) as Record<string, unknown>;
+  for (const field of ['user', 'item']) {
+    const value = fields[field];
+    if (['string', 'number', 'bigint'].includes(typeof value) && !Number.isNaN(value)) continue;
+    throw new InvalidLogError(
+      `rows[${place}].${field} must be a string or a number and is ${kindOf(value)}; the row has ${Object.keys(fields).join(', ') || 'no fields'}. Give rows { user, item, time }.`,
+      field,
+    );
+  }
+  const { time } = fields;
+  if (time === undefined || time === null || typeof time === 'number') return;
+  throw new InvalidLogError(
+    `rows[${place}].time must be a number and is ${kindOf(time)}. Give unix seconds (of a date: Date.parse(text) / 1000) or any number that grows, or leave it out.`,
+    'time',
+  );
+}
+
+/** 'a string', 'an object', 'undefined': what a value is, without the value. */
+function kindOf(value: unknown): string {
+  if (value === undefined || value === null || Number.isNaN(value)) return String(value);
+  return `${typeof value === 'object' ? 'an' : 'a'} ${typeof value}`;
 }
 
 /** Throws an {@link InvalidLogError} where lengths, indices or the order of a user's events are wrong. */

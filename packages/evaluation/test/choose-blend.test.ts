@@ -74,6 +74,16 @@ describe('chooseBlend', () => {
     const narrow: System = { name: 'narrow', rank: () => ({ doesNotFit: 'too long' }) };
     await expect(chooseBlend([mix(), narrow], validation)).rejects.toThrow('cannot answer for every user');
     await expect(chooseBlend([mix(), oracle(NaN)], validation)).rejects.toThrow('not a number');
+    for (const length of [14, 16]) {
+      const other: System = { name: 'other', rank: () => ({ scores: new Float64Array(length) }) };
+      for (const parts of [
+        [mix(), other],
+        [other, mix()],
+      ])
+        await expect(chooseBlend(parts, validation)).rejects.toThrow(
+          `System "other" returned ${length} scores for 15 candidates`,
+        );
+    }
   });
 
   test('stops when it is told to', async () => {

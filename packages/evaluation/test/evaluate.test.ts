@@ -196,8 +196,31 @@ describe('bad answers and bad options get one line that says what is wrong', () 
       () => ({ items: [{ id: 'Casablanca', score: 1 }] }),
       'returned item "Casablanca", which is no candidate',
     ],
+    ['items that are none', () => ({ items: [null as never] }), 'System "x" returned item "undefined", which is no candidate'],
   ])('%s', async (_, rank, message) => {
     await expect(answer(rank)).rejects.toThrow(message);
+  });
+  test.each<[string, unknown]>([
+    ['nothing', undefined],
+    ['a number', 3],
+    ['an empty object', {}],
+    ['bare scores', new Float32Array(20)],
+    ['a bare list', [{ id: '1', score: 1 }]],
+    ['scores that are no list', { scores: 'high' }],
+    ['items that are no list', { items: new Set(['1']) }],
+  ])('%s in place of a ranking or a label', async (_, given) => {
+    await expect(answer(() => given as never)).rejects.toThrow(
+      'System "x" returned no ranking from rank(); return { scores }, one for each candidate, or { items: [{ id, score }] }, best first, or null.',
+    );
+    const classifier: System = { name: 'x', classify: () => given as never };
+    const label = evaluate({ task: favouriteGenre(log), systems: [classifier], seed: 1 });
+    await expect(label).rejects.toThrow('System "x" returned no label from classify(); return { label } or null.');
+    await expect(label).rejects.toMatchObject({ kind: 'invalid-result', system: 'x' });
+  });
+  test('a list first, and scores for the second request', async () => {
+    const rank: System['rank'] = ({ exclude, candidates }) =>
+      exclude.size > 0 ? { items: [] } : { scores: new Float32Array(candidates.ids.length) };
+    await expect(answer(rank)).rejects.toThrow('System "x" returned a list for one request and dense scores for the next');
   });
   test('a system that throws is named, its error kept', async () => {
     const cause = new Error('connection refused');
@@ -213,6 +236,12 @@ describe('bad answers and bad options get one line that says what is wrong', () 
     ['a system that can do nothing', { systems: [mostFrequentGenre()] }, '"most-frequent-genre" has neither rank()'],
     ['a depth that recall@10 does not fit in', { depth: 5 }, 'depth: must be an integer of 10 or more'],
     ['a seed that is none', { seed: NaN }, 'seed: must be an integer'],
+    [
+      'a sample for a system that is not there',
+      { sample: { users: 5, systems: ['mix', 'user-lm'] } },
+      'sample.systems: there is no system "user-lm"; there are mix.',
+    ],
+    ['a sample for nobody', { sample: { users: 5 } as never }, 'sample.systems: must be names of systems, or a function'],
   ])('%s', async (_, wrong, message) => {
     await expect(evaluate({ task, systems: [mix()], seed: 1, ...wrong })).rejects.toThrow(message);
   });

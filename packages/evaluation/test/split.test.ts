@@ -33,6 +33,35 @@ describe('a log from rows', () => {
     const { items, itemIds } = interactionsFromRows(times.map((time, i) => ({ user: 'ann', item: `item ${i}`, time })));
     expect([...items].map((item) => itemIds[item])).toEqual(['item 2', 'item 1', 'item 0', 'item 3']);
   });
+  test.each<[string, object, string, string]>([
+    [
+      'of other names',
+      { userId: 1, movieId: 7, timestamp: 3 },
+      'user',
+      'rows[1].user must be a string or a number and is undefined; the row has userId, movieId, timestamp. Give rows { user, item, time }.',
+    ],
+    [
+      'with an item that is no id',
+      { user: 1, item: { id: 7 } },
+      'item',
+      'rows[1].item must be a string or a number and is an object;',
+    ],
+    ['with a user that is no number', { user: NaN, item: 7 }, 'user', 'rows[1].user must be a string or a number and is NaN;'],
+    [
+      'with a date for a time',
+      { user: 1, item: 7, time: '2024-03-01' },
+      'time',
+      'rows[1].time must be a number and is a string.',
+    ],
+  ])('is not made of rows %s', (_, row, field, message) => {
+    let error: unknown;
+    try {
+      interactionsFromRows([{ user: 1, item: 7, time: 3 }, row as never]);
+    } catch (thrown) {
+      error = thrown;
+    }
+    expect(InvalidLogError.isInstance(error) && [error.field, error.message]).toEqual([field, expect.stringContaining(message)]);
+  });
   test('takes titles and categories from the catalogue', () => {
     const { titles, categories } = interactionsFromRows(rows, {
       items: [{ id: 'b', title: 'Brazil', categories: ['Drama'] }, { id: 'never seen' }],

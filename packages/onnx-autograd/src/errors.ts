@@ -85,13 +85,13 @@ export class NotDifferentiableError extends AutogradError {
   }
 }
 
-/** The loss or a gradient stopped being a finite number. */
+/** The loss, a gradient or a weight stopped being a finite number. */
 export class NonFiniteLossError extends AutogradError {
   protected static override marker = marker('NonFiniteLossError');
   constructor(
     readonly step: number,
     readonly loss: number,
-    /** `loss`, or the norm of the gradients where they are clipped. */
+    /** `loss`, or `gradientNorm` where gradients are clipped, or `sum of the weights` where they are not. */
     readonly quantity = 'loss',
   ) {
     super(

@@ -135,6 +135,9 @@ export class GraphBuilder {
   ): InputInfo {
     if (this.shared.inputs.has(name))
       throw new AutogradError(`the graph has an input '${name}' already; give the second one another name or a scope`);
+    // Feeds and weights meet under their names: of two that share one, both would read the same numbers.
+    if (this.shared.parameters.has(name))
+      throw new AutogradError(`the graph has a parameter '${name}' already; give the input another name or a scope`);
     const tensor = new Tensor(this, this.shared.nextId++, shape.map(canonical), dtype, null, 0, name);
     const info = { name, shape: tensor.shape, dtype, tensor, ...origin };
     this.shared.inputs.set(name, info);
@@ -180,6 +183,8 @@ export class GraphBuilder {
         throw new ShapeError('parameter', [known.tensor, shape], 'one name, two shapes');
       return known.tensor;
     }
+    if (this.shared.inputs.has(full))
+      throw new AutogradError(`the graph has an input '${full}' already; give the parameter another name or a scope`);
     const tensor = new Tensor(this, this.shared.nextId++, [...shape], 'float32', null, 0, full);
     this.shared.parameters.set(full, { name: full, shape: [...shape], dtype: 'float32', initializer, tensor });
     return tensor;

@@ -42,11 +42,17 @@ export interface UpdateResult {
 const scaled = (gradient: Tensor, factor: number, scale: Tensor | null): Tensor =>
   scale ? gradient.mul(scale.mul(factor)) : gradient.mul(factor);
 
-/** Stochastic gradient descent; with momentum m: v' = m v + g, p' = p - rate v'. */
+/** The rate itself, where it is one: 0 leaves the weights where they are, as a schedule may want it. */
+export function checkedRate(learningRate: number, where = 'of an optimizer'): number {
+  if (Number.isFinite(learningRate) && learningRate >= 0) return learningRate;
+  throw new AutogradError(`the learning rate ${where} is ${learningRate}; give a finite number of 0 or more (1e-3, say)`);
+}
+
+/** Stochastic gradient descent; with momentum m: v' = m v + g, p' = p - rate v'. @throws AutogradError (a learning rate that is none) */
 export function sgd({ learningRate, momentum = 0 }: { learningRate: number; momentum?: number }): Optimizer {
   return {
     name: 'sgd',
-    learningRate,
+    learningRate: checkedRate(learningRate),
     settings: { momentum },
     slots: momentum === 0 ? [] : ['velocity'],
     kindOf: () => '',
@@ -70,7 +76,7 @@ export interface AdamWOptions {
   decays?: (name: string, shape: readonly number[]) => boolean;
 }
 
-/** Adam with decoupled weight decay (Loshchilov and Hutter 2019, algorithm 2). */
+/** Adam with decoupled weight decay (Loshchilov and Hutter 2019, algorithm 2). @throws AutogradError (a learning rate that is none) */
 export function adamW({
   learningRate,
   beta1 = 0.9,
@@ -82,7 +88,7 @@ export function adamW({
   const decaysHere = (name: string, shape: readonly Dim[]): boolean => weightDecay > 0 && decays(name, shape as number[]);
   return {
     name: 'adamw',
-    learningRate,
+    learningRate: checkedRate(learningRate),
     settings: { beta1, beta2, epsilon, weightDecay },
     slots: ['mean', 'variance'],
     kindOf: (name, shape) => (decaysHere(name, shape) ? 'decays' : ''),

@@ -7,7 +7,7 @@ import type { ParameterInfo } from './graph-builder.js';
 import { asFloat32, toFloat32, type HostTensor } from './host-tensor.js';
 import { initialWeights, type Weights } from './initializers.js';
 import { reachable } from './reachable.js';
-import type { Optimizer } from './optimizers.js';
+import { checkedRate, type Optimizer } from './optimizers.js';
 import { checkWeights, pickOutputs } from './program.js';
 import { writeSafetensors } from './safetensors.js';
 import { constantRate, type Schedule } from './schedules.js';
@@ -16,7 +16,7 @@ import { SessionPool } from './session-pool.js';
 import { scalar, StepRunner } from './step-runner.js';
 import { TableMemory } from './table-memory.js';
 import { TrainingBuffers } from './training-buffers.js';
-import { gradientNorm, learningRateInput, stepInput, trainingGraph } from './training-graph.js';
+import { gradientNorm, learningRateInput, stepInput, trainingGraph, weightSum } from './training-graph.js';
 import { trainingRun } from './training-run.js';
 
 export interface TrainerOptions<O extends Outputs> extends SessionOptions {
@@ -30,7 +30,7 @@ export interface TrainerOptions<O extends Outputs> extends SessionOptions {
   /** Which parameters learn; all by default. The others are frozen and cost no gradient. */
   readonly trainable?: (name: string) => boolean;
   readonly schedule?: Schedule;
-  /** Clip gradients to this global norm. */
+  /** Clip gradients to this global norm, above 0. */
   readonly clipNorm?: number;
   /** Further scalar outputs to report at every step. */
   readonly metrics?: readonly (keyof O & string)[];
@@ -95,7 +95,8 @@ export class Trainer<O extends Outputs = Outputs> {
   /**
    * Builds the graph of a step and sets out the weights; sessions are opened when a step first needs them.
    *
-   * @throws AutogradError (no output of that name, a loss or metric that is no scalar, nothing that learns), NotDifferentiableError (an
+   * @throws AutogradError (no output of that name, a loss or metric that is no scalar, nothing that learns, a `clipNorm` or a learning
+   *   rate that is none), NotDifferentiableError (an
    *   operation without a gradient on the way to the loss), WeightError (a given weight of another shape), and what the model function throws:
    *   ShapeError
    */
@@ -154,8 +155,8 @@ export class Trainer<O extends Outputs = Outputs> {
   /**
    * One optimizer step. On an error nothing has changed. One at a time: the next may begin when this one is done.
    *
-   * @throws FeedError, NonFiniteLossError (loss, or norm of the gradients where they are clipped), AutogradError (no batch,
-   *   or the step before is not done), DisposedError
+   * @throws FeedError, NonFiniteLossError (loss, or norm of the gradients where they are clipped, or sum of the weights where they are
+   *   not), AutogradError (no batch, a schedule that gives no rate, or the step before is not done), DisposedError
    */
   async step(feeds: StepFeeds): Promise<StepResult> {
     this.assertAlive();
@@ -178,18 +179,27 @@ export class Trainer<O extends Outputs = Outputs> {
 
   private async nextStep(feeds: StepFeeds): Promise<StepResult> {
     const step = this.completed + 1;
-    const learningRate = this.options.optimizer.learningRate * (this.options.schedule ?? constantRate())(step);
+    const { optimizer, schedule = constantRate() } = this.options;
+    const factor = schedule(step);
+    const learningRate = checkedRate(
+      optimizer.learningRate * factor,
+      `at step ${step}, where the schedule multiplies ${optimizer.learningRate} by ${factor},`,
+    );
     const scalars = { [learningRateInput]: scalar(learningRate), [stepInput]: scalar(step) };
     const batches = Array.isArray(feeds) ? (feeds as readonly Feeds[]) : [feeds as Feeds];
     if (batches.length === 0) throw new AutogradError('a step has no batch; give one or more');
     const results = await (batches.length === 1
       ? this.runner.whole(batches[0], step, scalars)
       : this.runner.accumulated(batches, step, scalars));
-    for (const [name, value] of Object.entries(results))
-      if ((name === 'loss' || name === gradientNorm) && !Number.isFinite(value)) throw new NonFiniteLossError(step, value, name);
+    const { loss, [weightSum]: sum, ...metrics } = results;
+    for (const [name, value] of [
+      ['loss', loss],
+      [gradientNorm, metrics[gradientNorm]],
+      ['sum of the weights', sum],
+    ] as const)
+      if (value !== undefined && !Number.isFinite(value)) throw new NonFiniteLossError(step, value, name);
     this.runner.commit();
     this.completed = step;
-    const { loss, ...metrics } = results;
     return { step, loss, learningRate, metrics };
   }
 

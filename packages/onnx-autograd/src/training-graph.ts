@@ -15,6 +15,8 @@ export const stepInput = 'optimizer.step';
 export const averageInput = 'optimizer.average';
 /** The metric that clipping reports. */
 export const gradientNorm = 'gradientNorm';
+/** The sum of what a step has updated, where nothing else tells that a gradient is not finite: no metric, only looked at. */
+export const weightSum = 'optimizer.weight_sum';
 export const slotName = (slot: string, parameter: string): string => `${slot}/${parameter}`;
 export const nextName = (name: string): string => `next/${name}`;
 /** How often each row of a table has been touched, this step included: [rows, 1]. */
@@ -56,6 +58,9 @@ export function trainingGraph(
     clipNorm?: number | undefined;
   },
 ): TrainingGraph {
+  const { clipNorm } = options;
+  if (clipNorm !== undefined && !(clipNorm > 0))
+    throw new AutogradError(`a clipNorm of ${clipNorm} is not above 0; give the largest norm of the gradients, or leave it out`);
   const loss = outputs[options.minimize];
   if (!loss)
     throw new AutogradError(
@@ -121,11 +126,11 @@ export function trainingGraph(
     const learningRate = input(learningRateInput);
     const result: Record<string, Tensor> = {};
     let scale = factor;
-    if (options.clipNorm !== undefined) {
+    if (clipNorm !== undefined) {
       const squares = gradient.map((g) => g.square().sum()).reduce((a, b) => a.add(b));
       const norm = factor ? squares.sqrt().mul(factor) : squares.sqrt();
       // PyTorch's rule: never above 1.
-      const clip = builder.constant(options.clipNorm).div(norm.add(1e-6)).minimum(1);
+      const clip = builder.constant(clipNorm).div(norm.add(1e-6)).minimum(1);
       scale = factor ? clip.mul(factor) : clip;
       result[gradientNorm] = norm;
     }
@@ -146,6 +151,8 @@ export function trainingGraph(
       result[nextName(name)] = next.parameter;
       for (const slot of options.optimizer.slots) result[nextName(slotName(slot, name))] = next.slots[slot];
     });
+    if (clipNorm === undefined)
+      result[weightSum] = updated.map(({ name }) => result[nextName(name)].sum()).reduce((a, b) => a.add(b));
     return result;
   }
 

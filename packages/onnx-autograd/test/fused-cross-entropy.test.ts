@@ -14,6 +14,7 @@ import {
   type Dim,
   type HostTensor,
 } from '../src/index.js';
+import { fromOrt, openSession, toOrt } from '../src/session.js';
 import { difference, f32, i32, randomTensor } from './support.js';
 
 const [width, classes] = [8, 16_000];
@@ -192,6 +193,33 @@ describe('the fused mean of a cross-entropy', () => {
       await trainer.dispose();
     }
   });
+});
+
+test.each([
+  ['their mean alone', false],
+  ['their mean and something else', true],
+])('the losses have a gradient of their own, and x and the table theirs, where the loss reads %s', async (_, twice) => {
+  const build = graph((scope) => {
+    const [x, table] = [scope.parameter('x', [2, 2], normal(1)), scope.parameter('table', [3, 2], normal(1))];
+    const losses = linearCrossEntropy(x, table, scope.input('targets', [2], 'int32'));
+    const mean = weightedMean(losses, scope.input('weights', [2]));
+    const found = gradients(twice ? mean.add(losses.square().sum()) : mean.mul(2), [losses, x, table]);
+    return { losses, ofLosses: found[0], ofX: found[1], ofTable: found[2] };
+  });
+  const given = new Map(Object.entries({ x: f32([1, 2, 3, 4], [2, 2]), table: f32([0.1, 0.2, 0.3, 0.4, 0.5, 0.6], [3, 2]) }));
+  const feeds = { targets: toOrt(i32([0, 2])), weights: toOrt(f32([1, 3])) };
+  const run = async (training: boolean): Promise<Record<string, HostTensor>> => {
+    const { bytes } = toOnnx({ outputs: build.fresh({ training }).outputs, weights: given });
+    const session = await openSession(bytes, { threads: 1 });
+    const results = await session.run(feeds);
+    await session.release();
+    return Object.fromEntries(Object.entries(results).map(([name, tensor]) => [name, fromOrt(tensor)]));
+  };
+  const [fused, plain] = [await run(true), await run(false)];
+  for (const [name, expected] of Object.entries(plain)) expect(difference(fused[name], expected)).toBeLessThan(1e-6);
+  const losses = plain.losses.data as Float32Array;
+  const slopes = [0.25, 0.75].map((share, i) => (twice ? share + 2 * losses[i] : 2 * share));
+  expect(difference(fused.ofLosses, f32(slopes))).toBeLessThan(1e-6);
 });
 
 test('a target of probability zero costs 87 at most, and nothing where its row has no weight', async () => {

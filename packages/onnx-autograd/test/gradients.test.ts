@@ -491,6 +491,16 @@ describe('the structure of gradients', () => {
     ]);
   });
 
+  test('powers of 0 have the slopes that PyTorch gives them', async () => {
+    const feeds = { a: { tensor: f32([0, 0, 0, 0, 2]) }, b: { tensor: f32([2, 1, 0, -1, 3]) } };
+    const slopes = await compute(feeds, ({ a, b }) => {
+      const [byBase, byExponent] = gradients(a.pow(b).sum(), [a, b]);
+      return { byBase, byExponent };
+    });
+    expect(numbers(slopes.byBase)).toEqual([0, 1, 0, -Infinity, 12]);
+    expect(numbers(slopes.byExponent)).toEqual([0, 0, 0, -Infinity, expect.closeTo(8 * Math.log(2), 5)]);
+  });
+
   test('equal operations on equal inputs are one node', () => {
     const input = x();
     expect(input.exp().add(1)).toBe(input.exp().add(1));

@@ -180,6 +180,16 @@ describe('shapes that do not fit are refused while the graph is built', () => {
     );
   });
 
+  test('one name for an input and a parameter is a mistake: the feed would be taken for the weight', () => {
+    expect(() => builder.parameter('x', [3], zeros())).toThrow(
+      "the graph has an input 'x' already; give the parameter another name or a scope",
+    );
+    expect(() => builder.scope('encoder').input('weight', [4, 5])).toThrow(
+      "the graph has a parameter 'encoder.weight' already; give the input another name or a scope",
+    );
+    expect(builder.scope('decoder').parameter('x', [3], zeros()).name).toBe('decoder.x');
+  });
+
   test('a dropout rate outside [0, 1) is refused', () => {
     expect(() => x.dropout(1)).toThrow('a dropout rate of 1 is outside [0, 1)');
   });

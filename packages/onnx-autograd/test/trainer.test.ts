@@ -302,18 +302,58 @@ describe('when something goes wrong', () => {
     await trainer.dispose();
   });
 
-  test('a gradient that is not finite is seen where gradients are clipped', async () => {
-    // The square root is 0 at 0, and its slope is infinite.
-    const steep = graph(({ input, parameter }) => ({
-      loss: parameter('w', [1], zeros())
-        .mul(input('x', [1]))
-        .sqrt()
-        .sum(),
-    }));
-    const trainer = await Trainer.create(steep, { minimize: 'loss', optimizer: sgd({ learningRate: 1 }), clipNorm: 1, seed: 1 });
-    await expect(trainer.step({ x: f32([0]) })).rejects.toThrow(/^the gradientNorm is NaN at step 1/);
-    expect(numbers(trainer.weights().get('w')!)).toEqual([0]);
+  // The square root is 0 at 0, and its slope is infinite.
+  const steep = graph(({ input, parameter }) => ({
+    loss: parameter('w', [1], ones())
+      .mul(input('x', [1]))
+      .sqrt()
+      .sum(),
+  }));
+
+  test.each([
+    [1, 'gradientNorm'],
+    [undefined, 'sum of the weights'],
+  ])(
+    'a gradient that is not finite leaves the weights and the checkpoint as they were: clipNorm %s',
+    async (clipNorm, quantity) => {
+      const file = path.join(folder, `steep ${clipNorm}.safetensors`);
+      const trainer = await Trainer.create(steep, {
+        minimize: 'loss',
+        optimizer: sgd({ learningRate: 0.1 }),
+        clipNorm,
+        seed: 1,
+        threads: 1,
+        checkpoint: { file, everySteps: 1 },
+      });
+      const [first, flat] = [f32([1]), f32([0])];
+      await collect(trainer.run([{ x: first }]));
+      const before = trainer.weights();
+      await expect(collect(trainer.run([{ x: flat }]))).rejects.toThrow(
+        new RegExp(`^the ${quantity} is NaN at step 2; the weights are`),
+      );
+      await expect(trainer.step([{ x: first }, { x: flat }])).rejects.toThrow(NonFiniteLossError);
+      expect([trainer.steps, trainer.weights()]).toEqual([1, before]);
+      expect((await readSafetensors(file)).tensors.get('w')).toEqual(before.get('w'));
+      expect(Object.keys((await trainer.step({ x: first })).metrics)).toEqual(clipNorm === undefined ? [] : ['gradientNorm']);
+      await trainer.dispose();
+    },
+  );
+
+  test('a learning rate that is none is refused, and so is one that a schedule makes, and a norm that turns the gradient round', async () => {
+    for (const learningRate of [NaN, Infinity, -0.1, undefined as never])
+      for (const optimizer of [sgd, adamW])
+        expect(() => optimizer({ learningRate })).toThrow(
+          `the learning rate of an optimizer is ${learningRate}; give a finite number of 0 or more (1e-3, say)`,
+        );
+    const trainer = await create({ schedule: (step) => (step === 1 ? 1 : NaN) });
+    await trainer.step(batch(1));
+    await expect(trainer.step(batch(2))).rejects.toThrow(
+      'the learning rate at step 2, where the schedule multiplies 0.05 by NaN, is NaN; give a finite number of 0 or more',
+    );
+    expect(trainer.steps).toBe(1);
     await trainer.dispose();
+    for (const clipNorm of [-1, 0, NaN])
+      await expect(create({ clipNorm })).rejects.toThrow(`a clipNorm of ${clipNorm} is not above 0`);
   });
 
   test('a wrong feed is named, and the next step is the same as without it', async () => {

@@ -1,7 +1,7 @@
 import { sizeOf } from '../dim.js';
 import { ShapeError } from '../errors.js';
 import type { Tensor } from '../tensor.js';
-import { fusedCrossEntropy, fuses } from './fused-cross-entropy.js';
+import { fusedCrossEntropy, fuses, type FusedCrossEntropy } from './fused-cross-entropy.js';
 import { scatterAddRows } from './indexing.js';
 import { matmul } from './matmul.js';
 
@@ -29,16 +29,17 @@ export function linearCrossEntropy(x: Tensor, table: Tensor, targets: Tensor, bi
   const logits = bias ? product.add(bias) : product;
   const probabilities = logits.softmax();
   const perRow = pick(probabilities, targets).maximum(smallest).log().neg();
+  const source: Source = { x, table, targets, made: new Map() };
   const [losses] = x.graph.custom(bias ? [x, table, bias] : [x, table], [perRow], (_, [g], [needX, needTable, needBias]) => {
     // d loss_i / d logits_i = g_i (p_i - onehot_i); the one-hot part is a gather (for x) and a scatter (for the table).
     const weight = g!.reshape([rows, 1]);
-    const gradX = needX ? matmul(probabilities, table).sub(table.gather(targets)).mul(weight) : null;
     const weighted = x.mul(weight);
+    const made = source.made.get(g!);
+    const expected = (): Tensor => made?.expected ?? matmul(probabilities, table);
+    const transposed = (): Tensor => made?.transposed ?? matmul(probabilities, weighted, { transposeA: true });
+    const gradX = needX ? expected().sub(table.gather(targets)).mul(weight) : null;
     const gradTable = needTable
-      ? {
-          into: (accumulated: Tensor | null) =>
-            scatterAddRows(addTo(accumulated, matmul(probabilities, weighted, { transposeA: true })), targets, weighted.neg()),
-        }
+      ? { into: (accumulated: Tensor | null) => scatterAddRows(addTo(accumulated, transposed()), targets, weighted.neg()) }
       : null;
     const gradBias =
       needBias && bias
@@ -46,12 +47,21 @@ export function linearCrossEntropy(x: Tensor, table: Tensor, targets: Tensor, bi
         : null;
     return [gradX, gradTable, gradBias];
   });
-  if (!bias) sources.set(losses, { x, table, targets });
+  if (!bias) sources.set(losses, source);
   return losses;
 }
 
-/** What a vector of losses came from, so that their mean can be computed with its gradients in one go. */
-const sources = new WeakMap<Tensor, { x: Tensor; table: Tensor; targets: Tensor }>();
+/** What a vector of losses came from, and the products with its probabilities that were made on the way to their mean. */
+interface Source {
+  readonly x: Tensor;
+  readonly table: Tensor;
+  readonly targets: Tensor;
+  /** By the gradient of the losses that they are for. */
+  readonly made: Map<Tensor, Pick<FusedCrossEntropy, 'expected' | 'transposed'>>;
+}
+
+/** Those of losses whose mean can be computed with its gradients in one go. */
+const sources = new WeakMap<Tensor, Source>();
 
 const addTo = (accumulated: Tensor | null, value: Tensor): Tensor => (accumulated ? accumulated.add(value) : value);
 
@@ -98,22 +108,18 @@ export function weightedMean(values: Tensor, weights: Tensor): Tensor {
   if (!source || !fuses(values.graph)) return values.mul(each).sum().div(total);
 
   // The gradient of every loss is its weight, known before the losses: nothing of size [N, V] has to wait for the backward pass.
-  const { x, table, targets } = source;
+  const { x, table, targets, made } = source;
   const share = each.div(total);
-  const column = share.reshape([x.shape[0], 1]);
-  const weighted = x.mul(column);
+  const weighted = x.mul(share.reshape([x.shape[0], 1]));
   const { picked, expected, transposed } = fusedCrossEntropy(x, table, targets, weighted);
   const losses = picked.reshape(values.shape).maximum(smallest).log().neg();
   const mean = losses.mul(share).sum();
-  return x.graph.custom([x, table, weights], [mean], (_, [g], [needX, needTable, needWeights]) => {
+  return x.graph.custom([values, weights], [mean], (_, [g], [needValues, needWeights]) => {
     const upstream = (gradient: Tensor): Tensor => (isOne(g!) ? gradient : gradient.mul(g!));
-    return [
-      needX ? upstream(expected.sub(table.gather(targets)).mul(column)) : null,
-      needTable
-        ? { into: (accumulated) => scatterAddRows(addTo(accumulated, upstream(transposed)), targets, upstream(weighted).neg()) }
-        : null,
-      needWeights ? upstream(losses.sub(mean).div(total).reshape(weights.shape)) : null,
-    ];
+    const gradValues = needValues ? upstream(share) : null;
+    // Where nothing else reads the losses, theirs is this gradient, and what it needs of the probabilities is there already.
+    if (gradValues) made.set(gradValues, { expected, transposed: upstream(transposed) });
+    return [gradValues, needWeights ? upstream(losses.sub(mean).div(total).reshape(weights.shape)) : null];
   })[0];
 }
 

@@ -81,10 +81,13 @@ export const elementwiseRules: Record<string, GradientRule> = {
     needA ? unbroadcast(g!.div(b!), a!.shape) : null,
     needB ? unbroadcast(g!.mul(y).div(b!), b!.shape).neg() : null,
   ],
-  Pow: ({ inputs: [a, b], outputs: [y] }, [g], [needA, needB]) => [
-    needA ? unbroadcast(g!.mul(b!).mul(pow(a!, b!.sub(1))), a!.shape) : null,
-    needB ? unbroadcast(g!.mul(y).mul(a!.log()), b!.shape) : null,
-  ],
+  // Where the base is 0, a power of 0 and a logarithm are infinite, and the slope is 0: a^0 is 1 everywhere, 0^b is 0 for all b above 0.
+  Pow: ({ inputs: [a, b], outputs: [y] }, [g], [needA, needB]) => {
+    const zero = zeroLike(y);
+    const byBase = (): Tensor => where(b!.equal(0), zero, b!.mul(pow(a!, b!.sub(1))));
+    const byExponent = (): Tensor => where(a!.equal(0).and(b!.greaterOrEqual(0)), zero, y.mul(a!.log()));
+    return [needA ? unbroadcast(g!.mul(byBase()), a!.shape) : null, needB ? unbroadcast(g!.mul(byExponent()), b!.shape) : null];
+  },
   Max: ({ inputs: [a, b] }, [g], [needA, needB]) => {
     const first = compare('GreaterOrEqual', a!, b!);
     return [
