@@ -53,7 +53,7 @@ export async function saveModel(
   contents: ModelContents,
   { trainable, ...asked }: { trainable: boolean } & Precision,
 ): Promise<void> {
-  const { config, user } = contents;
+  const { config, tokenizer, user } = contents;
   const precision = { ...contents.precision, ...asked };
   for (const weight of contents.weights.values()) if (weight instanceof StoredMatrix && weight.isIn(folder)) weight.keep();
   const parts = servedParts(contents, precision);
@@ -65,7 +65,7 @@ export async function saveModel(
   }
   await writeContextualFolder(folder, {
     config,
-    tokenizer: withPlaceholderTokens(contents.tokenizer.files, config.vocabularySize, count),
+    ...(tokenizer.isPresent ? { tokenizer: withPlaceholderTokens(tokenizer.files, config.vocabularySize, count) } : {}),
     model: parts.model,
     ...(parts.user === undefined ? {} : { user: parts.user.model }),
     manifest: {
@@ -81,7 +81,9 @@ export async function saveModel(
               encoder: user.encoder,
               ...(user.blindPrefix === undefined ? {} : { blindPrefix: user.blindPrefix }),
               packedShape: user.integration.packedShape(config, user.shape),
-              ...(count === 0 ? {} : { placeholders: Array.from({ length: count }, (_, i) => placeholderToken(i)).join('') }),
+              ...(count === 0 || !tokenizer.isPresent
+                ? {}
+                : { placeholders: Array.from({ length: count }, (_, i) => placeholderToken(i)).join('') }),
             },
       ...(contents.training === undefined ? {} : { training: contents.training }),
     },
@@ -111,7 +113,9 @@ export async function readSavedModel(folder: string): Promise<ModelContents> {
   return {
     config,
     weights,
-    tokenizer: TextTokenizer.fromFiles(withPlaceholderTokens(tokenizer.files, config.vocabularySize, 0), folder),
+    tokenizer: tokenizer.isPresent
+      ? TextTokenizer.fromFiles(withPlaceholderTokens(tokenizer.files, config.vocabularySize, 0), folder)
+      : tokenizer,
     ...(reads === undefined || userBytes === undefined
       ? {}
       : { user: { ...reads, weights: decodeSafetensors(userBytes, userWeightsFile).tensors } }),

@@ -8,7 +8,7 @@ import { toHuggingFaceConfig } from './decoder-config.js';
 import type { DecoderConfig } from './decoder-config.js';
 import { fileSource } from './file-range.js';
 import type { FileSource } from './file-range.js';
-import { readDecoderConfig } from './hugging-face.js';
+import { checkTokenizerFits, readDecoderConfig } from './hugging-face.js';
 import { ModelFolderError } from './model-folder-error.js';
 
 const manifestName = 'user_llm.json';
@@ -18,7 +18,8 @@ const formatVersion = 1;
 /** A contextual model as it lies in a folder. `model` and `user` are whole ONNX files. */
 export interface ContextualModel {
   readonly config: DecoderConfig;
-  readonly tokenizer: TokenizerFiles;
+  /** Left out for a model that takes and gives token ids alone. */
+  readonly tokenizer?: TokenizerFiles;
   /** The decoder that reads packed user keys and values: `onnx/model.onnx`. */
   readonly model: Uint8Array;
   /** From a user's embedding `[B, K, D]` to the packed keys and values of every cross-attention layer: `onnx/user.onnx`. */
@@ -101,7 +102,11 @@ export async function readContextualFolder(folder: string): Promise<StoredContex
   const model = await readChecked(folder, modelName, files);
   const source = fileSource(path.join(folder, modelName));
   const user = await readIfRecorded(folder, 'onnx/user.onnx', files);
-  return { folder, config, tokenizer: await TextTokenizer.load(folder), model, source, user, manifest, files };
+  // One that was put beside a model that came without is used too; one that was recorded has to be there.
+  const isRecorded = Object.hasOwn(files, 'tokenizer.json');
+  const tokenizer = await (isRecorded ? TextTokenizer.load(folder) : TextTokenizer.loadIfPresent(folder));
+  if (!isRecorded) checkTokenizerFits(folder, tokenizer, config);
+  return { folder, config, tokenizer, model, source, user, manifest, files };
 }
 
 /** The bytes of a folder's graph once more; a `ModelFolderError` where the folder holds another one since it was read. */
@@ -173,7 +178,7 @@ function contents(model: ContextualModel): Map<string, Uint8Array> {
     [modelName, model.model],
   ]);
   if (model.user !== undefined) files.set('onnx/user.onnx', model.user);
-  for (const [name, value] of Object.entries(model.tokenizer)) if (value !== undefined) files.set(name, json(value));
+  for (const [name, value] of Object.entries(model.tokenizer ?? {})) if (value !== undefined) files.set(name, json(value));
   for (const [name, bytes] of Object.entries(model.extra ?? {})) {
     if (
       files.has(name) ||

@@ -37,10 +37,9 @@ export async function readAllButWeights(folder: string): Promise<{
 }> {
   const config = await readDecoderConfig(folder);
   const weightFiles = await findWeights(folder);
-  const hasTokenizer = (await stat(path.join(folder, 'tokenizer.json')).catch(() => undefined)) !== undefined;
-  const tokenizer = hasTokenizer ? await TextTokenizer.load(folder) : TextTokenizer.absent(folder);
+  const tokenizer = await TextTokenizer.loadIfPresent(folder);
   checkTokenizerFits(folder, tokenizer, config);
-  const endTokens = config.endTokens.length === 0 && hasTokenizer ? [tokenizer.eos] : config.endTokens;
+  const endTokens = config.endTokens.length === 0 && tokenizer.isPresent ? [tokenizer.eos] : config.endTokens;
   return { config: { ...config, endTokens }, tokenizer, weightFiles };
 }
 
@@ -90,7 +89,8 @@ export async function readDecoderWeights(folder: string, config: DecoderConfig, 
   return readWeightFiles(folder, config, await findWeights(folder), later);
 }
 
-function checkTokenizerFits(folder: string, tokenizer: TextTokenizer, config: DecoderConfig): void {
+/** Throws a `ModelFolderError` for a tokenizer with more tokens than the model. */
+export function checkTokenizerFits(folder: string, tokenizer: TextTokenizer, config: DecoderConfig): void {
   if (tokenizer.size <= config.vocabularySize) return;
   throw new ModelFolderError(
     'tokenizer-mismatch',
