@@ -117,9 +117,9 @@ export class LanguageModel {
     return openSavedModel((await localPlace(place, options)).local, options);
   }
 
-  /** Opens a folder that `save` wrote in worker threads, which leave this thread's event loop free. */
-  static openInWorkers(folder: string, options: WorkerOptions = {}): Promise<WorkerModel> {
-    return WorkerModel.open(folder, options);
+  /** Opens a model that `save` wrote, found as `open` does, in worker threads, which leave this thread's event loop free. */
+  static async openInWorkers(place: string, options: WorkerOptions & LoadOptions = {}): Promise<WorkerModel> {
+    return WorkerModel.open((await localPlace(place, options)).local, options);
   }
 
   get config(): DecoderConfig {

@@ -1,4 +1,4 @@
-import { readFile, stat } from 'node:fs/promises';
+import { stat } from 'node:fs/promises';
 import path from 'node:path';
 import { decodeSafetensors, encodeSafetensors } from '@user-llm/onnx-autograd';
 import type { Weights } from '@user-llm/onnx-autograd';
@@ -15,7 +15,7 @@ import {
   writeContextualFolder,
 } from './folder/contextual-folder.js';
 import type { StoredContextualModel } from './folder/contextual-folder.js';
-import { readDecoderWeights } from './folder/hugging-face.js';
+import { readDecoderWeights, readJsonFile } from './folder/hugging-face.js';
 import { ModelFolderError } from './folder/model-folder-error.js';
 import { readItems, savedItems } from './items/saved-items.js';
 import type { BlindPrefix } from './integration/blind-prefix.js';
@@ -30,6 +30,7 @@ import type { TokenizerFiles } from './text/byte-level-bpe.js';
 
 const userWeightsFile = 'user_llm.safetensors';
 const weightsFile = 'model.safetensors';
+const generationFile = 'generation_config.json';
 
 const manifestSchema = z.looseObject({
   base: z.string(),
@@ -140,14 +141,21 @@ export async function openSavedModel(
 async function servedPartsOf(stored: StoredContextualModel): Promise<ServedParts> {
   const { folder, config, manifest, tokenizer, model, user, files } = stored;
   const { reads, precision } = parseManifest(folder, manifest);
-  const generation: unknown = JSON.parse(await readFile(path.join(folder, 'generation_config.json'), 'utf8'));
+  const generation = await readJsonFile(folder, generationFile);
+  if (generation === undefined)
+    throw new ModelFolderError(
+      'damaged',
+      folder,
+      `${path.join(folder, generationFile)} is missing, which was saved with the model. Copy or save the model again.`,
+      { file: generationFile },
+    );
   const addition = reads && userAddition(reads.integration, config, reads.shape);
   // The graph's bytes are read again, so that a model that never ranks by title need not hold them.
   const branching: ServedParts['branching'] = async (open) =>
     branchingOf(config, await rankingWeights(stored), addition, precision)(open);
   const identity = files['onnx/model.onnx'].sha256;
   const named = { items: await readItems('item', folder), labels: await readItems('label', folder) };
-  const parts = { identity, config, tokenizer, model, branching, ...named, generation: generation as Record<string, unknown> };
+  const parts = { identity, config, tokenizer, model, branching, ...named, generation };
   if (reads === undefined) return parts;
   if (user === undefined) throw damaged(folder, 'names an adapter, but onnx/user.onnx is not recorded');
   return { ...parts, user: { ...reads, model: user } };

@@ -7,6 +7,7 @@ import { float32, graph, toOnnx, zeros } from '@user-llm/onnx-autograd';
 import type { ContextualModel } from '../src/folder/contextual-folder.js';
 import { readContextualFile, readContextualFolder, writeContextualFolder } from '../src/folder/contextual-folder.js';
 import { ModelFolderError } from '../src/folder/model-folder-error.js';
+import { LanguageModel } from '../src/language-model.js';
 import { trainByteLevelBpe } from '../src/text/byte-level-bpe.js';
 import { TextTokenizer } from '../src/text/text-tokenizer.js';
 import { smallDecoderConfig } from './small-decoder-config.js';
@@ -120,6 +121,17 @@ describe('a contextual model folder', () => {
     expect(await readdir(parent)).toEqual(['my-model']);
   });
 
+  test.each([
+    ['tokenizer.json', 'TokenizerError'],
+    ['generation_config.json', 'ModelFolderError'],
+  ])('%s that was saved and is gone is missed', async (name, kind) => {
+    const sizes = { width: 32, layers: 1, heads: 2, context: 64 };
+    await LanguageModel.create(sizes, tokenizer, 1).save(folder);
+    await rm(path.join(folder, name));
+    const message = expect.stringContaining(path.join(folder, name));
+    await expect(LanguageModel.open(folder)).rejects.toMatchObject({ name: kind, message });
+  });
+
   test('a changed model file and a plain model folder are refused', async () => {
     await writeContextualFolder(folder, says('Hi'));
     await writeFile(path.join(folder, 'onnx/user.onnx'), 'other');
@@ -127,6 +139,6 @@ describe('a contextual model folder', () => {
     expect(ModelFolderError.isInstance(error) && error.problem).toBe('damaged');
     expect((error as Error).message).toMatch(/user\.onnx.*hash differs/);
     await rm(path.join(folder, 'user_llm.json'));
-    await expect(readContextualFolder(folder)).rejects.toThrow(/not a model that reads user embeddings/);
+    await expect(readContextualFolder(folder)).rejects.toThrow(/is not what `save` wrote.*`load\(\.\.\.\)` and `serve\(\)`/);
   });
 });

@@ -106,18 +106,6 @@ test('a tokenizer that is put into the saved folder is used, unless it has more 
   await expect(LanguageModel.open(saved)).rejects.toMatchObject({ problem: 'tokenizer-mismatch' });
 });
 
-test('one that was saved and is gone is missed', async () => {
-  const saved = path.join(folder, 'robbed');
-  const worded = LanguageModel.create(
-    { width: 32, layers: 1, heads: 2, context: 64 },
-    trainByteLevelBpe(['Toy Story (1995)'], { vocabularySize: 262 }),
-    1,
-  );
-  await worded.save(saved);
-  await rm(path.join(saved, 'tokenizer.json'));
-  await expect(LanguageModel.open(saved)).rejects.toThrow(/tokenizer\.json/);
-});
-
 test('a GGUF file may carry none, too', async () => {
   const file = path.join(folder, 'other', 'model.gguf');
   const names = { embed: 'token_embd.weight', norm: 'output_norm.weight' };

@@ -1,4 +1,4 @@
-import { mkdtemp, rm } from 'node:fs/promises';
+import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
@@ -120,6 +120,9 @@ describe('a model in worker threads', () => {
     );
     await expect(workers.prefix({ promptIds: [5, 6] })).rejects.toThrow(PrefixError);
     await expect(LanguageModel.openInWorkers(path.join(folder, 'nothing'))).rejects.toThrow(ModelFolderError);
+    const file = path.join(folder, 'model.gguf');
+    await writeFile(file, 'GGUF');
+    await expect(LanguageModel.openInWorkers(file)).rejects.toThrow(/model\.gguf is not what `save` wrote/);
     await expect(LanguageModel.openInWorkers(folder, { workers: 0 })).rejects.toThrow('workers must be');
   });
 

@@ -96,8 +96,8 @@ export interface StoredContextualModel {
 
 /** Reads a folder that `writeContextualFolder` wrote. The ONNX files must have the hashes that were recorded when they were written. */
 export async function readContextualFolder(folder: string): Promise<StoredContextualModel> {
-  const config = await readDecoderConfig(folder);
   const { files, ...manifest } = await readManifest(folder);
+  const config = await readDecoderConfig(folder);
   if (!Object.hasOwn(files, modelName)) throw damaged(folder, modelName, 'is not recorded in user_llm.json');
   const model = await readChecked(folder, modelName, files);
   const source = fileSource(path.join(folder, modelName));
@@ -132,8 +132,7 @@ async function readManifest(folder: string): Promise<Record<string, unknown> & {
   try {
     manifest = JSON.parse(await readFile(path.join(folder, manifestName), 'utf8'));
   } catch (error) {
-    const message = `${folder} holds no readable ${manifestName}, so it is not a model that reads user embeddings (${(error as Error).message}).`;
-    throw new ModelFolderError('no-config', folder, message, { file: manifestName, cause: error });
+    throw await notReadable(folder, error as NodeJS.ErrnoException);
   }
   if (typeof manifest !== 'object' || manifest === null) throw damaged(folder, manifestName, 'is not a JSON object');
   const { format, files, ...rest } = manifest as Record<string, unknown>;
@@ -143,6 +142,20 @@ async function readManifest(folder: string): Promise<Record<string, unknown> & {
   }
   if (typeof files !== 'object' || files === null) throw damaged(folder, manifestName, 'records no files');
   return { ...rest, files: files as Record<string, FileRecord> };
+}
+
+/** Why a place gave no manifest: it is not there, it is a model of another kind, or its manifest cannot be read. */
+async function notReadable(folder: string, cause: NodeJS.ErrnoException): Promise<ModelFolderError> {
+  const found = await stat(folder).catch(() => undefined);
+  const known = 'Give a folder that `save` wrote, or owner/model of a hub that holds one.';
+  if (found === undefined)
+    return new ModelFolderError('no-folder', folder, `There is no such folder: ${folder}. ${known}`, { cause });
+  if (found.isDirectory() && cause.code !== 'ENOENT')
+    return damaged(folder, manifestName, `could not be read (${cause.message})`, cause);
+  const message =
+    `${folder} is not what \`save\` wrote: there is no ${manifestName} in it. \`open\` and \`openInWorkers\` read such folders alone; ` +
+    'for another model use `load(...)` and `serve()`, or `save` it first.';
+  return new ModelFolderError('no-config', folder, message, { file: manifestName, cause });
 }
 
 const readIfRecorded = async (folder: string, name: string, files: Readonly<Record<string, FileRecord>>) =>
