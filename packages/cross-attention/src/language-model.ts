@@ -335,7 +335,8 @@ export class LanguageModel {
   /**
    * Writes the model as a folder in Hugging Face layout, whole or not at all: `config.json`, tokenizer, `onnx/model.onnx`, `onnx/user.onnx`,
    * `user_llm.json`. transformers.js opens it. `trainable: false` leaves the float32 weights out, which only
-   * training needs; `quantize` rounds those of `onnx/model.onnx`.
+   * training needs; `quantize` rounds those of `onnx/model.onnx`. Rejects with a `ModelFolderError` where it cannot be written, as a model
+   * whose weights take more than an ONNX file's 2 GiB.
    */
   save(folder: string, options: { trainable?: boolean } & Precision = {}): Promise<void> {
     return saveModel(folder, this.contents, { trainable: true, ...options });

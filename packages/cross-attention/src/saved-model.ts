@@ -1,7 +1,7 @@
 import { stat } from 'node:fs/promises';
 import path from 'node:path';
-import { decodeSafetensors, encodeSafetensors } from '@user-llm/onnx-autograd';
-import type { Weights } from '@user-llm/onnx-autograd';
+import { ModelSizeError, decodeSafetensors, safetensorsChunks } from '@user-llm/onnx-autograd';
+import type { OnnxOptions, Weights } from '@user-llm/onnx-autograd';
 import { z } from 'zod';
 import { inferenceModel } from './decoder/inference-graph.js';
 import type { Precision } from './decoder/packable-matrix.js';
@@ -14,7 +14,7 @@ import {
   readRecordedModel,
   writeContextualFolder,
 } from './folder/contextual-folder.js';
-import type { StoredContextualModel } from './folder/contextual-folder.js';
+import type { FileContent, StoredContextualModel } from './folder/contextual-folder.js';
 import { readDecoderWeights, readJsonFile } from './folder/hugging-face.js';
 import { ModelFolderError } from './folder/model-folder-error.js';
 import { readItems, savedItems } from './items/saved-items.js';
@@ -48,21 +48,25 @@ const manifestSchema = z.looseObject({
     .nullable(),
 });
 
+/** Of `model.onnx`. */
+type Limits = Pick<OnnxOptions, 'mostBytes'>;
+
 /** Writes a model as a folder that transformers.js opens, whole or not at all; with `trainable`, also the weights to train on from. */
 export async function saveModel(
   folder: string,
   contents: ModelContents,
   { trainable, ...asked }: { trainable: boolean } & Precision,
+  limits: Limits = {},
 ): Promise<void> {
   const { config, tokenizer, user } = contents;
   const precision = { ...contents.precision, ...asked };
   for (const weight of contents.weights.values()) if (weight instanceof StoredMatrix && weight.isIn(folder)) weight.keep();
-  const parts = servedParts(contents, precision);
+  const parts = partsThatFit(folder, contents, precision, limits);
   const count = user?.integration.placeholders(user.shape) ?? 0;
-  const extra: Record<string, Uint8Array> = { ...savedItems('item', parts.items), ...savedItems('label', parts.labels) };
+  const extra: Record<string, FileContent> = { ...savedItems('item', parts.items), ...savedItems('label', parts.labels) };
   if (trainable) {
-    extra[weightsFile] = encodeSafetensors(contents.weights, { format: 'pt' });
-    if (user !== undefined) extra[userWeightsFile] = encodeSafetensors(user.weights);
+    extra[weightsFile] = safetensorsChunks(contents.weights, { format: 'pt' });
+    if (user !== undefined) extra[userWeightsFile] = safetensorsChunks(user.weights);
   }
   await writeContextualFolder(folder, {
     config,
@@ -90,6 +94,20 @@ export async function saveModel(
     },
     extra,
   });
+}
+
+/** What is saved; a `ModelFolderError` that says what to do for a model that no ONNX file holds. */
+function partsThatFit(folder: string, contents: ModelContents, precision: Precision, limits: Limits): ServedParts {
+  try {
+    return servedParts(contents, precision, limits);
+  } catch (error) {
+    if (!ModelSizeError.isInstance(error)) throw error;
+    const inGigabytes = (bytes: number) => (bytes / 1e9).toFixed(2);
+    const message =
+      `${folder} was not written: onnx/model.onnx would have ${inGigabytes(error.bytes)} GB, and an ONNX file holds at most ` +
+      `${inGigabytes(error.most)} GB. Round what is not in blocks yet, save(folder, { quantize: 8 }) or 4, or serve it without saving.`;
+    throw new ModelFolderError('unwritable', folder, message, { file: 'onnx/model.onnx', cause: error });
+  }
 }
 
 /** Whether a folder was written by `saveModel`. */

@@ -1,5 +1,5 @@
 import { createHash, randomBytes } from 'node:crypto';
-import { mkdir, open, readFile, readdir, rename, rm, rmdir, stat } from 'node:fs/promises';
+import { mkdir, open, readFile, readdir, rename, rm, rmdir, stat, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { syncFolder } from '@user-llm/onnx-autograd';
 import { TextTokenizer } from '../text/text-tokenizer.js';
@@ -28,9 +28,12 @@ export interface ContextualModel {
   readonly manifest: Readonly<Record<string, unknown>>;
   /** Defaults for `generate()`, beside the special tokens, which are filled in. */
   readonly generation?: Readonly<Record<string, unknown>>;
-  /** More files by their path inside the folder, such as weights to go on training from. */
-  readonly extra?: Readonly<Record<string, Uint8Array>>;
+  /** More files by their path inside the folder, such as weights to go on training from; in pieces where they may be large. */
+  readonly extra?: Readonly<Record<string, FileContent>>;
 }
+
+/** What a file is to hold, or pieces of it one after the other. */
+export type FileContent = Uint8Array | Iterable<Uint8Array>;
 
 interface FileRecord {
   readonly bytes: number;
@@ -52,7 +55,7 @@ export async function writeContextualFolder(folder: string, model: ContextualMod
   const suffix = `${process.pid}-${randomBytes(4).toString('hex')}`;
   const fresh = `${place}.${suffix}.tmp`;
   try {
-    await writeFiles(fresh, contents(model));
+    await writeFiles(fresh, contents(model), { format: formatVersion, ...model.manifest });
     if (state === 'empty') await rmdir(place);
     if (state === 'model') {
       const old = `${place}.${suffix}.old`;
@@ -118,7 +121,7 @@ export async function readRecordedModel(folder: string, files: Readonly<Record<s
   const bytes = await readFile(path.join(folder, modelName)).catch((error: unknown) => {
     throw changed(error);
   });
-  if (hash(bytes).sha256 !== files[modelName].sha256) throw changed();
+  if (hash(bytes) !== files[modelName].sha256) throw changed();
   return bytes;
 }
 
@@ -168,8 +171,7 @@ async function readChecked(folder: string, name: string, files: Readonly<Record<
   } catch (error) {
     throw damaged(folder, name, `could not be read (${(error as Error).message})`, error);
   }
-  if (hash(bytes).sha256 !== files[name].sha256)
-    throw damaged(folder, name, 'is not the file that was written: its hash differs');
+  if (hash(bytes) !== files[name].sha256) throw damaged(folder, name, 'is not the file that was written: its hash differs');
   return bytes;
 }
 
@@ -180,12 +182,13 @@ function damaged(folder: string, file: string, what: string, cause?: unknown): M
   });
 }
 
-function contents(model: ContextualModel): Map<string, Uint8Array> {
+const json = (value: unknown) => new TextEncoder().encode(`${JSON.stringify(value, null, 2)}\n`);
+
+function contents(model: ContextualModel): Map<string, FileContent> {
   const { config } = model;
-  const json = (value: unknown) => new TextEncoder().encode(`${JSON.stringify(value, null, 2)}\n`);
   const huggingFace = toHuggingFaceConfig(config);
   const { bos_token_id, eos_token_id, pad_token_id } = huggingFace;
-  const files = new Map<string, Uint8Array>([
+  const files = new Map<string, FileContent>([
     ['config.json', json(huggingFace)],
     ['generation_config.json', json({ bos_token_id, eos_token_id, pad_token_id, ...model.generation })],
     [modelName, model.model],
@@ -202,31 +205,54 @@ function contents(model: ContextualModel): Map<string, Uint8Array> {
     }
     files.set(name, bytes);
   }
-  const records = Object.fromEntries(Array.from(files, ([name, bytes]) => [name, hash(bytes)]));
-  files.set(manifestName, json({ format: formatVersion, ...model.manifest, files: records }));
   return files;
 }
 
-function hash(bytes: Uint8Array): FileRecord {
-  return { bytes: bytes.byteLength, sha256: createHash('sha256').update(bytes).digest('hex') };
-}
+const hash = (bytes: Uint8Array) => createHash('sha256').update(bytes).digest('hex');
 
-async function writeFiles(folder: string, files: ReadonlyMap<string, Uint8Array>): Promise<void> {
+/** Writes files, and last the manifest, which records them as they were written. */
+async function writeFiles(
+  folder: string,
+  files: ReadonlyMap<string, FileContent>,
+  manifest: Readonly<Record<string, unknown>>,
+): Promise<void> {
   const folders = new Set([folder]);
-  for (const [name, bytes] of files) {
+  const records: Record<string, FileRecord> = {};
+  const write = async (name: string, content: FileContent) => {
     const file = path.join(folder, ...name.split('/'));
     const parent = path.dirname(file);
     await mkdir(parent, { recursive: true });
     folders.add(parent);
-    const handle = await open(file, 'wx');
-    try {
-      await handle.writeFile(bytes);
-      await handle.sync();
-    } finally {
-      await handle.close();
-    }
-  }
+    records[name] = await writeRecorded(file, content);
+  };
+  for (const [name, content] of files) await write(name, content);
+  await write(manifestName, json({ ...manifest, files: { ...records } }));
   for (const each of folders) await syncFolder(each);
+}
+
+/** Bytes that are hashed and written at once: a hash takes less than 2 GiB. */
+const pieceBytes = 1 << 26;
+
+async function writeRecorded(file: string, content: FileContent): Promise<FileRecord> {
+  const sum = createHash('sha256');
+  let bytes = 0;
+  function* pieces(): Generator<Uint8Array> {
+    for (const part of ArrayBuffer.isView(content) ? [content] : content)
+      for (let from = 0; from < part.byteLength; from += pieceBytes) {
+        const piece = part.subarray(from, from + pieceBytes);
+        sum.update(piece);
+        bytes += piece.byteLength;
+        yield piece;
+      }
+  }
+  const handle = await open(file, 'wx');
+  try {
+    await writeFile(handle, pieces());
+    await handle.sync();
+  } finally {
+    await handle.close();
+  }
+  return { bytes, sha256: sum.digest('hex') };
 }
 
 async function inspect(folder: string): Promise<'none' | 'empty' | 'model' | 'other'> {
