@@ -117,9 +117,9 @@ export class LanguageModel {
     return openSavedModel((await localPlace(place, options)).local, options);
   }
 
-  /** Opens a folder that `save` wrote in worker threads, which leave this thread's event loop free. */
-  static openInWorkers(folder: string, options: WorkerOptions = {}): Promise<WorkerModel> {
-    return WorkerModel.open(folder, options);
+  /** Opens a model that `save` wrote, found as `open` does, in worker threads, which leave this thread's event loop free. */
+  static async openInWorkers(place: string, options: WorkerOptions & LoadOptions = {}): Promise<WorkerModel> {
+    return WorkerModel.open((await localPlace(place, options)).local, options);
   }
 
   get config(): DecoderConfig {
@@ -335,7 +335,8 @@ export class LanguageModel {
   /**
    * Writes the model as a folder in Hugging Face layout, whole or not at all: `config.json`, tokenizer, `onnx/model.onnx`, `onnx/user.onnx`,
    * `user_llm.json`. transformers.js opens it. `trainable: false` leaves the float32 weights out, which only
-   * training needs; `quantize` rounds those of `onnx/model.onnx`.
+   * training needs; `quantize` rounds those of `onnx/model.onnx`. Rejects with a `ModelFolderError` where it cannot be written, as a model
+   * whose weights take more than an ONNX file's 2 GiB.
    */
   save(folder: string, options: { trainable?: boolean } & Precision = {}): Promise<void> {
     return saveModel(folder, this.contents, { trainable: true, ...options });

@@ -1,7 +1,7 @@
-import { readFile, stat } from 'node:fs/promises';
+import { stat } from 'node:fs/promises';
 import path from 'node:path';
-import { decodeSafetensors, encodeSafetensors } from '@user-llm/onnx-autograd';
-import type { Weights } from '@user-llm/onnx-autograd';
+import { ModelSizeError, decodeSafetensors, safetensorsChunks } from '@user-llm/onnx-autograd';
+import type { OnnxOptions, Weights } from '@user-llm/onnx-autograd';
 import { z } from 'zod';
 import { inferenceModel } from './decoder/inference-graph.js';
 import type { Precision } from './decoder/packable-matrix.js';
@@ -14,8 +14,8 @@ import {
   readRecordedModel,
   writeContextualFolder,
 } from './folder/contextual-folder.js';
-import type { StoredContextualModel } from './folder/contextual-folder.js';
-import { readDecoderWeights } from './folder/hugging-face.js';
+import type { FileContent, StoredContextualModel } from './folder/contextual-folder.js';
+import { readDecoderWeights, readJsonFile } from './folder/hugging-face.js';
 import { ModelFolderError } from './folder/model-folder-error.js';
 import { readItems, savedItems } from './items/saved-items.js';
 import type { BlindPrefix } from './integration/blind-prefix.js';
@@ -31,6 +31,7 @@ import type { TokenizerFiles } from './text/byte-level-bpe.js';
 
 const userWeightsFile = 'user_llm.safetensors';
 const weightsFile = 'model.safetensors';
+const generationFile = 'generation_config.json';
 
 const manifestSchema = z.looseObject({
   base: z.string(),
@@ -48,26 +49,30 @@ const manifestSchema = z.looseObject({
     .nullable(),
 });
 
+/** Of `model.onnx`. */
+type Limits = Pick<OnnxOptions, 'mostBytes'>;
+
 /** Writes a model as a folder that transformers.js opens, whole or not at all; with `trainable`, also the weights to train on from. */
 export async function saveModel(
   folder: string,
   contents: ModelContents,
   { trainable, ...asked }: { trainable: boolean } & Precision,
+  limits: Limits = {},
 ): Promise<void> {
-  const { config, user } = contents;
+  const { config, tokenizer, user } = contents;
   const precision = { ...contents.precision, ...asked };
   checkServeOptions(precision);
   for (const weight of contents.weights.values()) if (weight instanceof StoredMatrix && weight.isIn(folder)) weight.keep();
-  const parts = servedParts(contents, precision);
+  const parts = partsThatFit(folder, contents, precision, limits);
   const count = user?.integration.placeholders(user.shape) ?? 0;
-  const extra: Record<string, Uint8Array> = { ...savedItems('item', parts.items), ...savedItems('label', parts.labels) };
+  const extra: Record<string, FileContent> = { ...savedItems('item', parts.items), ...savedItems('label', parts.labels) };
   if (trainable) {
-    extra[weightsFile] = encodeSafetensors(contents.weights, { format: 'pt' });
-    if (user !== undefined) extra[userWeightsFile] = encodeSafetensors(user.weights);
+    extra[weightsFile] = safetensorsChunks(contents.weights, { format: 'pt' });
+    if (user !== undefined) extra[userWeightsFile] = safetensorsChunks(user.weights);
   }
   await writeContextualFolder(folder, {
     config,
-    tokenizer: withPlaceholderTokens(contents.tokenizer.files, config.vocabularySize, count),
+    ...(tokenizer.isPresent ? { tokenizer: withPlaceholderTokens(tokenizer.files, config.vocabularySize, count) } : {}),
     model: parts.model,
     ...(parts.user === undefined ? {} : { user: parts.user.model }),
     manifest: {
@@ -83,12 +88,28 @@ export async function saveModel(
               encoder: user.encoder,
               ...(user.blindPrefix === undefined ? {} : { blindPrefix: user.blindPrefix }),
               packedShape: user.integration.packedShape(config, user.shape),
-              ...(count === 0 ? {} : { placeholders: Array.from({ length: count }, (_, i) => placeholderToken(i)).join('') }),
+              ...(count === 0 || !tokenizer.isPresent
+                ? {}
+                : { placeholders: Array.from({ length: count }, (_, i) => placeholderToken(i)).join('') }),
             },
       ...(contents.training === undefined ? {} : { training: contents.training }),
     },
     extra,
   });
+}
+
+/** What is saved; a `ModelFolderError` that says what to do for a model that no ONNX file holds. */
+function partsThatFit(folder: string, contents: ModelContents, precision: Precision, limits: Limits): ServedParts {
+  try {
+    return servedParts(contents, precision, limits);
+  } catch (error) {
+    if (!ModelSizeError.isInstance(error)) throw error;
+    const inGigabytes = (bytes: number) => (bytes / 1e9).toFixed(2);
+    const message =
+      `${folder} was not written: onnx/model.onnx would have ${inGigabytes(error.bytes)} GB, and an ONNX file holds at most ` +
+      `${inGigabytes(error.most)} GB. Round what is not in blocks yet, save(folder, { quantize: 8 }) or 4, or serve it without saving.`;
+    throw new ModelFolderError('unwritable', folder, message, { file: 'onnx/model.onnx', cause: error });
+  }
 }
 
 /** Whether a folder was written by `saveModel`. */
@@ -113,7 +134,9 @@ export async function readSavedModel(folder: string): Promise<ModelContents> {
   return {
     config,
     weights,
-    tokenizer: TextTokenizer.fromFiles(withPlaceholderTokens(tokenizer.files, config.vocabularySize, 0), folder),
+    tokenizer: tokenizer.isPresent
+      ? TextTokenizer.fromFiles(withPlaceholderTokens(tokenizer.files, config.vocabularySize, 0), folder)
+      : tokenizer,
     ...(reads === undefined || userBytes === undefined
       ? {}
       : { user: { ...reads, weights: decodeSafetensors(userBytes, userWeightsFile).tensors } }),
@@ -139,14 +162,21 @@ export async function openSavedModel(
 async function servedPartsOf(stored: StoredContextualModel): Promise<ServedParts> {
   const { folder, config, manifest, tokenizer, model, user, files } = stored;
   const { reads, precision } = parseManifest(folder, manifest);
-  const generation: unknown = JSON.parse(await readFile(path.join(folder, 'generation_config.json'), 'utf8'));
+  const generation = await readJsonFile(folder, generationFile);
+  if (generation === undefined)
+    throw new ModelFolderError(
+      'damaged',
+      folder,
+      `${path.join(folder, generationFile)} is missing, which was saved with the model. Copy or save the model again.`,
+      { file: generationFile },
+    );
   const addition = reads && userAddition(reads.integration, config, reads.shape);
   // The graph's bytes are read again, so that a model that never ranks by title need not hold them.
   const branching: ServedParts['branching'] = async (open) =>
     branchingOf(config, await rankingWeights(stored), addition, precision)(open);
   const identity = files['onnx/model.onnx'].sha256;
   const named = { items: await readItems('item', folder), labels: await readItems('label', folder) };
-  const parts = { identity, config, tokenizer, model, branching, ...named, generation: generation as Record<string, unknown> };
+  const parts = { identity, config, tokenizer, model, branching, ...named, generation };
   if (reads === undefined) return parts;
   if (user === undefined) throw damaged(folder, 'names an adapter, but onnx/user.onnx is not recorded');
   return { ...parts, user: { ...reads, model: user } };

@@ -1,10 +1,10 @@
 import { availableParallelism } from 'node:os';
-import type { Weights } from '@user-llm/onnx-autograd';
+import type { OnnxOptions, Weights } from '@user-llm/onnx-autograd';
 import { branchingModel, inferenceModel } from './decoder/inference-graph.js';
 import type { Computation, InferenceAddition } from './decoder/inference-graph.js';
 import { packableMatrix, servedCodes } from './decoder/packable-matrix.js';
 import type { Precision } from './decoder/packable-matrix.js';
-import { ValueFile, ValuesInside } from './decoder/value-store.js';
+import { ValueFile, ValuesInside, fitInside } from './decoder/value-store.js';
 import type { ValueStore } from './decoder/value-store.js';
 import type { DecoderConfig } from './folder/decoder-config.js';
 import { userAddition, userModel } from './integration/integration.js';
@@ -17,23 +17,29 @@ import { ServedModel } from './serving/served-model.js';
 import { watchChannels } from './serving/watch-channels.js';
 import type { WatchedModel } from './serving/watch-channels.js';
 
-/** Both ONNX files of a model, in memory, and the graph for rankings. */
-export function servedParts(contents: ModelContents, precision: Precision = {}): ServedParts {
-  return partsOf(contents, precision, new ValuesInside());
+/** Both ONNX files of a model, in memory, and the graph for rankings. Throws a `ModelSizeError` for a model too large for one file. */
+export function servedParts(
+  contents: ModelContents,
+  precision: Precision = {},
+  limits: Pick<OnnxOptions, 'mostBytes'> = {},
+): ServedParts {
+  return partsOf(contents, precision, new ValuesInside(limits));
 }
 
 /**
- * Opens a model for inference. Quantised weights go to the session through a temporary file that it maps into memory: never are there
- * two copies of them in the process. See `Precision` and `ServeModelOptions`; rejects with a `RangeError` for one that cannot be.
+ * Opens a model for inference. Quantised weights, and those of a large model, go to the session through a temporary file that it maps into
+ * memory: never are there two copies of them in the process. See `Precision` and `ServeModelOptions`; rejects with a `RangeError` for one
+ * that cannot be.
  */
 export async function serveModel(contents: ModelContents, asked: ServeModelOptions): Promise<ServedModel> {
   checkServeOptions(asked);
   const { int8 = false, ...rest } = asked;
   const options = { ...contents.precision, ...rest };
   const computation = int8 === false ? inBlocks(contents, options) : await integerComputation(contents, { ...options, int8 });
-  if (computation === undefined) return ServedModel.create(servedParts(contents, options), options);
+  if (computation === undefined && fitInside(contents.weights.values()))
+    return ServedModel.create(servedParts(contents, options), options);
   return ValueFile.during((file) =>
-    ServedModel.create({ ...partsOf(contents, computation, file), valueFolder: file.folder }, options),
+    ServedModel.create({ ...partsOf(contents, computation ?? options, file), valueFolder: file.folder }, options),
   );
 }
 

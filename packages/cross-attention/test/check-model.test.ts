@@ -44,6 +44,11 @@ test('weights of another model than its config.json are refused', async () => {
   await expect(checkModel(folder)).rejects.toMatchObject({ problem: 'shape-mismatch' });
 });
 
+test('heads that could not be served are refused', async () => {
+  await writeFile(path.join(folder, 'config.json'), JSON.stringify(toHuggingFaceConfig({ ...config, headSize: 8 })));
+  await expect(checkModel(folder)).rejects.toMatchObject({ problem: 'unsupported', message: expect.stringMatching(/head_dim/) });
+});
+
 test('a name on a hub is taken as it is', async () => {
   expect(await checkModel('nobody/nothing')).toBeUndefined();
 });

@@ -4,9 +4,13 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { AutoModelForCausalLM, AutoTokenizer } from '@huggingface/transformers';
 import { float32, graph, toOnnx, zeros } from '@user-llm/onnx-autograd';
+import { createDecoder } from '../src/decoder/decoder.js';
+import type { Precision } from '../src/decoder/packable-matrix.js';
 import type { ContextualModel } from '../src/folder/contextual-folder.js';
 import { readContextualFile, readContextualFolder, writeContextualFolder } from '../src/folder/contextual-folder.js';
 import { ModelFolderError } from '../src/folder/model-folder-error.js';
+import { LanguageModel } from '../src/language-model.js';
+import { saveModel } from '../src/saved-model.js';
 import { trainByteLevelBpe } from '../src/text/byte-level-bpe.js';
 import { TextTokenizer } from '../src/text/text-tokenizer.js';
 import { smallDecoderConfig } from './small-decoder-config.js';
@@ -90,6 +94,34 @@ describe('a contextual model folder', () => {
     ]);
   });
 
+  test('takes a file in pieces, and records the whole', async () => {
+    const [begin, end] = [Uint8Array.of(1, 2), Uint8Array.of(3)];
+    const pieces = function* () {
+      yield begin;
+      yield end;
+    };
+    await writeContextualFolder(folder, {
+      ...says('Hi'),
+      extra: { 'pieces.bin': pieces(), 'whole.bin': Uint8Array.of(1, 2, 3) },
+    });
+    const { files } = await readContextualFolder(folder);
+    expect(files['pieces.bin']).toEqual(files['whole.bin']);
+    expect([...((await readContextualFile(folder, 'pieces.bin')) ?? [])]).toEqual([1, 2, 3]);
+  });
+
+  test('a model that no ONNX file holds is refused before anything is written, with what to do', async () => {
+    const sizes = { vocabularySize: V, width: 32, layers: 1, heads: 2, context: 64 };
+    const contents = { ...createDecoder(sizes, 1), tokenizer: TextTokenizer.fromFiles(tokenizer), base: 'a test' };
+    const save = (precision: Precision) => saveModel(folder, contents, { trainable: true, ...precision }, { mostBytes: 50_000 });
+    await expect(save({})).rejects.toMatchObject({
+      problem: 'unwritable',
+      message: expect.stringMatching(/my-model was not written: onnx\/model\.onnx would have.*quantize: 8/),
+    });
+    expect(await readdir(parent)).toEqual([]);
+    await save({ quantize: 4 });
+    expect(await readdir(parent)).toEqual(['my-model']);
+  });
+
   test('a second model replaces the first and leaves nothing beside it', async () => {
     await writeContextualFolder(folder, says('Hi'));
     await writeContextualFolder(folder, { ...says('Ho'), user: undefined });
@@ -120,6 +152,17 @@ describe('a contextual model folder', () => {
     expect(await readdir(parent)).toEqual(['my-model']);
   });
 
+  test.each([
+    ['tokenizer.json', 'TokenizerError'],
+    ['generation_config.json', 'ModelFolderError'],
+  ])('%s that was saved and is gone is missed', async (name, kind) => {
+    const sizes = { width: 32, layers: 1, heads: 2, context: 64 };
+    await LanguageModel.create(sizes, tokenizer, 1).save(folder);
+    await rm(path.join(folder, name));
+    const message = expect.stringContaining(path.join(folder, name));
+    await expect(LanguageModel.open(folder)).rejects.toMatchObject({ name: kind, message });
+  });
+
   test('a changed model file and a plain model folder are refused', async () => {
     await writeContextualFolder(folder, says('Hi'));
     await writeFile(path.join(folder, 'onnx/user.onnx'), 'other');
@@ -127,6 +170,6 @@ describe('a contextual model folder', () => {
     expect(ModelFolderError.isInstance(error) && error.problem).toBe('damaged');
     expect((error as Error).message).toMatch(/user\.onnx.*hash differs/);
     await rm(path.join(folder, 'user_llm.json'));
-    await expect(readContextualFolder(folder)).rejects.toThrow(/not a model that reads user embeddings/);
+    await expect(readContextualFolder(folder)).rejects.toThrow(/is not what `save` wrote.*`load\(\.\.\.\)` and `serve\(\)`/);
   });
 });

@@ -32,7 +32,7 @@ beforeEach(async () => {
 afterEach(async () => rm(folder, { recursive: true }));
 
 const trained = trainByteLevelBpe(['Toy Story (1995)', 'Toy Story 2 (1999)', 'The story'], { vocabularySize: 266 });
-const config = smallDecoderConfig(266, { headSize: 4, endTokens: [0], paddingToken: 1 });
+const config = smallDecoderConfig(266);
 const { vocab, merges } = trained['tokenizer.json'].model as { vocab: Record<string, number>; merges: [string, string][] };
 
 /** In order of their ids, which an object's keys are not ('7' comes first). */
@@ -260,6 +260,12 @@ describe('what is wrong is said, from the header alone', () => {
     ],
     ['a mixture of experts', () => change({ 'llama.expert_count': 8 }), 'unsupported', /mixtures of experts/],
     ['an unknown rotation', () => change({ 'llama.rope.scaling.type': 'yarn' }), 'unsupported', /'yarn'/],
+    [
+      'heads that the fused attention does not take',
+      () => change({ 'llama.attention.key_length': 8, 'llama.rope.dimension_count': 8 }),
+      'unsupported',
+      /key_length: heads of 8 elements.*multiple of 16/,
+    ],
     ['heads partly rotated', () => change({ 'llama.rope.dimension_count': 2 }), 'unsupported', /2 are rotated/],
     [
       'a size that is a word',

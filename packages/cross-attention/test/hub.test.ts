@@ -335,6 +335,9 @@ describe('which files', () => {
     const served = await LanguageModel.open('me/adapted', { ...options({ endpoint: other.endpoint }), threads: 1 });
     expect((await served.generate({ promptIds: [5, 6], maxNewTokens: 2 }).tokenIds).length).toBeGreaterThan(0);
     await served.dispose();
+    const workers = await LanguageModel.openInWorkers('me/adapted', { ...options({ endpoint: other.endpoint }), threads: 1 });
+    expect((await workers.generate({ promptIds: [5, 6], maxNewTokens: 2 }).tokenIds).length).toBeGreaterThan(0);
+    await workers.dispose();
     await other.stop();
   });
 

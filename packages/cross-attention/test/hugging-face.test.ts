@@ -97,6 +97,9 @@ describe('config.json', () => {
   test.each([
     [{ model_type: 'gpt2' }, 'unsupported', /'gpt2' is not supported.*llama, mistral, qwen2, qwen3/],
     [{ rope_scaling: { rope_type: 'yarn', factor: 2 } }, 'unsupported', /'yarn'/],
+    [{ head_dim: 12 }, 'unsupported', /heads of 12 elements \(head_dim\).*multiple of 16/],
+    [{ head_dim: null }, 'unsupported', /heads of 4 elements \(hidden_size \/ num_attention_heads\)/],
+    [{ head_dim: 7 }, 'bad-config', /a head of 7 elements cannot be rotated/],
     [{ hidden_size: 'wide' }, 'bad-config', /hidden_size/],
     [{ num_key_value_heads: 3 }, 'bad-config', /not a multiple of num_key_value_heads 3/],
     [{ eos_token_id: 270 }, 'bad-config', /special token 270 is outside the vocabulary of 270/],
@@ -200,6 +203,8 @@ describe('a folder', () => {
     const error = await problem(readHuggingFaceFolder(folder));
     expect(error.problem).toBe('no-weights');
     expect(error.message).toContain('found model.Q4_1.gguf');
+    await writeFile(path.join(folder, 'model.Q8_0.gguf'), 'GGUF');
+    expect((await problem(readHuggingFaceFolder(folder))).message).toContain("{ file: 'model.Q4_1.gguf' }");
     expect((await problem(readHuggingFaceFolder(path.join(folder, 'config.json')))).message).toMatch(/not a folder/);
   });
 

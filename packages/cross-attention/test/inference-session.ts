@@ -3,10 +3,18 @@ import * as ort from 'onnxruntime-node';
 import type { Decoder } from '../src/decoder/decoder.js';
 import type { AccuracyLevel, Precision } from '../src/decoder/packable-matrix.js';
 import { inferenceModel } from '../src/decoder/inference-graph.js';
+import type { ValueFile } from '../src/decoder/value-store.js';
 
 /** The inference graph, one call of which continues the cache of the one before. */
-export async function openInference({ config, weights }: Decoder, accuracyLevel?: AccuracyLevel, precision: Precision = {}) {
-  const session = await ort.InferenceSession.create(inferenceModel(config, weights, undefined, { accuracyLevel, ...precision }));
+export async function openInference(
+  { config, weights }: Decoder,
+  accuracyLevel?: AccuracyLevel,
+  precision: Precision = {},
+  file?: ValueFile,
+) {
+  const model = inferenceModel(config, weights, undefined, { accuracyLevel, ...precision }, file);
+  const extra = file && { extra: { session: { model_external_initializers_file_folder_path: file.folder } } };
+  const session = await ort.InferenceSession.create(model, extra ?? {});
   return {
     session,
     dispose: () => session.release(),

@@ -49,7 +49,9 @@ async function products(x: Float32Array, options: Partial<IntegerOptions> = {}):
   const [queries, keys] = matrices.products(names, builder.input('x', ['rows', width]))!;
   expect(matrices.whole([queries, keys])!.shape).toEqual(['rows', 56]);
   expect(matrices.whole([keys, queries])).toBeUndefined();
-  const session = await ort.InferenceSession.create(toOnnx({ outputs: { queries, keys }, weights, ...store.onnx }).bytes);
+  const session = await ort.InferenceSession.create(
+    toOnnx({ outputs: { queries, keys }, ...store.onnx(builder, weights) }).bytes,
+  );
   const outputs = await session.run({ x: new ort.Tensor('float32', x, [x.length / width, width]) });
   await session.release();
   return [outputs.queries.data as Float32Array, outputs.keys.data as Float32Array];

@@ -11,7 +11,8 @@ import type { Precision } from '../src/decoder/packable-matrix.js';
 import { PackingMemory, valuesOfBlocks, widenCodes } from '../src/decoder/packed-form.js';
 import type { PackedBlocks } from '../src/decoder/packed-form.js';
 import { quantizeBlocks } from '../src/decoder/quantize.js';
-import { ValueFile } from '../src/decoder/value-store.js';
+import { inferenceModel } from '../src/decoder/inference-graph.js';
+import { ValueFile, fitInside } from '../src/decoder/value-store.js';
 import { decoderTensorShapes } from '../src/folder/decoder-config.js';
 import type { DecoderConfig } from '../src/folder/decoder-config.js';
 import { dequantize } from '../src/gguf/dequantize.js';
@@ -197,6 +198,23 @@ test('a value file is private and goes away', async () => {
   expect(existsSync(file.folder)).toBe(true);
   file.remove();
   expect(existsSync(file.folder)).toBe(false);
+});
+
+test('weights that would make a graph too large lie in the file too, and are the same model', async () => {
+  const { config, weights } = plain;
+  const inside = inferenceModel(config, weights);
+  const write = (file: ValueFile) => inferenceModel(config, weights, undefined, {}, file);
+  const ofFile = (most?: number) => ValueFile.during(async (file) => write(file), most);
+  expect(await ofFile()).toEqual(inside);
+  const [largest] = decoderTensorShapes(config).values();
+  expect((await ofFile(1000)).length).toBeLessThan(inside.length - 4 * largest[0] * largest[1]);
+
+  const exact = await openInference(plain);
+  const apart = await ValueFile.during((file) => openInference(plain, undefined, {}, file), 1000);
+  expect((await apart.run(ids, 1, 0)).logits).toEqual((await exact.run(ids, 1, 0)).logits);
+  for (const inference of [exact, apart]) await inference.dispose();
+  const of = (elements: number) => [{ shape: [elements / 2] }, { shape: [elements / 2] }];
+  expect([fitInside(of(2 ** 28)), fitInside(of(2 ** 28 + 2))]).toEqual([true, false]);
 });
 
 test('blocks of 256, whose groups have scales of their own, are exact too', async () => {

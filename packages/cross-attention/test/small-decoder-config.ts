@@ -9,7 +9,7 @@ export const smallDecoderConfig = (vocabularySize: number, changes: Partial<Deco
   layers: 2,
   heads: 2,
   keyValueHeads: 1,
-  headSize: 4,
+  headSize: 16,
   normEpsilon: 1e-5,
   rotary: { theta: 10_000 },
   contextLength: 64,

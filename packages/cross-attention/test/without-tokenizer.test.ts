@@ -1,4 +1,4 @@
-import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { mkdir, mkdtemp, readdir, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { afterAll, beforeAll, expect, jest, test } from '@jest/globals';
@@ -58,13 +58,55 @@ test('whatever needs text says what is missing', async () => {
   await expect(stream()).rejects.toEqual(missing);
   await expect(model.generate({ messages: [message] }).text).rejects.toEqual(missing);
   await expect(model.rank({ ...request, candidates: [{ id: '1', text: 'Heat' }], top: 1 })).rejects.toEqual(missing);
-  await expect(model.save(path.join(folder, 'saved'))).rejects.toEqual(missing);
   expect(() => model.trie(['Heat'])).toThrow(TokenizerError);
   expect(() => model.example({ messages: [message], answer: 'Heat' })).toThrow(TokenizerError);
   expect(() => model.tokenizer.renderChat([message])).toThrow(TokenizerError);
 });
 
-test('so does a GGUF file that carries none', async () => {
+test('it is saved without one, and answers as before: loaded, opened, in workers and quantised', async () => {
+  const saved = path.join(folder, 'saved');
+  const ids = await model.generate(request).tokenIds;
+  await model.save(saved);
+  expect((await readdir(saved)).filter((name) => name.startsWith('tokenizer'))).toEqual([]);
+
+  const served = await LanguageModel.open(saved, { threads: 1 });
+  expect(await served.generate(request).tokenIds).toEqual(ids);
+  expect(await served.scheduler().generate(request).tokenIds).toEqual(ids);
+  await served.dispose();
+
+  const workers = await LanguageModel.openInWorkers(saved, { threads: 1 });
+  for (const asked of [request, { ...request, settings: { do_sample: false } }]) {
+    const answer = workers.generate(asked);
+    expect(await answer.tokenIds).toEqual(ids);
+    await expect(answer.text).rejects.toThrow(TokenizerError);
+  }
+  await workers.dispose();
+
+  const loaded = await LanguageModel.load(saved);
+  expect(loaded.tokenizer.isPresent).toBe(false);
+  const [prompt, answer] = [request.promptIds, ids];
+  const { model: trained } = await loaded.adapt([{ promptIds: prompt, answerIds: answer }], { strategy: 'full', steps: 1 })
+    .result;
+  await trained.save(saved, { trainable: false, quantize: 8 });
+  const again = await LanguageModel.open(saved, { threads: 1 });
+  expect(await again.generate(request).tokenIds).toHaveLength(ids.length);
+  await again.dispose();
+});
+
+test('a tokenizer that is put into the saved folder is used, unless it has more tokens than the model', async () => {
+  const saved = path.join(folder, 'worded');
+  await model.save(saved);
+  const put = async (vocabularySize: number) => {
+    for (const [name, json] of Object.entries(trainByteLevelBpe(['Toy Story (1995) Toy Story'], { vocabularySize })))
+      await writeFile(path.join(saved, name), JSON.stringify(json));
+  };
+  await put(262);
+  expect((await LanguageModel.load(saved)).tokenizer.isPresent).toBe(true);
+  await put(270);
+  await expect(LanguageModel.open(saved)).rejects.toMatchObject({ problem: 'tokenizer-mismatch' });
+});
+
+test('a GGUF file may carry none, too', async () => {
   const file = path.join(folder, 'other', 'model.gguf');
   const names = { embed: 'token_embd.weight', norm: 'output_norm.weight' };
   const parts: Record<string, string> = {

@@ -1,4 +1,4 @@
-import { mkdtemp, rm } from 'node:fs/promises';
+import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
@@ -123,6 +123,9 @@ describe('a model in worker threads', () => {
     for (const user of [null, { status: 'missing' }, { encoder: 'e', dtype: 'float32', shape: [2, 8] }] as never[])
       await expect(workers.generate({ messages, user }).text).rejects.toThrow(TypeError);
     await expect(LanguageModel.openInWorkers(path.join(folder, 'nothing'))).rejects.toThrow(ModelFolderError);
+    const file = path.join(folder, 'model.gguf');
+    await writeFile(file, 'GGUF');
+    await expect(LanguageModel.openInWorkers(file)).rejects.toThrow(/model\.gguf is not what `save` wrote/);
     await expect(LanguageModel.openInWorkers(folder, { workers: 0 })).rejects.toThrow('workers must be');
   });
 

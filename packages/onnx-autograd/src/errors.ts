@@ -70,6 +70,20 @@ export class WeightError extends AutogradError {
   }
 }
 
+/** The weights and values in a model make it larger than an ONNX file can be. */
+export class ModelSizeError extends AutogradError {
+  protected static override marker = marker('ModelSizeError');
+  constructor(
+    readonly bytes: number,
+    /** The most that it can have. */
+    readonly most: number,
+  ) {
+    super(
+      `the model would have ${bytes} bytes, and an ONNX file holds ${most} at most; leave weights out, give them as \`external\` values, or quantise them`,
+    );
+  }
+}
+
 /** The operation has no gradient, and one was asked through it. */
 export class NotDifferentiableError extends AutogradError {
   protected static override marker = marker('NotDifferentiableError');

@@ -1,5 +1,5 @@
 import { bind, namesOf, termsOf, type Bindings, type Dim } from './dim.js';
-import { AutogradError } from './errors.js';
+import { AutogradError, ModelSizeError } from './errors.js';
 import type { AttributeValue, Node } from './graph-builder.js';
 import { onnxTypes, type DType, type HostTensor, type TypedArray } from './host-tensor.js';
 import { macroDomain } from './macro.js';
@@ -12,6 +12,9 @@ import type { Tensor } from './tensor.js';
 const opset = 21;
 const irVersion = 10;
 
+/** A message of protocol buffers is no longer. */
+const mostModelBytes = 2 ** 31 - 1;
+
 export interface OnnxOptions {
   /** Graph outputs by name. */
   readonly outputs: Readonly<Record<string, Tensor>>;
@@ -21,10 +24,12 @@ export interface OnnxOptions {
   readonly weights?: ReadonlyMap<string, HostTensor>;
   /** Notes written into the model's metadata. */
   readonly metadata?: Readonly<Record<string, string>>;
-  /** Inputs that are none, because their values lie in a file. A session finds it in the folder that it is told. */
+  /** Inputs that are none, and parameters, whose values lie in a file. A session finds it in the folder that it is told. */
   readonly external?: ReadonlyMap<string, ExternalValue>;
   /** Inputs that are none, because these are their values; `onnxValues` finds them again by their names. */
   readonly values?: ReadonlyMap<string, HostTensor>;
+  /** Most bytes of the model. Default 2^31 - 1, beyond which no runtime reads one. */
+  readonly mostBytes?: number;
 }
 
 export interface OnnxModel {
@@ -33,7 +38,11 @@ export interface OnnxModel {
   readonly inputs: readonly string[];
 }
 
-/** Writes the part of a graph that leads to the outputs as an ONNX model. */
+/**
+ * Writes the part of a graph that leads to the outputs as an ONNX model.
+ *
+ * @throws ModelSizeError when weights and values make it larger than a model can be
+ */
 export function toOnnx(options: OnnxOptions): OnnxModel {
   return new Emitter(options).emit();
 }
@@ -97,9 +106,10 @@ class Emitter {
     for (const tensor of [...leaves].sort((a, b) => a.id - b.id)) {
       const name = tensor.name!;
       this.names.set(tensor, name);
+      if (this.options.external?.has(name)) continue;
       const weight = first.graph.parameters.has(name) ? this.weights.get(name) : this.options.values?.get(name);
       if (weight) this.initializers.push({ name, dtype: weight.dtype, shape: weight.shape, bytes: bytesOf(weight.data) });
-      else if (!this.options.external?.has(name)) this.inputsOfModel.push(tensor);
+      else this.inputsOfModel.push(tensor);
     }
     const outputs = Object.entries(this.options.outputs);
     const taken = new Set(this.names.values());
@@ -301,9 +311,10 @@ class Emitter {
           tensor.string(8, name);
           tensor.bytes(9, bytes);
         });
-      for (const [name, value] of this.options.external ?? [])
-        if (first.graph.inputs.has(name))
-          graph.message(5, (tensor) => writeExternal(tensor, first.graph.inputs.get(name)!, value));
+      for (const [name, value] of this.options.external ?? []) {
+        const info = first.graph.inputs.get(name) ?? first.graph.parameters.get(name);
+        if (info !== undefined) graph.message(5, (tensor) => writeExternal(tensor, info, value));
+      }
       for (const tensor of this.inputsOfModel) graph.message(11, (info) => this.valueInfo(info, tensor.name!, tensor));
       for (const [name, tensor] of outputs) graph.message(12, (info) => this.valueInfo(info, name, tensor));
     });
@@ -320,6 +331,8 @@ class Emitter {
         entry.string(1, key);
         entry.string(2, value);
       });
+    const { mostBytes = mostModelBytes } = this.options;
+    if (writer.length > mostBytes) throw new ModelSizeError(writer.length, mostBytes);
     return writer.finish();
   }
 

@@ -137,14 +137,25 @@ export function encodeSafetensors(
   tensors: Iterable<readonly [string, HostTensor]>,
   metadata: Readonly<Record<string, string>> = {},
 ): Uint8Array {
-  const chunks = layOut(tensors, metadata, 'safetensors bytes');
-  const bytes = new Uint8Array(chunks.reduce((sum, chunk) => sum + chunk.byteLength, 0));
+  const { size, chunks } = layOut(tensors, metadata, 'safetensors bytes');
+  const bytes = new Uint8Array(size);
   let offset = 0;
-  for (const chunk of chunks) {
+  for (const chunk of chunks()) {
     bytes.set(chunk, offset);
     offset += chunk.byteLength;
   }
   return bytes;
+}
+
+/**
+ * The same bytes one after the other, for files of any size: the header, then the values of each tensor, which are asked for only then.
+ * The pieces are views of the tensors' arrays. Throws a `SafetensorsError` at once for a tensor that cannot be written.
+ */
+export function safetensorsChunks(
+  tensors: Iterable<readonly [string, HostTensor]>,
+  metadata: Readonly<Record<string, string>> = {},
+): Iterable<Uint8Array> {
+  return layOut(tensors, metadata, 'safetensors bytes').chunks();
 }
 
 /** Writes a safetensors file atomically: after a crash or a full disk the path holds the old file, or none, never half of one. */
@@ -153,9 +164,9 @@ export async function writeSafetensors(
   tensors: Iterable<readonly [string, HostTensor]>,
   metadata: Readonly<Record<string, string>> = {},
 ): Promise<void> {
-  const chunks = layOut(tensors, metadata, file);
+  const { chunks } = layOut(tensors, metadata, file);
   try {
-    await writeFileAtomically(file, chunks);
+    await writeFileAtomically(file, chunks());
   } catch (error) {
     throw new SafetensorsError(
       'unwritable',
@@ -170,7 +181,7 @@ function layOut(
   tensors: Iterable<readonly [string, HostTensor]>,
   metadata: Readonly<Record<string, string>>,
   file: string,
-): Uint8Array[] {
+): { readonly size: number; chunks(): Generator<Uint8Array> } {
   const sorted = [...tensors].sort(
     ([a, x], [b, y]) => bytesPerElement[y.dtype] - bytesPerElement[x.dtype] || (a < b ? -1 : a > b ? 1 : 0),
   );
@@ -195,7 +206,13 @@ function layOut(
   const head = new Uint8Array(8 + Math.ceil(json.byteLength / 8) * 8).fill(0x20);
   new DataView(head.buffer).setBigUint64(0, BigInt(head.byteLength - 8), true);
   head.set(json, 8);
-  return [head, ...sorted.map(([, { data }]) => new Uint8Array(data.buffer, data.byteOffset, data.byteLength))];
+  return {
+    size: head.byteLength + offset,
+    *chunks() {
+      yield head;
+      for (const [, { data }] of sorted) yield new Uint8Array(data.buffer, data.byteOffset, data.byteLength);
+    },
+  };
 }
 
 async function withFile<T>(file: string, use: (handle: FileHandle, size: number) => Promise<T>): Promise<T> {

@@ -1,3 +1,6 @@
+import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
 import { describe, expect, test } from '@jest/globals';
 import { InferenceSession, Tensor as OrtTensor } from 'onnxruntime-node';
 import {
@@ -7,6 +10,7 @@ import {
   gradients,
   graph,
   initialWeights,
+  ModelSizeError,
   normal,
   ones,
   onnxValues,
@@ -87,6 +91,35 @@ describe('an ONNX model', () => {
       [7, 8, 9],
     ]);
     await session.release();
+  });
+
+  test('finds the values of a parameter in a file', async () => {
+    const folder = await mkdtemp(path.join(tmpdir(), 'onnx-'));
+    const { weight, ...others } = Object.fromEntries(weights);
+    const values = new Uint8Array(weight.data.buffer, weight.data.byteOffset, weight.data.byteLength);
+    await writeFile(path.join(folder, 'weight.bin'), Buffer.concat([new Uint8Array(64), values]));
+    const outside = toOnnx({
+      outputs: built.outputs,
+      weights: new Map(Object.entries(others)),
+      external: new Map([['weight', { file: 'weight.bin', offset: 64, bytes: values.length }]]),
+    });
+    expect(outside.inputs).toEqual(['x']);
+    const feeds = { x: new OrtTensor('float32', Float32Array.of(1, 2, 3, 5), [1, 4]) };
+    const [inside, apart] = await Promise.all([
+      InferenceSession.create(bytes),
+      InferenceSession.create(outside.bytes, { extra: { session: { model_external_initializers_file_folder_path: folder } } }),
+    ]);
+    expect((await apart.run(feeds)).y.data).toEqual((await inside.run(feeds)).y.data);
+    for (const session of [inside, apart]) await session.release();
+    await rm(folder, { recursive: true });
+  });
+
+  test('is refused, with its size, before it is larger than one file can be', () => {
+    const options = { outputs: built.outputs, weights, metadata: { encoder: 'abc', note: 'größer' } };
+    expect(toOnnx({ ...options, mostBytes: bytes.length }).bytes).toEqual(bytes);
+    const write = () => toOnnx({ ...options, mostBytes: bytes.length - 1 });
+    expect(write).toThrow(ModelSizeError);
+    expect(write).toThrow(`the model would have ${bytes.length} bytes, and an ONNX file holds ${bytes.length - 1} at most`);
   });
 
   test('holds its metadata', () => {

@@ -13,6 +13,7 @@ import {
   encodeSafetensors,
   readSafetensors,
   readSafetensorsHeader,
+  safetensorsChunks,
   writeSafetensors,
 } from '../src/safetensors.js';
 
@@ -57,6 +58,29 @@ describe('bytes', () => {
     const { tensors, metadata } = decodeSafetensors(encodeSafetensors(everyDtype(), { format: 'pt' }));
     expect(metadata).toEqual({ format: 'pt' });
     expect(new Map(tensors)).toEqual(new Map(everyDtype()));
+  });
+
+  test('come in pieces too, for files of any size, and values are asked for only then', () => {
+    let asked = 0;
+    const late: HostTensor = {
+      dtype: 'float32',
+      shape: [2],
+      get data() {
+        asked++;
+        return Float32Array.of(1, 2);
+      },
+    };
+    const tensors = [...everyDtype(), ['late', late] as const];
+    const chunks = safetensorsChunks(tensors, { format: 'pt' });
+    const before = asked;
+    expect(new Uint8Array(Buffer.concat([...chunks]))).toEqual(encodeSafetensors(tensors, { format: 'pt' }));
+    expect(asked).toBeGreaterThan(before);
+    expect(() =>
+      safetensorsChunks([
+        ['x', float32(new Float32Array(2), [2])],
+        ['x', late],
+      ]),
+    ).toThrow('must be unique');
   });
 
   test('any names, shapes and values survive; order of insertion does not matter', () => {

@@ -1,6 +1,6 @@
 import { constant, initialWeights, normal, ones, zeros } from '@user-llm/onnx-autograd';
 import type { Initializer } from '@user-llm/onnx-autograd';
-import { decoderTensorShapes } from '../folder/decoder-config.js';
+import { decoderTensorShapes, headSizeMultiple } from '../folder/decoder-config.js';
 import type { DecoderConfig } from '../folder/decoder-config.js';
 import type { DecoderWeights } from '../folder/hugging-face.js';
 
@@ -40,9 +40,9 @@ export function decoderConfig(sizes: DecoderSizes): DecoderConfig {
       throw new RangeError(`A decoder's ${name} must be a whole number of at least 1, not ${value}.`);
   if (heads % keyValueHeads !== 0) throw new RangeError(`${heads} heads do not divide by ${keyValueHeads} key and value heads.`);
   const headSize = width / heads;
-  if (headSize % 16 !== 0)
+  if (headSize % headSizeMultiple !== 0)
     throw new RangeError(
-      `A width of ${width} gives ${heads} heads ${headSize} elements each; onnxruntime's fused attention needs a multiple of 16.`,
+      `A width of ${width} gives ${heads} heads ${headSize} elements each; onnxruntime's fused attention needs a multiple of ${headSizeMultiple}.`,
     );
   return {
     family: 'llama',

@@ -54,7 +54,7 @@ export function channelPeaksModel(config: DecoderConfig, weights: Weights, preci
   const builder = GraphBuilder.create();
   const watched = new WatchedMatrices(new QuantizedMatrices(builder, weights, precision, store));
   textGraph(builder, config, undefined, watched);
-  return toOnnx({ outputs: watched.outputs, weights, ...store.onnx }).bytes;
+  return toOnnx({ outputs: watched.outputs, ...store.onnx(builder, weights) }).bytes;
 }
 
 function matricesOf(builder: GraphBuilder, weights: Weights, { integers, ...precision }: Computation, store: ValueStore) {
@@ -129,8 +129,7 @@ function withLogits(
   const normalizers = logits.max(-1).sub(logits.softmax().max(-1).log());
   return toOnnx({
     outputs: { logits, log_normalizers: normalizers, last_hidden_state: hidden, ...cache },
-    weights,
-    ...store.onnx,
+    ...store.onnx(graph.builder, weights),
   }).bytes;
 }
 

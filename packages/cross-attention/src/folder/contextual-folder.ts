@@ -1,5 +1,5 @@
 import { createHash, randomBytes } from 'node:crypto';
-import { mkdir, open, readFile, readdir, rename, rm, rmdir, stat } from 'node:fs/promises';
+import { mkdir, open, readFile, readdir, rename, rm, rmdir, stat, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { syncFolder } from '@user-llm/onnx-autograd';
 import { TextTokenizer } from '../text/text-tokenizer.js';
@@ -8,7 +8,7 @@ import { toHuggingFaceConfig } from './decoder-config.js';
 import type { DecoderConfig } from './decoder-config.js';
 import { fileSource } from './file-range.js';
 import type { FileSource } from './file-range.js';
-import { readDecoderConfig } from './hugging-face.js';
+import { checkTokenizerFits, readDecoderConfig } from './hugging-face.js';
 import { ModelFolderError } from './model-folder-error.js';
 
 const manifestName = 'user_llm.json';
@@ -18,7 +18,8 @@ const formatVersion = 1;
 /** A contextual model as it lies in a folder. `model` and `user` are whole ONNX files. */
 export interface ContextualModel {
   readonly config: DecoderConfig;
-  readonly tokenizer: TokenizerFiles;
+  /** Left out for a model that takes and gives token ids alone. */
+  readonly tokenizer?: TokenizerFiles;
   /** The decoder that reads packed user keys and values: `onnx/model.onnx`. */
   readonly model: Uint8Array;
   /** From a user's embedding `[B, K, D]` to the packed keys and values of every cross-attention layer: `onnx/user.onnx`. */
@@ -27,9 +28,12 @@ export interface ContextualModel {
   readonly manifest: Readonly<Record<string, unknown>>;
   /** Defaults for `generate()`, beside the special tokens, which are filled in. */
   readonly generation?: Readonly<Record<string, unknown>>;
-  /** More files by their path inside the folder, such as weights to go on training from. */
-  readonly extra?: Readonly<Record<string, Uint8Array>>;
+  /** More files by their path inside the folder, such as weights to go on training from; in pieces where they may be large. */
+  readonly extra?: Readonly<Record<string, FileContent>>;
 }
+
+/** What a file is to hold, or pieces of it one after the other. */
+export type FileContent = Uint8Array | Iterable<Uint8Array>;
 
 interface FileRecord {
   readonly bytes: number;
@@ -51,7 +55,7 @@ export async function writeContextualFolder(folder: string, model: ContextualMod
   const suffix = `${process.pid}-${randomBytes(4).toString('hex')}`;
   const fresh = `${place}.${suffix}.tmp`;
   try {
-    await writeFiles(fresh, contents(model));
+    await writeFiles(fresh, contents(model), { format: formatVersion, ...model.manifest });
     if (state === 'empty') await rmdir(place);
     if (state === 'model') {
       const old = `${place}.${suffix}.old`;
@@ -95,13 +99,17 @@ export interface StoredContextualModel {
 
 /** Reads a folder that `writeContextualFolder` wrote. The ONNX files must have the hashes that were recorded when they were written. */
 export async function readContextualFolder(folder: string): Promise<StoredContextualModel> {
-  const config = await readDecoderConfig(folder);
   const { files, ...manifest } = await readManifest(folder);
+  const config = await readDecoderConfig(folder);
   if (!Object.hasOwn(files, modelName)) throw damaged(folder, modelName, 'is not recorded in user_llm.json');
   const model = await readChecked(folder, modelName, files);
   const source = fileSource(path.join(folder, modelName));
   const user = await readIfRecorded(folder, 'onnx/user.onnx', files);
-  return { folder, config, tokenizer: await TextTokenizer.load(folder), model, source, user, manifest, files };
+  // One that was put beside a model that came without is used too; one that was recorded has to be there.
+  const isRecorded = Object.hasOwn(files, 'tokenizer.json');
+  const tokenizer = await (isRecorded ? TextTokenizer.load(folder) : TextTokenizer.loadIfPresent(folder));
+  if (!isRecorded) checkTokenizerFits(folder, tokenizer, config);
+  return { folder, config, tokenizer, model, source, user, manifest, files };
 }
 
 /** The bytes of a folder's graph once more; a `ModelFolderError` where the folder holds another one since it was read. */
@@ -113,7 +121,7 @@ export async function readRecordedModel(folder: string, files: Readonly<Record<s
   const bytes = await readFile(path.join(folder, modelName)).catch((error: unknown) => {
     throw changed(error);
   });
-  if (hash(bytes).sha256 !== files[modelName].sha256) throw changed();
+  if (hash(bytes) !== files[modelName].sha256) throw changed();
   return bytes;
 }
 
@@ -127,8 +135,7 @@ async function readManifest(folder: string): Promise<Record<string, unknown> & {
   try {
     manifest = JSON.parse(await readFile(path.join(folder, manifestName), 'utf8'));
   } catch (error) {
-    const message = `${folder} holds no readable ${manifestName}, so it is not a model that reads user embeddings (${(error as Error).message}).`;
-    throw new ModelFolderError('no-config', folder, message, { file: manifestName, cause: error });
+    throw await notReadable(folder, error as NodeJS.ErrnoException);
   }
   if (typeof manifest !== 'object' || manifest === null) throw damaged(folder, manifestName, 'is not a JSON object');
   const { format, files, ...rest } = manifest as Record<string, unknown>;
@@ -138,6 +145,20 @@ async function readManifest(folder: string): Promise<Record<string, unknown> & {
   }
   if (typeof files !== 'object' || files === null) throw damaged(folder, manifestName, 'records no files');
   return { ...rest, files: files as Record<string, FileRecord> };
+}
+
+/** Why a place gave no manifest: it is not there, it is a model of another kind, or its manifest cannot be read. */
+async function notReadable(folder: string, cause: NodeJS.ErrnoException): Promise<ModelFolderError> {
+  const found = await stat(folder).catch(() => undefined);
+  const known = 'Give a folder that `save` wrote, or owner/model of a hub that holds one.';
+  if (found === undefined)
+    return new ModelFolderError('no-folder', folder, `There is no such folder: ${folder}. ${known}`, { cause });
+  if (found.isDirectory() && cause.code !== 'ENOENT')
+    return damaged(folder, manifestName, `could not be read (${cause.message})`, cause);
+  const message =
+    `${folder} is not what \`save\` wrote: there is no ${manifestName} in it. \`open\` and \`openInWorkers\` read such folders alone; ` +
+    'for another model use `load(...)` and `serve()`, or `save` it first.';
+  return new ModelFolderError('no-config', folder, message, { file: manifestName, cause });
 }
 
 const readIfRecorded = async (folder: string, name: string, files: Readonly<Record<string, FileRecord>>) =>
@@ -150,8 +171,7 @@ async function readChecked(folder: string, name: string, files: Readonly<Record<
   } catch (error) {
     throw damaged(folder, name, `could not be read (${(error as Error).message})`, error);
   }
-  if (hash(bytes).sha256 !== files[name].sha256)
-    throw damaged(folder, name, 'is not the file that was written: its hash differs');
+  if (hash(bytes) !== files[name].sha256) throw damaged(folder, name, 'is not the file that was written: its hash differs');
   return bytes;
 }
 
@@ -162,18 +182,19 @@ function damaged(folder: string, file: string, what: string, cause?: unknown): M
   });
 }
 
-function contents(model: ContextualModel): Map<string, Uint8Array> {
+const json = (value: unknown) => new TextEncoder().encode(`${JSON.stringify(value, null, 2)}\n`);
+
+function contents(model: ContextualModel): Map<string, FileContent> {
   const { config } = model;
-  const json = (value: unknown) => new TextEncoder().encode(`${JSON.stringify(value, null, 2)}\n`);
   const huggingFace = toHuggingFaceConfig(config);
   const { bos_token_id, eos_token_id, pad_token_id } = huggingFace;
-  const files = new Map<string, Uint8Array>([
+  const files = new Map<string, FileContent>([
     ['config.json', json(huggingFace)],
     ['generation_config.json', json({ bos_token_id, eos_token_id, pad_token_id, ...model.generation })],
     [modelName, model.model],
   ]);
   if (model.user !== undefined) files.set('onnx/user.onnx', model.user);
-  for (const [name, value] of Object.entries(model.tokenizer)) if (value !== undefined) files.set(name, json(value));
+  for (const [name, value] of Object.entries(model.tokenizer ?? {})) if (value !== undefined) files.set(name, json(value));
   for (const [name, bytes] of Object.entries(model.extra ?? {})) {
     if (
       files.has(name) ||
@@ -184,31 +205,54 @@ function contents(model: ContextualModel): Map<string, Uint8Array> {
     }
     files.set(name, bytes);
   }
-  const records = Object.fromEntries(Array.from(files, ([name, bytes]) => [name, hash(bytes)]));
-  files.set(manifestName, json({ format: formatVersion, ...model.manifest, files: records }));
   return files;
 }
 
-function hash(bytes: Uint8Array): FileRecord {
-  return { bytes: bytes.byteLength, sha256: createHash('sha256').update(bytes).digest('hex') };
-}
+const hash = (bytes: Uint8Array) => createHash('sha256').update(bytes).digest('hex');
 
-async function writeFiles(folder: string, files: ReadonlyMap<string, Uint8Array>): Promise<void> {
+/** Writes files, and last the manifest, which records them as they were written. */
+async function writeFiles(
+  folder: string,
+  files: ReadonlyMap<string, FileContent>,
+  manifest: Readonly<Record<string, unknown>>,
+): Promise<void> {
   const folders = new Set([folder]);
-  for (const [name, bytes] of files) {
+  const records: Record<string, FileRecord> = {};
+  const write = async (name: string, content: FileContent) => {
     const file = path.join(folder, ...name.split('/'));
     const parent = path.dirname(file);
     await mkdir(parent, { recursive: true });
     folders.add(parent);
-    const handle = await open(file, 'wx');
-    try {
-      await handle.writeFile(bytes);
-      await handle.sync();
-    } finally {
-      await handle.close();
-    }
-  }
+    records[name] = await writeRecorded(file, content);
+  };
+  for (const [name, content] of files) await write(name, content);
+  await write(manifestName, json({ ...manifest, files: { ...records } }));
   for (const each of folders) await syncFolder(each);
+}
+
+/** Bytes that are hashed and written at once: a hash takes less than 2 GiB. */
+const pieceBytes = 1 << 26;
+
+async function writeRecorded(file: string, content: FileContent): Promise<FileRecord> {
+  const sum = createHash('sha256');
+  let bytes = 0;
+  function* pieces(): Generator<Uint8Array> {
+    for (const part of ArrayBuffer.isView(content) ? [content] : content)
+      for (let from = 0; from < part.byteLength; from += pieceBytes) {
+        const piece = part.subarray(from, from + pieceBytes);
+        sum.update(piece);
+        bytes += piece.byteLength;
+        yield piece;
+      }
+  }
+  const handle = await open(file, 'wx');
+  try {
+    await writeFile(handle, pieces());
+    await handle.sync();
+  } finally {
+    await handle.close();
+  }
+  return { bytes, sha256: sum.digest('hex') };
 }
 
 async function inspect(folder: string): Promise<'none' | 'empty' | 'model' | 'other'> {

@@ -51,6 +51,9 @@ export interface DecoderConfig {
   readonly paddingToken?: number;
 }
 
+/** onnxruntime's fused attention, which serves all models, takes heads of a multiple of so many elements. */
+export const headSizeMultiple = 16;
+
 const size = z.int().positive();
 const token = z.int().nonnegative();
 const flag = z
@@ -126,6 +129,12 @@ export function parseDecoderConfig(json: unknown): { config: DecoderConfig } | {
   if ('problem' in rotary) problems.push(rotary.problem);
   if ('unsupported' in rotary) return rotary;
   if (problems.length > 0 || 'problem' in rotary) return { problems };
+  if (headSize % headSizeMultiple !== 0) {
+    const from = hf.head_dim == null ? 'hidden_size / num_attention_heads' : 'head_dim';
+    return {
+      unsupported: `heads of ${headSize} elements (${from}) are not supported; they must be a multiple of ${headSizeMultiple}`,
+    };
+  }
   const slidingWindow = parseSlidingWindow(hf, family);
   const statedBias = family.attentionBias === 'where-stated' && hf.attention_bias;
   return {

@@ -37,10 +37,9 @@ export async function readAllButWeights(folder: string): Promise<{
 }> {
   const config = await readDecoderConfig(folder);
   const weightFiles = await findWeights(folder);
-  const hasTokenizer = (await stat(path.join(folder, 'tokenizer.json')).catch(() => undefined)) !== undefined;
-  const tokenizer = hasTokenizer ? await TextTokenizer.load(folder) : TextTokenizer.absent(folder);
+  const tokenizer = await TextTokenizer.loadIfPresent(folder);
   checkTokenizerFits(folder, tokenizer, config);
-  const endTokens = config.endTokens.length === 0 && hasTokenizer ? [tokenizer.eos] : config.endTokens;
+  const endTokens = config.endTokens.length === 0 && tokenizer.isPresent ? [tokenizer.eos] : config.endTokens;
   return { config: { ...config, endTokens }, tokenizer, weightFiles };
 }
 
@@ -90,7 +89,8 @@ export async function readDecoderWeights(folder: string, config: DecoderConfig, 
   return readWeightFiles(folder, config, await findWeights(folder), later);
 }
 
-function checkTokenizerFits(folder: string, tokenizer: TextTokenizer, config: DecoderConfig): void {
+/** Throws a `ModelFolderError` for a tokenizer with more tokens than the model. */
+export function checkTokenizerFits(folder: string, tokenizer: TextTokenizer, config: DecoderConfig): void {
   if (tokenizer.size <= config.vocabularySize) return;
   throw new ModelFolderError(
     'tokenizer-mismatch',
@@ -217,7 +217,8 @@ async function guarded<T>(folder: string, file: string, read: () => Promise<T>):
   }
 }
 
-async function readJsonFile(folder: string, name: string): Promise<Record<string, unknown> | undefined> {
+/** A JSON object from a folder; undefined where there is no such file. Throws a `ModelFolderError` for what cannot be read. */
+export async function readJsonFile(folder: string, name: string): Promise<Record<string, unknown> | undefined> {
   const file = path.join(folder, name);
   let text: string;
   try {
@@ -246,6 +247,10 @@ async function readJsonFile(folder: string, name: string): Promise<Record<string
 
 /** A hint when a folder holds a model in a form that is not read here. */
 async function foundInstead(folder: string): Promise<string> {
-  const others = (await readdir(folder)).filter((name) => /\.(gguf|bin|pth?|onnx|safetensors)$/.test(name)).slice(0, 3);
+  const names = (await readdir(folder)).sort();
+  const gguf = names.filter((name) => name.endsWith('.gguf'));
+  if (gguf.length > 1)
+    return ` (found ${gguf.slice(0, 3).join(', ')}; name one of the GGUF files, as in LanguageModel.load(folder, { file: '${gguf[0]}' }))`;
+  const others = names.filter((name) => /\.(gguf|bin|pth?|onnx|safetensors)$/.test(name)).slice(0, 3);
   return others.length === 0 ? '' : ` (found ${others.join(', ')}; weights are read from safetensors)`;
 }

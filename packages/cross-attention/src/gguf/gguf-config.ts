@@ -1,4 +1,5 @@
 import { familyOfGguf, ggufArchitectures } from '../families/families.js';
+import { headSizeMultiple } from '../folder/decoder-config.js';
 import type { DecoderConfig, RotaryScaling } from '../folder/decoder-config.js';
 import { GgufError } from './gguf-error.js';
 import type { GgufHeader } from './gguf-header.js';
@@ -42,6 +43,11 @@ export function ggufConfig(header: GgufHeader, frequencyFactors?: ArrayLike<numb
     throw read.unsupported(
       'rope.dimension_count',
       `heads of ${headSize} elements of which ${rotated} are rotated are not supported.`,
+    );
+  if (headSize % headSizeMultiple !== 0)
+    throw read.unsupported(
+      'attention.key_length',
+      `heads of ${headSize} elements are not supported; they must be a multiple of ${headSizeMultiple}.`,
     );
   if ((read.optionalSize('attention.value_length') ?? headSize) !== headSize)
     throw read.unsupported('attention.value_length', 'values of another size than the keys are not supported.');

@@ -1,4 +1,4 @@
-import { readFile } from 'node:fs/promises';
+import { readFile, stat } from 'node:fs/promises';
 import path from 'node:path';
 import { PreTrainedTokenizer } from '@huggingface/transformers';
 import { wordPattern } from './byte-alphabet.js';
@@ -165,6 +165,12 @@ export class TextTokenizer {
       },
       file,
     );
+  }
+
+  /** As `load`; of a folder without a tokenizer.json it is absent. */
+  static async loadIfPresent(folder: string): Promise<TextTokenizer> {
+    const found = await stat(path.join(folder, 'tokenizer.json')).catch(() => undefined);
+    return found === undefined ? TextTokenizer.absent(folder) : TextTokenizer.load(folder);
   }
 
   /** The ids of a text, without any token before or after it. */

@@ -75,10 +75,11 @@ class WorkerSide {
         return served.rank({ ...this.#received(call.request), signal } as unknown as RankRequest);
       case 'generate': {
         const generation = this.#generate(call.request, signal);
-        for await (const text of generation.textStream) post({ kind: 'piece', id, text });
+        const inWords = served.tokenizer.isPresent;
+        if (inWords) for await (const text of generation.textStream) post({ kind: 'piece', id, text });
         const [ids, text, usage, timings] = await Promise.all([
           generation.tokenIds,
-          generation.text,
+          inWords ? generation.text : '',
           generation.usage,
           generation.timings,
         ]);

@@ -57,7 +57,7 @@ export class WorkerModel {
       await Promise.all(open.map(({ worker }) => worker.close(disposed())));
       throw failed.reason;
     }
-    const [config, tokenizer] = await Promise.all([readDecoderConfig(folder), TextTokenizer.load(folder)]);
+    const [config, tokenizer] = await Promise.all([readDecoderConfig(folder), TextTokenizer.loadIfPresent(folder)]);
     return new WorkerModel(
       config,
       tokenizer,
@@ -85,7 +85,7 @@ export class WorkerModel {
       const { signal, ...rest } = request;
       const sent = this.#sent(rest, worker) as Methods['generate']['request'];
       return worker.call({ method: 'generate', request: sent }, { onPiece: emit, ...(signal === undefined ? {} : { signal }) });
-    });
+    }, this.tokenizer);
   }
 
   /**
