@@ -26,24 +26,35 @@ export interface Corpus {
 /** The items as a language model knows them: by index, under their ids. */
 export const candidatesOf = ({ log, titles }: Corpus): Candidate[] => log.itemIds.map((id, i) => ({ id, text: titles[i] }));
 
-/** Opens a folder or file of events, or simulates the embedded film service. @param columns which column is what, by role */
-export async function openSource(data: string | null, seed: number, columns?: Record<string, string>): Promise<Dataset> {
-  if (data === null) {
-    if (columns !== undefined) throw new UsageError('--columns is for data of your own; give --data, or leave it out');
-    return simulateFilmService({ seed });
-  }
-  return openDataset(data, columns && { columns });
+/**
+ * Opens a folder or file of events, or simulates the embedded film service.
+ *
+ * @param columns which column is what, by role
+ */
+export async function openSource(
+  data: string | null,
+  seed: number,
+  columns?: Record<string, string>,
+  signal?: AbortSignal,
+): Promise<Dataset> {
+  if (data !== null) return openDataset(data, { ...(columns && { columns }), ...(signal && { signal }) });
+  if (columns !== undefined) throw new UsageError('--columns is for data of your own; give --data, or leave it out');
+  return simulateFilmService({ seed });
 }
 
 /** Fits the tokenizer: every item has its own id, since every item is ranked. */
 export async function fitTokenizer(dataset: Dataset, signal?: AbortSignal): Promise<EventTokenizer> {
-  return EventTokenizer.fit(dataset.schema, () => untilAborted(dataset.eventBlocks, signal), { minCount: 1 });
+  return EventTokenizer.fit(dataset.schema, () => dataset.eventBlocks, { minCount: 1, ...(signal && { signal }) });
 }
 
 export async function loadCorpus(dataset: Dataset, tokenizer: EventTokenizer, signal?: AbortSignal): Promise<Corpus> {
-  const events = await tokenizer.encode(untilAborted(dataset.eventBlocks, signal));
+  const events = await tokenizer.encode(dataset.eventBlocks, signal && { signal });
   const items: Item[] = [];
-  if (dataset.items) for await (const item of untilAborted(dataset.items, signal)) items.push(item);
+  if (dataset.items)
+    for await (const item of dataset.items) {
+      signal?.throwIfAborted();
+      items.push(item);
+    }
   const log = interactions(events, {
     itemField: tokenizer.itemField,
     vocabulary: [...tokenizer.vocabulary(tokenizer.itemField)],
@@ -62,14 +73,6 @@ export async function loadCorpus(dataset: Dataset, tokenizer: EventTokenizer, si
     categories: log.itemIds.map((_, i) => log.categories?.[i] ?? []),
     sha256: dataset.provenance.files.map(({ sha256 }) => sha256).join('+'),
   };
-}
-
-/** What is read, until the signal: then its reason is thrown. */
-async function* untilAborted<T>(source: AsyncIterable<T>, signal: AbortSignal | undefined): AsyncGenerator<T> {
-  for await (const value of source) {
-    signal?.throwIfAborted();
-    yield value;
-  }
 }
 
 const least = { users: 10, events: 3, items: 11 };

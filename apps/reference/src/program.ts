@@ -114,7 +114,11 @@ export function build(signal: AbortSignal): Command {
       const options = sub.opts<CommonOptions>();
       const output = new ConsoleOutput(options);
       const seed = sub.getOptionValueSource('seed') === 'cli' ? options.seed : undefined;
-      await action({ output, signal, seed }, { ...options, run: options.out ?? options.run }, sub.args);
+      try {
+        await action({ output, signal, seed }, { ...options, run: options.out ?? options.run }, sub.args);
+      } finally {
+        output.close();
+      }
     });
     return sub;
   };
@@ -204,7 +208,7 @@ export function build(signal: AbortSignal): Command {
     async ({ output, signal }, { data, seed, columns }) => {
       const { openSource } = await import('./corpus.js');
       const { showData } = await import('./stages/data.js');
-      await showData(await openSource(data === undefined ? null : path.resolve(data), seed, columns), output, signal);
+      await showData(await openSource(data === undefined ? null : path.resolve(data), seed, columns, signal), output, signal);
     },
   )
     .option('--data <path>', 'a folder or file of events; without it the simulated film service')

@@ -80,7 +80,7 @@ export class Workspace {
     if (options.out === '') throw new UsageError('--out is empty; name the folder that everything is written to');
     // Before anything is written: a path that cannot be read leaves no folder behind, nor does a system that there is none of.
     chooseSystems(settings.llm === null ? 'scratch' : 'pretrained', options);
-    const source = await openSource(settings.data, settings.seed, settings.columns);
+    const source = await openSource(settings.data, settings.seed, settings.columns, options.signal);
     const exists = await RunFolder.exists(options.out);
     if (settings.llm !== null && (given.fresh || !exists)) await checkLanguageModel(settings.llm, options);
     const run = await RunFolder.create(options.out, settings, { fresh: given.fresh });
@@ -106,7 +106,7 @@ export class Workspace {
   }
 
   dataset(): Promise<Dataset> {
-    this.source ??= openSource(this.run.settings.data, this.seed, this.run.settings.columns);
+    this.source ??= openSource(this.run.settings.data, this.seed, this.run.settings.columns, this.signal);
     return this.source;
   }
 

@@ -106,9 +106,9 @@ function partsThatFit(folder: string, contents: ModelContents, precision: Precis
     if (!ModelSizeError.isInstance(error)) throw error;
     const inGigabytes = (bytes: number) => (bytes / 1e9).toFixed(2);
     const message =
-      `${folder} was not written: onnx/model.onnx would have ${inGigabytes(error.bytes)} GB, and an ONNX file holds at most ` +
-      `${inGigabytes(error.most)} GB. Round what is not in blocks yet, save(folder, { quantize: 8 }) or 4, or serve it without saving.`;
-    throw new ModelFolderError('unwritable', folder, message, { file: 'onnx/model.onnx', cause: error });
+      `${folder} was not written: an ONNX file of it would have ${inGigabytes(error.bytes)} GB, and one holds at most ${inGigabytes(error.most)} GB. ` +
+      `Round weights that are not in blocks yet, save(folder, { quantize: 8 }) or 4 (rows of item tokens stay as they are), or serve it without saving.`;
+    throw new ModelFolderError('unwritable', folder, message, { cause: error });
   }
 }
 

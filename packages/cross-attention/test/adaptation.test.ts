@@ -3,7 +3,8 @@ import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from '@jest/globals';
-import type { Weights } from '@user-llm/onnx-autograd';
+import { Random } from '@user-llm/onnx-autograd';
+import type { HostTensor, Weights } from '@user-llm/onnx-autograd';
 import { adaptJointModel } from '../src/adaptation/adapt.js';
 import type { AdaptOptions } from '../src/adaptation/adapt.js';
 import { ShuffledBatches } from '../src/adaptation/examples.js';
@@ -344,18 +345,21 @@ describe('a run that was stopped', () => {
       refusal(`learningRate was ${options.learningRate} and is now 0.000001`),
     );
     await expect(adaptJointModel(model, examples, { ...given, warmup: 0.2 }).result).rejects.toThrow(
-      refusal('warmup was not given and is now 0.2'),
+      refusal('warmup was 0.1 and is now 0.2'),
     );
+    const weighted = examples.map((example) => ({ ...example, promptWeight: 1 }));
+    await expect(adaptJointModel(model, weighted, given).result).rejects.toThrow(refusal('the examples are others'));
     await expect(adaptJointModel(model, examples.slice(1), given).result).rejects.toThrow(refusal('the examples are others'));
     const trained = { ...model, user: { ...model.user!, weights: first.integration! } };
     await expect(adaptJointModel(trained, examples, given).result).rejects.toThrow(
       refusal('the weights to start from are others'),
     );
-    const longer = await adaptJointModel(model, examples, { ...given, steps: 3, threads: 1, recompute: true }).result;
+    // A default that is written out is the same.
+    const longer = await adaptJointModel(model, examples, { ...given, steps: 3, warmup: 0.1, recompute: true }).result;
     expect(longer.record.steps).toBe(3);
   });
 
-  test('says which step its best weights are of, also after a crash between its files', async () => {
+  test('keeps the best of what it has, also after a crash between its files', async () => {
     const file = path.join(folder, 'run.safetensors');
     const run = (steps: number) =>
       adaptJointModel(joint(softPrompt()), examples, {
@@ -367,10 +371,33 @@ describe('a run that was stopped', () => {
       }).result;
     await run(2);
     const [trainer, log] = [await readFile(file), await readFile(`${file}.log`)];
-    const longer = await run(6);
+    expect((await run(6)).record.bestStep).toBeGreaterThan(2);
     await writeFile(file, trainer);
     await writeFile(`${file}.log`, log);
-    expect((await run(2)).record.bestStep).toBe(longer.record.bestStep);
+    const { record } = await run(3);
+    expect(record.steps).toBe(3);
+    // Of the first two steps the best weights are lost.
+    expect(record.bestStep).toBe(3);
+    expect(record.validation.map(({ step, early }) => [step, early])).toEqual([
+      [1, true],
+      [2, true],
+      [3, undefined],
+    ]);
+  });
+
+  test('goes on with rows of item tokens that were fitted for it', async () => {
+    const checkpoint = { file: path.join(folder, 'run.safetensors') };
+    const random = Random.of('rows');
+    const rows = (): HostTensor => ({
+      dtype: 'float32',
+      shape: [3, decoder.config.hiddenSize],
+      data: Float32Array.from({ length: 3 * decoder.config.hiddenSize }, () => random.next()),
+    });
+    const named = examples.map((example) => ({ ...example, items: [{ item: 1 }] }));
+    const given = { ...options, steps: 2, checkpoint };
+    const first = await adaptJointModel({ ...joint(softPrompt()), itemRows: rows() }, named, given).result;
+    const again = await adaptJointModel({ ...joint(softPrompt()), itemRows: rows() }, named, given).result;
+    expect(again.itemRows).toEqual(first.itemRows);
   });
 
   test('says what to remove where its log is damaged or missing', async () => {
@@ -469,6 +496,13 @@ describe('rows and batches', () => {
     [{ threads: 0 }, 'threads: must be a whole number of at least 1, and is 0'],
     [{ validation: { examples, everySteps: 0 } }, 'validation.everySteps: must be a whole number of at least 1, and is 0'],
     [{ validation: { examples, patience: 0 } }, 'validation.patience: must be a whole number of at least 1, and is 0'],
+    [{ frozenWeights: 'pack' as never }, 'frozenWeights: must be fed or packed, and is pack'],
+    [{ validation: { examples, by: 'rank' as never } }, 'validation.by: must be loss or ranking, and is rank'],
+    [
+      { validation: { examples, every: 1 } as never },
+      'validation.every: is no setting; there are examples, by, keepFrom, everySteps, everySeconds, patience',
+    ],
+    [{ checkpoint: null as never }, 'checkpoint: must be { file, everySteps? }, and is null'],
     [{ checkpoint: 'run.safetensors' as never }, 'checkpoint: must be { file, everySteps? }, and is "run.safetensors"'],
     [{ lora: { rank: 2 } }, "lora: is for the strategy 'lora', and this one is 'full'; leave it out, or train by 'lora'"],
   ])('settings %j are refused', async (settings, message) => {

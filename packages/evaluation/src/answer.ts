@@ -8,8 +8,10 @@ import type { Candidates, ClassifyResult, DoesNotFit, RankResult, System } from 
  * @throws InvalidResultError
  */
 export function checkRanking(system: System, answer: unknown, candidates: Candidates): RankResult | DoesNotFit | null {
-  const { scores, items } = partsOf(answer);
-  if (isRefusal(answer) || (scores === undefined && Array.isArray(items))) return answer as RankResult | DoesNotFit | null;
+  const { scores, ...list } = partsOf(answer);
+  if (isRefusal(answer)) return answer as DoesNotFit | null;
+  // Without scores that are there and undefined: which kind of ranking it is shows by what there is.
+  if (scores === undefined && Array.isArray(list.items)) return list as unknown as RankResult;
   // Not instanceof: an array of another realm (a worker, a test runner) is the same thing.
   if (!ArrayBuffer.isView(scores) && !Array.isArray(scores))
     throw new InvalidResultError(

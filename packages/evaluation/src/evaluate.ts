@@ -237,7 +237,9 @@ async function timed<T>(
 
 function failed(system: System, stage: 'fit' | 'rank' | 'classify', error: unknown, signal?: AbortSignal): unknown {
   // an interruption is not the system's failure: the caller gets its own reason back
-  return signal?.aborted ? (signal.reason ?? error) : new SystemFailedError(system.name, stage, error);
+  if (signal?.aborted) return signal.reason ?? error;
+  // That of a blend's part says already whose answer it is.
+  return error instanceof InvalidResultError ? error : new SystemFailedError(system.name, stage, error);
 }
 
 const within = (rank: number, depth: number): number => (rank < depth ? rank : MISS);

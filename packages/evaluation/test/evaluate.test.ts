@@ -1,5 +1,6 @@
 import { describe, expect, jest, test } from '@jest/globals';
 import {
+  blend,
   evaluate,
   favouriteGenre,
   leaveOneOut,
@@ -183,7 +184,7 @@ describe('evaluate', () => {
 });
 
 describe('bad answers and bad options get one line that says what is wrong', () => {
-  const answer = (rank: System['rank']): Promise<unknown> => evaluate({ task, systems: [{ name: 'x', rank }], seed: 1 });
+  const answer = (rank: System['rank']) => evaluate({ task, systems: [{ name: 'x', rank }], seed: 1 });
   test.each<[string, System['rank'], string]>([
     ['too few scores', () => ({ scores: new Float32Array(3) }), 'System "x" returned 3 scores for 20 candidates'],
     [
@@ -216,6 +217,15 @@ describe('bad answers and bad options get one line that says what is wrong', () 
     const label = evaluate({ task: favouriteGenre(log), systems: [classifier], seed: 1 });
     await expect(label).rejects.toThrow('System "x" returned no label from classify(); return { label } or null.');
     await expect(label).rejects.toMatchObject({ kind: 'invalid-result', system: 'x' });
+  });
+  test('a list beside scores that are undefined is a list', async () => {
+    const { systems } = await answer(() => ({ scores: undefined, items: [] }) as never);
+    expect(systems[0]).toMatchObject({ filtered: { 'recall@10': 0 } });
+  });
+  test('of a part of a blend, which is named', async () => {
+    const part: System = { name: 'short', rank: () => ({ scores: new Float32Array(3) }) };
+    const blended = evaluate({ task, systems: [blend([mix(), part], [1, 1])], seed: 1 });
+    await expect(blended).rejects.toMatchObject({ kind: 'invalid-result', system: 'short' });
   });
   test('a list first, and scores for the second request', async () => {
     const rank: System['rank'] = ({ exclude, candidates }) =>

@@ -149,7 +149,8 @@ export function encodeSafetensors(
 
 /**
  * The same bytes one after the other, for files of any size: the header, then the values of each tensor, which are asked for only then.
- * The pieces are views of the tensors' arrays. Throws a `SafetensorsError` at once for a tensor that cannot be written.
+ * The pieces are views of the tensors' arrays. Throws a `SafetensorsError` for a tensor that cannot be written: at once, or where its values
+ * are read from somewhere, when they are asked for.
  */
 export function safetensorsChunks(
   tensors: Iterable<readonly [string, HostTensor]>,
@@ -168,6 +169,7 @@ export async function writeSafetensors(
   try {
     await writeFileAtomically(file, chunks());
   } catch (error) {
+    if (SafetensorsError.isInstance(error)) throw error;
     throw new SafetensorsError(
       'unwritable',
       file,
@@ -185,6 +187,12 @@ function layOut(
   const sorted = [...tensors].sort(
     ([a, x], [b, y]) => bytesPerElement[y.dtype] - bytesPerElement[x.dtype] || (a < b ? -1 : a > b ? 1 : 0),
   );
+  const check = (name: string, { shape, dtype }: HostTensor, data: TypedArray): void => {
+    if (data.BYTES_PER_ELEMENT === bytesPerElement[dtype] && data.length === elementCount(shape)) return;
+    const wanted = `${elementCount(shape)} elements of ${bytesPerElement[dtype]} bytes`;
+    const detail = `shape [${shape.join(', ')}] of dtype ${dtype} needs ${wanted}, but the array has ${data.length} of ${data.BYTES_PER_ELEMENT}.`;
+    throw new SafetensorsError('bad-tensor', file, detail, { tensor: name });
+  };
   const header = new Map<string, unknown>();
   if (Object.keys(metadata).length > 0) header.set('__metadata__', metadata);
   let offset = 0;
@@ -192,14 +200,12 @@ function layOut(
     if (name === '__metadata__' || header.has(name)) {
       throw new SafetensorsError('bad-tensor', file, 'a tensor name must be unique and not __metadata__.', { tensor: name });
     }
-    const { data, shape, dtype } = tensor;
-    if (data.BYTES_PER_ELEMENT !== bytesPerElement[dtype] || data.length !== elementCount(shape)) {
-      const wanted = `${elementCount(shape)} elements of ${bytesPerElement[dtype]} bytes`;
-      const detail = `shape [${shape.join(', ')}] of dtype ${dtype} needs ${wanted}, but the array has ${data.length} of ${data.BYTES_PER_ELEMENT}.`;
-      throw new SafetensorsError('bad-tensor', file, detail, { tensor: name });
-    }
-    header.set(name, { dtype: nameOfDtype[dtype], shape, data_offsets: [offset, offset + data.byteLength] });
-    offset += data.byteLength;
+    const { shape, dtype } = tensor;
+    // Values that are read when they are asked for are asked for when they are written.
+    if (Object.getOwnPropertyDescriptor(tensor, 'data')?.value !== undefined) check(name, tensor, tensor.data);
+    const end = offset + elementCount(shape) * bytesPerElement[dtype];
+    header.set(name, { dtype: nameOfDtype[dtype], shape, data_offsets: [offset, end] });
+    offset = end;
   }
   // Spaces pad the header so that the values start at a multiple of eight bytes.
   const json = new TextEncoder().encode(JSON.stringify(Object.fromEntries(header)));
@@ -210,7 +216,11 @@ function layOut(
     size: head.byteLength + offset,
     *chunks() {
       yield head;
-      for (const [, { data }] of sorted) yield new Uint8Array(data.buffer, data.byteOffset, data.byteLength);
+      for (const [name, tensor] of sorted) {
+        const { data } = tensor;
+        check(name, tensor, data);
+        yield new Uint8Array(data.buffer, data.byteOffset, data.byteLength);
+      }
     },
   };
 }

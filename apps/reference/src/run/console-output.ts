@@ -72,6 +72,12 @@ export class ConsoleOutput {
     return process.stderr.isTTY ? this.bar(title) : this.lines(title);
   }
 
+  /** Ends what an error left open: a bar that goes on drawing itself would keep the process alive. */
+  close(): void {
+    this.bars?.stop();
+    this.bars = undefined;
+  }
+
   private emit(value: Readonly<Record<string, unknown>>): void {
     process.stdout.write(`${JSON.stringify(value)}\n`);
   }
@@ -110,8 +116,7 @@ export class ConsoleOutput {
         }),
       done: (summary = '') => {
         bar.update(1000, { detail: summary, left: '' });
-        bars.stop();
-        this.bars = undefined;
+        this.close();
       },
     };
   }

@@ -3,19 +3,20 @@ import type { Decoder } from '../decoder/decoder.js';
 import { AdaptationError } from '../errors.js';
 import { namedKinds, rowsName } from '../items/item-tokens.js';
 import { Run } from '../run.js';
-import type { AdaptationExample, ExampleSource } from './examples.js';
+import type { ExampleSource } from './examples.js';
 import { Feeder } from './feeder.js';
 import { jointDefinition, jointWeights, strategies, trainedBy } from './joint-model.js';
 import type { JointModel, Strategy } from './joint-model.js';
 import { isLoraParameter, loraSettings, mergeLora } from './lora.js';
 import type { LoraAdapter } from './lora-adapter.js';
 import type { LoraOptions } from './lora.js';
-import { hashTexts } from './run-identity.js';
+import { hashExamples } from './run-identity.js';
 import { train } from './train.js';
 import type { TrainingTask } from './train.js';
 import { isEncoderParameter, isResamplerParameter, withoutScope } from './trainable-encoder.js';
 import type { TrainableEncoder } from './trainable-encoder.js';
 import type { TrainingOptions, TrainingProgress, TrainingRecord } from './training-options.js';
+import { trainingDefaults } from './training-settings.js';
 import { validated } from './validation.js';
 
 export interface AdaptOptions<History = unknown> extends TrainingOptions<History> {
@@ -63,7 +64,7 @@ export function adaptJointModel<History>(
     const epochs = typeof source === 'function' ? undefined : feeder.epochs(source);
     if (typeof source === 'function' && options.validation) await feeder.findHistory(options.validation.examples, source);
     const validation = options.validation && feeder.validation(options.validation);
-    const { encoderRate = 1, itemRate = 1 } = options;
+    const { encoderRate, itemRate } = { ...trainingDefaults, ...options };
     const task: TrainingTask = {
       definition: jointDefinition(model, lora, { recomputed: options.recompute ?? false }),
       weights: jointWeights(model),
@@ -93,17 +94,6 @@ export function adaptJointModel<History>(
     return { ...parts, lora: { ...loraSettings(lora), weights: own } };
   });
 }
-
-/** Of what is read and what is to be said. */
-const hashExamples = (examples: readonly AdaptationExample[]): string =>
-  hashTexts(
-    examples.flatMap(({ promptIds, answerIds, items = [], labels = [] }) => [
-      promptIds,
-      answerIds,
-      items.map(({ item }) => item),
-      labels.map(({ label }) => label),
-    ]),
-  );
 
 const ratesOf =
   <History>({ user }: JointModel<History>, encoderRate: number, itemRate: number) =>

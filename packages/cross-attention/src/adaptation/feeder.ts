@@ -15,6 +15,7 @@ import { tokensThatFit } from './tokens-per-part.js';
 import { withScope } from './trainable-encoder.js';
 import type { Batch } from './train.js';
 import type { TrainingOptions, ValidationOptions } from './training-options.js';
+import { trainingDefaults } from './training-settings.js';
 import type { RankedItem, ValidationBatch } from './validation.js';
 
 export interface Prepared<History> {
@@ -35,7 +36,7 @@ export class Feeder<History> {
     private readonly model: JointModel<History>,
     private readonly options: Pick<TrainingOptions<History>, 'batchSize' | 'tokensPerPart' | 'seed'>,
   ) {
-    this.batchSize = options.batchSize ?? 64;
+    this.batchSize = options.batchSize ?? trainingDefaults.batchSize;
     for (const [name, value] of Object.entries({ batchSize: this.batchSize, tokensPerPart: options.tokensPerPart ?? 1 }))
       if (!Number.isInteger(value) || value < 1)
         throw new AdaptationError(name, `must be a whole number of at least 1, and is ${value}`);
@@ -84,7 +85,7 @@ export class Feeder<History> {
       prepared,
       ({ row }) => row.input.length,
       Math.min(this.batchSize, prepared.length),
-      this.options.seed ?? 1,
+      this.options.seed ?? trainingDefaults.seed,
     );
   }
 

@@ -1,9 +1,12 @@
 import { createHash } from 'node:crypto';
 import { hashTensors } from '@user-llm/onnx-autograd';
+import { namedKinds, rowsName } from '../items/item-tokens.js';
 import type { TrainingTask } from './train.js';
+import { trainingDefaults } from './training-settings.js';
 
 /** What a checkpoint remembers of the run that it belongs to, so that it does not go on as another. JSON. */
 export interface RunIdentity {
+  /** Those that say what a step does, with their defaults. */
   readonly options: Readonly<Record<string, unknown>>;
   /** A hash of the weights that the run starts from and trains; the trainer itself sees to the frozen ones. */
   readonly weights: string;
@@ -14,10 +17,14 @@ export interface RunIdentity {
 /** Options that say how long a run takes and how it is computed, not what a step does: they may change from one part of a run to the next. */
 const free = new Set(['steps', 'epochs', 'seconds', 'threads', 'frozenWeights', 'tokensPerPart', 'recompute']);
 
+/** Rows of item and label tokens may be fitted before a run begins; one that goes on has them in its checkpoint, and need not fit them again. */
+const areFitted = (name: string): boolean => namedKinds.some((kind) => name === rowsName(kind));
+
 export function identityOf({ options, weights, trainable, examples }: TrainingTask): RunIdentity {
+  const given = Object.entries(options).filter(([name, value]) => !free.has(name) && value !== undefined);
   return {
-    options: Object.fromEntries(Object.entries(options).filter(([name, value]) => !free.has(name) && value !== undefined)),
-    weights: hashTensors([...weights].filter(([name]) => trainable(name))),
+    options: { ...trainingDefaults, ...Object.fromEntries(given) },
+    weights: hashTensors([...weights].filter(([name]) => trainable(name) && !areFitted(name))),
     ...(examples === undefined ? {} : { examples: examples() }),
   };
 }
@@ -34,9 +41,15 @@ export function difference(before: RunIdentity, now: RunIdentity): string | unde
   return undefined;
 }
 
-/** A hash of texts as token ids, in their order. */
-export function hashTexts(texts: Iterable<readonly number[]>): string {
+/** A hash of all that examples hold, in their order, but for the histories: only an encoder knows what these are. */
+export function hashExamples(examples: Iterable<{ readonly history?: unknown }>): string {
   const hash = createHash('sha256');
-  for (const ids of texts) hash.update(`${ids.length};`).update(Int32Array.from(ids));
+  for (const { history: _, ...said } of examples) hash.update(JSON.stringify(said, plain)).update('\n');
   return hash.digest('hex').slice(0, 32);
 }
+
+/** Typed arrays and sets as lists. What can be gone through once alone would be gone. */
+const plain = (_: string, value: unknown): unknown =>
+  ArrayBuffer.isView(value) || value instanceof Set || value instanceof Map
+    ? Array.from(value as unknown as Iterable<unknown>)
+    : value;

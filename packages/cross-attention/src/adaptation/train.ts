@@ -8,7 +8,7 @@ import type { RunIdentity } from './run-identity.js';
 import { TrainingLog } from './training-log.js';
 import type { LogState } from './training-log.js';
 import type { TrainingProgress, TrainingRecord, TrainingSettings, ValidationSchedule } from './training-options.js';
-import { checkTrainingSettings } from './training-settings.js';
+import { checkTrainingSettings, trainingDefaults } from './training-settings.js';
 import type { Validated } from './validation.js';
 
 /** One batch, ready to be fed: parts whose gradients are added up. */
@@ -48,11 +48,13 @@ export async function train(
   checkTrainingSettings(options);
   const log = new TrainingLog();
   const limit = stepLimit(task, options);
-  const { seconds = Infinity, warmup = 0.1, signal, checkpoint } = options;
+  const { seconds = Infinity, signal, checkpoint } = options;
+  const { seed, warmup, clipNorm } = { ...trainingDefaults, ...options };
   if (limit === Infinity && seconds === Infinity)
     throw new AdaptationError('budget', 'give steps, epochs (with a list of examples) or seconds');
   // Now, not when there is something to lose.
   if (checkpoint !== undefined) await mkdir(path.dirname(checkpoint.file), { recursive: true });
+  const identity = checkpoint && identityOf(task);
   const share = (step: number) => Math.max(step / limit, log.seconds / seconds);
   const schedule = (step: number) => {
     const done = Math.min(1, share(step));
@@ -62,18 +64,17 @@ export async function train(
   const trainer = await Trainer.create(task.definition, {
     minimize: 'loss',
     optimizer: optimizer(task, options),
-    seed: options.seed ?? 1,
+    seed,
     weights: task.weights,
     trainable: task.trainable,
     schedule,
     // Texts and histories come in many lengths.
     shapes: 'dynamic',
-    clipNorm: options.clipNorm ?? 1,
+    clipNorm,
     ...(options.threads === undefined ? {} : { threads: options.threads }),
     ...(options.frozenWeights === undefined ? {} : { frozenWeights: options.frozenWeights }),
   });
   const trainedParameters = trainer.trainable.reduce((sum, { shape }) => sum + shape.reduce((a, b) => a * b, 1), 0);
-  const identity = checkpoint && identityOf(task);
   let best: { readonly step: number; readonly weights: Weights } | undefined;
   let stoppedEarly = false;
 
@@ -118,8 +119,9 @@ export async function train(
       log.restore(cutBack(state, trainer.steps, checkpoint.file));
       if (log.best !== undefined) {
         const { tensors, metadata } = await readSafetensors(`${checkpoint.file}.best`);
-        // After a crash they may be of a later step than the log, whose best is not there any more.
-        best = { step: Number(metadata.step), weights: tensors };
+        // After a crash they may be of a step that the trainer has not come to, and those that were best before are gone.
+        if (Number(metadata.step) === log.best.step) best = { step: log.best.step, weights: tensors };
+        else log.forgetBest();
       }
       stoppedEarly = trainer.steps < limit && ranOutOfPatience(log, options.validation?.patience);
     }
@@ -177,7 +179,8 @@ function stepLimit({ stepsPerEpoch }: TrainingTask, { steps = Infinity, epochs =
 }
 
 function optimizer(task: TrainingTask, options: Options): Optimizer {
-  const base = adamW({ learningRate: options.learningRate ?? 1e-3, weightDecay: options.weightDecay ?? 0.1 });
+  const { learningRate, weightDecay } = { ...trainingDefaults, ...options };
+  const base = adamW({ learningRate, weightDecay });
   const { rateOf } = task;
   if (rateOf === undefined) return base;
   return {

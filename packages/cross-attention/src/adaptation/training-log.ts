@@ -57,6 +57,11 @@ export class TrainingLog {
       .reduce<ValidationPoint | undefined>((best, point) => (best && badness(best) <= badness(point) ? best : point), undefined);
   }
 
+  /** Where the weights of the best validation are lost: those so far count as early ones. */
+  forgetBest(): void {
+    this.validation.splice(0, Infinity, ...this.validation.map((point) => ({ ...point, early: true })));
+  }
+
   add(step: number, loss: number, examples: number, tokens: number): void {
     this.step = step;
     this.examplesSeen += examples;

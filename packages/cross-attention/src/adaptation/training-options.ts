@@ -35,8 +35,8 @@ export interface TrainingSettings extends TrainingBudget {
   readonly signal?: AbortSignal;
   /**
    * Where the run is kept: it goes on from there when the file is there already, with a larger or smaller budget if you like, and refuses
-   * to where it was another run (other options, weights to start from, or list of examples). Two more files lie beside it; a folder that
-   * is not there is made.
+   * to where it was another run: other options, weights to start from, or list of examples, whose histories are not compared. Two more
+   * files lie beside it; a folder that is not there is made.
    */
   readonly checkpoint?: { readonly file: string; readonly everySteps?: number };
 }

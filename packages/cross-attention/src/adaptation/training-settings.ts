@@ -1,6 +1,18 @@
 import { AdaptationError } from '../errors.js';
 import type { TrainingSettings, ValidationSchedule } from './training-options.js';
 
+/** What is not given. Rates of the encoder and the items are factors. */
+export const trainingDefaults = {
+  seed: 1,
+  batchSize: 64,
+  learningRate: 1e-3,
+  encoderRate: 1,
+  itemRate: 1,
+  warmup: 0.1,
+  weightDecay: 0.1,
+  clipNorm: 1,
+} as const satisfies TrainingSettings & { itemRate: number };
+
 type Check = readonly [holds: (value: number) => boolean, rule: string];
 
 const positive: Check = [(value) => value > 0, 'above 0'];
@@ -22,6 +34,8 @@ const ofTraining = {
   threads: count,
 } satisfies Record<string, Check>;
 
+const ofCheckpoint = { everySteps: count } satisfies Record<string, Check>;
+
 const ofValidation = {
   keepFrom: share,
   everySteps: count,
@@ -35,15 +49,19 @@ const ofValidation = {
  * @throws AdaptationError naming the setting
  */
 export function checkTrainingSettings(
-  settings: TrainingSettings & { readonly validation?: ValidationSchedule | undefined },
+  settings: TrainingSettings & { readonly validation?: (ValidationSchedule & { readonly by?: string }) | undefined },
 ): void {
-  const { validation = {}, checkpoint } = settings;
+  const { validation = {}, checkpoint, frozenWeights = 'fed' } = settings;
   check(ofTraining, settings);
+  checkOneOf('frozenWeights', frozenWeights, ['fed', 'packed']);
   check(ofValidation, validation, 'validation.');
+  checkNames(validation, ['examples', 'by', ...Object.keys(ofValidation)], 'validation.');
+  checkOneOf('validation.by', validation.by ?? 'loss', ['loss', 'ranking']);
   if (checkpoint === undefined) return;
-  if (typeof checkpoint !== 'object' || typeof checkpoint.file !== 'string')
+  if (typeof (checkpoint as { file?: unknown } | null)?.file !== 'string')
     throw new AdaptationError('checkpoint', `must be { file, everySteps? }, and is ${JSON.stringify(checkpoint)}`);
-  check({ everySteps: count }, checkpoint, 'checkpoint.');
+  check(ofCheckpoint, checkpoint, 'checkpoint.');
+  checkNames(checkpoint, ['file', ...Object.keys(ofCheckpoint)], 'checkpoint.');
 }
 
 function check(checks: Readonly<Record<string, Check>>, values: object, prefix = ''): void {
@@ -52,4 +70,15 @@ function check(checks: Readonly<Record<string, Check>>, values: object, prefix =
     if (value !== undefined && !(typeof value === 'number' && holds(value)))
       throw new AdaptationError(`${prefix}${name}`, `must be ${rule}, and is ${String(value)}`);
   }
+}
+
+function checkOneOf(name: string, value: string, known: readonly string[]): void {
+  if (!known.includes(value)) throw new AdaptationError(name, `must be ${known.join(' or ')}, and is ${value}`);
+}
+
+/** What is ignored was meant to change something. */
+function checkNames(values: object, known: readonly string[], prefix: string): void {
+  for (const [name, value] of Object.entries(values))
+    if (value !== undefined && !known.includes(name))
+      throw new AdaptationError(`${prefix}${name}`, `is no setting; there are ${known.join(', ')}`);
 }

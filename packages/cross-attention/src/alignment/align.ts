@@ -2,7 +2,7 @@ import type { HostTensor, Trainer, Weights } from '@user-llm/onnx-autograd';
 import { ShuffledBatches } from '../adaptation/examples.js';
 import type { JointModel, JointUser } from '../adaptation/joint-model.js';
 import { jointWeights, trainedBy } from '../adaptation/joint-model.js';
-import { hashTexts } from '../adaptation/run-identity.js';
+import { hashExamples } from '../adaptation/run-identity.js';
 import { train } from '../adaptation/train.js';
 import type { Batch } from '../adaptation/train.js';
 import { isEncoderParameter, isResamplerParameter, withScope, withoutScope } from '../adaptation/trainable-encoder.js';
@@ -105,7 +105,7 @@ export function alignJointModel<History>(
         ...(held === undefined
           ? {}
           : { validate: async (trainer: Trainer) => validated(trainer, await readerOf(trainer), pairs, held) }),
-        ...(typeof source === 'function' ? {} : { examples: () => hashTexts(source.map(({ textIds }) => textIds)) }),
+        ...(typeof source === 'function' ? {} : { examples: () => hashExamples(source) }),
         options: recorded(options),
       },
       withBudget(options, pairs.stepsPerEpoch),

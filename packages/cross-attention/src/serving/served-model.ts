@@ -206,7 +206,7 @@ export class ServedModel {
   #rankerOf(request: RankRequest): CatalogueRanker {
     if (request.by === 'item-tokens') return byItemTokens(this.items.length);
     if (request.by === 'label-tokens') return byLabelTokens(this.labels.length);
-    if (typeof request.by === 'object') return request.by;
+    if (typeof request.by === 'object' && (request.by as CatalogueRanker | null) !== null) return request.by;
     if (request.by === undefined && (request.trie as PrefixTrie | undefined) !== undefined) return byTitle(request.trie, request);
     // Without types all else comes here too, such as the request of a LanguageModel.
     const { by } = request as { readonly by?: unknown };

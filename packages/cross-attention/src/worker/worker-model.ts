@@ -2,6 +2,7 @@ import { availableParallelism } from 'node:os';
 import { checkCount } from '../check-count.js';
 import type { DecoderConfig } from '../folder/decoder-config.js';
 import { readDecoderConfig } from '../folder/hugging-face.js';
+import type { CatalogueRanker } from '../ranking/catalogue-ranker.js';
 import type { PrefixTrie } from '../ranking/prefix-trie.js';
 import type { IntegerOption } from '../serving/engine.js';
 import { generationOf } from '../serving/generation.js';
@@ -93,7 +94,7 @@ export class WorkerModel {
    * or `label-tokens`.
    */
   async rank(request: RankRequest): Promise<Ranking> {
-    if (typeof request.by === 'object')
+    if (typeof request.by === 'object' && (request.by as CatalogueRanker | null) !== null)
       throw new TypeError(`The ranker (${request.by.way}) cannot be sent to a worker thread; give by: 'item-tokens', or a trie.`);
     const worker = this.#worker();
     const { signal, exclude, ...rest } = request;
