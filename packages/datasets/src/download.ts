@@ -60,6 +60,9 @@ export async function download(name: string, folder: string, options: DownloadOp
   if (done) return { folder: target, files: done, fetched: false };
   const unlock = await lockFolder(target, base + archive.files[0].path);
   try {
+    // Another call may have finished between the first look and the lock.
+    const since = await finished(target);
+    if (since) return { folder: target, files: since, fetched: false };
     const files: DownloadedFile[] = [];
     const contents: string[] = [];
     for (const file of archive.files) {
