@@ -39,8 +39,8 @@ const record = '.download.json';
 interface Finished {
   name: string;
   files: DownloadedFile[];
-  /** Paths of what is to be found in the folder: the files, or what was in them. */
-  contents: string[];
+  /** Paths of what is to be found in the folder: the files, or what was in them. Absent in records of earlier releases. */
+  contents?: string[];
 }
 
 /**
@@ -81,11 +81,12 @@ export async function download(name: string, folder: string, options: DownloadOp
 
 async function finished(target: string): Promise<DownloadedFile[] | undefined> {
   try {
-    const { files, contents } = JSON.parse(await readFile(path.join(target, record), 'utf8')) as Finished;
+    const { files, contents = [] } = JSON.parse(await readFile(path.join(target, record), 'utf8')) as Finished;
     for (const name of contents) await stat(path.join(target, name));
     return files;
-  } catch {
-    return undefined;
+  } catch (error) {
+    if (error instanceof SyntaxError || (error as NodeJS.ErrnoException).code === 'ENOENT') return undefined;
+    throw error;
   }
 }
 
