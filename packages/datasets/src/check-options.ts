@@ -7,8 +7,8 @@ type Option = keyof OpenOptions;
 
 /** Of every data set. */
 const common: readonly Option[] = ['name', 'checksum', 'signal'];
-/** Of some layouts, which say what they read by. */
-const ofLayouts: readonly Option[] = [
+/** Of some layouts; which of them a reader uses, it says in `honours`. */
+const ofLayouts = [
   'columns',
   'itemColumns',
   'timeUnit',
@@ -16,7 +16,9 @@ const ofLayouts: readonly Option[] = [
   'delimiter',
   'metadata',
   'normaliseTitles',
-];
+] as const satisfies readonly Option[];
+
+export type LayoutOption = (typeof ofLayouts)[number];
 
 /** Checked here for all readers: an unknown option is most often a misspelt one. @throws InvalidOptionError */
 export function checkOptions(given: OpenOptions): void {

@@ -1,6 +1,8 @@
+import { randomUUID } from 'node:crypto';
 import { readFile, rm, stat, writeFile } from 'node:fs/promises';
 import { hostname } from 'node:os';
 import path from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 
 import { DownloadError } from './errors.js';
 
@@ -16,37 +18,75 @@ const patienceMs = 10_000;
  */
 export async function lockFolder(folder: string, url: string): Promise<() => Promise<void>> {
   const file = path.join(folder, lock);
-  for (;;) {
-    try {
-      await writeFile(file, `${process.pid} ${hostname()}`, { flag: 'wx' });
-      return () => rm(file, { force: true });
-    } catch (error) {
-      if ((error as NodeJS.ErrnoException).code !== 'EEXIST') throw error;
-    }
-    const holder = await holderOf(file);
-    if (holder !== undefined) {
+  const own = `${process.pid} ${hostname()} ${randomUUID()}`;
+  while (!(await make(file, own))) {
+    const found = await look(file);
+    if (typeof found === 'object') {
       const advice = `Wait for it to end and call this again; if nothing fetches there, remove ${file}.`;
-      throw new DownloadError(url, `${holder} is fetching into the same folder`, advice);
+      throw new DownloadError(url, `${found.holder} is fetching into the same folder`, advice);
     }
-    await rm(file, { force: true });
+    if (found === 'left') await removeLeft(file);
+  }
+  return async () => {
+    // Somebody may have followed the advice, and another call have locked the folder since.
+    const content = await readFile(file, 'utf8').catch(() => undefined);
+    if (content === own) await rm(file, { force: true });
+  };
+}
+
+/** False where the file is there already. */
+async function make(file: string, content: string): Promise<boolean> {
+  try {
+    await writeFile(file, content, { flag: 'wx' });
+    return true;
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== 'EEXIST') throw error;
+    return false;
   }
 }
 
-/** Who has the lock; undefined where it was left behind. */
-async function holderOf(file: string): Promise<string | undefined> {
-  const content = await readFile(file, 'utf8').catch(() => undefined);
-  const found = await stat(file).catch(() => undefined);
-  if (content === undefined || found === undefined) return undefined;
+/**
+ * Removes a lock that was left behind. One call at a time does so, and looks again first: a second one that has judged the same lock
+ * would otherwise remove the one that the first has made since.
+ */
+async function removeLeft(file: string): Promise<void> {
+  const removing = `${file}.removing`;
+  if (!(await make(removing, ''))) {
+    // Empty, so that it is another process's while it is young, and left by one that ended in between once it is old.
+    if ((await look(removing)) === 'left') await rm(removing, { force: true });
+    else await sleep(10);
+    return;
+  }
+  try {
+    if ((await look(file)) === 'left') await rm(file, { force: true });
+  } finally {
+    await rm(removing, { force: true });
+  }
+}
+
+/** Who has a lock; `left` where it was left behind, `gone` where there is none. */
+async function look(file: string): Promise<{ holder: string } | 'left' | 'gone'> {
+  let content: string;
+  let modifiedMs: number;
+  try {
+    content = await readFile(file, 'utf8');
+    modifiedMs = (await stat(file)).mtimeMs;
+  } catch (error) {
+    const { code } = error as NodeJS.ErrnoException;
+    if (code === 'ENOENT') return 'gone';
+    if (code === 'EACCES') return { holder: 'another user' };
+    throw error;
+  }
   // About to be written, or left so by a full disk.
-  if (content === '') return Date.now() - found.mtimeMs < patienceMs ? 'another process' : undefined;
+  if (content === '') return Date.now() - modifiedMs < patienceMs ? { holder: 'another process' } : 'left';
   const [pid, host = ''] = content.split(' ');
-  if (host !== hostname()) return `process ${pid} on ${host}`;
+  if (host !== hostname()) return { holder: `process ${pid} on ${host}` };
   // This process may have got the number of the one that left it.
-  if (Number(pid) === process.pid) return found.mtimeMs < Date.now() - process.uptime() * 1000 ? undefined : 'this process';
+  if (Number(pid) === process.pid) return modifiedMs < Date.now() - process.uptime() * 1000 ? 'left' : { holder: 'this process' };
   try {
     process.kill(Number(pid), 0);
   } catch (error) {
-    if ((error as NodeJS.ErrnoException).code !== 'EPERM') return undefined;
+    if ((error as NodeJS.ErrnoException).code !== 'EPERM') return 'left';
   }
-  return `process ${pid}`;
+  return { holder: `process ${pid}` };
 }

@@ -39,8 +39,8 @@ const record = '.download.json';
 interface Finished {
   name: string;
   files: DownloadedFile[];
-  /** Paths of what is to be found in the folder: the files, or what was in them. */
-  contents: string[];
+  /** Paths of what is to be found in the folder: the files, or what was in them. Absent in records of earlier releases. */
+  contents?: string[];
 }
 
 /**
@@ -60,6 +60,9 @@ export async function download(name: string, folder: string, options: DownloadOp
   if (done) return { folder: target, files: done, fetched: false };
   const unlock = await lockFolder(target, base + archive.files[0].path);
   try {
+    // Another call may have finished between the first look and the lock.
+    const since = await finished(target);
+    if (since) return { folder: target, files: since, fetched: false };
     const files: DownloadedFile[] = [];
     const contents: string[] = [];
     for (const file of archive.files) {
@@ -78,11 +81,12 @@ export async function download(name: string, folder: string, options: DownloadOp
 
 async function finished(target: string): Promise<DownloadedFile[] | undefined> {
   try {
-    const { files, contents } = JSON.parse(await readFile(path.join(target, record), 'utf8')) as Finished;
+    const { files, contents = [] } = JSON.parse(await readFile(path.join(target, record), 'utf8')) as Finished;
     for (const name of contents) await stat(path.join(target, name));
     return files;
-  } catch {
-    return undefined;
+  } catch (error) {
+    if (error instanceof SyntaxError || (error as NodeJS.ErrnoException).code === 'ENOENT') return undefined;
+    throw error;
   }
 }
 

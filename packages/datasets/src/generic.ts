@@ -97,9 +97,9 @@ export async function readGeneric(
     honours: [
       'columns',
       'metadata',
-      ...(columns.time === undefined ? [] : ['timeUnit']),
-      ...(columns.categories === undefined ? [] : ['categorySeparator']),
-      ...(first.format === 'csv' ? ['delimiter'] : []),
+      ...(columns.time === undefined ? [] : (['timeUnit'] as const)),
+      ...(columns.categories === undefined ? [] : (['categorySeparator'] as const)),
+      ...(first.format === 'csv' ? (['delimiter'] as const) : []),
       ...(itemTables?.honours ?? []),
     ],
     files: [...tables.map(({ file }) => file), ...itemFiles],

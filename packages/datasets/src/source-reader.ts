@@ -1,4 +1,5 @@
 import type { RowColumns } from '@user-llm/event-tokenizer';
+import type { LayoutOption } from './check-options.js';
 import type { Item, Row } from './dataset.js';
 import type { EventContents } from './suggested-schema.js';
 
@@ -11,8 +12,8 @@ export interface SourceReader {
   eventBlocks?: AsyncIterable<Row[] | RowColumns>;
   items?: AsyncIterable<Item>;
   users?: AsyncIterable<Row>;
-  /** Those of the options of some layouts alone that this data was read by. */
-  honours: readonly string[];
+  /** The layout-specific options that this reader uses; `openDataset` refuses the others. */
+  honours: readonly LayoutOption[];
   /** Paths of all files that are read. */
   files: string[];
   source: string;

@@ -230,6 +230,27 @@ describe('the folder', () => {
     expect(await readFile(path.join(target, 'u.data'), 'utf8')).toBe(ratings);
   });
 
+  test('that a former release filled, whose record lists no contents, is finished', async () => {
+    serve();
+    const { folder: target, files } = await download('ml-100k', folder, { baseUrl });
+    await writeFile(path.join(target, '.download.json'), JSON.stringify({ name: 'ml-100k', files }));
+    const before = requests.length;
+    expect(await download('ml-100k', folder, { baseUrl })).toEqual({ folder: target, files, fetched: false });
+    expect(requests).toHaveLength(before);
+  });
+
+  test('is filled again where its record is cut off, and not where the record cannot be read', async () => {
+    serve();
+    const { folder: target } = await download('ml-100k', folder, { baseUrl });
+    await writeFile(path.join(target, '.download.json'), '{ "name": "ml-1');
+    expect(await download('ml-100k', folder, { baseUrl })).toMatchObject({ fetched: true });
+    await rm(path.join(target, '.download.json'));
+    await mkdir(path.join(target, '.download.json'));
+    const before = requests.length;
+    expect(await failure()).toMatchObject({ code: 'EISDIR' });
+    expect(requests).toHaveLength(before);
+  });
+
   test('gets no file of another length than the server said, whoever else wrote into it', async () => {
     serve();
     const part = path.join(folder, 'ml-100k', 'ml-100k.zip.part');

@@ -20,6 +20,8 @@ export async function* abortable<T>(
       if (done) return;
       ended = false;
       yield value;
+      // While the value was in use: a listener added to an aborted signal would never be called.
+      signal.throwIfAborted();
     }
   } finally {
     if (signal.aborted) void close(iterator).catch(() => undefined);

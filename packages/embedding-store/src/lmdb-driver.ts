@@ -46,7 +46,7 @@ export class LmdbDriver implements Driver {
   #tables: Tables;
   #queue: Pending[] = [];
   #draining: Promise<void> | undefined;
-  /** Set while compact() swaps the file; everything else waits for it. */
+  /** Set from the beginning of compact()'s copy until it is done; everything else waits for it. */
   #swap: Promise<void> | undefined;
   #compaction: Promise<{ bytesBefore: number; bytesAfter: number }> | undefined;
   /** Why the file could not be opened again after compact() had replaced it. */
@@ -137,24 +137,25 @@ export class LmdbDriver implements Driver {
 
   /** Where one is under way already, that one's: what was acknowledged before this call is in its copy. */
   compact(): Promise<{ bytesBefore: number; bytesAfter: number }> {
-    this.#compaction ??= this.#compact().finally(() => (this.#compaction = undefined));
+    this.#compaction ??= this.#compact();
     return this.#compaction;
   }
 
   async #compact(): Promise<{ bytesBefore: number; bytesAfter: number }> {
-    return this.#presence.alone(async () => {
-      while (this.#swap) await this.#swap;
-      this.#open();
-      let done = (): void => {};
-      this.#swap = new Promise((resolve) => (done = resolve));
-      try {
+    let release = (): void => {};
+    try {
+      return await this.#presence.alone(async () => {
+        this.#open();
+        this.#swap = new Promise((resolve) => (release = resolve));
         await this.#committed;
-        return await this.#replaceFile();
-      } finally {
-        this.#swap = undefined;
-        done();
-      }
-    });
+        return this.#replaceFile();
+      });
+    } finally {
+      // Both in one turn: a write acknowledged in between is not in the copy that the next compact() would be given.
+      this.#compaction = undefined;
+      this.#swap = undefined;
+      release();
+    }
   }
 
   async close(): Promise<void> {

@@ -148,6 +148,7 @@ export class EmbeddingStore {
     onDamaged?: (reason: string, of: KeyNames) => void;
   } = {}): AsyncGenerator<UserEmbedding, void, undefined> {
     this.#requireOpen();
+    signal?.throwIfAborted();
     const [prefix, keep] = this.#selection(tenant, encoder);
     for await (const { key, record } of this.#driver.scan(prefix, keep)) {
       signal?.throwIfAborted();
@@ -184,11 +185,13 @@ export class EmbeddingStore {
    */
   async eraseExpired({ tenant, signal }: { tenant?: string; signal?: AbortSignal } = {}): Promise<number> {
     this.#requireOpen();
+    signal?.throwIfAborted();
     const now = this.#now();
     const [prefix] = this.#selection(tenant, undefined);
     let erased = 0;
     let batch: Write[] = [];
     const send = async (): Promise<void> => {
+      signal?.throwIfAborted();
       this.#requireOpen();
       erased += removed(await this.#driver.apply(batch));
       batch = [];

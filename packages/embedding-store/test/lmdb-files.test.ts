@@ -159,6 +159,26 @@ describe('the file of an LMDB store', () => {
     expect((await store.compact()).bytesBefore).toBe(one.bytesAfter);
   });
 
+  test('loses the bytes of a user erased while compact() ran to the next compact()', async () => {
+    // In memory where that is to be had: a commit is then as quick as what a compaction has left to do.
+    const quick = temporaryFolder(existsSync('/dev/shm') ? '/dev/shm' : undefined);
+    try {
+      await using store = await openStore(`lmdb:${quick}`);
+      for (let round = 0; round < 20; round++) {
+        const user = `someone-${round}.`;
+        await store.put(embedding(user));
+        const before = store.compact();
+        while (!existsSync(path.join(quick, 'compacted'))) await new Promise(setImmediate);
+        await store.erase({ user });
+        await store.compact();
+        expect(readFileSync(path.join(quick, 'data.mdb')).includes(user)).toBe(false);
+        await before;
+      }
+    } finally {
+      rmSync(quick, { recursive: true, force: true });
+    }
+  });
+
   test('that cannot be opened again after compact(): every use says why, and the next store finds all', async () => {
     const store = await openStore(`lmdb:${folder}`);
     const lock = path.join(folder, 'lock.mdb');

@@ -1,8 +1,10 @@
 import { rmSync } from 'node:fs';
 import { afterEach, beforeEach, describe, expect, test } from '@jest/globals';
-import { openStore } from '../src/index.js';
-import type { EmbeddingStore, NewUserEmbedding, UserEmbedding } from '../src/index.js';
-import { InvalidEmbeddingError, StoreAddressError, StoreClosedError } from '../src/index.js';
+import type { Entry } from '../src/driver.js';
+import { InvalidEmbeddingError, openStore, StoreAddressError, StoreClosedError } from '../src/index.js';
+import type { NewUserEmbedding, UserEmbedding } from '../src/index.js';
+import { MemoryDriver } from '../src/memory-driver.js';
+import { EmbeddingStore } from '../src/store.js';
 import { embedding, encoder, temporaryFolder } from './support.js';
 
 const other = 'f'.repeat(64);
@@ -12,6 +14,22 @@ async function collect(entries: AsyncIterable<UserEmbedding>): Promise<string[]>
   for await (const { tenant, user, encoder: by } of entries) users.push(`${tenant}/${user}/${by[0]}`);
   return users.sort();
 }
+
+test('an abort behind the last record keeps eraseExpired from removing what it has found', async () => {
+  const stop = new AbortController();
+  class Aborting extends MemoryDriver {
+    override async *scan(prefix: Buffer): AsyncGenerator<Entry> {
+      yield* super.scan(prefix);
+      stop.abort(new Error('enough'));
+    }
+  }
+  let now = 1_800_000_000;
+  await using store = new EmbeddingStore(new Aborting(), () => now);
+  await store.put(embedding('a', { expiresAt: now + 1 }));
+  now += 1;
+  await expect(store.eraseExpired({ signal: stop.signal })).rejects.toThrow('enough');
+  expect(await store.count()).toBe(1);
+});
 
 describe.each(['lmdb', 'memory'])('a store in %s', (driver) => {
   let folder: string;
@@ -111,6 +129,7 @@ describe.each(['lmdb', 'memory'])('a store in %s', (driver) => {
     await store.putMany([embedding('a'), embedding('b'), embedding('c')]);
     const aborted = AbortSignal.abort(new Error('enough'));
     await expect(collect(store.scan({ signal: aborted }))).rejects.toThrow('enough');
+    await expect(collect(store.scan({ tenant: 'nobody', signal: aborted }))).rejects.toThrow('enough');
     await expect(store.putMany([embedding('d')], { signal: aborted })).rejects.toThrow('enough');
     expect(await store.count()).toBe(3);
   });
@@ -175,7 +194,9 @@ describe.each(['lmdb', 'memory'])('a store in %s', (driver) => {
     expect(await store.eraseExpired()).toBe(150);
     expect(await store.count()).toBe(151);
     now += 1;
-    await expect(store.eraseExpired({ signal: AbortSignal.abort(new Error('enough')) })).rejects.toThrow('enough');
+    const aborted = AbortSignal.abort(new Error('enough'));
+    await expect(store.eraseExpired({ signal: aborted })).rejects.toThrow('enough');
+    await expect(store.eraseExpired({ tenant: 'nobody', signal: aborted })).rejects.toThrow('enough');
     // A newer embedding that comes meanwhile is not past its time.
     const [erased] = await Promise.all([store.eraseExpired(), store.put(embedding('user-1', { sequence: 2 }))]);
     expect([erased, await store.count()]).toEqual([149, 2]);

@@ -26,8 +26,8 @@ export function embedding(user: string, changes: Partial<NewUserEmbedding> = {})
   };
 }
 
-export function temporaryFolder(): string {
-  return mkdtempSync(path.join(tmpdir(), 'embedding-store-'));
+export function temporaryFolder(inside = tmpdir()): string {
+  return mkdtempSync(path.join(inside, 'embedding-store-'));
 }
 
 const built = path.join(import.meta.dirname, '../dist/index.js');

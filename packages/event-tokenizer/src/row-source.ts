@@ -104,9 +104,12 @@ const isList = (entry: RowEntry): entry is readonly Row[] => Array.isArray(entry
 
 function requireRows(source: unknown): void {
   if (typeof source === 'object' && source !== null && (Symbol.asyncIterator in source || Symbol.iterator in source)) return;
-  const hint =
-    source instanceof Promise ? 'Await it first.' : 'Give a list of rows, an iterable of them, or a function that returns one.';
-  throw new SchemaError('rows', `${source instanceof Promise ? 'a promise' : show(source)} gives no rows. ${hint}`);
+  if (source instanceof Promise) throw new SchemaError('rows', 'a promise gives no rows. Await it first.');
+  // Most likely a file's content or its path. None of it is told: it may be about users.
+  if (typeof source === 'string')
+    throw new SchemaError('rows', 'a text gives no rows. Read the file with openDataset of @user-llm/datasets, or parse it.');
+  const hint = 'Give a list of rows, an iterable of them, or a function that returns one.';
+  throw new SchemaError('rows', `${show(source)} gives no rows. ${hint}`);
 }
 
 /** Hands the rows of a source to `consume`, batch by batch. A failure or an abort closes the source. */

@@ -157,7 +157,11 @@ describe('fit', () => {
     const tokenizer = await EventTokenizer.fit(schema, [row('a')]);
     for (const [given, problem] of [
       [undefined, /^rows: undefined gives no rows\. Give a list of rows/],
-      ['log.csv', /^rows: "log\.csv" gives no rows/],
+      // Without a word of it: it may be a log.
+      [
+        'user,item\nann,dune\n',
+        /^rows: a text gives no rows\. Read the file with openDataset of @user-llm\/datasets, or parse it\.$/,
+      ],
       [row('a'), /^rows: an object gives no rows/],
       [async () => [row('a')], /^rows: a promise gives no rows\. Await it first/],
     ] as const) {
