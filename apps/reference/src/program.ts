@@ -2,6 +2,7 @@ import { readFileSync } from 'node:fs';
 import path from 'node:path';
 import type { CatalogueWay } from '@user-llm/cross-attention';
 import { Command, CommanderError, InvalidArgumentError, Option } from 'commander';
+import { UsageError } from './errors.js';
 import { explain } from './explain.js';
 import { ConsoleOutput } from './run/console-output.js';
 import { defaultRanking, Workspace, type WorkspaceOptions } from './workspace.js';
@@ -296,6 +297,16 @@ intervals over users. Finished cells are kept: the same command goes on after Ct
   })
     .argument('[question...]', 'the question, for example "What should I watch tonight?"')
     .option('--user <id>', 'for whom; by default the test user with the longest history');
+  // The library's own answers to a name that is no command with the whole help, and nothing of what is wrong.
+  program
+    .helpCommand(false)
+    .command('help [command]')
+    .description('shows what a command does and takes')
+    .action((name?: string) => {
+      const asked = name === undefined ? program : program.commands.find((one) => one.name() === name);
+      if (asked === undefined) throw new UsageError(`there is no command '${name}'; --help lists what there is`);
+      asked.help();
+    });
   return program;
 }
 

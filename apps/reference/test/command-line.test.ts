@@ -227,6 +227,15 @@ describe('the help', () => {
     for (const name of ['poc', 'data', 'fit', 'pretrain', 'adapt', 'encode', 'eval', 'sweep', 'ask'])
       expect(out).toMatch(new RegExp(`^  ${name}\\b`, 'm'));
   });
+
+  it('is of one command where one is named, and says where none is of that name', () => {
+    expect(userLlm('help').out).toBe(userLlm('--help').out);
+    expect(userLlm('help', 'sweep')).toEqual(userLlm('sweep', '--help'));
+    expect(userLlm('help', 'fly')).toMatchObject({
+      code: 2,
+      err: "user-llm: there is no command 'fly'; --help lists what there is\n",
+    });
+  });
 });
 
 describe('the whole way on a small log', () => {
