@@ -493,6 +493,8 @@ describe('rows and batches', () => {
     [{ learningRate: -1 }, 'learningRate: must be a number above 0, and is -1'],
     [{ clipNorm: 0 }, 'clipNorm: must be above 0, and is 0'],
     [{ warmup: 2 }, 'warmup: must be from 0 to 1, and is 2'],
+    [{ batchSize: 0 }, 'batchSize: must be a whole number of at least 1, and is 0'],
+    [{ tokensPerPart: 0.5 }, 'tokensPerPart: must be a whole number of at least 1, and is 0.5'],
     [{ threads: 0 }, 'threads: must be a whole number of at least 1, and is 0'],
     [{ validation: { examples, everySteps: 0 } }, 'validation.everySteps: must be a whole number of at least 1, and is 0'],
     [{ validation: { examples, patience: 0 } }, 'validation.patience: must be a whole number of at least 1, and is 0'],

@@ -204,7 +204,11 @@ function refuseOthers(folder: string, known: Manifest, wanted: RunSettings): voi
 
 /** A run writes over what has the names of its files, and `fresh` removes it: where no run was, that is somebody's own. */
 async function refuseOthersFiles(folder: string): Promise<void> {
-  const taken = (await readdir(folder).catch(() => [])).filter((name) => runContents.includes(name));
+  const names = await readdir(folder).catch((error: NodeJS.ErrnoException) => {
+    if (error.code === 'ENOENT') return [];
+    throw error;
+  });
+  const taken = names.filter((name) => runContents.includes(name));
   if (taken.length > 0)
     throw new UsageError(
       `${folder} is no run folder (it has no run.json), and its ${taken.join(', ')} would be written over; name another folder with --out`,

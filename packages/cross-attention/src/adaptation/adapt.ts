@@ -16,7 +16,7 @@ import type { TrainingTask } from './train.js';
 import { isEncoderParameter, isResamplerParameter, withoutScope } from './trainable-encoder.js';
 import type { TrainableEncoder } from './trainable-encoder.js';
 import type { TrainingOptions, TrainingProgress, TrainingRecord } from './training-options.js';
-import { trainingDefaults } from './training-settings.js';
+import { checkTrainingSettings, trainingDefaults } from './training-settings.js';
 import { validated } from './validation.js';
 
 export interface AdaptOptions<History = unknown> extends TrainingOptions<History> {
@@ -54,6 +54,7 @@ export function adaptJointModel<History>(
         'strategy',
         `'${strategy}' trains what reads users, and this model reads none; use full or lora, or add user embeddings`,
       );
+    checkTrainingSettings(options);
     if (options.lora !== undefined && strategy !== 'lora')
       throw new AdaptationError(
         'lora',

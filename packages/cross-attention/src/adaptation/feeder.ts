@@ -37,9 +37,6 @@ export class Feeder<History> {
     private readonly options: Pick<TrainingOptions<History>, 'batchSize' | 'tokensPerPart' | 'seed'>,
   ) {
     this.batchSize = options.batchSize ?? trainingDefaults.batchSize;
-    for (const [name, value] of Object.entries({ batchSize: this.batchSize, tokensPerPart: options.tokensPerPart ?? 1 }))
-      if (!Number.isInteger(value) || value < 1)
-        throw new AdaptationError(name, `must be a whole number of at least 1, and is ${value}`);
   }
 
   /** Numbers of the model's item and label tokens. */

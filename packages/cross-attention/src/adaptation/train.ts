@@ -8,7 +8,7 @@ import type { RunIdentity } from './run-identity.js';
 import { TrainingLog } from './training-log.js';
 import type { LogState } from './training-log.js';
 import type { TrainingProgress, TrainingRecord, TrainingSettings, ValidationSchedule } from './training-options.js';
-import { checkTrainingSettings, trainingDefaults } from './training-settings.js';
+import { trainingDefaults } from './training-settings.js';
 import type { Validated } from './validation.js';
 
 /** One batch, ready to be fed: parts whose gradients are added up. */
@@ -39,13 +39,12 @@ export interface TrainingTask {
 /** How a task is run. */
 type Options = TrainingSettings & { readonly validation?: ValidationSchedule };
 
-/** Runs a training task within its budget. The weights are all of the graph's, those of the best validation where there was one. */
+/** Runs a training task within its budget, by settings that were checked. The weights are all of the graph's, those of the best validation where there was one. */
 export async function train(
   task: TrainingTask,
   options: Options,
   emit: (progress: TrainingProgress) => void,
 ): Promise<{ weights: Weights; record: TrainingRecord }> {
-  checkTrainingSettings(options);
   const log = new TrainingLog();
   const limit = stepLimit(task, options);
   const { seconds = Infinity, signal, checkpoint } = options;

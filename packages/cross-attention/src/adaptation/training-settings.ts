@@ -24,6 +24,8 @@ const count: Check = [(value) => Number.isInteger(value) && value >= 1, 'a whole
 const ofTraining = {
   steps: positive,
   epochs: positive,
+  batchSize: count,
+  tokensPerPart: count,
   seconds: positive,
   learningRate: finitePositive,
   encoderRate: atLeastZero,

@@ -8,6 +8,7 @@ import type { Batch } from '../adaptation/train.js';
 import { isEncoderParameter, isResamplerParameter, withScope, withoutScope } from '../adaptation/trainable-encoder.js';
 import type { TrainableEncoder } from '../adaptation/trainable-encoder.js';
 import type { TrainingProgress, TrainingRecord, TrainingSettings, ValidationSchedule } from '../adaptation/training-options.js';
+import { checkTrainingSettings, trainingDefaults } from '../adaptation/training-settings.js';
 import type { Validated } from '../adaptation/validation.js';
 import { AdaptationError } from '../errors.js';
 import { Run } from '../run.js';
@@ -61,7 +62,9 @@ export function alignJointModel<History>(
   options: AlignOptions<History>,
 ): Run<TrainingProgress, AlignedParts> {
   return new Run(async (emit) => {
-    const { strategy = 'encoder', reading = 'mean', width = 128, validation, encoderRate = 1 } = options;
+    checkTrainingSettings(options);
+    const { strategy = 'encoder', reading = 'mean', width = 128, validation } = options;
+    const { encoderRate } = { ...trainingDefaults, ...options };
     if (strategy !== 'encoder' && strategy !== 'projection')
       throw new AdaptationError(
         'strategy',
@@ -130,7 +133,7 @@ class Pairs<History> {
   constructor(
     private readonly model: Model<History>,
     private readonly source: AlignmentSource<History>,
-    { batchSize = 64, seed = 1 }: Pick<TrainingSettings, 'batchSize' | 'seed'>,
+    { batchSize = trainingDefaults.batchSize, seed = trainingDefaults.seed }: Pick<TrainingSettings, 'batchSize' | 'seed'>,
   ) {
     if (!Number.isInteger(batchSize) || batchSize < 2)
       throw new AdaptationError(

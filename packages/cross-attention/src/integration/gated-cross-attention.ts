@@ -1,5 +1,6 @@
 import { attention, concat, constant, float, normal, ones } from '@user-llm/onnx-autograd';
 import type { Tensor } from '@user-llm/onnx-autograd';
+import { checkCount } from '../check-count.js';
 import type { DecoderConfig } from '../folder/decoder-config.js';
 import type { Integration, IntegrationContext, IntegrationGraph } from './integration.js';
 
@@ -22,9 +23,8 @@ const prefix = 'cross_attention';
  * layer, x + tanh(gate) * attention(x, user). Keys and values depend on the user alone and are computed once per user.
  */
 export function gatedCrossAttention({ every, heads, gate = 0 }: GatedCrossAttentionOptions): Integration {
-  if (!Number.isInteger(every) || every < 1) throw new RangeError(`every must be a whole number of at least 1, not ${every}.`);
-  if (heads !== undefined && (!Number.isInteger(heads) || heads < 1))
-    throw new RangeError(`heads must be a whole number of at least 1, not ${heads}.`);
+  checkCount('every', every);
+  if (heads !== undefined) checkCount('heads', heads);
   if (!(gate >= 0 && gate < 1)) throw new RangeError(`A gate opens from 0 up to, not including, 1; ${gate} is outside.`);
   const headsOf = (config: DecoderConfig) => ({ heads: heads ?? config.heads, keyValueHeads: heads ?? config.keyValueHeads });
   const layersOf = (config: DecoderConfig) => {
