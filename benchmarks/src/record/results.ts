@@ -18,7 +18,7 @@ export async function keepResult(name: string, result: object): Promise<void> {
 }
 
 /**
- * Keeps what depends on the processor: one file for each, `BENCH-VARIANT-amd-epyc-avx2.json`, so that no machine's figures take the place of
+ * Keeps what depends on the processor: one file for each, `BENCH-VARIANT-amd-epyc-zen-3-avx2.json`, so that no machine's figures take the place of
  * another's.
  *
  * @param variant what an option made of the bench, where its figures are to stand beside the usual ones
@@ -29,9 +29,11 @@ export const keepSpeeds = (bench: string, result: object, variant?: string): Pro
     ...result,
   });
 
-/** 'Intel(R) Xeon(R) Processor' with AVX-512 is 'intel-xeon-avx512': the name of a virtual machine's processor hides its generation. */
-export const processorName = ({ cpu, vectors }: Pick<MachineDescription, 'cpu' | 'vectors'>): string =>
-  `${cpu} ${vectors?.replace('-', '') ?? ''}`
+/** 'AMD EPYC' of generation 'Zen 5' with AVX-512 is 'amd-epyc-zen-5-avx512'. */
+export const processorName = ({ cpu, generation, vectors }: Pick<MachineDescription, 'cpu' | 'generation' | 'vectors'>): string =>
+  [cpu, generation, vectors?.replace('-', '')]
+    .filter((part) => part !== undefined)
+    .join(' ')
     .replace(/\((R|TM)\)|@ ?\S+|\b(CPU|Processor|\d+-Core)\b/gi, ' ')
     .trim()
     .toLowerCase()

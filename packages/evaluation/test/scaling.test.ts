@@ -1,6 +1,6 @@
 import { expect, test } from '@jest/globals';
 import { addCosts, decoderFlops, machineDescription, matmulFlops, measureScaling, processorOf } from '../src/index.js';
-import { widestOf } from '../src/machine.js';
+import { generationOf, widestOf } from '../src/machine.js';
 
 test('scaling: one row per length, medians of what the requests report, sides interleaved, the first round not counted', async () => {
   const calls: string[] = [];
@@ -82,7 +82,9 @@ test('the machine is described, not named', () => {
   expect(machine.cores).toBeGreaterThan(0);
   expect(machine.node).toBe(process.version);
   expect(Object.keys(machine)).not.toContain('hostname');
-  expect(processorOf({ ...machine, cpu: 'AMD EPYC', vectors: 'AVX2', cores: 2 })).toBe('AMD EPYC, AVX2, 2 cores');
+  const epyc = { ...machine, cpu: 'AMD EPYC', vectors: 'AVX2', cores: 2 } as const;
+  expect(processorOf({ ...epyc, generation: 'Zen 3' })).toBe('AMD EPYC (Zen 3), AVX2, 2 cores');
+  expect(processorOf({ ...epyc, generation: undefined })).toBe('AMD EPYC, AVX2, 2 cores');
 });
 
 test("the processor's widest vectors are known from its flags", () => {
@@ -92,4 +94,21 @@ test("the processor's widest vectors are known from its flags", () => {
   expect(widestOf(info('avx'))).toBe('AVX');
   expect(widestOf(info('sse2'))).toBeUndefined();
   expect(widestOf('processor : 0')).toBeUndefined();
+});
+
+test.each([
+  ['AuthenticAMD', 23, 49, undefined],
+  ['AuthenticAMD', 25, 1, 'Zen 3'],
+  ['AuthenticAMD', 25, 17, 'Zen 4'],
+  ['AuthenticAMD', 25, 33, 'Zen 3'],
+  ['AuthenticAMD', 25, 97, 'Zen 4'],
+  ['AuthenticAMD', 25, 160, 'Zen 4'],
+  ['AuthenticAMD', 26, 2, 'Zen 5'],
+  ['AuthenticAMD', 26, 68, 'Zen 5'],
+  ['AuthenticAMD', 26, 80, undefined],
+  ['GenuineIntel', 6, 143, undefined],
+])('a processor of %s, family %d, model %d is %s', (vendor, family, model, generation) => {
+  const info = `processor\t: 0\nvendor_id\t: ${vendor}\ncpu family\t: ${family}\nmodel\t\t: ${model}\nmodel name\t: some\n`;
+  expect(generationOf(info)).toBe(generation);
+  expect(generationOf(`${info}\n${info.replace(String(family), '6')}`)).toBe(generation);
 });
