@@ -9,7 +9,7 @@
  * with a result of its own and one over all; otherwise the whole proof of concept runs, with the systems of a suite or those that
  * are named: by one way to rank, for so many test users. Systems are compared after the same number of examples (`--examples`) or, without
  * it, after the same time by the clock (from `--minutes`); the encoder that they read is pretrained for `--encoder-steps`, or for a share of the minutes. A system that is finished is in the result at once, which says so by `finished: false`
- * until all are. A long run is made in slices: after `--slice` minutes it stops with a checkpoint, and the same command goes on. With `--keep`
+ * until all are. A long run is made in slices: after `--slice` minutes, or when it is interrupted, it stops with a checkpoint, and the same command goes on. With `--keep`
  * systems that an earlier run of the same seed, users, examples and encoder steps (or minutes) measured stay in the result, so that a comparison can be made of several
  * runs, on several machines: their answers, user by user, lie in benchmarks/results/answers/.
  * Leave-one-out, all items ranked. The last line is one JSON object; it is also written to benchmarks/results/.
@@ -128,7 +128,10 @@ async function everything(values: Values, name: string, minutes: number): Promis
   const seed = positive('seed', values.seed);
   const out = values.out ?? path.join(os.tmpdir(), `user-llm-quality-${name}${variantOf(values)}-${seed}`);
   const output = new ConsoleOutput({ json: false, quiet: false });
-  const signal = values.slice === undefined ? new AbortController().signal : AbortSignal.timeout(Number(values.slice) * 60_000);
+  const stopped = new AbortController();
+  for (const name of ['SIGINT', 'SIGTERM'] as const) process.once(name, () => stopped.abort());
+  const slice = numberOf('slice', values.slice);
+  const signal = AbortSignal.any([stopped.signal, ...(slice === undefined ? [] : [AbortSignal.timeout(slice * 60_000)])]);
   const llm = values.llm === undefined ? undefined : named('USER_LLM_MODELS', values.llm);
   const workspace = await Workspace.create(
     {
@@ -165,9 +168,10 @@ async function everything(values: Values, name: string, minutes: number): Promis
   } catch (error) {
     if (!signal.aborted) throw error;
     // What is finished lies in the run folder, a checkpoint of what was under way too.
-    process.stderr.write(`the slice of ${values.slice} minutes is over; the same command goes on from here\n`);
+    const why = stopped.signal.aborted ? 'stopped' : `the slice of ${slice} minutes is over`;
+    process.stderr.write(`${why}; the same command goes on from here\n`);
     process.stdout.write(`${JSON.stringify({ data: name, seed, finished: false })}\n`);
-    process.exit(0);
+    process.exit(stopped.signal.aborted ? 130 : 0);
   }
   return { data: name, seed, systems: latest.systems };
 }

@@ -1,5 +1,5 @@
 import { existsSync } from 'node:fs';
-import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
+import { mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from '@jest/globals';
@@ -283,6 +283,31 @@ describe('a run that was stopped', () => {
     expect(b.record.examplesSeen).toBe(a.record.examplesSeen);
   });
 
+  test('by a crash goes on from the last checkpoint, one of which is written as time goes by', async () => {
+    const model = joint(gatedCrossAttention({ every: 1 }));
+    const file = path.join(folder, 'run.safetensors');
+    const crashing = async (steps: number, everySeconds: number): Promise<number[]> => {
+      const checkpoint = { file, everySeconds };
+      // A source that fails is what the end of the process is: nothing is written on the way out.
+      const source = (step: number) => (step > steps ? Promise.reject(new Error('power is out')) : Promise.resolve(examples));
+      const run = adaptJointModel(model, source, { ...options, steps: 9, checkpoint });
+      const seen: number[] = [];
+      await expect(
+        (async () => {
+          for await (const { step } of run) seen.push(step);
+        })(),
+      ).rejects.toThrow('power is out');
+      await expect(run.result).rejects.toThrow('power is out');
+      return seen;
+    };
+    expect(await crashing(2, 3600)).toEqual([1, 2]);
+    expect(await readdir(folder)).toEqual([]);
+    expect(await crashing(2, 1e-6)).toEqual([1, 2]);
+    expect(await crashing(4, 3600)).toEqual([3, 4]);
+    expect(await crashing(5, 1e-6)).toEqual([3, 4, 5]);
+    expect(await crashing(6, 1e-6)).toEqual([6]);
+  });
+
   test('early stopping keeps the best weights', async () => {
     const wrong = examples.map((example) => ({ ...example, answerIds: [23, 0] }));
     const run = adaptJointModel(joint(softPrompt()), examples, {
@@ -504,8 +529,11 @@ describe('rows and batches', () => {
       { validation: { examples, every: 1 } as never },
       'validation.every: is no setting; there are examples, by, keepFrom, everySteps, everySeconds, patience',
     ],
-    [{ checkpoint: null as never }, 'checkpoint: must be { file, everySteps? }, and is null'],
-    [{ checkpoint: 'run.safetensors' as never }, 'checkpoint: must be { file, everySteps? }, and is "run.safetensors"'],
+    [{ checkpoint: null as never }, 'checkpoint: must be { file, everySteps?, everySeconds? }, and is null'],
+    [
+      { checkpoint: 'run.safetensors' as never },
+      'checkpoint: must be { file, everySteps?, everySeconds? }, and is "run.safetensors"',
+    ],
     [{ lora: { rank: 2 } }, "lora: is for the strategy 'lora', and this one is 'full'; leave it out, or train by 'lora'"],
   ])('settings %j are refused', async (settings, message) => {
     await expect(adaptJointModel({ decoder }, examples, { ...options, ...settings }).result).rejects.toMatchObject({

@@ -37,6 +37,9 @@ export interface TrainingTask {
 }
 
 /** How a task is run. */
+/** What a crash may cost where nothing else is said: a checkpoint of a large model takes seconds. */
+const checkpointSeconds = 300;
+
 type Options = TrainingSettings & { readonly validation?: ValidationSchedule };
 
 /** Runs a training task within its budget, by settings that were checked. The weights are all of the graph's, those of the best validation where there was one. */
@@ -75,12 +78,15 @@ export async function train(
   });
   const trainedParameters = trainer.trainable.reduce((sum, { shape }) => sum + shape.reduce((a, b) => a * b, 1), 0);
   let best: { readonly step: number; readonly weights: Weights } | undefined;
+  let writtenBest: number | undefined;
   let stoppedEarly = false;
 
   const save = async () => {
     if (checkpoint === undefined) return;
     // The trainer's file last: a crash in between leaves a log that is ahead, which is cut back when it is read.
-    if (best !== undefined) await writeSafetensors(`${checkpoint.file}.best`, best.weights, { step: String(best.step) });
+    if (best !== undefined && best.step !== writtenBest)
+      await writeSafetensors(`${checkpoint.file}.best`, best.weights, { step: String(best.step) });
+    writtenBest = best?.step;
     await writeFileAtomically(`${checkpoint.file}.log`, [
       new TextEncoder().encode(JSON.stringify({ ...log.state(), run: identity })),
     ]);
@@ -126,6 +132,7 @@ export async function train(
     }
     const due = validationClock(task, options, limit);
     due(log);
+    const toBeSaved = checkpointClock(checkpoint);
     let compiled = false;
     while (trainer.steps < limit && !stoppedEarly) {
       if (signal?.aborted) {
@@ -145,7 +152,7 @@ export async function train(
       compiled = true;
       const found = result.step < limit && due(log) ? await validate() : undefined;
       if (found !== undefined) log.validationSeconds = log.seconds - stepped;
-      if (checkpoint?.everySteps !== undefined && result.step % checkpoint.everySteps === 0) await save();
+      if (toBeSaved(result.step)) await save();
       stoppedEarly = ranOutOfPatience(log, options.validation?.patience);
       const left = Math.min((limit - result.step) * (log.seconds / result.step), seconds - log.seconds);
       emit({
@@ -204,6 +211,19 @@ function validationClock({ validate }: TrainingTask, options: Options, limit: nu
     next ??= (Math.floor(log.seconds / every) + 1) * every;
     if (log.seconds < next) return false;
     next = (Math.floor(log.seconds / every) + 1) * every;
+    return true;
+  };
+}
+
+/** Says after which steps a checkpoint is written: by their number, or by the time since the last one. */
+function checkpointClock(checkpoint: Options['checkpoint']): (step: number) => boolean {
+  if (checkpoint === undefined) return () => false;
+  const { everySteps, everySeconds = everySteps === undefined ? checkpointSeconds : Infinity } = checkpoint;
+  let last = performance.now();
+  return (step) => {
+    const now = performance.now();
+    if (step % (everySteps ?? Infinity) !== 0 && now - last < 1000 * everySeconds) return false;
+    last = now;
     return true;
   };
 }

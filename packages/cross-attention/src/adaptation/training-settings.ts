@@ -36,7 +36,7 @@ const ofTraining = {
   threads: count,
 } satisfies Record<string, Check>;
 
-const ofCheckpoint = { everySteps: count } satisfies Record<string, Check>;
+const ofCheckpoint = { everySteps: count, everySeconds: finitePositive } satisfies Record<string, Check>;
 
 const ofValidation = {
   keepFrom: share,
@@ -61,7 +61,7 @@ export function checkTrainingSettings(
   checkOneOf('validation.by', validation.by ?? 'loss', ['loss', 'ranking']);
   if (checkpoint === undefined) return;
   if (typeof (checkpoint as { file?: unknown } | null)?.file !== 'string')
-    throw new AdaptationError('checkpoint', `must be { file, everySteps? }, and is ${JSON.stringify(checkpoint)}`);
+    throw new AdaptationError('checkpoint', `must be { file, everySteps?, everySeconds? }, and is ${JSON.stringify(checkpoint)}`);
   check(ofCheckpoint, checkpoint, 'checkpoint.');
   checkNames(checkpoint, ['file', ...Object.keys(ofCheckpoint)], 'checkpoint.');
 }
