@@ -3,6 +3,7 @@ export * from './errors.js';
 export * from './host-tensor.js';
 export * from './safetensors.js';
 export { syncFolder, writeFileAtomically } from './atomic-file.js';
+export { checkpointClock, type CheckpointTimes } from './checkpoint-clock.js';
 export { hashTensors } from './checkpoint.js';
 export { Random } from './random.js';
 export {

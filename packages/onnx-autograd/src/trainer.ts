@@ -7,6 +7,7 @@ import type { ParameterInfo } from './graph-builder.js';
 import { asFloat32, toFloat32, type HostTensor } from './host-tensor.js';
 import { initialWeights, type Weights } from './initializers.js';
 import { reachable } from './reachable.js';
+import type { CheckpointTimes } from './checkpoint-clock.js';
 import { checkedRate, type Optimizer } from './optimizers.js';
 import { checkWeights, pickOutputs } from './program.js';
 import { writeSafetensors } from './safetensors.js';
@@ -47,7 +48,7 @@ export interface TrainerOptions<O extends Outputs> extends SessionOptions {
    */
   readonly frozenWeights?: 'fed' | 'packed';
   /** Where and how often to write checkpoints; also written when a run is aborted. */
-  readonly checkpoint?: { readonly file: string; readonly everySteps?: number };
+  readonly checkpoint?: { readonly file: string } & CheckpointTimes;
 }
 
 export interface StepResult {

@@ -1,10 +1,11 @@
+import { checkpointClock, type CheckpointTimes } from './checkpoint-clock.js';
 import { batchReader, type BatchSource, type StepFeeds } from './batch-source.js';
 
 interface Run<R> {
   readonly signal?: AbortSignal | undefined;
   /** Steps in all, those done before included. */
   readonly steps?: number | undefined;
-  readonly checkpoint?: { readonly file: string; readonly everySteps?: number } | undefined;
+  readonly checkpoint?: ({ readonly file: string } & CheckpointTimes) | undefined;
   readonly trainer: {
     readonly steps: number;
     step(feeds: StepFeeds): Promise<R>;
@@ -18,6 +19,7 @@ export async function* trainingRun<R>(
   { trainer, signal, steps = Infinity, checkpoint }: Run<R>,
 ): AsyncGenerator<R, void, undefined> {
   const batches = batchReader(source);
+  const whenDue = checkpointClock(checkpoint ?? {});
   const stopIfAborted = async (): Promise<void> => {
     if (!signal?.aborted) return;
     // Before the first step there is nothing to keep, and an older file may be waiting to be resumed.
@@ -31,7 +33,7 @@ export async function* trainingRun<R>(
       if (feeds === null) break;
       await stopIfAborted();
       const result = await trainer.step(feeds);
-      if (checkpoint?.everySteps && trainer.steps % checkpoint.everySteps === 0) await trainer.saveCheckpoint(checkpoint.file);
+      if (checkpoint) await whenDue(trainer.steps, () => trainer.saveCheckpoint(checkpoint.file));
       yield result;
     }
   } finally {

@@ -55,11 +55,12 @@ export interface PretrainOptions {
   readonly patience?: number;
   readonly signal?: AbortSignal;
   /**
-   * A run that finds its own checkpoint goes on from it. Written every so many steps (default 500), at the end, and when the signal aborts;
+   * A run that finds its own checkpoint goes on from it. Written every so many steps or seconds (without either every 500 steps and every 300
+   * seconds), at the end, and when the signal aborts;
    * a second file `FILE.run` lies beside it. A folder that is not there is made, and a place where nothing can be written is refused before
-   * the first step. Where the last writing fails, the run gives its result all the same: the `end` of its progress says so (`unsaved`).
+   * the first step. Where a later writing fails, the run goes on and gives its result all the same: its progress says so (`unsaved`).
    */
-  readonly checkpoint?: { readonly file: string; readonly everySteps?: number };
+  readonly checkpoint?: { readonly file: string; readonly everySteps?: number; readonly everySeconds?: number };
   readonly onProgress?: (progress: PretrainProgress) => void;
   /** Threads of the computation; the machine's cores by default. */
   readonly threads?: number;
@@ -121,11 +122,13 @@ function checkCheckpoint(checkpoint: NonNullable<PretrainOptions['checkpoint']>)
     const file = typeof checkpoint === 'string' ? checkpoint : 'run.safetensors';
     throw new EncoderOptionError('checkpoint', `'${String(checkpoint)}' is no object; write { file: '${file}' }`);
   }
-  checkNames(checkpoint, ['file', 'everySteps'], 'checkpoint');
-  const { file, everySteps } = checkpoint;
+  checkNames(checkpoint, ['file', 'everySteps', 'everySeconds'], 'checkpoint');
+  const { file, everySteps, everySeconds } = checkpoint;
   if (typeof file !== 'string' || file === '')
     throw new EncoderOptionError('checkpoint.file', `'${String(file)}' is no path of a file`);
   if (everySteps !== undefined) checkWhole('checkpoint.everySteps', everySteps);
+  if (everySeconds !== undefined && !(everySeconds > 0 && everySeconds < Infinity))
+    throw new EncoderOptionError('checkpoint.everySeconds', `${everySeconds} is not a number of seconds above 0`);
 }
 
 function checkWhole(name: string, value: number): void {

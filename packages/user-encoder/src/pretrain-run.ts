@@ -19,6 +19,8 @@ export interface PretrainStep {
   readonly eventsPerSecond: number;
   /** An estimate; null before there is one. */
   readonly secondsLeft: number | null;
+  /** Why the last checkpoint that was due could not be written; the run goes on. */
+  readonly unsaved?: PretrainCheckpointError;
 }
 
 /** After a validation. */

@@ -1,5 +1,5 @@
 import type { EventColumns } from '@user-llm/event-tokenizer';
-import { adam, averaged, averageSlot, Random, Trainer, type Weights } from '@user-llm/onnx-autograd';
+import { adam, averaged, averageSlot, checkpointClock, Random, Trainer, type Weights } from '@user-llm/onnx-autograd';
 import { BatchPlan, type WindowBatch } from './batches.js';
 import type { Span } from './span.js';
 import type { EncoderConfig } from './config.js';
@@ -172,10 +172,18 @@ const batches =
     };
   };
 
+/** When nothing else is said. Steps take long with many items. */
+const checkpointTimes = { everySteps: 500, everySeconds: 300 };
+
 /** Steps, validations and checkpoints until the run ends; an abort leaves a checkpoint. */
 async function loop({ save, ...run }: RunContext & { save: () => Promise<void> }): Promise<StopReason> {
   const { options, plan, steps, trainer, state, tell } = run;
   const clock = stopwatch(state.seconds);
+  const { everySteps, everySeconds } = options.checkpoint ?? {};
+  const given = everySteps !== undefined || everySeconds !== undefined;
+  const whenDue = checkpointClock(given ? { everySteps, everySeconds } : checkpointTimes);
+  let unsaved: PretrainCheckpointError | undefined;
+  const trySaving = async (): Promise<void> => void (unsaved = await errorOf(save()));
   let rate = 0;
   try {
     while (true) {
@@ -185,7 +193,7 @@ async function loop({ save, ...run }: RunContext & { save: () => Promise<void> }
       if (stopped) {
         await validate(run, clock);
         state.seconds = clock();
-        const unsaved = await errorOf(save());
+        await trySaving();
         tell({ kind: 'end', step: trainer.steps, seconds: state.seconds, stopped, ...(unsaved && { unsaved }) });
         return stopped;
       }
@@ -214,8 +222,9 @@ async function loop({ save, ...run }: RunContext & { save: () => Promise<void> }
         learningRate,
         eventsPerSecond: rate,
         secondsLeft: timeLeft(run, state.seconds),
+        ...(unsaved && { unsaved }),
       });
-      if (step % (options.checkpoint?.everySteps ?? 500) === 0) await save();
+      await whenDue(step, trySaving);
     }
   } catch (error) {
     if (options.signal?.aborted) await save();
@@ -223,7 +232,7 @@ async function loop({ save, ...run }: RunContext & { save: () => Promise<void> }
   }
 }
 
-/** Why a finished run's checkpoint could not be written: what was trained is worth more than that. */
+/** Why a checkpoint could not be written: what was trained is worth more than that, and the next one may find room. */
 async function errorOf(saving: Promise<void>): Promise<PretrainCheckpointError | undefined> {
   try {
     await saving;

@@ -1,4 +1,4 @@
-import { rmSync } from 'node:fs';
+import { mkdirSync, renameSync, rmSync } from 'node:fs';
 import { copyFile, mkdtemp, rm, stat, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
@@ -244,6 +244,31 @@ describe('abort and resume', () => {
     expect((await run.result).hash).toBe(whole.hash);
   });
 
+  test('a checkpoint that cannot be written for a while does not end the run, and the next one is written', async () => {
+    const whole = await encoder.pretrain(events, { ...settings, steps: 4 }).result;
+    const place = path.join(folder, 'full-for-a-while');
+    const file = path.join(place, 'run.safetensors');
+    const unsaved: [step: number, file: unknown][] = [];
+    const run = encoder.pretrain(events, {
+      ...settings,
+      steps: 4,
+      checkpoint: { file, everySteps: 1 },
+      onProgress: (progress) => {
+        if (progress.kind !== 'step') return;
+        if (progress.unsaved) unsaved.push([progress.step, progress.unsaved.file]);
+        if (progress.step === 1) renameSync(place, `${place}-elsewhere`);
+        if (progress.step === 3) mkdirSync(place);
+      },
+    });
+    expect((await run.result).hash).toBe(whole.hash);
+    // What step 1 left could not be written, which the progress of step 2 says; nor what step 2 left.
+    expect(unsaved).toEqual([
+      [2, file],
+      [3, file],
+    ]);
+    expect((await stat(file)).size).toBeGreaterThan(1000);
+  });
+
   test('a crash between the two files of a checkpoint mixes no weights of later steps in', async () => {
     const file = path.join(folder, 'torn.safetensors');
     const before = path.join(folder, 'torn-before.safetensors');
@@ -301,8 +326,9 @@ test('what cannot be trained is said', async () => {
   const file = path.join(folder, 'refused.ckpt');
   for (const [checkpoint, message] of [
     [file, `option 'checkpoint': '${file}' is no object; write { file: '${file}' }`],
-    [{ file, every: 1 }, "option 'checkpoint.every': there is no such option; there are file, everySteps"],
+    [{ file, every: 1 }, "option 'checkpoint.every': there is no such option; there are file, everySteps, everySeconds"],
     [{ file, everySteps: 0 }, "option 'checkpoint.everySteps': 0 is not a positive whole number"],
+    [{ file, everySeconds: 0 }, "option 'checkpoint.everySeconds': 0 is not a number of seconds above 0"],
     [{ everySteps: 5 }, "option 'checkpoint.file': 'undefined' is no path of a file"],
   ] as const)
     expect(await failing({ steps: 1, checkpoint })).toMatchObject({ message });

@@ -1,7 +1,7 @@
 import { mkdir, readFile, stat } from 'node:fs/promises';
 import path from 'node:path';
-import { Trainer, adamW, readSafetensors, writeFileAtomically, writeSafetensors } from '@user-llm/onnx-autograd';
-import type { Feeds, GraphDefinition, Optimizer, Outputs, Weights } from '@user-llm/onnx-autograd';
+import { Trainer, adamW, checkpointClock, readSafetensors, writeFileAtomically, writeSafetensors } from '@user-llm/onnx-autograd';
+import type { CheckpointTimes, Feeds, GraphDefinition, Optimizer, Outputs, Weights } from '@user-llm/onnx-autograd';
 import { AdaptationError } from '../errors.js';
 import { difference, identityOf } from './run-identity.js';
 import type { RunIdentity } from './run-identity.js';
@@ -92,6 +92,14 @@ export async function train(
     ]);
     await trainer.saveCheckpoint(checkpoint.file);
   };
+  /** What was trained is worth more than its checkpoint: a disk that is full now may have room at the next one. */
+  let unsaved: Error | undefined;
+  const trySaving = async () => {
+    unsaved = await save().then(
+      () => undefined,
+      (error: Error) => error,
+    );
+  };
   const validate = async (): Promise<Validated | undefined> => {
     const found = await task.validate?.(trainer);
     if (found === undefined) return undefined;
@@ -132,7 +140,7 @@ export async function train(
     }
     const due = validationClock(task, options, limit);
     due(log);
-    const toBeSaved = checkpointClock(checkpoint);
+    const whenDue = checkpointClock(checkpointTimes(checkpoint));
     let compiled = false;
     while (trainer.steps < limit && !stoppedEarly) {
       if (signal?.aborted) {
@@ -152,7 +160,7 @@ export async function train(
       compiled = true;
       const found = result.step < limit && due(log) ? await validate() : undefined;
       if (found !== undefined) log.validationSeconds = log.seconds - stepped;
-      if (toBeSaved(result.step)) await save();
+      if (checkpoint !== undefined) await whenDue(result.step, trySaving);
       stoppedEarly = ranOutOfPatience(log, options.validation?.patience);
       const left = Math.min((limit - result.step) * (log.seconds / result.step), seconds - log.seconds);
       emit({
@@ -163,15 +171,19 @@ export async function train(
         ...log.pace,
         examplesSeen: log.examplesSeen,
         secondsLeft: stoppedEarly ? 0 : Math.max(0, left),
+        ...(unsaved && { unsaved }),
       });
       await breathe();
     }
     if (log.validation.at(-1)?.step !== log.step) await validate();
-    await save();
+    await trySaving();
     const weights = new Map([...trainer.weights(), ...(best?.weights ?? [])]);
     return {
       weights,
-      record: log.record({ bestStep: best?.step ?? log.step, stoppedEarly, trainedParameters, options: task.options }),
+      record: {
+        ...log.record({ bestStep: best?.step ?? log.step, stoppedEarly, trainedParameters, options: task.options }),
+        ...(unsaved && { unsaved: unsaved.message }),
+      },
     };
   } finally {
     await trainer.dispose();
@@ -215,17 +227,8 @@ function validationClock({ validate }: TrainingTask, options: Options, limit: nu
   };
 }
 
-/** Says after which steps a checkpoint is written: by their number, or by the time since the last one. */
-function checkpointClock(checkpoint: Options['checkpoint']): (step: number) => boolean {
-  if (checkpoint === undefined) return () => false;
-  const { everySteps, everySeconds = everySteps === undefined ? checkpointSeconds : Infinity } = checkpoint;
-  let last = performance.now();
-  return (step) => {
-    const now = performance.now();
-    if (step % (everySteps ?? Infinity) !== 0 && now - last < 1000 * everySeconds) return false;
-    last = now;
-    return true;
-  };
+function checkpointTimes({ everySteps, everySeconds }: NonNullable<Options['checkpoint']> = { file: '' }): CheckpointTimes {
+  return everySteps === undefined ? { everySeconds: everySeconds ?? checkpointSeconds } : { everySteps, everySeconds };
 }
 
 function ranOutOfPatience({ validation, best }: TrainingLog, patience = Infinity): boolean {

@@ -37,7 +37,8 @@ export interface TrainingSettings extends TrainingBudget {
    * Where the run is kept: it goes on from there when the file is there already, with a larger or smaller budget if you like, and refuses
    * to where it was another run: other options, weights to start from, or list of examples, whose histories are not compared. Two more
    * files lie beside it; a folder that is not there is made. Written when the signal aborts, at the end, and after every so many steps or
-   * seconds, without either every 300 seconds, so that what ends the process ends no more of the run.
+   * seconds, without either every 300 seconds, so that what ends the process ends no more of the run. A writing that fails, a disk being
+   * full, ends nothing (`unsaved` of the progress), unless the signal aborted.
    */
   readonly checkpoint?: { readonly file: string; readonly everySteps?: number; readonly everySeconds?: number };
 }
@@ -98,6 +99,8 @@ export interface TrainingProgress {
   readonly examplesPerSecond: number;
   readonly examplesSeen: number;
   readonly secondsLeft: number;
+  /** Why the last checkpoint that was due could not be written; the run goes on. */
+  readonly unsaved?: Error;
 }
 
 /** What a training run was: JSON. */
@@ -125,4 +128,6 @@ export interface TrainingRecord {
   readonly stillFalling: boolean;
   readonly trainedParameters: number;
   readonly options: Readonly<Record<string, unknown>>;
+  /** Why the checkpoint of the end could not be written. */
+  readonly unsaved?: string;
 }
