@@ -129,7 +129,7 @@ async function everything(values: Values, name: string, minutes: number): Promis
   const out = values.out ?? path.join(os.tmpdir(), `user-llm-quality-${name}${variantOf(values)}-${seed}`);
   const output = new ConsoleOutput({ json: false, quiet: false });
   const stopped = new AbortController();
-  for (const name of ['SIGINT', 'SIGTERM'] as const) process.once(name, () => stopped.abort());
+  for (const name of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.once(name, () => stopped.abort());
   const slice = numberOf('slice', values.slice);
   const signal = AbortSignal.any([stopped.signal, ...(slice === undefined ? [] : [AbortSignal.timeout(slice * 60_000)])]);
   const llm = values.llm === undefined ? undefined : named('USER_LLM_MODELS', values.llm);
@@ -180,7 +180,8 @@ async function everything(values: Values, name: string, minutes: number): Promis
 function keptSystems(values: Values, of: string, settings: RunSettings): Promise<KeptSystems> {
   const file = path.join(resultsFolder, 'answers', `${resultName(values, of)}.json`);
   const { seed, examples = null, encoderSteps = null } = settings;
-  const byClock = examples === null || encoderSteps === null;
+  // A model from scratch is trained on its titles for a share of the minutes, whatever else is counted.
+  const byClock = settings.llm === null || examples === null || encoderSteps === null;
   const terms = { seed, users: sampleSize(settings), examples, encoderSteps, minutes: byClock ? settings.minutes : null, recipe };
   return values.keep ? KeptSystems.read(file, terms) : Promise.resolve(KeptSystems.none(file, terms));
 }

@@ -53,13 +53,25 @@ describe('systems kept from run to run', () => {
     expect(whole.training?.map(({ name }) => name)).toEqual(['text-prompt-10', 'user-llm/soft-prompt']);
     expect(whole.unfinished).toEqual(['text-prompt-50']);
 
-    // A third run finds both, and what it measures again takes the place of what was kept.
+    // One that began before the second was finished does not undo it.
+    const slow = await KeptSystems.read(file, terms);
+    await (await KeptSystems.read(file, terms)).write(await report('text-prompt-50'), machineDescription());
+    await slow.write(await report('text-prompt-10'), machineDescription());
+    expect(
+      slow
+        .addTo(here)
+        .toJSON()
+        .systems.map(({ name }) => name),
+    ).toContain('text-prompt-50');
+
+    // A third run finds all, and what it measures again takes the place of what was kept.
     const again = await KeptSystems.read(file, terms);
     const third = again.addTo(await report('user-llm/soft-prompt')).toJSON();
     expect(third.systems.map(({ name, notes = [] }) => [name, notes.length])).toEqual([
       ['popularity', 0],
       ['user-llm/soft-prompt', 0],
       ['text-prompt-10', 1],
+      ['text-prompt-50', 1],
     ]);
   });
   test('systems that were trained in an earlier way are not compared', async () => {

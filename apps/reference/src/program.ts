@@ -68,20 +68,30 @@ export async function main(argv: readonly string[]): Promise<number> {
     process.stderr.write('\nstopping at the next step; what is trained is kept (press again to leave at once)\n');
     interrupt.abort();
   };
+  // Of a terminal that is gone nothing can be asked or told. Without one (nohup) the run goes on, which Node would end all the same.
+  const hangUp = (): void => {
+    if (!process.stderr.isTTY) return;
+    for (const stream of [process.stdout, process.stderr]) stream.on('error', () => undefined);
+    stop();
+  };
   process.on('SIGINT', stop);
   process.on('SIGTERM', stop);
+  process.on('SIGHUP', hangUp);
   try {
     await build(interrupt.signal).parseAsync([...argv]);
     return 0;
   } catch (error) {
     if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : 2;
     const { message, exitCode } = explain(error);
-    process.stderr.write(`user-llm: ${message}\n`);
+    // With --fresh the same command would begin by removing what is kept.
+    const again = argv.includes('--fresh') ? message.replaceAll('the same command', 'the same command without --fresh') : message;
+    process.stderr.write(`user-llm: ${again}\n`);
     if (argv.includes('--verbose') && error instanceof Error) process.stderr.write(`${error.stack ?? ''}\n`);
     return exitCode;
   } finally {
     process.off('SIGINT', stop);
     process.off('SIGTERM', stop);
+    process.off('SIGHUP', hangUp);
   }
 }
 

@@ -206,6 +206,25 @@ describe('bad input is one line that says what to do, and exit code 2', () => {
     });
   });
 
+  it('a terminal that is gone ends no run that has none; one that was stopped says what goes on with it', async () => {
+    const run = path.join(folder, 'stopped');
+    const child = spawn(process.execPath, [cli, 'poc', '--data', await smallLog(), '--out', run, '--minutes', '30', '--fresh'], {
+      env: { ...process.env, NODE_OPTIONS: '' },
+      stdio: ['ignore', 'ignore', 'pipe'],
+    });
+    let err = '';
+    child.stderr.on('data', (text: Buffer) => (err += text.toString()));
+    const closed = new Promise((resolve) => child.once('close', resolve));
+    while (!existsSync(path.join(run, 'checkpoints')) && child.exitCode === null) await new Promise((resolve) => setTimeout(resolve, 20));
+    child.kill('SIGHUP');
+    await new Promise((resolve) => setTimeout(resolve, 200));
+    expect([child.exitCode, child.signalCode]).toEqual([null, null]);
+    child.kill('SIGTERM');
+    expect(await closed).toBe(130);
+    expect(err).toContain('Ctrl-C stops, and the same command without --fresh goes on');
+    expect(err).toMatch(/user-llm: stopped; .*, and the same command without --fresh goes on from there\n$/);
+  });
+
   it('a command without a run, an unknown command, an unknown option', () => {
     expect(userLlm('ask', '--run', path.join(folder, 'none'), 'What?')).toMatchObject({
       code: 2,

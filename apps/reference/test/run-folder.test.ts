@@ -7,6 +7,7 @@ import { beforeEach, describe, expect, it } from '@jest/globals';
 import { TokenizerHashError } from '@user-llm/event-tokenizer';
 import { UsageError } from '../src/errors.js';
 import { RunFolder } from '../src/run/run-folder.js';
+import { identityOf } from '../src/run/run-manifest.js';
 
 const settings = { data: null, seed: 1, llm: null, minutes: 5, ranking: 'item-tokens' } as const;
 let folder: string;
@@ -68,9 +69,64 @@ describe('a run folder', () => {
   it('refuses other settings, also those that are left out, and says which', async () => {
     await begun();
     await expect(RunFolder.create(folder, { ...settings, seed: 2 })).rejects.toThrow(/--seed 1, not 2/);
-    await expect(RunFolder.create(folder, { ...settings, users: 9 })).rejects.toThrow(/--users left out, not 9/);
     await expect(RunFolder.create(folder, { ...settings, encoderSteps: 9 })).rejects.toThrow(/--encoder-steps left out, not 9/);
     await expect(RunFolder.open(folder, 2)).rejects.toThrow(/--seed 1, not 2/);
+  });
+
+  it('may ask more users, or fewer: nothing is trained anew for that', async () => {
+    const asking = async (users: number | undefined): Promise<number | undefined> => {
+      const run = await RunFolder.create(folder, users === undefined ? settings : { ...settings, users });
+      await run.begin();
+      await run.close();
+      expect((await RunFolder.open(folder)).settings).toEqual(run.settings);
+      return run.settings.users;
+    };
+    expect(await asking(undefined)).toBeUndefined();
+    expect(await asking(900)).toBe(900);
+    expect(await asking(undefined)).toBe(900);
+    expect(await asking(50)).toBe(50);
+  });
+
+  it('says which making of a stage another one builds on', async () => {
+    const run = await begun();
+    const work = async (): Promise<Record<string, never>> => {
+      await mkdir(run.path('language'));
+      return {};
+    };
+    const made = await run.stage('language', 1, work, { leaves: ['language'] });
+    expect(identityOf(made)).toBe(made.key);
+    await rm(run.path('language'), { recursive: true });
+    const again = await run.stage('language', 1, work, { leaves: ['language'] });
+    expect(again.key).toBe(made.key);
+    expect(identityOf(again)).not.toBe(made.key);
+    expect(identityOf((await RunFolder.open(folder)).need('language', 'adapt'))).toBe(identityOf(again));
+  });
+
+  it('removes what an unfinished stage needs only when the record that it is finished is on the disk', async () => {
+    const run = await begun();
+    const checkpoint = run.path('checkpoints', 'a.safetensors');
+    await mkdir(run.path('checkpoints'));
+    await writeFile(checkpoint, 'hours of work');
+    const recorded: boolean[] = [];
+    const after = async (): Promise<void> => {
+      recorded.push((await RunFolder.open(folder)).finished('adapt') !== undefined);
+      await rm(checkpoint, { force: true });
+    };
+    await run.stage('adapt', 1, () => Promise.resolve({ existed: existsSync(checkpoint) }), { after });
+    expect(run.finished('adapt')?.result).toEqual({ existed: true });
+    // And where a crash came between the two.
+    await writeFile(checkpoint, 'left over');
+    await run.stage('adapt', 1, () => Promise.reject(new Error('finished already')), { after });
+    expect(existsSync(checkpoint)).toBe(false);
+    expect(recorded).toEqual([true, true]);
+  });
+
+  it('forgets stages on the disk too', async () => {
+    const run = await begun();
+    for (const name of ['encode a', 'encode b', 'fit']) await run.stage(name, 1, () => Promise.resolve({}));
+    await run.forget('encode ');
+    const now = await RunFolder.open(folder);
+    expect(['encode a', 'encode b', 'fit'].map((name) => now.finished(name) !== undefined)).toEqual([false, false, true]);
   });
 
   it('says what to run when an earlier stage is missing', async () => {

@@ -1,6 +1,7 @@
-import { mkdir, writeFile } from 'node:fs/promises';
+import { mkdir } from 'node:fs/promises';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { writeFileAtomically } from '@user-llm/onnx-autograd';
 import { machineDescription } from '@user-llm/evaluation';
 import type { MachineDescription } from '@user-llm/evaluation';
 
@@ -14,7 +15,7 @@ export const commandOf = (bench: string): string =>
 /** Keeps a result as benchmarks/results/NAME.json. */
 export async function keepResult(name: string, result: object): Promise<void> {
   await mkdir(resultsFolder, { recursive: true });
-  await writeFile(path.join(resultsFolder, `${name}.json`), `${JSON.stringify(result, null, 2)}\n`);
+  await writeFileAtomically(path.join(resultsFolder, `${name}.json`), [Buffer.from(`${JSON.stringify(result, null, 2)}\n`)]);
 }
 
 /**

@@ -1,7 +1,8 @@
-import { mkdir, readFile, writeFile } from 'node:fs/promises';
+import { mkdir, readFile } from 'node:fs/promises';
 import path from 'node:path';
 import { processorOf } from '@user-llm/evaluation';
 import type { MachineDescription, Outcome, Report, TrainingRecord } from '@user-llm/evaluation';
+import { writeFileAtomically } from '@user-llm/onnx-autograd';
 import { UsageError } from '@user-llm/reference';
 
 /** How a language-model system answered and was trained, and where. */
@@ -41,30 +42,18 @@ interface Content {
 export class KeptSystems {
   private constructor(
     private readonly file: string,
-    private readonly content: Content,
+    private content: Content,
+    /** Whether what the file holds stays in it. */
+    private readonly keeps: boolean,
   ) {}
 
   /** @throws UsageError where the file holds systems of a comparison by other terms */
   static async read(file: string, terms: Terms): Promise<KeptSystems> {
-    let text: string;
-    try {
-      text = await readFile(file, 'utf8');
-    } catch (error) {
-      if ((error as NodeJS.ErrnoException).code === 'ENOENT') return KeptSystems.none(file, terms);
-      throw error;
-    }
-    const content = JSON.parse(text) as Content;
-    const kept = { ...earliest, ...content.terms };
-    for (const name of Object.keys(terms) as (keyof Terms)[])
-      if (kept[name] !== terms[name])
-        throw new UsageError(
-          `the systems in ${path.basename(file)} were measured with ${name} ${kept[name]}, not ${terms[name]}; ${remedyOf(name)}`,
-        );
-    return new KeptSystems(file, { ...content, terms });
+    return new KeptSystems(file, await contentOf(file, terms), true);
   }
 
   static none(file: string, terms: Terms): KeptSystems {
-    return new KeptSystems(file, { terms, systems: {} });
+    return new KeptSystems(file, { terms, systems: {} }, false);
   }
 
   /** The report with the systems that it has not, each with a note of where it was measured. */
@@ -95,10 +84,32 @@ export class KeptSystems {
         outcomes: report.outcomes.filter(({ system }) => system === name).map(shortened),
       },
     ]);
-    const content: Content = { terms: this.content.terms, systems: { ...this.content.systems, ...Object.fromEntries(here) } };
+    const { terms } = this.content;
+    // Another run may have added to it since.
+    const latest = this.keeps ? await contentOf(this.file, terms) : { systems: {} };
+    this.content = { terms, systems: { ...latest.systems, ...Object.fromEntries(here) } };
     await mkdir(path.dirname(this.file), { recursive: true });
-    await writeFile(this.file, `${JSON.stringify(content)}\n`);
+    await writeFileAtomically(this.file, [Buffer.from(`${JSON.stringify(this.content)}\n`)]);
   }
+}
+
+/** What a file holds, or nothing where there is none. @throws UsageError where it holds systems of a comparison by other terms */
+async function contentOf(file: string, terms: Terms): Promise<Content> {
+  let text: string;
+  try {
+    text = await readFile(file, 'utf8');
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return { terms, systems: {} };
+    throw error;
+  }
+  const content = JSON.parse(text) as Content;
+  const kept = { ...earliest, ...content.terms };
+  for (const name of Object.keys(terms) as (keyof Terms)[])
+    if (kept[name] !== terms[name])
+      throw new UsageError(
+        `the systems in ${path.basename(file)} were measured with ${name} ${kept[name]}, not ${terms[name]}; ${remedyOf(name)}`,
+      );
+  return { ...content, terms };
 }
 
 /** Terms that the first files do not name. */

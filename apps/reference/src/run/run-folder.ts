@@ -19,6 +19,8 @@ export interface StageOptions {
   readonly leaves?: readonly string[];
   /** Runs before anything is written: what it throws leaves no folder behind. */
   readonly before?: () => Promise<void>;
+  /** Removes what an unfinished stage needs alone, once the record that it is finished is on the disk. */
+  readonly after?: () => Promise<void>;
 }
 
 /**
@@ -33,7 +35,7 @@ export class RunFolder {
     readonly folder: string,
     private manifest: Manifest,
     private begun: boolean,
-    private readonly fresh = false,
+    readonly fresh = false,
   ) {}
 
   /** Opens the folder and checks that it was made with the same settings, or is to be made; `fresh` replaces a former run. */
@@ -44,7 +46,7 @@ export class RunFolder {
     if (known === null) await refuseOthersFiles(folder);
     if (known === null || fresh) return new RunFolder(folder, newManifest(settings), false, fresh);
     refuseOthers(folder, known, settings);
-    return new RunFolder(folder, known, false);
+    return new RunFolder(folder, withUsers(known, settings), false);
   }
 
   /** Whether a folder holds a run. */
@@ -96,7 +98,10 @@ export class RunFolder {
         refuseOthers(this.folder, found, this.settings);
         await removePartial(this.folder);
       }
-      this.manifest = found ?? this.manifest;
+      if (found !== null) {
+        this.manifest = withUsers(found, this.settings);
+        if (this.manifest !== found) await writeManifest(file, this.manifest);
+      }
       this.begun = true;
     } catch (error) {
       await this.close();
@@ -135,7 +140,7 @@ export class RunFolder {
     name: string,
     key: unknown,
     work: () => Promise<T>,
-    { leaves, before }: StageOptions = {},
+    { leaves, before, after }: StageOptions = {},
   ): Promise<StageRecord> {
     const hash = createHash('sha256').update(JSON.stringify(key)).digest('hex').slice(0, 16);
     const known = (): StageRecord | undefined => {
@@ -143,29 +148,36 @@ export class RunFolder {
       return record?.key === hash ? record : undefined;
     };
     const finished = known();
-    if (finished) return finished;
+    if (finished) {
+      await after?.();
+      return finished;
+    }
     const began = performance.now();
     await before?.();
     await this.begin();
     const meanwhile = known();
     if (meanwhile) return meanwhile;
     const result = await work();
+    const finishedAt = new Date().toISOString();
     const record: StageRecord = {
       key: hash,
       seconds: (performance.now() - began) / 1000,
-      finishedAt: new Date().toISOString(),
+      finishedAt,
       result,
       ...(leaves && { leaves: [...leaves] }),
+      ...(this.manifest.stages[name]?.key === hash && { remade: finishedAt }),
     };
     this.manifest = { ...this.manifest, stages: { ...this.manifest.stages, [name]: record } };
     await writeManifest(this.path('run.json'), this.manifest);
+    await after?.();
     return record;
   }
 
   /** Forgets stages, by how their names begin: what they left went with something else. */
-  forget(prefix: string): void {
+  async forget(prefix: string): Promise<void> {
     const stages = Object.entries(this.manifest.stages).filter(([name]) => !name.startsWith(prefix));
     this.manifest = { ...this.manifest, stages: Object.fromEntries(stages) };
+    await writeManifest(this.path('run.json'), this.manifest);
   }
 
   /** Reads what a stage left; where that is damaged, the error says which command makes it anew. */
@@ -195,12 +207,17 @@ export class RunFolder {
 const choosing = ['adapt', 'encode', 'eval', 'poc'];
 
 function refuseOthers(folder: string, known: Manifest, wanted: RunSettings): void {
-  const differing = differences(known.settings, wanted);
+  // How many users are asked changes nothing that was trained.
+  const differing = differences(known.settings, { ...wanted, users: known.settings.users as number | undefined });
   if (differing.length > 0)
     throw new UsageError(
       `${folder} holds a run with ${differing.join('; ')}. Give the same settings, another --out, or --fresh to start anew`,
     );
 }
+
+/** A run's record with as many test users as are wanted now. */
+const withUsers = (known: Manifest, { users = known.settings.users as number | undefined }: RunSettings): Manifest =>
+  users === known.settings.users ? known : { ...known, settings: { ...known.settings, users } };
 
 /** A run writes over what has the names of its files, and `fresh` removes it: where no run was, that is somebody's own. */
 async function refuseOthersFiles(folder: string): Promise<void> {

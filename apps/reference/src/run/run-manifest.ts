@@ -13,6 +13,8 @@ const stageRecord = z.object({
   result: z.record(z.string(), z.unknown()),
   /** What the stage left, by path inside the run folder. */
   leaves: z.array(z.string()).optional(),
+  /** When it was finished anew because what it had left was gone: others may have been made from that. */
+  remade: z.string().optional(),
 });
 const manifestShape = z.object({
   format: z.literal(format),
@@ -22,6 +24,9 @@ const manifestShape = z.object({
 
 /** What a finished stage leaves in run.json. */
 export type StageRecord = z.infer<typeof stageRecord>;
+
+/** What a stage made, for the key of one that builds on it: its own key, and which making of it. */
+export const identityOf = ({ key, remade }: StageRecord): string => (remade === undefined ? key : `${key} ${remade}`);
 
 /** run.json: the settings of a run and its finished stages. */
 export type Manifest = z.infer<typeof manifestShape>;

@@ -7,22 +7,32 @@ interface Step {
   readonly validationLoss?: number;
   readonly tokensPerSecond?: number;
   readonly examplesSeen?: number;
+  readonly unsaved?: Error;
 }
 
-/** Shows a run that trains a language model until it ends: after so many seconds, or steps where those are given. */
+/** What is said of a run whose last checkpoint could not be written. */
+export const unsavedNote = (unsaved: Error | undefined): string => (unsaved ? `, no checkpoint: ${unsaved.message}` : '');
+
+/** How much a run is of its stage: seconds in all, those of what comes after it, and its steps where those end it. */
+export interface Extent {
+  readonly seconds: number;
+  readonly after?: number;
+  readonly steps?: number | undefined;
+}
+
+/** Shows a run that trains a language model until it ends. */
 export async function watchTraining(
   run: AsyncIterable<Step>,
   progress: Progress,
-  seconds: number,
-  steps?: number,
+  { seconds, after = 0, steps }: Extent,
 ): Promise<void> {
   let validation = '';
-  for await (const { step, loss, secondsLeft, validationLoss, tokensPerSecond = 0, examplesSeen = 0 } of run) {
+  for await (const { step, loss, secondsLeft, validationLoss, tokensPerSecond = 0, examplesSeen = 0, unsaved } of run) {
     if (validationLoss !== undefined) validation = `, validation ${validationLoss.toFixed(3)}`;
     progress.update({
-      fraction: steps === undefined ? 1 - secondsLeft / seconds : step / steps,
-      secondsLeft,
-      detail: `loss ${loss.toFixed(3)}${validation}, ${Math.round(tokensPerSecond)} tokens/s, ${examplesSeen} examples`,
+      fraction: steps === undefined ? 1 - (secondsLeft + after) / seconds : step / steps,
+      secondsLeft: secondsLeft + after,
+      detail: `loss ${loss.toFixed(3)}${validation}, ${Math.round(tokensPerSecond)} tokens/s, ${examplesSeen} examples${unsavedNote(unsaved)}`,
     });
   }
 }

@@ -38,7 +38,7 @@ export async function adaptReader(task: AdaptationTask, integration: Integration
     const forGenres = genreSeconds(task, seconds ?? Infinity);
     const left = seconds === undefined ? {} : { seconds: Math.max(1, seconds - alignSeconds - 2 * first.seconds - forGenres) };
     const training = adaptable.adapt(async (step) => teacher.teach(batch(step), step), { ...task.options, ...rates, ...left });
-    await watch(training);
+    await watch(training, seconds === undefined ? 0 : first.seconds + forGenres);
     const { record, ...trained } = await training.result;
     const trainedEncoder = trained.encoder as UserEncoder;
     const done = { encoder: trainedEncoder, record, ...(aligned && { alignment: aligned.record }) };

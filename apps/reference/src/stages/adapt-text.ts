@@ -13,7 +13,7 @@ export async function adaptText(task: AdaptationTask): Promise<AdaptedSystem> {
     ...(seconds === undefined ? {} : { seconds: seconds - forGenres }),
     validation: { ...validation, examples: validation.examples.map(textOnly) },
   });
-  await watch(training);
+  await watch(training, seconds === undefined ? 0 : forGenres);
   const trained = await training.result;
   const began = performance.now();
   const genres = genreFit(task, { reach: Infinity, seconds: forGenres });

@@ -15,9 +15,9 @@ import { adaptText } from './adapt-text.js';
 import { alignment, alignmentCheckpoint } from './align-reader.js';
 import { encoderPart, stageOf, systemPart } from './adapted.js';
 import { packsFrozenWeights } from './frozen-weights.js';
-import { baseKind, loadBase, prepareLanguageModel, removeCheckpoint } from './language.js';
+import { baseIdentity, baseKind, loadBase, prepareLanguageModel, removeCheckpoint } from './language.js';
 import { pretrained } from './pretrain.js';
-import { summariesOf, writeSummaries } from './summarise.js';
+import { summariesOf, writeSummaries, writtenFor } from './summarise.js';
 
 /** Of prompts of validation items: a validation takes no more than so much time, for a small model. */
 const validationTokens = 20_000;
@@ -69,18 +69,17 @@ export async function adaptSystem(workspace: Workspace, spec: SystemSpec, second
   const { run, seed, signal } = workspace;
   const corpus = await workspace.corpus();
   const kind = baseKind(workspace);
-  const language = run.need('language', 'adapt');
   const { hash, training } = pretrained(workspace, spec.encoder).result as { hash: string; training: TrainingRecord };
   const { repeats = 'allowed' } = training;
   const naming = namingOf(workspace);
   const batch = batchOf(kind, spec);
   const key = {
-    language: language.key,
+    language: baseIdentity(workspace),
     encoder: spec.reading.embedding ? hash : null,
     ...(spec.encoder && { userTokens: spec.encoder.userTokens }),
     ...(spec.strategy && { strategy: spec.strategy }),
     ...(spec.aligned && { alignment }),
-    ...(spec.reading.summary === 'written' && { summaries: run.need('summaries', 'adapt').key }),
+    ...(spec.reading.summary === 'written' && { summaries: writtenFor }),
     seed,
     // As planned: what others spent in the end, which a text prompt gets, may become known after it was trained.
     seconds: run.settings.examples ? null : Math.round(plannedSeconds(workspace, spec)),
@@ -90,6 +89,10 @@ export async function adaptSystem(workspace: Workspace, spec: SystemSpec, second
     ...(repeats === 'never' && { answers: 'not taken' }),
     examples: run.settings.examples,
     rate: learningRate[kind],
+  };
+  const file = run.path('checkpoints', `${folderName(spec.name)}.safetensors`);
+  const after = async (): Promise<void> => {
+    for (const written of [file, alignmentCheckpoint(file)]) await removeCheckpoint(written);
   };
   const leaves: string[] = [];
   const work = async () => {
@@ -101,7 +104,6 @@ export async function adaptSystem(workspace: Workspace, spec: SystemSpec, second
     const trie = model.trie(corpus.titles);
     const summaries = await summariesOf(workspace, spec);
     const source = new ExampleSource(corpus, prompts, spec.reading, seed, trie, naming, summaries, repeats);
-    const file = run.path('checkpoints', `${folderName(spec.name)}.safetensors`);
     const steps = stepsOf(workspace, batch, spec);
     const validated = kind === 'pretrained' || spec.reading.summary === 'written' ? validatedUsers : mostValidated;
     const validationLimits = { most: validated, tokens: validationTokens };
@@ -122,16 +124,19 @@ export async function adaptSystem(workspace: Workspace, spec: SystemSpec, second
       },
       signal,
     };
+    let shown = 0;
     const task = {
       ...{ workspace, spec, batch, model, prompts, naming, source, options, validationLimits },
-      say: (detail: string) => progress.update({ fraction: 0, detail }),
-      watch: (training: Run<TrainingProgress, unknown>) => watchTraining(training, progress, seconds, steps),
+      say: (detail: string) => progress.update({ fraction: shown, detail }),
+      watch: async (training: Run<TrainingProgress, unknown>, after = 0) => {
+        await watchTraining(training, progress, { seconds, after, steps });
+        shown = steps === undefined ? 1 - after / seconds : 1;
+      },
     };
     const trained = await (spec.integration
       ? adaptReader(task, spec.integration(kind, model.config.layers), trie)
       : orDoesNotFit(adaptText(task)));
     if ('doesNotFit' in trained) {
-      await removeCheckpoint(file);
       progress.done(trained.doesNotFit);
       return { doesNotFit: trained.doesNotFit };
     }
@@ -140,7 +145,6 @@ export async function adaptSystem(workspace: Workspace, spec: SystemSpec, second
     await adapted.save(run.path(systemPart(spec.name)), { trainable: false, quantize: false });
     await encoder?.save(run.path(encoderPart(spec.name)));
     leaves.push(systemPart(spec.name), ...(encoder ? [encoderPart(spec.name)] : []));
-    for (const written of [file, alignmentCheckpoint(file)]) await removeCheckpoint(written);
     const reached = record.validation.at(-1)?.loss;
     progress.done(
       `${record.steps} steps, ${record.examplesSeen} examples, validation loss ${reached?.toFixed(3) ?? '-'}${record.stillFalling ? ' (still falling)' : ''}`,
@@ -155,7 +159,7 @@ export async function adaptSystem(workspace: Workspace, spec: SystemSpec, second
       ...(genreRows && { genreRows }),
     };
   };
-  return run.stage(stageOf(spec), key, work, { leaves });
+  return run.stage(stageOf(spec), key, work, { leaves, after });
 }
 
 /** Text prompts longer than the model's context are no failure of the run: the report says so in place of figures. */

@@ -25,7 +25,7 @@ export interface AdaptationTask {
   /** Shows what is done besides training. */
   say(what: string): void;
   /** Shows a training until it ends. */
-  watch(training: Run<TrainingProgress, unknown>): Promise<void>;
+  watch(training: Run<TrainingProgress, unknown>, after?: number): Promise<void>;
 }
 
 /** Mean NDCG by the rows that training left, and by the fitted ones. */

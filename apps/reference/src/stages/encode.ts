@@ -1,5 +1,6 @@
 import { existsSync } from 'node:fs';
 import { openStore, type EmbeddingStore } from '@user-llm/embedding-store';
+import { takeUsers, type EventColumns } from '@user-llm/event-tokenizer';
 import type { UserEmbedding } from '@user-llm/user-encoder';
 import type { StageRecord } from '../run/run-manifest.js';
 import type { SystemSpec } from '../system-specs.js';
@@ -38,16 +39,17 @@ export async function encodeFor(workspace: Workspace, spec: SystemSpec): Promise
   const work = async (): Promise<{ hash: string; records: number; bytes: number }> => {
     const progress = workspace.output.progress('encode', `writing the users into the store, ${spec.title}`);
     // A new store holds nobody, whoever was in the one before.
-    if (!existsSync(run.path(storePart))) run.forget(stagePrefix);
+    if (!existsSync(run.path(storePart))) await run.forget(stagePrefix);
     // What is written into must be whole: all of it is looked at.
     const store = await run.read(storePart, 'encode', () => openStore(`lmdb:${run.path(storePart)}`, { check: 'full' }));
-    const total = corpus.known.users.length;
-    let done = 0;
-    const began = performance.now();
     const encoder = await loadAdaptedEncoder(workspace, spec);
     try {
+      const left = await missingUsers(store, encoder.hash, corpus.known);
+      const total = left.users.length;
+      let done = 0;
+      const began = performance.now();
       await store.putMany(
-        counted(encoder.encode(corpus.known, { signal }), () => {
+        counted(encoder.encode(left, { signal }), () => {
           done++;
           const rate = done / ((performance.now() - began) / 1000);
           progress.update({
@@ -67,6 +69,14 @@ export async function encodeFor(workspace: Workspace, spec: SystemSpec): Promise
     }
   };
   return run.stage(stageNameOf(spec), [adapted.key, adapted.result.encoder], work, { leaves: [storePart] });
+}
+
+/** Those of whom an interrupted run has left no whole embedding by this encoder. */
+async function missingUsers(store: EmbeddingStore, encoder: string, known: EventColumns): Promise<EventColumns> {
+  if ((await store.count({ encoder })) === 0) return known;
+  const missing: string[] = [];
+  for (const user of known.users) if ((await store.get({ user }, { encoder })).status !== 'found') missing.push(user);
+  return takeUsers(known, missing);
 }
 
 async function* counted(embeddings: AsyncIterable<UserEmbedding>, each: () => void): AsyncGenerator<UserEmbedding> {

@@ -4,7 +4,7 @@ import { LanguageModel, trainByteLevelBpe, type TrainingRecord } from '@user-llm
 import { Random } from '@user-llm/onnx-autograd';
 import type { Corpus } from '../corpus.js';
 import { genreQuestion, nextQuestions, Prompts } from '../prompts.js';
-import type { StageRecord } from '../run/run-manifest.js';
+import { identityOf, type StageRecord } from '../run/run-manifest.js';
 import { watchTraining } from '../run/training-progress.js';
 import type { Workspace } from '../workspace.js';
 
@@ -25,6 +25,7 @@ export async function prepareLanguageModel(workspace: Workspace): Promise<StageR
   const corpus = await workspace.corpus();
   const { llm } = run.settings;
   const key = { tokenizer: corpus.tokenizer.hash, llm, seed, seconds: budget.language, shape };
+  const file = run.path('checkpoints', 'language.safetensors');
   const work = async (): Promise<BaseRecord> => {
     const progress = workspace.output.progress(
       'language',
@@ -47,7 +48,6 @@ export async function prepareLanguageModel(workspace: Workspace): Promise<StageR
       maximumLength: shape.context,
     });
     const fresh = LanguageModel.create(shape, tokenizer, seed);
-    const file = run.path('checkpoints', 'language.safetensors');
     const training = fresh.pretrain(domainSequences(corpus, fresh, seed), {
       seconds: budget.language,
       seed,
@@ -58,14 +58,19 @@ export async function prepareLanguageModel(workspace: Workspace): Promise<StageR
       checkpoint: { file },
       signal,
     });
-    await watchTraining(training, progress, budget.language);
+    await watchTraining(training, progress, { seconds: budget.language });
     const { model, record } = await training.result;
     await model.save(run.path(baseFolder));
-    await removeCheckpoint(file);
     progress.done(`${record.steps} steps, loss ${record.curve.at(-1)?.loss.toFixed(3)}`);
     return { base: 'scratch', training: record, trainingSeconds: record.seconds };
   };
-  return run.stage('language', key, work, { leaves: [baseFolder] });
+  return run.stage('language', key, work, { leaves: [baseFolder], after: () => removeCheckpoint(file) });
+}
+
+/** What the base is, for the keys of what is made from it: one that was trained anew here is another, one that was given is the same. */
+export function baseIdentity(workspace: Workspace): string {
+  const record = workspace.run.need('language', 'adapt');
+  return baseKind(workspace) === 'scratch' ? identityOf(record) : record.key;
 }
 
 /** The language model that all systems start from. */

@@ -28,7 +28,7 @@ export async function runAll(workspace: Workspace, { onReport, ...question }: Ru
       `--question and --user are for ${mainSystem.name}, which is not among the systems; add it to --systems, or leave them out`,
     );
   output.note(
-    `${data === null ? 'No --data: a simulated film service.' : data} ${howLong(workspace)}; Ctrl-C stops, and the same command goes on.`,
+    `${data === null ? 'No --data: a simulated film service.' : data} ${howLong(workspace)}; Ctrl-C stops, and the same command${run.fresh ? ' without --fresh' : ''} goes on.`,
   );
   const corpus = await workspace.corpus();
   if (question.user !== undefined) indexOf(corpus, question.user);

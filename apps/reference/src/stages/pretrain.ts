@@ -3,6 +3,7 @@ import path from 'node:path';
 import { nextEvent, UserEncoder, type RuntimeOptions, type TrainingRecord } from '@user-llm/user-encoder';
 import { encoderShape, pretrainingRate, type EncoderSize } from '../encoder-shape.js';
 import type { StageRecord } from '../run/run-manifest.js';
+import { unsavedNote } from '../run/training-progress.js';
 import type { Workspace } from '../workspace.js';
 
 /** Pretraining leaves the resampler alone, so that encoders of one width share it. */
@@ -23,6 +24,7 @@ export async function pretrain(workspace: Workspace, size?: EncoderSize): Promis
   const { encoderSteps } = run.settings;
   const end = encoderSteps === undefined ? { seconds: budget.pretrain } : { steps: encoderSteps };
   const folder = folderOf(size);
+  const file = run.path('checkpoints', `${stage.replaceAll(' ', '-')}.safetensors`);
   // Runs that earlier versions began are pretrained anew: theirs started at random.
   const key = { tokenizer: tokenizer.hash, seed, ...end, shape, rate: pretrainingRate, start: 'co-occurrence' };
   const work = async (): Promise<{ hash: string; training: TrainingRecord; trainingSeconds: number }> => {
@@ -32,7 +34,6 @@ export async function pretrain(workspace: Workspace, size?: EncoderSize): Promis
     );
     if (done) workspace.output.note('settings changed: the encoder is pretrained again');
     await mkdir(run.path('checkpoints'), { recursive: true });
-    const file = run.path('checkpoints', `${stage.replaceAll(' ', '-')}.safetensors`);
     const training = UserEncoder.create(tokenizer, { ...shape, seed }).pretrain(known, {
       objective: nextEvent(),
       ...end,
@@ -49,7 +50,7 @@ export async function pretrain(workspace: Workspace, size?: EncoderSize): Promis
         progress.update({
           fraction: encoderSteps === undefined ? 1 - (news.secondsLeft ?? 0) / budget.pretrain : news.step / encoderSteps,
           secondsLeft: news.secondsLeft ?? undefined,
-          detail: `loss ${news.loss.toFixed(3)}${validation}, ${Math.round(news.eventsPerSecond)} events/s`,
+          detail: `loss ${news.loss.toFixed(3)}${validation}, ${Math.round(news.eventsPerSecond)} events/s${unsavedNote(news.unsaved)}`,
         });
     }
     const encoder = await training.result;
@@ -57,12 +58,13 @@ export async function pretrain(workspace: Workspace, size?: EncoderSize): Promis
     await encoder.save(run.path(folder));
     const record = encoder.training!;
     await encoder.dispose();
-    await rm(file, { force: true });
-    await rm(`${file}.run`, { force: true });
     progress.done(`${record.steps} steps${validation}`);
     return { hash: encoder.hash, training: record, trainingSeconds: record.seconds };
   };
-  return run.stage(stage, key, work, { leaves: [folder] });
+  const after = async (): Promise<void> => {
+    for (const name of [file, `${file}.run`]) await rm(name, { force: true });
+  };
+  return run.stage(stage, key, work, { leaves: [folder], after });
 }
 
 /** The pretrained encoder. */

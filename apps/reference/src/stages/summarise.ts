@@ -11,6 +11,7 @@ import { templateSummaries } from '../summaries/template-summary.js';
 import { WrittenSummaries } from '../summaries/written-summaries.js';
 import type { SystemSpec } from '../system-specs.js';
 import type { Workspace } from '../workspace.js';
+import { baseIdentity } from './language.js';
 import { sampleSize, tasksOf } from './test-questions.js';
 
 /** Titles that a summary is written from, where they fit into the model's context, and its most tokens. */
@@ -18,6 +19,9 @@ const titlesRead = 50;
 const mostTokens = 64;
 /** Users with a moment of their training events that is trained on; writing costs as much as answering a long prompt. */
 const trainedMoments = 256;
+
+/** What a system that reads the summaries is trained and validated with, however many users are asked later. */
+export const writtenFor = { validatedUsers, trainedMoments };
 /** Answers that grow at once. */
 const rows = 8;
 
@@ -38,7 +42,8 @@ export async function summariesOf(workspace: Workspace, { reading }: SystemSpec)
 }
 
 /** The texts follow from the base model and the data alone, so that a larger sample of users adds to them. */
-const fileOf = ({ run }: Workspace): string => run.path(part, `${run.need('language', 'adapt').key}.jsonl`);
+const fileOf = (workspace: Workspace): string =>
+  workspace.run.path(part, `${baseIdentity(workspace).replace(/\W+/g, '-')}.jsonl`);
 
 /**
  * Has the base model write a summary of the last titles, or of those that fit into its context, greedily: of every test user of the
@@ -49,7 +54,7 @@ export async function writeSummaries(workspace: Workspace): Promise<StageRecord>
   const { run, seed, signal } = workspace;
   const corpus = await workspace.corpus();
   const users = sampleSize(run.settings);
-  const key = { language: run.need('language', 'adapt').key, seed, users, validatedUsers, trainedMoments };
+  const key = { language: baseIdentity(workspace), seed, users, ...writtenFor };
   const work = async (): Promise<{ summaries: number; titlesRead: number; mostTokens: number }> => {
     const progress = workspace.output.progress('summaries', 'the model writes summaries');
     await mkdir(run.path(part), { recursive: true });

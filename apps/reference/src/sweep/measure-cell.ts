@@ -5,7 +5,7 @@ import { Random, writeFileAtomically } from '@user-llm/onnx-autograd';
 import type { UserEmbedding } from '@user-llm/user-encoder';
 import type { Corpus } from '../corpus.js';
 import type { Progress } from '../run/console-output.js';
-import type { StageRecord } from '../run/run-manifest.js';
+import { identityOf, type StageRecord } from '../run/run-manifest.js';
 import { adaptSystem } from '../stages/adapt.js';
 import { loadAdaptedEncoder, openAdapted, stageOf } from '../stages/adapted.js';
 import { loadEncoder, pretrain, pretrained } from '../stages/pretrain.js';
@@ -54,7 +54,7 @@ export async function runCell(workspace: Workspace, cell: Cell, users: number): 
       await store.close();
     }
   };
-  const key = { adapted: adapted.key, users };
+  const key = { adapted: identityOf(adapted), users };
   const measured = await run.stage(`measure ${spec.name}`, key, work, { leaves: [outcomePart(spec.name)] });
   return { costs: measured.result.costs as CellCosts, outcome: await readOutcome(workspace, spec.name) };
 }
