@@ -8,6 +8,6 @@ export { RunFolder, type StageOptions } from './run/run-folder.js';
 export type { RunSettings, StageRecord } from './run/run-manifest.js';
 export { defaultMinutes, Workspace, type WorkspaceOptions } from './workspace.js';
 export { runAll, type RunAllOptions } from './stages/poc.js';
-export { sampleSize } from './stages/test-questions.js';
+export { sampleSize } from './run/run-manifest.js';
 export { type Suite, type SystemChoice } from './system-specs.js';
 export { encoderSystem } from './systems/encoder-system.js';

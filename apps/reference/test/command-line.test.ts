@@ -215,7 +215,8 @@ describe('bad input is one line that says what to do, and exit code 2', () => {
     let err = '';
     child.stderr.on('data', (text: Buffer) => (err += text.toString()));
     const closed = new Promise((resolve) => child.once('close', resolve));
-    while (!existsSync(path.join(run, 'checkpoints')) && child.exitCode === null) await new Promise((resolve) => setTimeout(resolve, 20));
+    while (!existsSync(path.join(run, 'checkpoints')) && child.exitCode === null)
+      await new Promise((resolve) => setTimeout(resolve, 20));
     child.kill('SIGHUP');
     await new Promise((resolve) => setTimeout(resolve, 200));
     expect([child.exitCode, child.signalCode]).toEqual([null, null]);

@@ -1,5 +1,5 @@
 import { expect, test } from '@jest/globals';
-import { sampleSize } from '../src/stages/test-questions.js';
+import { sampleSize } from '../src/run/run-manifest.js';
 
 const whole = { minutes: 20, llm: null, ranking: 'item-tokens' } as const;
 

@@ -1,4 +1,5 @@
 import { checkLabel, checkRanking } from './answer.js';
+import { Answers } from './answers.js';
 import { InvalidOptionError, InvalidResultError, SystemFailedError } from './errors.js';
 import { UNKNOWN_ITEM } from './interaction-log.js';
 import type { Outcome } from './outcome.js';
@@ -30,10 +31,15 @@ export interface EvaluateOptions {
   readonly depth?: number;
   /** slow systems rank the same seeded sample of the test users; the others rank all, and are reported on the sample too */
   readonly sample?: { readonly users: number; readonly systems: readonly string[] | ((system: System) => boolean) };
-  /** outcomes of an earlier call on the same data: their systems are not asked again, and all stand in one report */
+  /**
+   * outcomes of an earlier call on the same data: their systems are not asked again, and all stand in one report. Of one that `onPart` was
+   * given, or of a smaller sample, the users that it lacks are asked.
+   */
   readonly known?: readonly Outcome[];
   /** called when a system has answered everything: keep the outcome, and pass it as `known` after an interruption */
   readonly onOutcome?: (outcome: Outcome) => void | Promise<void>;
+  /** called every half minute, and when the evaluation ends before its time, with what the system under way has answered so far */
+  readonly onPart?: (outcome: Outcome) => void | Promise<void>;
   readonly onProgress?: (progress: EvaluationProgress) => void;
   readonly signal?: AbortSignal;
 }
@@ -69,12 +75,13 @@ export async function evaluate(options: EvaluateOptions): Promise<Report> {
         continue;
       }
       const asking = { system, task, cases, depth, sampled, options };
+      const begun = known.find((outcome) => isBeginningOf(outcome, system, task, depth, cases));
       let fitSeconds: number | undefined;
       if (system.fit && !(fitted && sameTraining(fitted, task.train))) {
         fitSeconds = await fit(asking);
         fitted = task.train;
       }
-      const outcome = await ask(asking, fitSeconds);
+      const outcome = await ask(asking, fitSeconds ?? begun?.fitSeconds, begun);
       await options.onOutcome?.(outcome);
       outcomes.push(outcome);
     }
@@ -103,67 +110,62 @@ async function fit({ system, task, cases, options }: Asking): Promise<number> {
   return (performance.now() - start) / 1000;
 }
 
-async function ask(asking: Asking, fitSeconds: number | undefined): Promise<Outcome> {
+/** How often the answers so far are handed out. */
+const secondsBetweenParts = 30;
+
+async function ask(asking: Asking, fitSeconds: number | undefined, begun: Outcome | undefined): Promise<Outcome> {
   const { system, task, cases, depth, sampled, options } = asking;
-  const latencyMs: number[] = [];
-  const costs = new CostMeans();
-  const answers: { filtered: number[]; unfiltered: number[]; labels: number[] } = { filtered: [], unfiltered: [], labels: [] };
+  const { signal, onPart } = options;
+  const answers = new Answers(begun);
   const itemIndex = new Map<string, number>(task.name === 'next-item' ? task.log.itemIds.map((id, i) => [id, i]) : []);
-  let doesNotFit: string | undefined;
-  let lastPause = performance.now();
-  for (let i = 0; i < cases.length && doesNotFit === undefined; i++) {
-    options.signal?.throwIfAborted();
-    const answer =
-      task.name === 'next-item' ? await rankOnce(asking, task, cases[i], itemIndex) : await classifyOnce(asking, task, cases[i]);
-    if ('doesNotFit' in answer) {
-      doesNotFit = `${answer.doesNotFit} (at test user ${i + 1} of ${cases.length})`;
-      break;
-    }
-    latencyMs.push(answer.ms);
-    costs.add(answer.cost);
-    if ('label' in answer) answers.labels.push(answer.label);
-    else {
-      answers.filtered.push(answer.filtered);
-      answers.unfiltered.push(answer.unfiltered);
-    }
-    options.onProgress?.({ system: system.name, task: task.name, stage: 'ask', done: i + 1, total: cases.length });
-    // counting baselines never wait for anything; progress bars and signals need the event loop
-    if (performance.now() - lastPause > 50) {
-      await new Promise((resolve) => setImmediate(resolve));
-      lastPause = performance.now();
-    }
-  }
-  const figures =
-    doesNotFit !== undefined
-      ? {}
-      : task.name === 'next-item'
-        ? { filteredRanks: answers.filtered, unfilteredRanks: answers.unfiltered }
-        : truthOf(task, cases, answers.labels);
-  return {
+  const described = {
     system: system.name,
     kind: system.kind ?? 'system',
     task: task.name,
     taskHash: task.hash,
     depth,
     sampled,
-    users: cases.map((one) => one.user),
-    ...figures,
-    latencyMs: doesNotFit === undefined ? latencyMs : [],
-    ...(doesNotFit === undefined ? costs.means() : { tokensPerRequest: null, flopsPerRequest: null }),
     ...(fitSeconds === undefined ? {} : { fitSeconds }),
-    ...(doesNotFit === undefined ? {} : { doesNotFit }),
     ...(system.examplesSeen === undefined ? {} : { examplesSeen: system.examplesSeen }),
     ...(system.notes === undefined ? {} : { notes: system.notes }),
+  } as const;
+  let kept = answers.size;
+  const keep = async (): Promise<void> => {
+    if (answers.size > kept) await onPart?.({ ...described, ...answers.of(task, cases) });
+    kept = answers.size;
   };
-}
-
-function truthOf(
-  task: FavouriteGenreTask,
-  cases: readonly SplitCase[],
-  predictions: readonly number[],
-): Pick<Outcome, 'predictions' | 'truth'> {
-  const truth = new Map(task.cases.map((one, i) => [one.user, task.truth[i]]));
-  return { predictions, truth: cases.map((one) => truth.get(one.user) as number) };
+  let lastPart = performance.now();
+  let lastPause = lastPart;
+  try {
+    for (const one of cases) {
+      if (answers.has(one.user)) continue;
+      signal?.throwIfAborted();
+      const answer =
+        task.name === 'next-item' ? await rankOnce(asking, task, one, itemIndex) : await classifyOnce(asking, task, one);
+      if ('doesNotFit' in answer) {
+        const doesNotFit = `${answer.doesNotFit} (at test user ${answers.size + 1} of ${cases.length})`;
+        const users = cases.map(({ user }) => user);
+        return { ...described, users, latencyMs: [], tokensPerRequest: null, flopsPerRequest: null, doesNotFit };
+      }
+      answers.add(one.user, answer);
+      options.onProgress?.({ system: system.name, task: task.name, stage: 'ask', done: answers.size, total: cases.length });
+      const now = performance.now();
+      // counting baselines never wait for anything; progress bars and signals need the event loop
+      if (now - lastPause > 50) {
+        await new Promise((resolve) => setImmediate(resolve));
+        lastPause = performance.now();
+      }
+      if (now - lastPart > 1000 * secondsBetweenParts) {
+        await keep();
+        lastPart = performance.now();
+      }
+    }
+  } catch (error) {
+    // What stopped it is told, whatever becomes of the answers.
+    await keep().catch(() => undefined);
+    throw error;
+  }
+  return { ...described, ...answers.of(task, cases) };
 }
 
 type Ranked = { filtered: number; unfiltered: number; ms: number; cost?: Cost };
@@ -260,25 +262,6 @@ function indices(
   });
 }
 
-class CostMeans {
-  #tokens = 0;
-  #flops = 0;
-  #requests = 0;
-  #complete = true;
-
-  add(cost: Cost | undefined): void {
-    this.#requests++;
-    if (!cost) this.#complete = false;
-    this.#tokens += cost?.tokens ?? 0;
-    this.#flops += cost?.flops ?? 0;
-  }
-
-  means(): { tokensPerRequest: number | null; flopsPerRequest: number | null } {
-    if (!this.#complete || this.#requests === 0) return { tokensPerRequest: null, flopsPerRequest: null };
-    return { tokensPerRequest: this.#tokens / this.#requests, flopsPerRequest: this.#flops / this.#requests };
-  }
-}
-
 const canDo = (system: System, task: Task): boolean => (task.name === 'next-item' ? system.rank : system.classify) !== undefined;
 
 /** The cases of a sample: the same users for every task and every system of one seed, the first of a seeded order of all the log's users. */
@@ -296,10 +279,19 @@ function sameTraining(left: TrainingData, right: TrainingData): boolean {
   return left.log === right.log && left.end.length === right.end.length && left.end.every((end, user) => end === right.end[user]);
 }
 
+const isOf = (outcome: Outcome, system: System, task: Task, depth: number): boolean =>
+  outcome.system === system.name && outcome.task === task.name && outcome.taskHash === task.hash && outcome.depth === depth;
+
 function isAnswerTo(outcome: Outcome, system: System, task: Task, depth: number, cases: readonly SplitCase[]): boolean {
-  const sameQuestion =
-    outcome.system === system.name && outcome.task === task.name && outcome.taskHash === task.hash && outcome.depth === depth;
-  return sameQuestion && outcome.users.length === cases.length && cases.every((one, i) => one.user === outcome.users[i]);
+  const { users } = outcome;
+  return isOf(outcome, system, task, depth) && users.length === cases.length && cases.every(({ user }, i) => user === users[i]);
+}
+
+/** Whether an outcome has answers to some of the cases, and to nothing else. */
+function isBeginningOf(outcome: Outcome, system: System, task: Task, depth: number, cases: readonly SplitCase[]): boolean {
+  if (!isOf(outcome, system, task, depth) || outcome.doesNotFit !== undefined) return false;
+  const asked = new Set(cases.map(({ user }) => user));
+  return outcome.users.every((user) => asked.has(user));
 }
 
 function check(

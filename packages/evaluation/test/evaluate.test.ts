@@ -10,7 +10,7 @@ import {
   popularity,
   SystemFailedError,
 } from '../src/index.js';
-import type { Outcome, RankRequest, System } from '../src/index.js';
+import type { Outcome, RankRequest, RankResult, System } from '../src/index.js';
 import { smallLog } from './support/logs.js';
 
 const log = smallLog();
@@ -161,6 +161,40 @@ describe('evaluate', () => {
     const others = nextItem(leaveOneOut(smallLog({ seed: 2 })));
     await evaluate({ task: others, systems: [{ name: 'oracle', rank: scoreless.rank }, popularity()], seed: 1, known });
     await expect(evaluate({ task: others, systems: [mix()], seed: 1, known })).rejects.toThrow('made on other data');
+  });
+
+  test('what was answered before an interruption is not asked again, nor what a smaller sample asked', async () => {
+    const genre = favouriteGenre(log, { genres: ['Comedy', 'Drama', 'Horror'] });
+    const asked: string[] = [];
+    const slow = (failing = Infinity): System => ({
+      name: 'slow',
+      rank: (request) => {
+        if (asked.push(request.user) > failing) throw new Error('gone');
+        return { ...(oracle.rank!(request) as RankResult), cost: { tokens: asked.length, flops: 10 } };
+      },
+      classify: ({ labels }) => ({ label: labels[1] }),
+    });
+    const whole = await evaluate({ task: [task, genre], systems: [slow()], seed: 1 });
+    const users = [...asked];
+    asked.length = 0;
+    const parts: Outcome[] = [];
+    const onPart = (outcome: Outcome) => void parts.push(JSON.parse(JSON.stringify(outcome)) as Outcome);
+    await expect(evaluate({ task: [task, genre], systems: [slow(7)], seed: 1, onPart })).rejects.toThrow('gone');
+    // A list is asked for twice, with and without what was met: the fourth user was not finished.
+    expect(parts.map((part) => part.users.length)).toEqual([3]);
+    asked.length = 6;
+    const resumed = await evaluate({ task: [task, genre], systems: [slow()], seed: 1, onPart, known: parts });
+    expect(asked.slice(6)).toEqual(users.slice(6));
+    const figures = ({ systems }: typeof whole) => systems.map(({ latencyMs: _, ...rest }) => rest);
+    expect(figures(resumed)).toEqual(figures(whole));
+    expect(resumed.outcomes.map(({ latencyMs }) => latencyMs.length)).toEqual([30, 30]);
+
+    const sampled = (count: number) => ({ users: count, systems: ['slow'] });
+    const small = await evaluate({ task, systems: [slow()], seed: 1, sample: sampled(8) });
+    asked.length = 0;
+    const large = await evaluate({ task, systems: [slow()], seed: 1, sample: sampled(20), known: small.outcomes });
+    expect(new Set(asked).size).toBe(12);
+    expect(large.outcomes[0].users).toHaveLength(20);
   });
 
   test('an abort signal stops it with its own reason', async () => {

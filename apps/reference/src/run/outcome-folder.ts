@@ -5,8 +5,8 @@ import { folderName } from '../system-specs.js';
 import type { RunFolder } from './run-folder.js';
 
 /**
- * How systems answered, in a file for each system and task, under a key that says what of: an interrupted evaluation goes on behind
- * the last one, and a system that was trained anew is asked anew.
+ * How systems answered, or have answered so far, in a file for each system and task, under a key that says what of: an interrupted
+ * evaluation goes on behind the last user, and a system that was trained anew is asked anew.
  */
 export class OutcomeFolder {
   private constructor(private readonly run: RunFolder) {}

@@ -8,6 +8,7 @@ import {
   differences,
   newManifest,
   readManifest,
+  sampleSize,
   writeManifest,
   type Manifest,
   type RunSettings,
@@ -207,8 +208,10 @@ export class RunFolder {
 const choosing = ['adapt', 'encode', 'eval', 'poc'];
 
 function refuseOthers(folder: string, known: Manifest, wanted: RunSettings): void {
-  // How many users are asked changes nothing that was trained.
-  const differing = differences(known.settings, { ...wanted, users: known.settings.users as number | undefined });
+  // More users may be asked: nothing is trained anew for that, and the answers of those before stay.
+  const before = known.settings as unknown as RunSettings;
+  const grows = wanted.users === undefined || sampleSize({ ...before, users: wanted.users }) > sampleSize(before);
+  const differing = differences(known.settings, grows ? { ...wanted, users: before.users } : wanted);
   if (differing.length > 0)
     throw new UsageError(
       `${folder} holds a run with ${differing.join('; ')}. Give the same settings, another --out, or --fresh to start anew`,

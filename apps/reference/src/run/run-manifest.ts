@@ -49,6 +49,13 @@ export interface RunSettings {
   readonly encoderSteps?: number;
 }
 
+/** Test users that the language models rank for: many where one pass of a small model ranks for one, fewer where the whole run is short. */
+export function sampleSize({ users, minutes, llm, ranking }: Pick<RunSettings, 'users' | 'minutes' | 'llm' | 'ranking'>): number {
+  if (users !== undefined) return users;
+  if (minutes < 10) return 80;
+  return llm === null && ranking === 'item-tokens' ? 1000 : 200;
+}
+
 export const newManifest = (settings: RunSettings): Manifest => ({ format, settings: { ...settings }, stages: {} });
 
 /** Null where there is none. Throws a `UsageError` for one that is damaged or newer. */

@@ -19,6 +19,7 @@ import { OutcomeFolder } from '../run/outcome-folder.js';
 import { encoderSystem } from '../systems/encoder-system.js';
 import { beamWidth, languageSystem, misfitSystem } from '../systems/language-system.js';
 import type { SystemSpec } from '../system-specs.js';
+import { sampleSize } from '../run/run-manifest.js';
 import type { Workspace } from '../workspace.js';
 import { misfitOf, stageOf } from './adapted.js';
 import { encoded, openUsers } from './encode.js';
@@ -27,7 +28,7 @@ import { openSystem } from './open-system.js';
 import { loadEncoder, pretrained } from './pretrain.js';
 import { chooseRetrieverShare, retrieverShares } from './retrieval.js';
 import { showReport } from './show-report.js';
-import { sampleSize, tasksOf } from './test-questions.js';
+import { tasksOf } from './test-questions.js';
 import { aboutOf, stageSeconds, trainingRecords } from './training-records.js';
 
 const labelsByToken = 'one token per label: one pass over the prompt scores them all';
@@ -153,6 +154,7 @@ async function ask(
       sample,
       known,
       signal,
+      onPart: (outcome) => folder.write(outcome, keys.get(outcome.system)!),
       onOutcome: async (outcome) => {
         await folder.write(outcome, keys.get(outcome.system)!);
         // One language model in memory at a time: the last task's outcome ends a system.

@@ -1,9 +1,12 @@
+import { rm } from 'node:fs/promises';
 import type { EmbeddingStore } from '@user-llm/embedding-store';
 import type { HistoryLengthRow, ReportFields } from '@user-llm/evaluation';
 import type { UserEncoder } from '@user-llm/user-encoder';
 import type { Corpus } from '../corpus.js';
 import { mainSystem, mainTextSystem, type SystemSpec } from '../system-specs.js';
 import type { LanguageSystem } from '../systems/language-system.js';
+import { RankLog } from '../run/rank-log.js';
+import { sampleSize } from '../run/run-manifest.js';
 import type { Workspace } from '../workspace.js';
 import { misfitOf, stageOf } from './adapted.js';
 import { beamLoss } from './beam-loss.js';
@@ -13,7 +16,6 @@ import { openSystem } from './open-system.js';
 import { pretrained } from './pretrain.js';
 import { measurePromptCache } from './prompt-cache.js';
 import { scalingCurve } from './scaling.js';
-import { sampleSize } from './test-questions.js';
 
 /** What the measurements are made with. */
 export interface Measured {
@@ -41,9 +43,17 @@ export async function furtherMeasurements(workspace: Workspace, measured: Measur
         sampleSize(run.settings),
         ...models.map(({ spec }) => run.need(stageOf(spec), 'adapt').finishedAt),
       ];
-      const { result } = await run.stage('history length', key, async () => ({
-        rows: await historyLengthCurve(workspace, corpus, encoder, models),
-      }));
+      const file = run.path('outcomes', 'history-length.part.json');
+      const curve = async (): Promise<{ rows: HistoryLengthRow[] }> => {
+        // As many users as are asked add to those before.
+        const log = await RankLog.open(file, JSON.stringify(key.toSpliced(1, 1)));
+        try {
+          return { rows: await historyLengthCurve(workspace, corpus, encoder, models, log) };
+        } finally {
+          await log.write();
+        }
+      };
+      const { result } = await run.stage('history length', key, curve, { after: () => rm(file, { force: true }) });
       const historyLength = result.rows as HistoryLengthRow[];
       const promptCache = text && (await measurePromptCache(workspace, corpus, text));
       if (main === undefined || text === undefined) return { historyLength, ...(promptCache && { promptCache }) };

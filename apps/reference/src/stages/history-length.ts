@@ -11,8 +11,9 @@ import { Random } from '@user-llm/onnx-autograd';
 import type { UserEncoder } from '@user-llm/user-encoder';
 import type { Corpus } from '../corpus.js';
 import { beamWidth, type LanguageSystem } from '../systems/language-system.js';
+import type { RankLog } from '../run/rank-log.js';
+import { sampleSize } from '../run/run-manifest.js';
 import type { Workspace } from '../workspace.js';
-import { sampleSize } from './test-questions.js';
 
 const lengths = [50, 100, 200];
 
@@ -32,6 +33,7 @@ export async function historyLengthCurve(
   corpus: Corpus,
   encoder: UserEncoder,
   models: readonly LanguageSystem[],
+  log: RankLog,
 ): Promise<HistoryLengthRow[]> {
   const { seed, signal, output, run } = workspace;
   const progress = output.progress('history-length', 'quality against history length');
@@ -46,7 +48,7 @@ export async function historyLengthCurve(
   const rows = await measureHistoryLength({
     lengths,
     users,
-    systems: [encoderRanks(corpus, encoder), ...models.map((model) => modelRanks(corpus, model, signal))],
+    systems: [encoderRanks(corpus, encoder), ...models.map((model) => logged(log, modelRanks(corpus, model, signal)))],
     seed,
     signal,
     onProgress: ({ done, total }) => progress.update({ fraction: done / total, detail: `${done}/${total} rankings` }),
@@ -54,6 +56,11 @@ export async function historyLengthCurve(
   progress.done(`${users.length} users`);
   return rows;
 }
+
+const logged = (log: RankLog, { name, rank }: HistoryLengthSystem<TestUser>): HistoryLengthSystem<TestUser> => ({
+  name,
+  rank: (asked, events) => log.rank(`${name} ${asked.user} ${events}`, async () => rank(asked, events)),
+});
 
 const metBy = ({ log }: Corpus, { from, to }: TestUser): Set<number> =>
   new Set(log.items.subarray(from, to).filter((item) => item >= 0));

@@ -5,14 +5,14 @@ import { Random } from '@user-llm/onnx-autograd';
 import type { Corpus } from '../corpus.js';
 import { validatedUsers, validationMoments } from '../examples.js';
 import { Prompts, summaryQuestion } from '../prompts.js';
-import type { StageRecord } from '../run/run-manifest.js';
+import { sampleSize, type StageRecord } from '../run/run-manifest.js';
 import type { Moment, Summaries } from '../summaries/summaries.js';
 import { templateSummaries } from '../summaries/template-summary.js';
 import { WrittenSummaries } from '../summaries/written-summaries.js';
 import type { SystemSpec } from '../system-specs.js';
 import type { Workspace } from '../workspace.js';
 import { baseIdentity } from './language.js';
-import { sampleSize, tasksOf } from './test-questions.js';
+import { tasksOf } from './test-questions.js';
 
 /** Titles that a summary is written from, where they fit into the model's context, and its most tokens. */
 const titlesRead = 50;
