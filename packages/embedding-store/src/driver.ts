@@ -26,14 +26,22 @@ export interface Entry {
   record: Buffer;
 }
 
+/** Of a walk over keys. */
+export interface WalkOptions {
+  /** Chooses by key, before the record is read. */
+  keep?: (key: Uint8Array) => boolean;
+  /** Asked whenever the event loop had its turn, also where `keep` keeps nothing. */
+  signal?: AbortSignal;
+}
+
 /** Where records are kept. Keys and records are bytes that the driver does not look into, except by the functions it is given and those of `record.ts`. */
 export interface Driver {
   get(key: Buffer): Promise<Buffer | undefined>;
   /** Applies the writes in order, all or none; resolves when they survive a power cut (as far as the driver keeps anything). */
   apply(writes: readonly Write[]): Promise<WriteOutcome[]>;
-  /** Entries whose key starts with `prefix`, in key order; `keep` chooses by key, before the record is read. */
-  scan(prefix: Buffer, keep?: (key: Uint8Array) => boolean): AsyncIterable<Entry>;
-  count(prefix: Buffer, keep?: (key: Uint8Array) => boolean): Promise<number>;
+  /** Entries whose key starts with `prefix`. It gives the event loop back between chunks of them, as `count` does. */
+  scan(prefix: Buffer, options?: WalkOptions): AsyncIterable<Entry>;
+  count(prefix: Buffer, options?: WalkOptions): Promise<number>;
   stats(): Promise<StoreStats>;
   /** Rewrites the store without what deleted records left behind. */
   compact(): Promise<{ bytesBefore: number; bytesAfter: number }>;

@@ -1,5 +1,5 @@
 import { abortable } from './abortable.js';
-import type { Driver, StoreStats, Write, WriteOutcome } from './driver.js';
+import type { Driver, Entry, StoreStats, WalkOptions, Write, WriteOutcome } from './driver.js';
 import type { NewUserEmbedding, UserEmbedding } from './embedding.js';
 import { checkEmbedding, checkName } from './embedding.js';
 import { DamagedRecordError, StoreClosedError } from './errors.js';
@@ -7,6 +7,7 @@ import type { KeyNames } from './keys.js';
 import { allPrefix, encoderPart, encoderSuffix, keyNames, recordKey, tenantPrefix, userPrefix } from './keys.js';
 import type { DecodedRecord } from './record.js';
 import { decodeRecord, encodeRecord, recordExpired } from './record.js';
+import { bytesPerTurn, nextTurn } from './turn.js';
 
 /** Names a user; `tenant` where one store serves several customers. */
 export interface UserKey {
@@ -79,7 +80,8 @@ export class EmbeddingStore {
     let underWay: Promise<void> = Promise.resolve();
     const send = async (batch: Write[]): Promise<void> => {
       await underWay;
-      signal?.throwIfAborted();
+      // A source that is there already and a store in memory would never wait for anything else.
+      await nextTurn(signal);
       this.#requireOpen();
       underWay = this.#driver.apply(batch).then((outcomes) => {
         for (const outcome of outcomes) totals[outcome.kind === 'older' ? 'older' : 'written']++;
@@ -147,17 +149,13 @@ export class EmbeddingStore {
     signal?: AbortSignal;
     onDamaged?: (reason: string, of: KeyNames) => void;
   } = {}): AsyncGenerator<UserEmbedding, void, undefined> {
-    this.#requireOpen();
-    signal?.throwIfAborted();
     const [prefix, keep] = this.#selection(tenant, encoder);
-    for await (const { key, record } of this.#driver.scan(prefix, keep)) {
-      signal?.throwIfAborted();
+    for await (const { key, record } of this.#entries(prefix, { keep, signal })) {
       const decoded: DecodedRecord = decodeRecord(record);
       if (decoded.ok) {
         if (!this.#expired(decoded.embedding)) yield decoded.embedding;
       } else if (onDamaged) onDamaged(decoded.reason, keyNames(key));
       else throw new DamagedRecordError(decoded.reason, keyNames(key));
-      this.#requireOpen();
     }
   }
 
@@ -184,8 +182,6 @@ export class EmbeddingStore {
    * time is not known: `scan` names them. For the bytes on the disk see `erase`.
    */
   async eraseExpired({ tenant, signal }: { tenant?: string; signal?: AbortSignal } = {}): Promise<number> {
-    this.#requireOpen();
-    signal?.throwIfAborted();
     const now = this.#now();
     const [prefix] = this.#selection(tenant, undefined);
     let erased = 0;
@@ -196,8 +192,7 @@ export class EmbeddingStore {
       erased += removed(await this.#driver.apply(batch));
       batch = [];
     };
-    for await (const { key, record } of this.#driver.scan(prefix)) {
-      signal?.throwIfAborted();
+    for await (const { key, record } of this.#entries(prefix, { signal })) {
       if (recordExpired(record, now)) batch.push({ kind: 'delete-expired', key, now });
       if (batch.length === batchRecords) await send();
     }
@@ -205,10 +200,15 @@ export class EmbeddingStore {
     return erased;
   }
 
-  /** How many records there are (expired ones included): of one tenant, of one encoder, or all. */
-  async count({ tenant, encoder }: { tenant?: string; encoder?: string } = {}): Promise<number> {
+  /**
+   * How many records there are (expired ones included): of one tenant, of one encoder, or all. Records written or erased meanwhile may
+   * or may not be counted.
+   */
+  async count({ tenant, encoder, signal }: { tenant?: string; encoder?: string; signal?: AbortSignal } = {}): Promise<number> {
     this.#requireOpen();
-    return this.#untilDone(this.#driver.count(...this.#selection(tenant, encoder)));
+    signal?.throwIfAborted();
+    const [prefix, keep] = this.#selection(tenant, encoder);
+    return this.#untilDone(this.#driver.count(prefix, { keep, signal }));
   }
 
   /** Records, bytes, and the bytes that only `compact()` gives back. */
@@ -235,6 +235,24 @@ export class EmbeddingStore {
 
   async [Symbol.asyncDispose](): Promise<void> {
     await this.close();
+  }
+
+  /** What the driver's scan gives, until the store is closed or the signal aborts. */
+  async *#entries(prefix: Buffer, options: WalkOptions): AsyncGenerator<Entry, void, undefined> {
+    const { signal } = options;
+    this.#requireOpen();
+    signal?.throwIfAborted();
+    let bytes = 0;
+    for await (const entry of this.#driver.scan(prefix, options)) {
+      signal?.throwIfAborted();
+      yield entry;
+      this.#requireOpen();
+      bytes += entry.record.length;
+      if (bytes < bytesPerTurn) continue;
+      await nextTurn(signal);
+      bytes = 0;
+    }
+    this.#requireOpen();
   }
 
   #requireOpen(): void {

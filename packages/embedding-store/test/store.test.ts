@@ -15,6 +15,14 @@ async function collect(entries: AsyncIterable<UserEmbedding>): Promise<string[]>
   return users.sort();
 }
 
+/** Aborts from a timer that is due already: it fires as soon as the event loop comes to it. */
+function abortByTimer(): AbortSignal {
+  const stop = new AbortController();
+  setTimeout(() => stop.abort(new Error('enough')), 0);
+  Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 3);
+  return stop.signal;
+}
+
 test('an abort behind the last record keeps eraseExpired from removing what it has found', async () => {
   const stop = new AbortController();
   class Aborting extends MemoryDriver {
@@ -201,6 +209,48 @@ describe.each(['lmdb', 'memory'])('a store in %s', (driver) => {
     const [erased] = await Promise.all([store.eraseExpired(), store.put(embedding('user-1', { sequence: 2 }))]);
     expect([erased, await store.count()]).toEqual([149, 2]);
     expect(await store.get({ user: 'user-1' }, { encoder })).toMatchObject({ status: 'found', embedding: { sequence: 2 } });
+  });
+
+  describe('with more records than one turn of the event loop takes', () => {
+    beforeEach(() => store.putMany(Array.from({ length: 3000 }, (_, index) => embedding(`user-${index}`))));
+
+    test.each<[string, (signal: AbortSignal) => Promise<unknown>]>([
+      ['a scan', (signal) => collect(store.scan({ signal }))],
+      ['a scan of an encoder that made nothing', (signal) => collect(store.scan({ encoder: other, signal }))],
+      ['eraseExpired', (signal) => store.eraseExpired({ signal })],
+      ['a count', (signal) => store.count({ signal })],
+      ['a count of one encoder', (signal) => store.count({ encoder, signal })],
+    ])('%s lets a timer stop it', async (_name, use) => {
+      await expect(use(abortByTimer())).rejects.toThrow('enough');
+    });
+
+    test('a scan gives way sooner where records are large', async () => {
+      const state = new Uint8Array(1024 * 1024);
+      await store.putMany(Array.from({ length: 8 }, (_, index) => embedding(`large-${index}`, { tenant: 'acme', state })));
+      await expect(collect(store.scan({ tenant: 'acme', signal: abortByTimer() }))).rejects.toThrow('enough');
+    });
+
+    test('nothing is counted twice or left out between turns', async () => {
+      await store.put(embedding('a', { tenant: 'acme', encoder: other }));
+      expect(await store.count()).toBe(3001);
+      expect(await store.count({ tenant: '' })).toBe(3000);
+      expect(await store.count({ encoder })).toBe(3000);
+      expect(await store.count({ encoder: other })).toBe(1);
+      expect(new Set(await collect(store.scan())).size).toBe(3001);
+      expect(await store.stats()).toMatchObject({ records: 3001 });
+    });
+
+    test('close ends a scan that is between two turns', async () => {
+      const refused = expect(store.scan({ encoder: other }).next()).rejects.toThrow(StoreClosedError);
+      await store.close();
+      await refused;
+    });
+  });
+
+  test('a batch write lets a timer stop it between two batches', async () => {
+    const source = Array.from({ length: 2000 }, (_, index) => embedding(`user-${index}`));
+    await expect(store.putMany(source, { signal: abortByTimer() })).rejects.toThrow('enough');
+    expect(await store.count()).toBeLessThan(2000);
   });
 
   test('tenants do not see each other', async () => {
