@@ -1,5 +1,5 @@
 import type { Driver, Entry, StoreStats, WalkOptions, Write, WriteOutcome } from './driver.js';
-import { encoderPart } from './keys.js';
+import { encoderPart, isUserPrefix } from './keys.js';
 import { recordExpired, recordSequence } from './record.js';
 import { nextTurn, recordsPerTurn } from './turn.js';
 
@@ -78,7 +78,7 @@ export class MemoryDriver implements Driver {
   async *#chunks(prefix: Buffer, { keep = () => true, signal }: WalkOptions = {}): AsyncGenerator<Entry[]> {
     const start = prefix.toString('latin1');
     // Their names alone: whoever is put again meanwhile would come behind the others, and a walk that puts would never end.
-    const users = this.#users.has(start) ? [start] : [...this.#users.keys()];
+    const users = isUserPrefix(prefix) ? [start] : [...this.#users.keys()];
     for (let first = 0; first < users.length; first += recordsPerTurn) {
       if (first > 0) await nextTurn(signal);
       yield users

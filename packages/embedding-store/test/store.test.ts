@@ -240,6 +240,15 @@ describe.each(['lmdb', 'memory'])('a store in %s', (driver) => {
       expect(await store.stats()).toMatchObject({ records: 3001 });
     });
 
+    test('a miss is a lookup, and no walk over other users', async () => {
+      let turns = 0;
+      const count = (): void => void turns++;
+      setImmediate(count);
+      expect(await store.get({ user: 'nobody' }, { encoder })).toEqual({ status: 'missing' });
+      expect(await store.get({ user: 'user-7' }, { encoder: other })).toMatchObject({ status: 'other-encoder' });
+      expect(turns).toBe(0);
+    });
+
     test('close ends a scan that is between two turns', async () => {
       const refused = expect(store.scan({ encoder: other }).next()).rejects.toThrow(StoreClosedError);
       await store.close();
