@@ -39,7 +39,10 @@ export interface Driver {
   get(key: Buffer): Promise<Buffer | undefined>;
   /** Applies the writes in order, all or none; resolves when they survive a power cut (as far as the driver keeps anything). */
   apply(writes: readonly Write[]): Promise<WriteOutcome[]>;
-  /** Entries whose key starts with `prefix`. It gives the event loop back between chunks of them, as `count` does. */
+  /**
+   * Entries whose key starts with `prefix`, each read when it is asked for: what was removed by then is not given. It gives the event loop
+   * back between chunks of them, as `count` does.
+   */
   scan(prefix: Buffer, options?: WalkOptions): AsyncIterable<Entry>;
   count(prefix: Buffer, options?: WalkOptions): Promise<number>;
   stats(): Promise<StoreStats>;

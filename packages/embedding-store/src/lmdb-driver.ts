@@ -98,11 +98,10 @@ export class LmdbDriver implements Driver {
 
   async *scan(prefix: Buffer, { keep = () => true, signal }: WalkOptions = {}): AsyncGenerator<Entry> {
     for await (const keys of this.#chunks(prefix, recordsPerTurn, signal)) {
-      const tables = this.#open();
-      yield* keys.filter(keep).flatMap((key) => {
-        const record = read(tables, key);
-        return record ? [{ key, record }] : [];
-      });
+      for (const key of keys.filter(keep)) {
+        const record = await this.get(key);
+        if (record) yield { key, record };
+      }
     }
   }
 

@@ -17,7 +17,12 @@ export class MemoryDriver implements Driver {
   }
 
   async *scan(prefix: Buffer, options: WalkOptions = {}): AsyncGenerator<Entry> {
-    for await (const entries of this.#chunks(prefix, options)) yield* entries;
+    for await (const entries of this.#chunks(prefix, options)) {
+      for (const { key } of entries) {
+        const record = await this.get(key);
+        if (record) yield { key, record };
+      }
+    }
   }
 
   async count(prefix: Buffer, options: WalkOptions = {}): Promise<number> {

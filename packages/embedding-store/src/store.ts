@@ -135,7 +135,7 @@ export class EmbeddingStore {
 
   /**
    * Reads every embedding that is not expired, in no promised order: of one tenant, of one encoder, or all.
-   * Records written meanwhile may or may not be in it. A damaged record goes to `onDamaged`, with what its key says of whose it is (ids of
+   * Each is read when it is asked for: what was erased by then is not given; records written meanwhile may or may not be. A damaged record goes to `onDamaged`, with what its key says of whose it is (ids of
    * more than 200 bytes are left out); without that, it throws DamagedRecordError.
    */
   async *scan({

@@ -289,6 +289,33 @@ describe.each(['lmdb', 'memory'])('a store in %s', (driver) => {
     expect(await store.stats()).toMatchObject({ driver, records: 1 });
   });
 
+  test('a scan under way gives no user once the erasure is acknowledged, and of one put anew the new record', async () => {
+    await store.putMany(['a', 'b', 'c', 'd'].map((user) => embedding(user)));
+    const seen: [string, number][] = [];
+    for await (const { user, sequence } of store.scan()) {
+      seen.push([user, sequence]);
+      if (user !== 'a') continue;
+      await store.erase({ user: 'b' });
+      await store.delete({ user: 'c' }, { encoder });
+      await store.put(embedding('d', { sequence: 2 }));
+    }
+    expect(seen).toEqual([
+      ['a', 1],
+      ['d', 2],
+    ]);
+  });
+
+  test('a scan whose every user is put again on the way comes to an end', async () => {
+    await store.putMany(['a', 'b', 'c'].map((user) => embedding(user)));
+    let seen = 0;
+    for await (const found of store.scan()) {
+      seen++;
+      await store.erase(found);
+      await store.put(found);
+    }
+    expect(seen).toBe(3);
+  });
+
   test.each<[string, Partial<NewUserEmbedding>]>([
     ['user', { user: '' }],
     ['user', { user: 'half \ud800 pair' }],
