@@ -68,7 +68,8 @@ const lastSecond = 253_402_300_799;
 /** Throws an InvalidEmbeddingError that names the first field a record cannot hold. */
 export function checkEmbedding(embedding: NewUserEmbedding): void {
   if (typeof embedding !== 'object' || embedding === null) throw new InvalidEmbeddingError('embedding', 'must be an object');
-  checkName('tenant', embedding.tenant ?? '', { empty: true });
+  const { tenant = '' } = embedding;
+  checkName('tenant', tenant, { empty: true });
   checkName('user', embedding.user);
   checkName('encoder', embedding.encoder);
   checkName('tokenizer', embedding.tokenizer);

@@ -321,6 +321,7 @@ describe.each(['lmdb', 'memory'])('a store in %s', (driver) => {
     ['user', { user: 'half \ud800 pair' }],
     ['user', { user: 'x'.repeat(5000) }],
     ['tenant', { tenant: 7 as unknown as string }],
+    ['tenant', { tenant: null as unknown as string }],
     ['encoder', { encoder: undefined as unknown as string }],
     ['sequence', { sequence: 1.5 }],
     ['watermark.count', { watermark: { time: 1, count: -1 } }],
