@@ -1,6 +1,7 @@
 /** One change to the store. Sequences are compared inside the driver, where nothing can come between reading and writing. */
 export type Write =
-  | { kind: 'put'; key: Buffer; record: Buffer; sequence: number }
+  /** A record that is there and expired at `now` or before counts as none. */
+  | { kind: 'put'; key: Buffer; record: Buffer; sequence: number; now: number }
   | { kind: 'delete'; key: Buffer }
   /** Only where the record that is there by then expired at `now` or before. */
   | { kind: 'delete-expired'; key: Buffer; now: number }

@@ -18,7 +18,7 @@ export interface UserEmbedding {
   encoder: string;
   /** Hash of the tokenizer that the encoder read through. */
   tokenizer: string;
-  /** Grows with every embedding of this user by this encoder; a write with an older one does not replace a newer. */
+  /** Grows with every embedding of this user by this encoder; a write with an older one does not replace a newer that can be served. */
   sequence: number;
   /** The last event that is in the matrix (unix seconds, or its place where the log has only an order; NaN when unknown), and how many are. */
   watermark: { time: number; count: number };

@@ -330,7 +330,7 @@ function read({ records, tails }: Tables, key: Buffer): Buffer | undefined {
 function applyWrite(tables: Tables, write: Write): WriteOutcome {
   if (write.kind === 'put') {
     const stored = read(tables, write.key);
-    const storedSequence = stored && recordSequence(stored);
+    const storedSequence = stored && recordSequence(stored, write.now);
     if (storedSequence !== undefined && storedSequence > write.sequence) return { kind: 'older', storedSequence };
     const cut = bodyLength(write.record.length);
     tables.records.putSync(write.key, write.record.subarray(0, cut));

@@ -55,7 +55,7 @@ export class MemoryDriver implements Driver {
       const records = this.#users.get(userOf(write.key)) ?? new Map<string, Buffer>();
       const key = write.key.toString('latin1');
       const stored = records.get(key);
-      const storedSequence = stored && recordSequence(stored);
+      const storedSequence = stored && recordSequence(stored, write.now);
       if (storedSequence !== undefined && storedSequence > write.sequence) return { kind: 'older', storedSequence };
       records.set(key, write.record);
       this.#users.set(userOf(write.key), records);

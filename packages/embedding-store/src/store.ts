@@ -30,7 +30,7 @@ export type GetResult =
 /** What `put` did. */
 export type PutResult =
   | { status: 'written' }
-  /** A newer embedding of this user by this encoder was there, and stays. */
+  /** A newer embedding of this user by this encoder was there, not past its time, and stays. */
   | { status: 'older'; storedSequence: number };
 
 const batchRecords = 256;
@@ -278,7 +278,8 @@ export class EmbeddingStore {
   #putOf(embedding: NewUserEmbedding): Write & { kind: 'put' } {
     checkEmbedding(embedding);
     const { tenant = '', user, encoder, sequence } = embedding;
-    return { kind: 'put', key: recordKey(tenant, user, encoder), record: encodeRecord(embedding, this.#now()), sequence };
+    const now = this.#now();
+    return { kind: 'put', key: recordKey(tenant, user, encoder), record: encodeRecord(embedding, now), sequence, now };
   }
 
   #selection(tenant: string | undefined, encoder: string | undefined): [Buffer, ((key: Uint8Array) => boolean) | undefined] {

@@ -95,6 +95,17 @@ describe.each(['lmdb', 'memory'])('a store in %s', (driver) => {
     expect(await store.put(embedding('a', { sequence: 1, encoder: other }))).toEqual({ status: 'written' });
   });
 
+  test('an expired embedding stands in the way of none, not even of an older one', async () => {
+    await store.put(embedding('a', { sequence: 50, expiresAt: now + 10 }));
+    expect(await store.put(embedding('a', { sequence: 10 }))).toEqual({ status: 'older', storedSequence: 50 });
+    now += 10;
+    expect(await store.putMany([embedding('a', { sequence: 10 }), embedding('a', { sequence: 9 })])).toEqual({
+      written: 1,
+      older: 1,
+    });
+    expect(await store.get({ user: 'a' }, { encoder })).toMatchObject({ status: 'found', embedding: { sequence: 10 } });
+  });
+
   test('a smaller or larger matrix replaces one of another size', async () => {
     for (const [sequence, width] of [8, 256, 1024, 255, 8, 2049].entries()) {
       await store.put(embedding('a', { sequence, shape: [4, width], data: new Float32Array(4 * width).fill(sequence) }));
