@@ -1,14 +1,20 @@
+import type { Replaced } from './replaced.js';
+
 /** One change to the store. Sequences are compared inside the driver, where nothing can come between reading and writing. */
 export type Write =
-  /** A record that is there and expired at `now` or before counts as none. */
-  | { kind: 'put'; key: Buffer; record: Buffer; sequence: number; now: number }
+  /** A record that is there and expired at `now` or before counts as none. Where `replaces` is given, over that one only. */
+  | { kind: 'put'; key: Buffer; record: Buffer; sequence: number; now: number; replaces?: Replaced }
   | { kind: 'delete'; key: Buffer }
   /** Only where the record that is there by then expired at `now` or before. */
   | { kind: 'delete-expired'; key: Buffer; now: number }
   | { kind: 'erase'; prefix: Buffer };
 
-/** What a write did: `put` written or refused for a newer one, and how many records another one removed. */
-export type WriteOutcome = { kind: 'written' } | { kind: 'older'; storedSequence: number } | { kind: 'removed'; records: number };
+/** What a write did: `put` written, or refused for a newer one or for another than it replaces, and how many records another one removed. */
+export type WriteOutcome =
+  | { kind: 'written' }
+  | { kind: 'older'; storedSequence: number }
+  | { kind: 'changed'; storedSequence: Replaced }
+  | { kind: 'removed'; records: number };
 
 /** Figures of a store. */
 export interface StoreStats {

@@ -8,7 +8,8 @@ import { StoreAccessError, StoreClosedError, StoreFullError } from './errors.js'
 import { afterPrefix } from './keys.js';
 import { checkFile, requireAccess } from './lmdb-check.js';
 import { Presence } from './presence.js';
-import { recordExpired, recordLength, recordSequence } from './record.js';
+import { recordExpired, recordLength } from './record.js';
+import { refusal } from './replaced.js';
 import { keysPerTurn, nextTurn, recordsPerTurn } from './turn.js';
 
 type Bytes = Database<Buffer, Buffer>;
@@ -330,8 +331,8 @@ function read({ records, tails }: Tables, key: Buffer): Buffer | undefined {
 function applyWrite(tables: Tables, write: Write): WriteOutcome {
   if (write.kind === 'put') {
     const stored = read(tables, write.key);
-    const storedSequence = stored && recordSequence(stored, write.now);
-    if (storedSequence !== undefined && storedSequence > write.sequence) return { kind: 'older', storedSequence };
+    const refused = refusal(write, stored);
+    if (refused) return refused;
     const cut = bodyLength(write.record.length);
     tables.records.putSync(write.key, write.record.subarray(0, cut));
     if (cut < write.record.length) tables.tails.putSync(write.key, write.record.subarray(cut));

@@ -1,6 +1,7 @@
 import type { Driver, Entry, StoreStats, WalkOptions, Write, WriteOutcome } from './driver.js';
 import { encoderPart, isUserPrefix } from './keys.js';
-import { recordExpired, recordSequence } from './record.js';
+import { recordExpired } from './record.js';
+import { refusal } from './replaced.js';
 import { nextTurn, recordsPerTurn } from './turn.js';
 
 /** Keeps the records in this process, for tests and short runs: same behaviour, nothing on disk. */
@@ -54,9 +55,8 @@ export class MemoryDriver implements Driver {
     if (write.kind === 'put') {
       const records = this.#users.get(userOf(write.key)) ?? new Map<string, Buffer>();
       const key = write.key.toString('latin1');
-      const stored = records.get(key);
-      const storedSequence = stored && recordSequence(stored, write.now);
-      if (storedSequence !== undefined && storedSequence > write.sequence) return { kind: 'older', storedSequence };
+      const refused = refusal(write, records.get(key));
+      if (refused) return refused;
       records.set(key, write.record);
       this.#users.set(userOf(write.key), records);
       return { kind: 'written' };

@@ -7,6 +7,7 @@ import type { KeyNames } from './keys.js';
 import { allPrefix, encoderPart, encoderSuffix, keyNames, recordKey, tenantPrefix, userPrefix } from './keys.js';
 import type { DecodedRecord } from './record.js';
 import { decodeRecord, encodeRecord, recordExpired } from './record.js';
+import { checkReplaced } from './replaced.js';
 import { bytesPerTurn, nextTurn } from './turn.js';
 
 /** Names a user; `tenant` where one store serves several customers. */
@@ -31,7 +32,18 @@ export type GetResult =
 export type PutResult =
   | { status: 'written' }
   /** A newer embedding of this user by this encoder was there, not past its time, and stays. */
-  | { status: 'older'; storedSequence: number };
+  | { status: 'older'; storedSequence: number }
+  /** Another embedding than the put replaces is there, or none that can be served: get again, and begin from that. */
+  | { status: 'changed'; storedSequence: number | 'nothing' };
+
+/** Options of `put`. */
+export interface PutOptions {
+  /**
+   * The sequence of the embedding that this one was made from, or `'nothing'` where `get` found none: written only while that stands so,
+   * `changed` otherwise. Left out: written over any that is not newer.
+   */
+  replaces?: number | 'nothing';
+}
 
 const batchRecords = 256;
 const batchBytes = 4 * 1024 * 1024;
@@ -55,12 +67,15 @@ export class EmbeddingStore {
 
   /**
    * Writes one embedding; resolves when it would survive a power cut.
-   * @throws InvalidEmbeddingError, StoreFullError, StoreAccessError
+   * @throws InvalidEmbeddingError, StoreFullError, StoreAccessError, TypeError for `replaces` that is neither a sequence nor 'nothing'
    */
-  async put(embedding: NewUserEmbedding): Promise<PutResult> {
+  async put(embedding: NewUserEmbedding, options: PutOptions = {}): Promise<PutResult> {
     this.#requireOpen();
-    const [outcome] = await this.#driver.apply([this.#putOf(embedding)]);
-    return outcome.kind === 'older' ? { status: 'older', storedSequence: outcome.storedSequence } : { status: 'written' };
+    checkReplaced(options);
+    const [outcome] = await this.#driver.apply([{ ...this.#putOf(embedding), replaces: options.replaces }]);
+    if (outcome.kind === 'older') return { status: 'older', storedSequence: outcome.storedSequence };
+    if (outcome.kind === 'changed') return { status: 'changed', storedSequence: outcome.storedSequence };
+    return { status: 'written' };
   }
 
   /**

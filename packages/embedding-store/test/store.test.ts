@@ -95,6 +95,55 @@ describe.each(['lmdb', 'memory'])('a store in %s', (driver) => {
     expect(await store.put(embedding('a', { sequence: 1, encoder: other }))).toEqual({ status: 'written' });
   });
 
+  describe('a put that says what it replaces', () => {
+    test('is written over that alone', async () => {
+      expect(await store.put(embedding('a', { sequence: 5 }), { replaces: 4 })).toEqual({
+        status: 'changed',
+        storedSequence: 'nothing',
+      });
+      expect(await store.put(embedding('a', { sequence: 5 }), { replaces: 'nothing' })).toEqual({ status: 'written' });
+      expect(await store.put(embedding('a', { sequence: 6 }), { replaces: 'nothing' })).toEqual({
+        status: 'changed',
+        storedSequence: 5,
+      });
+      expect(await store.put(embedding('a', { sequence: 6 }), { replaces: 5 })).toEqual({ status: 'written' });
+      expect(await store.put(embedding('a', { sequence: 7 }), { replaces: 5 })).toEqual({ status: 'changed', storedSequence: 6 });
+      expect(await store.put(embedding('a', { sequence: 5 }), { replaces: 6 })).toEqual({ status: 'older', storedSequence: 6 });
+      // Another encoder's record is another matter.
+      expect(await store.put(embedding('a', { encoder: other }), { replaces: 'nothing' })).toEqual({ status: 'written' });
+      expect(await store.get({ user: 'a' }, { encoder })).toMatchObject({ embedding: { sequence: 6 } });
+    });
+
+    test('of two at once that began from the same one, the second is told so', async () => {
+      await store.put(embedding('a', { sequence: 5 }));
+      const put = (time: number): Promise<unknown> =>
+        store.put(embedding('a', { sequence: 6, watermark: { time, count: 6 } }), { replaces: 5 });
+      expect(await Promise.all([put(1), put(2)])).toEqual([{ status: 'written' }, { status: 'changed', storedSequence: 6 }]);
+      expect(await store.get({ user: 'a' }, { encoder })).toMatchObject({ embedding: { watermark: { time: 1 } } });
+    });
+
+    test('does not bring back who was erased meanwhile, and takes an expired one for nothing', async () => {
+      await store.put(embedding('a', { sequence: 5, expiresAt: now + 10 }));
+      await store.erase({ user: 'a' });
+      const next = embedding('a', { sequence: 6, expiresAt: now + 10 });
+      expect(await store.put(next, { replaces: 5 })).toEqual({ status: 'changed', storedSequence: 'nothing' });
+      expect(await store.count()).toBe(0);
+      await store.put(next);
+      now += 10;
+      expect(await store.put(next, { replaces: 6 })).toEqual({ status: 'changed', storedSequence: 'nothing' });
+      expect(await store.put(embedding('a', { sequence: 2 }), { replaces: 'nothing' })).toEqual({ status: 'written' });
+    });
+
+    test.each([undefined, null, -1, 1.5, NaN, '5'])('refuses %p for it', async (replaces) => {
+      const error: unknown = await store.put(embedding('a'), { replaces: replaces as number }).catch((thrown: unknown) => thrown);
+      expect([(error as Error).name, (error as Error).message]).toEqual([
+        'TypeError',
+        expect.stringContaining(`"replaces" is ${String(replaces)}. Give the sequence`),
+      ]);
+      expect(await store.put(embedding('a'), {})).toEqual({ status: 'written' });
+    });
+  });
+
   test('an expired embedding stands in the way of none, not even of an older one', async () => {
     await store.put(embedding('a', { sequence: 50, expiresAt: now + 10 }));
     expect(await store.put(embedding('a', { sequence: 10 }))).toEqual({ status: 'older', storedSequence: 50 });
