@@ -18,7 +18,7 @@ export interface UserEmbedding {
   encoder: string;
   /** Hash of the tokenizer that the encoder read through. */
   tokenizer: string;
-  /** Grows with every embedding of this user by this encoder; a write with an older one does not replace a newer. */
+  /** Grows with every embedding of this user by this encoder; a write with an older one does not replace a newer that can be served. */
   sequence: number;
   /** The last event that is in the matrix (unix seconds, or its place where the log has only an order; NaN when unknown), and how many are. */
   watermark: { time: number; count: number };
@@ -68,7 +68,8 @@ const lastSecond = 253_402_300_799;
 /** Throws an InvalidEmbeddingError that names the first field a record cannot hold. */
 export function checkEmbedding(embedding: NewUserEmbedding): void {
   if (typeof embedding !== 'object' || embedding === null) throw new InvalidEmbeddingError('embedding', 'must be an object');
-  checkName('tenant', embedding.tenant ?? '', { empty: true });
+  const { tenant = '' } = embedding;
+  checkName('tenant', tenant, { empty: true });
   checkName('user', embedding.user);
   checkName('encoder', embedding.encoder);
   checkName('tokenizer', embedding.tokenizer);

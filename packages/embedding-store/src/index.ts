@@ -7,7 +7,7 @@ export type { StoreStats } from './driver.js';
 export type { OpenStoreOptions } from './open-store.js';
 export { openStore } from './open-store.js';
 export type { KeyNames } from './keys.js';
-export type { EmbeddingStore, GetResult, PutResult, UserKey } from './store.js';
+export type { EmbeddingStore, GetResult, PutOptions, PutResult, UserKey } from './store.js';
 export {
   DamagedRecordError,
   InvalidEmbeddingError,

@@ -29,6 +29,13 @@ export function userPrefix(tenant: string, user: string): Buffer {
   return Buffer.concat([allPrefix(), part(tenant), part(user)]);
 }
 
+/** Whether a prefix is that of one user: a tenant's holds one part, that of all none. */
+export function isUserPrefix(prefix: Uint8Array): boolean {
+  let parts = 0;
+  for (let start = 1; start < prefix.length; parts++) start += 1 + (prefix[start] === hashed ? 32 : prefix[start]);
+  return parts === 2;
+}
+
 /** Key of one record. */
 export function recordKey(tenant: string, user: string, encoder: string): Buffer {
   return Buffer.concat([allPrefix(), part(tenant), part(user), part(encoder)]);

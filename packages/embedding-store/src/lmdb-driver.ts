@@ -3,12 +3,14 @@ import { mkdir, open as openFile, rename, rm, stat, statfs } from 'node:fs/promi
 import { endianness } from 'node:os';
 import path from 'node:path';
 import type { Database, RootDatabase } from 'lmdb';
-import type { Driver, Entry, StoreStats, Write, WriteOutcome } from './driver.js';
+import type { Driver, Entry, StoreStats, WalkOptions, Write, WriteOutcome } from './driver.js';
 import { StoreAccessError, StoreClosedError, StoreFullError } from './errors.js';
 import { afterPrefix } from './keys.js';
 import { checkFile, requireAccess } from './lmdb-check.js';
 import { Presence } from './presence.js';
-import { recordExpired, recordLength, recordSequence } from './record.js';
+import { recordExpired, recordLength } from './record.js';
+import { refusal } from './replaced.js';
+import { keysPerTurn, nextTurn, recordsPerTurn } from './turn.js';
 
 type Bytes = Database<Buffer, Buffer>;
 interface Tables {
@@ -29,7 +31,6 @@ const page = 4096;
 const pageHeader = 24;
 const longestTail = 1024;
 const batchBytes = 8 * 1024 * 1024;
-const scanChunk = 64;
 const freeReserve = 256 * 1024;
 const noRoom = new Set([27 /* EFBIG */, 28 /* ENOSPC */, 122 /* EDQUOT */]);
 
@@ -96,31 +97,45 @@ export class LmdbDriver implements Driver {
     });
   }
 
-  async *scan(prefix: Buffer, keep: (key: Uint8Array) => boolean = () => true): AsyncGenerator<Entry> {
-    let start = prefix;
-    const end = afterPrefix(prefix);
-    for (;;) {
-      while (this.#swap) await this.#swap;
-      const tables = this.#open();
-      // A few records at a time: a read transaction that stays open would keep every replaced page in the file.
-      const keys = [...tables.records.getKeys({ start, end, limit: scanChunk })];
-      yield* keys.filter(keep).flatMap((key) => {
-        const record = read(tables, key);
-        return record ? [{ key, record }] : [];
-      });
-      if (keys.length < scanChunk) return;
-      start = Buffer.concat([keys[keys.length - 1], Buffer.of(0)]);
+  async *scan(prefix: Buffer, { keep = () => true, signal }: WalkOptions = {}): AsyncGenerator<Entry> {
+    for await (const keys of this.#chunks(prefix, recordsPerTurn, signal)) {
+      for (const key of keys.filter(keep)) {
+        const record = await this.get(key);
+        if (record) yield { key, record };
+      }
     }
   }
 
-  async count(prefix: Buffer, keep?: (key: Uint8Array) => boolean): Promise<number> {
-    while (this.#swap) await this.#swap;
-    const { records } = this.#open();
-    const range = { start: prefix, end: afterPrefix(prefix) };
-    if (!keep) return records.getKeysCount(range);
+  async count(prefix: Buffer, { keep, signal }: WalkOptions = {}): Promise<number> {
     let count = 0;
-    for (const key of records.getKeys(range)) if (keep(key)) count++;
-    return count;
+    if (keep) {
+      for await (const keys of this.#chunks(prefix, keysPerTurn, signal)) count += keys.filter(keep).length;
+      return count;
+    }
+    // LMDB itself steps over the keys, which takes a tenth of the time that looking at each takes.
+    const range = { start: prefix, end: afterPrefix(prefix) };
+    for (;;) {
+      while (this.#swap) await this.#swap;
+      const { records } = this.#open();
+      const [next] = [...records.getKeys({ ...range, offset: keysPerTurn, limit: 1 })];
+      if (!next) return count + records.getKeysCount(range);
+      count += keysPerTurn;
+      range.start = next;
+      await nextTurn(signal);
+    }
+  }
+
+  /** The keys in their order, a chunk in every turn: a read transaction that stays open would keep every replaced page in the file. */
+  async *#chunks(prefix: Buffer, limit: number, signal: AbortSignal | undefined): AsyncGenerator<Buffer[]> {
+    const range = { start: prefix, end: afterPrefix(prefix), limit };
+    for (;;) {
+      while (this.#swap) await this.#swap;
+      const keys = [...this.#open().records.getKeys(range)];
+      yield keys;
+      if (keys.length < limit) return;
+      range.start = Buffer.concat([keys[keys.length - 1], Buffer.of(0)]);
+      await nextTurn(signal);
+    }
   }
 
   async stats(): Promise<StoreStats> {
@@ -316,8 +331,8 @@ function read({ records, tails }: Tables, key: Buffer): Buffer | undefined {
 function applyWrite(tables: Tables, write: Write): WriteOutcome {
   if (write.kind === 'put') {
     const stored = read(tables, write.key);
-    const storedSequence = stored && recordSequence(stored);
-    if (storedSequence !== undefined && storedSequence > write.sequence) return { kind: 'older', storedSequence };
+    const refused = refusal(write, stored);
+    if (refused) return refused;
     const cut = bodyLength(write.record.length);
     tables.records.putSync(write.key, write.record.subarray(0, cut));
     if (cut < write.record.length) tables.tails.putSync(write.key, write.record.subarray(cut));

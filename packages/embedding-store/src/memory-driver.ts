@@ -1,8 +1,8 @@
-import type { Driver, Entry, StoreStats, Write, WriteOutcome } from './driver.js';
-import { encoderPart } from './keys.js';
-import { recordExpired, recordSequence } from './record.js';
-
-type KeyFilter = (key: Uint8Array) => boolean;
+import type { Driver, Entry, StoreStats, WalkOptions, Write, WriteOutcome } from './driver.js';
+import { encoderPart, isUserPrefix } from './keys.js';
+import { recordExpired } from './record.js';
+import { refusal } from './replaced.js';
+import { nextTurn, recordsPerTurn } from './turn.js';
 
 /** Keeps the records in this process, for tests and short runs: same behaviour, nothing on disk. */
 export class MemoryDriver implements Driver {
@@ -17,25 +17,29 @@ export class MemoryDriver implements Driver {
     return writes.map((write) => this.#apply(write));
   }
 
-  async *scan(prefix: Buffer, keep: KeyFilter = () => true): AsyncGenerator<Entry> {
-    for (const [text, record] of this.#select(prefix)) {
-      const key = Buffer.from(text, 'latin1');
-      if (keep(key)) yield { key, record };
+  async *scan(prefix: Buffer, options: WalkOptions = {}): AsyncGenerator<Entry> {
+    for await (const entries of this.#chunks(prefix, options)) {
+      for (const { key } of entries) {
+        const record = await this.get(key);
+        if (record) yield { key, record };
+      }
     }
   }
 
-  async count(prefix: Buffer, keep: KeyFilter = () => true): Promise<number> {
-    return this.#select(prefix).filter(([key]) => keep(Buffer.from(key, 'latin1'))).length;
+  async count(prefix: Buffer, options: WalkOptions = {}): Promise<number> {
+    let count = 0;
+    for await (const entries of this.#chunks(prefix, options)) count += entries.length;
+    return count;
   }
 
   async stats(): Promise<StoreStats> {
-    const all = this.#select(Buffer.alloc(0));
-    return {
-      driver: 'memory',
-      records: all.length,
-      bytes: all.reduce((sum, [, record]) => sum + record.length, 0),
-      freeBytes: 0,
-    };
+    let records = 0;
+    let bytes = 0;
+    for await (const entries of this.#chunks(Buffer.alloc(0))) {
+      records += entries.length;
+      for (const { record } of entries) bytes += record.length;
+    }
+    return { driver: 'memory', records, bytes, freeBytes: 0 };
   }
 
   async compact(): Promise<{ bytesBefore: number; bytesAfter: number }> {
@@ -51,9 +55,8 @@ export class MemoryDriver implements Driver {
     if (write.kind === 'put') {
       const records = this.#users.get(userOf(write.key)) ?? new Map<string, Buffer>();
       const key = write.key.toString('latin1');
-      const stored = records.get(key);
-      const storedSequence = stored && recordSequence(stored);
-      if (storedSequence !== undefined && storedSequence > write.sequence) return { kind: 'older', storedSequence };
+      const refused = refusal(write, records.get(key));
+      if (refused) return refused;
       records.set(key, write.record);
       this.#users.set(userOf(write.key), records);
       return { kind: 'written' };
@@ -77,11 +80,19 @@ export class MemoryDriver implements Driver {
     return write satisfies never;
   }
 
-  #select(prefix: Buffer): [string, Buffer][] {
+  async *#chunks(prefix: Buffer, { keep = () => true, signal }: WalkOptions = {}): AsyncGenerator<Entry[]> {
     const start = prefix.toString('latin1');
-    const own = this.#users.get(start);
-    if (own) return [...own];
-    return [...this.#users].flatMap(([user, records]) => (user.startsWith(start) ? [...records] : []));
+    // Their names alone: whoever is put again meanwhile would come behind the others, and a walk that puts would never end.
+    const users = isUserPrefix(prefix) ? [start] : [...this.#users.keys()];
+    for (let first = 0; first < users.length; first += recordsPerTurn) {
+      if (first > 0) await nextTurn(signal);
+      yield users
+        .slice(first, first + recordsPerTurn)
+        .filter((user) => user.startsWith(start))
+        .flatMap((user) => [...(this.#users.get(user) ?? [])])
+        .map(([key, record]) => ({ key: Buffer.from(key, 'latin1'), record }))
+        .filter(({ key }) => keep(key));
+    }
   }
 }
 

@@ -81,14 +81,18 @@ export function recordLength(start: Buffer): number | undefined {
   return start.length >= headerBytes && start.readUInt32LE(0) === magic ? start.readUInt32LE(8) : undefined;
 }
 
-/** Sequence of a record; undefined when it is damaged, so that a damaged record never stands in the way of a good one. */
-export function recordSequence(record: Buffer): number | undefined {
-  return damage(record) === undefined ? record.readDoubleLE(16) : undefined;
+/** Sequence of a record that can be served; undefined when it is damaged or past its time, so that such a one never stands in the way of another. */
+export function recordSequence(record: Buffer, now: number): number | undefined {
+  return damage(record) === undefined && !pastItsTime(record, now) ? record.readDoubleLE(16) : undefined;
 }
 
 /** Whether a record is past its time; false when it is damaged, as its time is then not known. */
 export function recordExpired(record: Buffer, now: number): boolean {
-  return damage(record) === undefined && record.readDoubleLE(48) <= now;
+  return damage(record) === undefined && pastItsTime(record, now);
+}
+
+function pastItsTime(record: Buffer, now: number): boolean {
+  return record.readDoubleLE(48) <= now;
 }
 
 /** Reads a record and checks it; the arrays are copies of their own. */

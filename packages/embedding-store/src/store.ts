@@ -1,5 +1,5 @@
 import { abortable } from './abortable.js';
-import type { Driver, StoreStats, Write, WriteOutcome } from './driver.js';
+import type { Driver, Entry, StoreStats, WalkOptions, Write, WriteOutcome } from './driver.js';
 import type { NewUserEmbedding, UserEmbedding } from './embedding.js';
 import { checkEmbedding, checkName } from './embedding.js';
 import { DamagedRecordError, StoreClosedError } from './errors.js';
@@ -7,6 +7,8 @@ import type { KeyNames } from './keys.js';
 import { allPrefix, encoderPart, encoderSuffix, keyNames, recordKey, tenantPrefix, userPrefix } from './keys.js';
 import type { DecodedRecord } from './record.js';
 import { decodeRecord, encodeRecord, recordExpired } from './record.js';
+import { checkReplaced } from './replaced.js';
+import { bytesPerTurn, nextTurn } from './turn.js';
 
 /** Names a user; `tenant` where one store serves several customers. */
 export interface UserKey {
@@ -29,8 +31,19 @@ export type GetResult =
 /** What `put` did. */
 export type PutResult =
   | { status: 'written' }
-  /** A newer embedding of this user by this encoder was there, and stays. */
-  | { status: 'older'; storedSequence: number };
+  /** A newer embedding of this user by this encoder was there, not past its time, and stays. */
+  | { status: 'older'; storedSequence: number }
+  /** Another embedding than the put replaces is there, or none that can be served: get again, and begin from that. */
+  | { status: 'changed'; storedSequence: number | 'nothing' };
+
+/** Options of `put`. */
+export interface PutOptions {
+  /**
+   * The sequence of the embedding that this one was made from, or `'nothing'` where `get` found none: written only while that stands so,
+   * `changed` otherwise. Left out: written over any that is not newer.
+   */
+  replaces?: number | 'nothing';
+}
 
 const batchRecords = 256;
 const batchBytes = 4 * 1024 * 1024;
@@ -54,12 +67,15 @@ export class EmbeddingStore {
 
   /**
    * Writes one embedding; resolves when it would survive a power cut.
-   * @throws InvalidEmbeddingError, StoreFullError, StoreAccessError
+   * @throws InvalidEmbeddingError, StoreFullError, StoreAccessError, TypeError for `replaces` that is neither a sequence nor 'nothing'
    */
-  async put(embedding: NewUserEmbedding): Promise<PutResult> {
+  async put(embedding: NewUserEmbedding, options: PutOptions = {}): Promise<PutResult> {
     this.#requireOpen();
-    const [outcome] = await this.#driver.apply([this.#putOf(embedding)]);
-    return outcome.kind === 'older' ? { status: 'older', storedSequence: outcome.storedSequence } : { status: 'written' };
+    checkReplaced(options);
+    const [outcome] = await this.#driver.apply([{ ...this.#putOf(embedding), replaces: options.replaces }]);
+    if (outcome.kind === 'older') return { status: 'older', storedSequence: outcome.storedSequence };
+    if (outcome.kind === 'changed') return { status: 'changed', storedSequence: outcome.storedSequence };
+    return { status: 'written' };
   }
 
   /**
@@ -79,7 +95,8 @@ export class EmbeddingStore {
     let underWay: Promise<void> = Promise.resolve();
     const send = async (batch: Write[]): Promise<void> => {
       await underWay;
-      signal?.throwIfAborted();
+      // A source that is there already and a store in memory would never wait for anything else.
+      await nextTurn(signal);
       this.#requireOpen();
       underWay = this.#driver.apply(batch).then((outcomes) => {
         for (const outcome of outcomes) totals[outcome.kind === 'older' ? 'older' : 'written']++;
@@ -133,7 +150,7 @@ export class EmbeddingStore {
 
   /**
    * Reads every embedding that is not expired, in no promised order: of one tenant, of one encoder, or all.
-   * Records written meanwhile may or may not be in it. A damaged record goes to `onDamaged`, with what its key says of whose it is (ids of
+   * Each is read when it is asked for: what was erased by then is not given; records written meanwhile may or may not be. A damaged record goes to `onDamaged`, with what its key says of whose it is (ids of
    * more than 200 bytes are left out); without that, it throws DamagedRecordError.
    */
   async *scan({
@@ -147,17 +164,13 @@ export class EmbeddingStore {
     signal?: AbortSignal;
     onDamaged?: (reason: string, of: KeyNames) => void;
   } = {}): AsyncGenerator<UserEmbedding, void, undefined> {
-    this.#requireOpen();
-    signal?.throwIfAborted();
     const [prefix, keep] = this.#selection(tenant, encoder);
-    for await (const { key, record } of this.#driver.scan(prefix, keep)) {
-      signal?.throwIfAborted();
+    for await (const { key, record } of this.#entries(prefix, { keep, signal })) {
       const decoded: DecodedRecord = decodeRecord(record);
       if (decoded.ok) {
         if (!this.#expired(decoded.embedding)) yield decoded.embedding;
       } else if (onDamaged) onDamaged(decoded.reason, keyNames(key));
       else throw new DamagedRecordError(decoded.reason, keyNames(key));
-      this.#requireOpen();
     }
   }
 
@@ -184,8 +197,6 @@ export class EmbeddingStore {
    * time is not known: `scan` names them. For the bytes on the disk see `erase`.
    */
   async eraseExpired({ tenant, signal }: { tenant?: string; signal?: AbortSignal } = {}): Promise<number> {
-    this.#requireOpen();
-    signal?.throwIfAborted();
     const now = this.#now();
     const [prefix] = this.#selection(tenant, undefined);
     let erased = 0;
@@ -196,8 +207,7 @@ export class EmbeddingStore {
       erased += removed(await this.#driver.apply(batch));
       batch = [];
     };
-    for await (const { key, record } of this.#driver.scan(prefix)) {
-      signal?.throwIfAborted();
+    for await (const { key, record } of this.#entries(prefix, { signal })) {
       if (recordExpired(record, now)) batch.push({ kind: 'delete-expired', key, now });
       if (batch.length === batchRecords) await send();
     }
@@ -205,10 +215,15 @@ export class EmbeddingStore {
     return erased;
   }
 
-  /** How many records there are (expired ones included): of one tenant, of one encoder, or all. */
-  async count({ tenant, encoder }: { tenant?: string; encoder?: string } = {}): Promise<number> {
+  /**
+   * How many records there are (expired ones included): of one tenant, of one encoder, or all. Records written or erased meanwhile may
+   * or may not be counted.
+   */
+  async count({ tenant, encoder, signal }: { tenant?: string; encoder?: string; signal?: AbortSignal } = {}): Promise<number> {
     this.#requireOpen();
-    return this.#untilDone(this.#driver.count(...this.#selection(tenant, encoder)));
+    signal?.throwIfAborted();
+    const [prefix, keep] = this.#selection(tenant, encoder);
+    return this.#untilDone(this.#driver.count(prefix, { keep, signal }));
   }
 
   /** Records, bytes, and the bytes that only `compact()` gives back. */
@@ -237,6 +252,24 @@ export class EmbeddingStore {
     await this.close();
   }
 
+  /** What the driver's scan gives, until the store is closed or the signal aborts. */
+  async *#entries(prefix: Buffer, options: WalkOptions): AsyncGenerator<Entry, void, undefined> {
+    const { signal } = options;
+    this.#requireOpen();
+    signal?.throwIfAborted();
+    let bytes = 0;
+    for await (const entry of this.#driver.scan(prefix, options)) {
+      signal?.throwIfAborted();
+      yield entry;
+      this.#requireOpen();
+      bytes += entry.record.length;
+      if (bytes < bytesPerTurn) continue;
+      await nextTurn(signal);
+      bytes = 0;
+    }
+    this.#requireOpen();
+  }
+
   #requireOpen(): void {
     if (this.#closing) throw new StoreClosedError();
   }
@@ -260,7 +293,8 @@ export class EmbeddingStore {
   #putOf(embedding: NewUserEmbedding): Write & { kind: 'put' } {
     checkEmbedding(embedding);
     const { tenant = '', user, encoder, sequence } = embedding;
-    return { kind: 'put', key: recordKey(tenant, user, encoder), record: encodeRecord(embedding, this.#now()), sequence };
+    const now = this.#now();
+    return { kind: 'put', key: recordKey(tenant, user, encoder), record: encodeRecord(embedding, now), sequence, now };
   }
 
   #selection(tenant: string | undefined, encoder: string | undefined): [Buffer, ((key: Uint8Array) => boolean) | undefined] {

@@ -2,8 +2,10 @@ import { expect, test } from '@jest/globals';
 import fc from 'fast-check';
 import {
   afterPrefix,
+  allPrefix,
   encoderPart,
   encoderSuffix,
+  isUserPrefix,
   keyNames,
   longestPlainId,
   recordKey,
@@ -49,6 +51,15 @@ test('a key tells its names, but for those that are too long to stand in it', ()
       expect([a, b, c]).toEqual([tenant, user, encoder].map(plain));
     }),
     { seed: 4 },
+  );
+});
+
+test("a user's prefix is told from that of a tenant, and of all", () => {
+  fc.assert(
+    fc.property(id, id, (tenant, user) => {
+      expect([userPrefix(tenant, user), tenantPrefix(tenant), allPrefix()].map(isUserPrefix)).toEqual([true, false, false]);
+    }),
+    { seed: 5 },
   );
 });
 

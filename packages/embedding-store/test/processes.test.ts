@@ -87,6 +87,25 @@ describe('several processes on one LMDB store', () => {
     }
   });
 
+  test('two that bring one user up to date at once lose nothing, where each says what it replaces', async () => {
+    const adder = `
+      const store = await openStore(${address()});
+      for (let event = 0; event < 40; event++) {
+        let result;
+        do {
+          const found = await store.get({ user: 'user-1' }, { encoder: ${JSON.stringify(encoder)} });
+          const replaces = found.status === 'found' ? found.embedding.sequence : 'nothing';
+          result = await store.put(make('user-1', replaces === 'nothing' ? 1 : replaces + 1), { replaces });
+        } while (result.status === 'changed');
+      }
+      await store.close();`;
+    const children = [startProcess(adder), startProcess(adder)];
+    for (const { code, errors } of await Promise.all(children.map(finished)))
+      expect({ code, errors }).toEqual({ code: 0, errors: '' });
+    await using store = await openStore(`lmdb:${folder}`);
+    expect(await store.get({ user: 'user-1' }, { encoder })).toMatchObject({ embedding: { sequence: 80 } });
+  });
+
   test('a store that another process has open is not compacted', async () => {
     const child = startProcess(`const store = await openStore(${address()}); say('open'); setInterval(() => {}, 1000);`);
     const ended = finished(child);

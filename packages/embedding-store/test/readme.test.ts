@@ -13,20 +13,20 @@ const encoder = {
   async *encode(given: typeof events): AsyncGenerator<embeddingStore.NewUserEmbedding> {
     yield* given;
   },
+  /** The state is the events themselves. */
+  async update(state: Uint8Array, [event]: number[]): Promise<embeddingStore.NewUserEmbedding> {
+    return embedding('user-42', { state: Uint8Array.of(...state, event), sequence: state.length + 1 });
+  },
 };
 
-async function run(code: string, result: string): Promise<unknown> {
+async function run(code: string, result: string, more: Record<string, unknown> = {}): Promise<unknown> {
   const body = code.replace(/import \{([^}]*)\} from '@user-llm\/embedding-store';/, 'const {$1} = embeddingStore;');
   expect(body).not.toContain('import ');
   const AsyncFunction = Object.getPrototypeOf(run).constructor as new (
     ...parts: string[]
   ) => (...values: unknown[]) => Promise<unknown>;
-  return new AsyncFunction('embeddingStore', 'encoder', 'events', 'console', `${body}\nreturn ${result};`)(
-    embeddingStore,
-    encoder,
-    events,
-    { log },
-  );
+  const scope = { embeddingStore, encoder, events, console: { log }, ...more };
+  return new AsyncFunction(...Object.keys(scope), `${body}\nreturn ${result};`)(...Object.values(scope));
 }
 
 const log = jest.fn();
@@ -46,9 +46,20 @@ test('the opening snippet runs as it stands', async () => {
 });
 
 test('the second snippet writes one record and reads it back', async () => {
-  expect(blocks).toHaveLength(2);
+  expect(blocks).toHaveLength(3);
   await run(blocks[1], 'result');
   expect(log.mock.calls[0]).toEqual(['written']);
   expect(log.mock.calls[1]).toEqual(['user-42', [16, 64]]);
   expect(log.mock.calls[2]).toMatchObject([1, { driver: 'memory', records: 1 }]);
+});
+
+test('the third snippet, run for four requests at once, loses none of their events', async () => {
+  await using store = await embeddingStore.openStore('memory:');
+  const encodeWhole = async (): Promise<embeddingStore.NewUserEmbedding> =>
+    embedding('user-42', { state: Uint8Array.of(0), sequence: 1 });
+  const request = (newEvents: number[]): Promise<unknown> => run(blocks[2], 'result', { store, newEvents, encodeWhole });
+  expect(await request([])).toEqual({ status: 'written' });
+  await Promise.all([1, 2, 3, 4].map((event) => request([event])));
+  const found = await store.get({ user: 'user-42' }, { encoder: hash });
+  expect(found.status === 'found' && [...found.embedding.state!].sort()).toEqual([0, 1, 2, 3, 4]);
 });

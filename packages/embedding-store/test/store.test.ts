@@ -15,6 +15,14 @@ async function collect(entries: AsyncIterable<UserEmbedding>): Promise<string[]>
   return users.sort();
 }
 
+/** Aborts from a timer that is due already: it fires as soon as the event loop comes to it. */
+function abortByTimer(): AbortSignal {
+  const stop = new AbortController();
+  setTimeout(() => stop.abort(new Error('enough')), 0);
+  Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 3);
+  return stop.signal;
+}
+
 test('an abort behind the last record keeps eraseExpired from removing what it has found', async () => {
   const stop = new AbortController();
   class Aborting extends MemoryDriver {
@@ -85,6 +93,66 @@ describe.each(['lmdb', 'memory'])('a store in %s', (driver) => {
     });
     // Another encoder's sequence is another matter.
     expect(await store.put(embedding('a', { sequence: 1, encoder: other }))).toEqual({ status: 'written' });
+  });
+
+  describe('a put that says what it replaces', () => {
+    test('is written over that alone', async () => {
+      expect(await store.put(embedding('a', { sequence: 5 }), { replaces: 4 })).toEqual({
+        status: 'changed',
+        storedSequence: 'nothing',
+      });
+      expect(await store.put(embedding('a', { sequence: 5 }), { replaces: 'nothing' })).toEqual({ status: 'written' });
+      expect(await store.put(embedding('a', { sequence: 6 }), { replaces: 'nothing' })).toEqual({
+        status: 'changed',
+        storedSequence: 5,
+      });
+      expect(await store.put(embedding('a', { sequence: 6 }), { replaces: 5 })).toEqual({ status: 'written' });
+      expect(await store.put(embedding('a', { sequence: 7 }), { replaces: 5 })).toEqual({ status: 'changed', storedSequence: 6 });
+      expect(await store.put(embedding('a', { sequence: 5 }), { replaces: 6 })).toEqual({ status: 'older', storedSequence: 6 });
+      // Another encoder's record is another matter.
+      expect(await store.put(embedding('a', { encoder: other }), { replaces: 'nothing' })).toEqual({ status: 'written' });
+      expect(await store.get({ user: 'a' }, { encoder })).toMatchObject({ embedding: { sequence: 6 } });
+    });
+
+    test('of two at once that began from the same one, the second is told so', async () => {
+      await store.put(embedding('a', { sequence: 5 }));
+      const put = (time: number): Promise<unknown> =>
+        store.put(embedding('a', { sequence: 6, watermark: { time, count: 6 } }), { replaces: 5 });
+      expect(await Promise.all([put(1), put(2)])).toEqual([{ status: 'written' }, { status: 'changed', storedSequence: 6 }]);
+      expect(await store.get({ user: 'a' }, { encoder })).toMatchObject({ embedding: { watermark: { time: 1 } } });
+    });
+
+    test('does not bring back who was erased meanwhile, and takes an expired one for nothing', async () => {
+      await store.put(embedding('a', { sequence: 5, expiresAt: now + 10 }));
+      await store.erase({ user: 'a' });
+      const next = embedding('a', { sequence: 6, expiresAt: now + 10 });
+      expect(await store.put(next, { replaces: 5 })).toEqual({ status: 'changed', storedSequence: 'nothing' });
+      expect(await store.count()).toBe(0);
+      await store.put(next);
+      now += 10;
+      expect(await store.put(next, { replaces: 6 })).toEqual({ status: 'changed', storedSequence: 'nothing' });
+      expect(await store.put(embedding('a', { sequence: 2 }), { replaces: 'nothing' })).toEqual({ status: 'written' });
+    });
+
+    test.each([undefined, null, -1, 1.5, NaN, '5'])('refuses %p for it', async (replaces) => {
+      const error: unknown = await store.put(embedding('a'), { replaces: replaces as number }).catch((thrown: unknown) => thrown);
+      expect([(error as Error).name, (error as Error).message]).toEqual([
+        'TypeError',
+        expect.stringContaining(`"replaces" is ${String(replaces)}. Give the sequence`),
+      ]);
+      expect(await store.put(embedding('a'), {})).toEqual({ status: 'written' });
+    });
+  });
+
+  test('an expired embedding stands in the way of none, not even of an older one', async () => {
+    await store.put(embedding('a', { sequence: 50, expiresAt: now + 10 }));
+    expect(await store.put(embedding('a', { sequence: 10 }))).toEqual({ status: 'older', storedSequence: 50 });
+    now += 10;
+    expect(await store.putMany([embedding('a', { sequence: 10 }), embedding('a', { sequence: 9 })])).toEqual({
+      written: 1,
+      older: 1,
+    });
+    expect(await store.get({ user: 'a' }, { encoder })).toMatchObject({ status: 'found', embedding: { sequence: 10 } });
   });
 
   test('a smaller or larger matrix replaces one of another size', async () => {
@@ -203,6 +271,57 @@ describe.each(['lmdb', 'memory'])('a store in %s', (driver) => {
     expect(await store.get({ user: 'user-1' }, { encoder })).toMatchObject({ status: 'found', embedding: { sequence: 2 } });
   });
 
+  describe('with more records than one turn of the event loop takes', () => {
+    beforeEach(() => store.putMany(Array.from({ length: 3000 }, (_, index) => embedding(`user-${index}`))));
+
+    test.each<[string, (signal: AbortSignal) => Promise<unknown>]>([
+      ['a scan', (signal) => collect(store.scan({ signal }))],
+      ['a scan of an encoder that made nothing', (signal) => collect(store.scan({ encoder: other, signal }))],
+      ['eraseExpired', (signal) => store.eraseExpired({ signal })],
+      ['a count', (signal) => store.count({ signal })],
+      ['a count of one encoder', (signal) => store.count({ encoder, signal })],
+    ])('%s lets a timer stop it', async (_name, use) => {
+      await expect(use(abortByTimer())).rejects.toThrow('enough');
+    });
+
+    test('a scan gives way sooner where records are large', async () => {
+      const state = new Uint8Array(1024 * 1024);
+      await store.putMany(Array.from({ length: 8 }, (_, index) => embedding(`large-${index}`, { tenant: 'acme', state })));
+      await expect(collect(store.scan({ tenant: 'acme', signal: abortByTimer() }))).rejects.toThrow('enough');
+    });
+
+    test('nothing is counted twice or left out between turns', async () => {
+      await store.put(embedding('a', { tenant: 'acme', encoder: other }));
+      expect(await store.count()).toBe(3001);
+      expect(await store.count({ tenant: '' })).toBe(3000);
+      expect(await store.count({ encoder })).toBe(3000);
+      expect(await store.count({ encoder: other })).toBe(1);
+      expect(new Set(await collect(store.scan())).size).toBe(3001);
+      expect(await store.stats()).toMatchObject({ records: 3001 });
+    });
+
+    test('a miss is a lookup, and no walk over other users', async () => {
+      let turns = 0;
+      const count = (): void => void turns++;
+      setImmediate(count);
+      expect(await store.get({ user: 'nobody' }, { encoder })).toEqual({ status: 'missing' });
+      expect(await store.get({ user: 'user-7' }, { encoder: other })).toMatchObject({ status: 'other-encoder' });
+      expect(turns).toBe(0);
+    });
+
+    test('close ends a scan that is between two turns', async () => {
+      const refused = expect(store.scan({ encoder: other }).next()).rejects.toThrow(StoreClosedError);
+      await store.close();
+      await refused;
+    });
+  });
+
+  test('a batch write lets a timer stop it between two batches', async () => {
+    const source = Array.from({ length: 2000 }, (_, index) => embedding(`user-${index}`));
+    await expect(store.putMany(source, { signal: abortByTimer() })).rejects.toThrow('enough');
+    expect(await store.count()).toBeLessThan(2000);
+  });
+
   test('tenants do not see each other', async () => {
     await store.putMany([
       embedding('a', { tenant: 'acme' }),
@@ -230,11 +349,39 @@ describe.each(['lmdb', 'memory'])('a store in %s', (driver) => {
     expect(await store.stats()).toMatchObject({ driver, records: 1 });
   });
 
+  test('a scan under way gives no user once the erasure is acknowledged, and of one put anew the new record', async () => {
+    await store.putMany(['a', 'b', 'c', 'd'].map((user) => embedding(user)));
+    const seen: [string, number][] = [];
+    for await (const { user, sequence } of store.scan()) {
+      seen.push([user, sequence]);
+      if (user !== 'a') continue;
+      await store.erase({ user: 'b' });
+      await store.delete({ user: 'c' }, { encoder });
+      await store.put(embedding('d', { sequence: 2 }));
+    }
+    expect(seen).toEqual([
+      ['a', 1],
+      ['d', 2],
+    ]);
+  });
+
+  test('a scan whose every user is put again on the way comes to an end', async () => {
+    await store.putMany(['a', 'b', 'c'].map((user) => embedding(user)));
+    let seen = 0;
+    for await (const found of store.scan()) {
+      seen++;
+      await store.erase(found);
+      await store.put(found);
+    }
+    expect(seen).toBe(3);
+  });
+
   test.each<[string, Partial<NewUserEmbedding>]>([
     ['user', { user: '' }],
     ['user', { user: 'half \ud800 pair' }],
     ['user', { user: 'x'.repeat(5000) }],
     ['tenant', { tenant: 7 as unknown as string }],
+    ['tenant', { tenant: null as unknown as string }],
     ['encoder', { encoder: undefined as unknown as string }],
     ['sequence', { sequence: 1.5 }],
     ['watermark.count', { watermark: { time: 1, count: -1 } }],
