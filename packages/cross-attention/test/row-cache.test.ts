@@ -1,6 +1,7 @@
 import { expect, test } from '@jest/globals';
 import fc from 'fast-check';
 import { RowCache } from '../src/serving/row-cache.js';
+import { failAllocations } from './failing-allocations.js';
 
 const config = { keyValueHeads: 2, headSize: 3 };
 const names = ['past_key_values.0.key', 'past_key_values.0.value'];
@@ -21,6 +22,20 @@ function rowOf(text: number, length: number, capacity: number) {
     }),
   );
   return { buffers, capacity };
+}
+
+/** The numbers of a row as the cache holds them, and as they were given. */
+function expectRow(cache: RowCache, place: number, text: number, length: number) {
+  names.forEach((name, n) => {
+    for (let head = 0; head < config.keyValueHeads; head++) {
+      const start = (place * config.keyValueHeads + head) * cache.capacity * config.headSize;
+      const held = cache.buffers.get(name)!.subarray(start, start + length * config.headSize);
+      const expected = Float32Array.from({ length: length * config.headSize }, (_, i) =>
+        numberOf(text, n, head, Math.floor(i / config.headSize), i % config.headSize),
+      );
+      expect(Buffer.from(held.buffer, held.byteOffset, held.byteLength).equals(Buffer.from(expected.buffer))).toBe(true);
+    }
+  });
 }
 
 test('keeps every row\u2019s keys and values through coming, growing and leaving', () => {
@@ -62,18 +77,7 @@ test('keeps every row\u2019s keys and values through coming, growing and leaving
           }
         }
         expect(cache.lengths).toEqual(rows.map(({ length }) => length));
-        rows.forEach(({ text, length }, place) =>
-          names.forEach((name, n) => {
-            for (let head = 0; head < config.keyValueHeads; head++) {
-              const start = (place * config.keyValueHeads + head) * cache.capacity * config.headSize;
-              const held = cache.buffers.get(name)!.subarray(start, start + length * config.headSize);
-              const expected = Float32Array.from({ length: length * config.headSize }, (_, i) =>
-                numberOf(text, n, head, Math.floor(i / config.headSize), i % config.headSize),
-              );
-              expect(Buffer.from(held.buffer, held.byteOffset, held.byteLength).equals(Buffer.from(expected.buffer))).toBe(true);
-            }
-          }),
-        );
+        rows.forEach(({ text, length }, place) => expectRow(cache, place, text, length));
       }
     }),
     { numRuns: 60 },
@@ -87,4 +91,24 @@ test('gives its memory back when the last row leaves', () => {
   cache.remove(0);
   expect(cache.capacity).toBe(0);
   expect(cache.buffers.get(names[0])).toHaveLength(0);
+});
+
+test('memory that cannot be had leaves the rows where they are', () => {
+  const cache = new RowCache(names, config);
+  cache.add(rowOf(0, 50, 50), 50);
+  cache.add(rowOf(1, 40, 40), 40);
+  const { capacity } = cache;
+  const newcomer = rowOf(2, 200, 200);
+  // The first tensor's memory is there, the second one's is not.
+  let allocations = 0;
+  const restore = failAllocations(() => ++allocations === 2);
+  expect(() => cache.add(newcomer, 200)).toThrow('Array buffer allocation failed');
+  restore();
+  expect(cache.capacity).toBe(capacity);
+  expect(cache.lengths).toEqual([50, 40]);
+  expectRow(cache, 0, 0, 50);
+  expectRow(cache, 1, 1, 40);
+  cache.add(newcomer, 200);
+  expectRow(cache, 0, 0, 50);
+  expectRow(cache, 2, 2, 200);
 });

@@ -16,6 +16,7 @@ import type { ServedModel } from '../src/serving/served-model.js';
 import type { UserState } from '../src/serving/user-state.js';
 import { TextTokenizer } from '../src/text/text-tokenizer.js';
 import { trainByteLevelBpe } from '../src/text/byte-level-bpe.js';
+import { failAllocations } from './failing-allocations.js';
 import { ToyEncoder } from './toy-encoder.js';
 
 const shared = process.env.USER_LLM_SHARED ?? path.resolve(fileURLToPath(new URL('.', import.meta.url)), '../../../../shared');
@@ -197,6 +198,31 @@ describe('a scheduler', () => {
       await expect(busy.generate({ ...request, user: broken, ...sampling }).tokenIds).rejects.toThrow('are not finite');
     }
     expect(await good.tokenIds).toEqual(alone);
+    await other.dispose();
+  });
+
+  test.each([
+    ['keys and values', (elements: number) => elements > 2 * 2 * 300 * 16],
+    ['user', (elements: number, packed: number) => elements === 2 * 3 * packed],
+  ])('nor is memory that cannot be had for one\u2019s %s', async (_, tooMuch) => {
+    const reading = base.withUserEmbeddings({ encoder, integration: gatedCrossAttention({ every: 1, gate: 0.5 }) }).model;
+    const other = await reading.serve({ threads: 1 });
+    const busy = other.scheduler({ rows: 4 });
+    const users = await Promise.all([1, 2, 3].map((film) => other.userState(encoder.encode([film, 5]))));
+    const request = (i: number, tokens = 12) => ({ promptIds: [70 + i, 80, 90 + i], user: users[i], maxNewTokens: tokens });
+    const alone = [await busy.generate(request(0)).tokenIds, await busy.generate(request(1)).tokenIds];
+    const good = [busy.generate(request(0)), busy.generate(request(1))];
+    const long = Array.from({ length: 300 }, (_, i) => 10 + (i % 250));
+    let restore = () => {};
+    const newcomer = (async () => {
+      for await (const _ of good[1].textStream) break;
+      restore = failAllocations((elements) => tooMuch(elements, users[0].packed.length));
+      return busy.generate({ promptIds: long, user: users[2], maxNewTokens: 4 }).tokenIds;
+    })();
+    await expect(newcomer).rejects.toThrow('Array buffer allocation failed');
+    restore();
+    for (const [i, answer] of good.entries()) expect(await answer.tokenIds).toEqual(alone[i]);
+    expect(busy.load).toBe(0);
     await other.dispose();
   });
 

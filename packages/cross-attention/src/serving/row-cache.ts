@@ -64,17 +64,17 @@ export class RowCache implements CacheBuffers {
     this.#shape(rows > this.#places ? Math.max(rows, 2 * this.#places) : this.#places, capacity);
   }
 
+  /** Lays the rows anew. Where the memory for that cannot be had it throws, and all stays as it was: buffers are only read by their layout. */
   #shape(places: number, capacity: number): void {
     const { keyValueHeads, headSize } = this.config;
+    const fresh = this.names.map((name) => [name, new Float32Array(places * keyValueHeads * capacity * headSize)] as const);
     const before = new Map(this.buffers);
     const old = this.#capacity;
     this.#places = places;
     this.#capacity = capacity;
-    for (const [name, buffer] of before) {
-      const fresh = new Float32Array(places * keyValueHeads * capacity * headSize);
-      this.buffers.set(name, fresh);
-      const rows = Math.min(this.lengths.length, buffer.length / Math.max(1, keyValueHeads * old * headSize));
-      for (let row = 0; row < rows; row++) this.#copyRow(buffer, old, row, fresh, row);
+    for (const [name, buffer] of fresh) {
+      this.buffers.set(name, buffer);
+      for (let row = 0; row < this.lengths.length; row++) this.#copyRow(before.get(name)!, old, row, buffer, row);
     }
   }
 

@@ -110,9 +110,10 @@ export class RequestScheduler {
       this.#waiting.shift();
       const row = job.takeRow();
       if (job.take(logitsOf(outputs, 0, this.engine.config.vocabularySize))) return;
+      // Either may lack the memory; it is under way once it has both.
+      this.#seat(job, this.#active.length);
       this.#cache.add(row, job.prompt.ids.length);
       this.#active.push(job);
-      this.#seat(job, this.#active.length - 1);
     } catch (error) {
       // Its own prompt's fault, and not that of the others.
       if (this.#waiting[0] === job) this.#waiting.shift();
