@@ -146,6 +146,7 @@ describe('a scheduler', () => {
 
   test('a long prompt runs in parts, between the tokens of the others', async () => {
     const begun: string[] = [];
+    const alone = await scheduler.generate({ prompt: 'Toy', maxNewTokens: 40 }).tokenIds;
     const short = scheduler.generate({ prompt: 'Toy', maxNewTokens: 40 });
     const watch = async (name: string, { textStream }: typeof short) => {
       for await (const _ of textStream) begun.push(name);
@@ -156,6 +157,8 @@ describe('a scheduler', () => {
     await Promise.all([watching, watch('long', long)]);
     expect(begun.slice(0, begun.indexOf('long')).filter((name) => name === 'short').length).toBeGreaterThan(5);
     expect(begun.lastIndexOf('short')).toBeGreaterThan(begun.indexOf('long'));
+    // Also once the long one has left, and what it needed was given back.
+    expect(await short.tokenIds).toEqual(alone);
   });
 
   test('what is wrong with one request is not the others\u2019 fault', async () => {

@@ -44,7 +44,7 @@ export class RequestScheduler {
     checkCount('rows', rows);
     this.#rows = rows;
     this.#names = cacheNamesOf(engine.session);
-    this.#cache = new RowCache(this.#names, engine.config);
+    this.#cache = new RowCache(this.#names, engine.config, rows);
   }
 
   /** Answers under way and waiting. */
