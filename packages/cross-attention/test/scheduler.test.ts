@@ -264,6 +264,15 @@ describe('a scheduler', () => {
     expect(await served.scheduler().generate({ prompt: 'Heat', maxNewTokens: 2 }).tokenIds).toHaveLength(2);
   });
 
+  test('once closed it is the model\u2019s no longer, which closes those that it still has', async () => {
+    const other = await base.serve({ threads: 1 });
+    const [closed, open] = [other.scheduler(), other.scheduler()];
+    await closed.dispose();
+    const again = [closed, open].map((each) => jest.spyOn(each, 'dispose'));
+    await other.dispose();
+    expect(again.map(({ mock }) => mock.calls.length)).toEqual([0, 1]);
+  });
+
   test('closing the model twice waits for the same end', async () => {
     const other = await base.serve({ threads: 1 });
     const order: string[] = [];

@@ -40,6 +40,8 @@ export class RequestScheduler {
   constructor(
     private readonly engine: ServingEngine,
     { rows = 16 }: SchedulerOptions = {},
+    /** Hears when it is disposed and nothing runs any more. */
+    private readonly onDisposed: (scheduler: RequestScheduler) => void = () => undefined,
   ) {
     checkCount('rows', rows);
     this.#rows = rows;
@@ -184,6 +186,7 @@ export class RequestScheduler {
   async dispose(): Promise<void> {
     this.#disposed = true;
     await this.#loop;
+    this.onDisposed(this);
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

@@ -161,11 +161,11 @@ export class ServedModel {
 
   /**
    * Answers many requests at once on this model's session, their next tokens in one run. For a server; the caller need not dispose it, the
-   * model does.
+   * model does, but one that is no longer needed is held until then.
    */
   scheduler(options: SchedulerOptions = {}): RequestScheduler {
     this.engine.assertAlive();
-    const scheduler = new RequestScheduler(this.engine, options);
+    const scheduler = new RequestScheduler(this.engine, options, (disposed) => this.#schedulers.delete(disposed));
     this.#schedulers.add(scheduler);
     return scheduler;
   }
