@@ -65,6 +65,11 @@ describe('a model in worker threads', () => {
     const drawn = await served.scheduler().generate(request).tokenIds;
     expect(await workers.generate(request).tokenIds).toEqual(drawn);
     await expect(workers.generate({ ...request, settings }).text).rejects.toThrow('not both');
+    const set = (name: string, value: unknown) => workers.generate({ messages, settings: { [name]: value } }).text;
+    await expect(set('streamer', {})).rejects.toThrow(
+      new RangeError('settings.streamer cannot be set: the text comes piece by piece as textStream of the answer.'),
+    );
+    await expect(set('stopping_criteria', () => [true])).rejects.toThrow('is code, which cannot be sent to a worker thread');
   });
 
   test('ranks by item tokens, and says that a ranker of one\u2019s own cannot come along', async () => {

@@ -28,7 +28,10 @@ export type GenerateRequest = Prompt &
   RequestOptions & {
     /** Default 128, or what is left of the context. */
     readonly maxNewTokens?: number;
-    /** More of transformers.js's generation settings: `do_sample`, `temperature`, `top_k`, ... Default: greedy. */
+    /**
+     * More of transformers.js's generation settings: `do_sample`, `temperature`, `top_k`, `stopping_criteria`, ... Default: greedy. Not those
+     * that the request makes itself: `max_new_tokens`, `streamer` and the model's inputs.
+     */
     readonly settings?: Readonly<Record<string, unknown>>;
   };
 

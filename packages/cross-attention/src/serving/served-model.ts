@@ -11,6 +11,7 @@ import type { TextTokenizer } from '../text/text-tokenizer.js';
 import { AskedPrompt } from './asked-prompt.js';
 import type { NamedScorers } from './asked-prompt.js';
 import { BranchingScorer } from './branching-scorer.js';
+import { checkSettings } from './check-settings.js';
 import { ServingEngine } from './engine.js';
 import type { ServedParts, ServeOptions } from './engine.js';
 import { generationOf } from './generation.js';
@@ -121,7 +122,7 @@ export class ServedModel {
 
   /**
    * Answers a prompt. Throws, before anything runs, a `DoesNotFitError` when prompt and answer are longer than the model's context, and a
-   * `RangeError` for `sampling`, which a scheduler reads.
+   * `RangeError` for `sampling`, which a scheduler reads, and for `settings` that the request makes itself, such as `max_new_tokens`.
    */
   generate(request: GenerateRequest): Generation {
     const { engine } = this;
@@ -129,6 +130,7 @@ export class ServedModel {
       throw new RangeError(
         'sampling is read by a scheduler (served.scheduler().generate) and by worker threads. Give settings of transformers.js here, such as { do_sample: true, temperature: 0.7 }.',
       );
+    checkSettings(request.settings);
     const begun = performance.now();
     const prompt = engine.admit(request);
     const answer = async (emit: (piece: string) => void): Promise<Answer> => {

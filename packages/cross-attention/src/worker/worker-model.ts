@@ -5,6 +5,7 @@ import { readDecoderConfig } from '../folder/hugging-face.js';
 import type { CatalogueRanker } from '../ranking/catalogue-ranker.js';
 import type { PrefixTrie } from '../ranking/prefix-trie.js';
 import type { IntegerOption } from '../serving/engine.js';
+import { checkSettings } from '../serving/check-settings.js';
 import { generationOf } from '../serving/generation.js';
 import type { Generation } from '../serving/generation.js';
 import type { Prefix } from '../serving/prefix.js';
@@ -83,6 +84,12 @@ export class WorkerModel {
       const worker = this.#worker();
       if (request.settings !== undefined && request.sampling !== undefined)
         throw new RangeError('A request has settings of transformers.js or sampling of the scheduler, not both.');
+      checkSettings(request.settings);
+      for (const name of ['stopping_criteria', 'logits_processor'])
+        if (request.settings?.[name])
+          throw new TypeError(
+            `settings.${name} is code, which cannot be sent to a worker thread. Open the model in this thread (LanguageModel.open), or stop the answer by a signal.`,
+          );
       const { signal, ...rest } = request;
       const sent = this.#sent(rest, worker) as Methods['generate']['request'];
       return worker.call({ method: 'generate', request: sent }, { onPiece: emit, ...(signal === undefined ? {} : { signal }) });
