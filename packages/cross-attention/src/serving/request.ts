@@ -66,7 +66,7 @@ export interface Ranking extends RankedItems {
   readonly promptTokens: number;
   /** Floating-point operations of all matrix products, the user's included. */
   readonly flops: number;
-  /** To the end of the prompt (the first token's scores), the user included. */
+  /** From the request to the end of the prompt (the first token's scores), the user included. */
   readonly firstTokenMs: number;
   readonly totalMs: number;
 }

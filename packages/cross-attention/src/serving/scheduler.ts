@@ -69,7 +69,7 @@ export class RequestScheduler {
     if (request.sampling !== undefined) checkSampling(request.sampling);
     return generationOf(async (emit) => {
       request.signal?.throwIfAborted();
-      const user = await this.engine.readUser(request.user);
+      const user = await this.engine.during(() => this.engine.readUser(request.user));
       if (this.#disposed) throw disposed();
       const job = new Job(this.engine, request, prompt, user, begun, emit);
       this.#waiting.push(job);

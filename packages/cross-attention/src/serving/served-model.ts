@@ -21,7 +21,9 @@ import { NamedScorer } from './named-scorer.js';
 import { OpenedOnce } from './opened-once.js';
 import type { Prefix } from './prefix.js';
 import { readPrompt } from './prompt-reader.js';
+import type { ReadPrompt } from './prompt-reader.js';
 import type { GenerateRequest, Prompt, RankRequest, Ranking, ScheduledRequest } from './request.js';
+import { RequestGate } from './request-gate.js';
 import { RequestScheduler } from './scheduler.js';
 import type { SchedulerOptions } from './scheduler.js';
 import { generateOnce, transformersModel } from './transformers-generate.js';
@@ -30,12 +32,14 @@ import type { ReadableEmbedding, StoredUserState, UserState } from './user-state
 
 /**
  * A model that answers: text by transformers.js's `generate`, rankings by a `CatalogueRanker`. The first ranking by title opens a second
- * onnxruntime session, whose graph lets titles branch behind one prompt. Runs block the event loop; a server opens it in a worker.
+ * onnxruntime session, whose graph lets titles branch behind one prompt. A few requests run at once (`atOnce`), the others wait. Runs block
+ * the event loop; a server opens it in a worker.
  */
 export class ServedModel {
   readonly #branching: OpenedOnce<ort.InferenceSession>;
   readonly #named: NamedScorers;
   readonly #schedulers = new Set<RequestScheduler>();
+  readonly #gate: RequestGate;
   #closing: Promise<void> | undefined;
 
   private constructor(
@@ -43,7 +47,9 @@ export class ServedModel {
     private readonly session: InPlaceSession,
     private readonly model: PreTrainedModel,
     { branching, items, labels }: Pick<ServedParts, 'branching' | 'items' | 'labels'>,
+    { atOnce = 4 }: ServeOptions,
   ) {
+    this.#gate = new RequestGate(atOnce);
     this.#branching = new OpenedOnce(() => branching(engine.openGraph));
     // One row of states: waking a second thread would take longer.
     const options = { ...engine.options, intraOpNumThreads: 1 };
@@ -56,7 +62,7 @@ export class ServedModel {
   static async create(parts: ServedParts, options: ServeOptions = {}): Promise<ServedModel> {
     const engine = await ServingEngine.open(parts, options);
     const session = new InPlaceSession(engine.session, parts.config);
-    return new ServedModel(engine, session, transformersModel(parts.config, session, parts.generation ?? {}), parts);
+    return new ServedModel(engine, session, transformersModel(parts.config, session, parts.generation ?? {}), parts, options);
   }
 
   get config(): DecoderConfig {
@@ -75,6 +81,11 @@ export class ServedModel {
   /** The labels that have a token of their own, by their places in a ranking by label tokens. */
   get labels(): readonly Candidate[] {
     return this.#named.label?.items ?? [];
+  }
+
+  /** Requests that are under way and that wait, those of its schedulers too. */
+  get load(): number {
+    return Array.from(this.#schedulers).reduce((sum, scheduler) => sum + scheduler.load, this.#gate.load);
   }
 
   /** Hash of the encoder whose embeddings the model reads; undefined where it reads none. */
@@ -158,7 +169,7 @@ export class ServedModel {
         timings: { userMs: user?.milliseconds ?? 0, firstTokenMs, totalMs: performance.now() - begun },
       };
     };
-    return generationOf((emit) => engine.during(() => answer(emit)), this.tokenizer);
+    return generationOf((emit) => engine.during(() => this.#gate.run(() => answer(emit), request.signal)), this.tokenizer);
   }
 
   /**
@@ -184,11 +195,17 @@ export class ServedModel {
   async #rank(request: RankRequest): Promise<Ranking> {
     const { engine } = this;
     const begun = performance.now();
-    const { top, exclude = [], signal } = request;
+    const { top, signal } = request;
     checkCount('top', top);
     const ranker = this.#rankerOf(request);
     const prompt = engine.readPrompt(request);
     engine.assertFits(prompt.ids.length + ranker.depth);
+    return this.#gate.run(() => this.#rankBy(ranker, request, prompt, begun), signal);
+  }
+
+  async #rankBy(ranker: CatalogueRanker, request: RankRequest, prompt: ReadPrompt, begun: number): Promise<Ranking> {
+    const { engine } = this;
+    const { top, exclude = [], signal } = request;
     const user = await engine.readUser(request.user);
     const userMs = performance.now() - begun;
     const sessions = { prompt: engine.session, branching: () => this.#branching.get() };
@@ -217,7 +234,7 @@ export class ServedModel {
     );
   }
 
-  /** Takes no more requests. Answers of its schedulers are stopped; what else runs is waited for. Resolves when the memory is given back. */
+  /** Takes no more requests. Answers of its schedulers are stopped; what else was asked is waited for. Resolves when the memory is given back. */
   dispose(): Promise<void> {
     this.#closing ??= this.#close();
     return this.#closing;
