@@ -100,8 +100,8 @@ export class ServedModel {
 
   /**
    * A user as a store of embeddings keeps them ready to be read: the keys and values of every cross-attention layer, as the matrix of an
-   * encoder called `userStateEncoder`. The rest of a store's record is the embedding's: `store.put({ ...embedding, ...(await
-   * served.storedUserState(embedding)) })`. What the store gives back goes into requests as an embedding does, and is computed no more.
+   * encoder called `userStateEncoder`. The rest of a store's record is the embedding's: `store.putMany([embedding, { ...embedding, ...(await
+   * served.storedUserState(embedding)) }])`, with every update, since a newer embedding does not replace it. What the store gives back goes into requests as an embedding does, and is computed no more.
    * Rejects as `userState` does.
    */
   storedUserState(user: ReadableEmbedding | UserState): Promise<StoredUserState> {
