@@ -101,8 +101,8 @@ export class ServedModel {
   /**
    * A user as a store of embeddings keeps them ready to be read: the keys and values of every cross-attention layer, as the matrix of an
    * encoder called `userStateEncoder`. The rest of a store's record is the embedding's: `store.putMany([embedding, { ...embedding, ...(await
-   * served.storedUserState(embedding)) }])`, with every update, since a newer embedding does not replace it. What the store gives back goes into requests as an embedding does, and is computed no more.
-   * Rejects as `userState` does.
+   * served.storedUserState(embedding)) }])`, with every update, since a newer embedding does not replace it. What the store gives back goes
+   * into requests as an embedding does, and is computed no more. Rejects as `userState` does.
    */
   storedUserState(user: ReadableEmbedding | UserState): Promise<StoredUserState> {
     return this.engine.storedUserState(user);
