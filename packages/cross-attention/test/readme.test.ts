@@ -77,7 +77,7 @@ test('the code of the README runs', async () => {
     watched,
     eventTokenizer: { vocabulary: () => [...specialIds, ...titles.map((_, i) => `film-${i}`)] },
     store: {
-      put: async (embedding: ToyEmbedding) => void stored.push(embedding),
+      putMany: async (embeddings: ToyEmbedding[]) => void stored.push(...embeddings),
       get: async ({ user }: { user: string }, { encoder }: { encoder: string }) => {
         const embedding = stored.find((each) => each.user === user && each.encoder === encoder);
         return embedding === undefined ? { status: 'missing' } : { status: 'found', embedding };
@@ -167,8 +167,10 @@ test('the code of the README runs', async () => {
   await run(storing, scope);
   // All that a store asks of a record.
   const { sequence, watermark, tokenizer } = scope.embedding as ToyEmbedding;
-  expect(stored).toEqual([expect.objectContaining({ user: 'user-42', sequence, watermark, tokenizer, dtype: 'float32' })]);
-  expect(stored[0].encoder).toMatch(/^user-state-/);
+  const record = expect.objectContaining({ user: 'user-42', sequence, watermark, tokenizer, dtype: 'float32' });
+  expect(stored).toEqual([record, record]);
+  expect(stored[0]).toBe(scope.embedding);
+  expect(stored[1].encoder).toMatch(/^user-state-/);
   const user = scope.embedding as ToyEmbedding;
   expect(logged.at(-1)).toEqual([await model.generate({ messages, user, maxNewTokens: 8 }).text]);
   await model.dispose();

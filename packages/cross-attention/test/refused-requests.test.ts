@@ -44,6 +44,20 @@ describe('a request that cannot be answered as it asks says so', () => {
     expect(() => served.scheduler().generate(set)).toThrow(/^settings are of transformers\.js.* Give a scheduler sampling/);
   });
 
+  test.each([
+    ['streamer', 'settings.streamer cannot be set: the text comes piece by piece as textStream of the answer.'],
+    ['max_new_tokens', 'settings.max_new_tokens cannot be set: give the request maxNewTokens instead.'],
+    ['max_length', 'settings.max_length cannot be set: give the request maxNewTokens instead.'],
+    ['input_ids', 'settings.input_ids cannot be set: give the request messages, prompt or promptIds instead.'],
+    ['user_embeddings', 'settings.user_embeddings cannot be set: give the request user instead.'],
+    ['past_key_values', 'settings.past_key_values cannot be set: give the request prefix instead.'],
+  ])('the setting %s, which the request makes itself, says what to use instead', async (name, message) => {
+    const settings = { [name]: 5 };
+    expect(() => served.generate({ prompt, settings })).toThrow(new RangeError(message));
+    await expect(model.generate({ prompt, settings }).text).rejects.toThrow(new RangeError(message));
+    expect(await served.generate({ prompt, maxNewTokens: 2, settings: { [name]: null } }).tokenIds).not.toHaveLength(0);
+  });
+
   test('a prompt there must be', async () => {
     const missing = new RangeError(
       'The request has no prompt: give messages for the chat template, prompt (a text), or promptIds.',

@@ -16,6 +16,7 @@ import type { ServedModel } from '../src/serving/served-model.js';
 import type { UserState } from '../src/serving/user-state.js';
 import { TextTokenizer } from '../src/text/text-tokenizer.js';
 import { trainByteLevelBpe } from '../src/text/byte-level-bpe.js';
+import { failAllocations } from './failing-allocations.js';
 import { ToyEncoder } from './toy-encoder.js';
 
 const shared = process.env.USER_LLM_SHARED ?? path.resolve(fileURLToPath(new URL('.', import.meta.url)), '../../../../shared');
@@ -145,6 +146,7 @@ describe('a scheduler', () => {
 
   test('a long prompt runs in parts, between the tokens of the others', async () => {
     const begun: string[] = [];
+    const alone = await scheduler.generate({ prompt: 'Toy', maxNewTokens: 40 }).tokenIds;
     const short = scheduler.generate({ prompt: 'Toy', maxNewTokens: 40 });
     const watch = async (name: string, { textStream }: typeof short) => {
       for await (const _ of textStream) begun.push(name);
@@ -155,6 +157,8 @@ describe('a scheduler', () => {
     await Promise.all([watching, watch('long', long)]);
     expect(begun.slice(0, begun.indexOf('long')).filter((name) => name === 'short').length).toBeGreaterThan(5);
     expect(begun.lastIndexOf('short')).toBeGreaterThan(begun.indexOf('long'));
+    // Also once the long one has left, and what it needed was given back.
+    expect(await short.tokenIds).toEqual(alone);
   });
 
   test('what is wrong with one request is not the others\u2019 fault', async () => {
@@ -200,6 +204,31 @@ describe('a scheduler', () => {
     await other.dispose();
   });
 
+  test.each([
+    ['keys and values', (elements: number) => elements > 2 * 2 * 300 * 16],
+    ['user', (elements: number, packed: number) => elements === 2 * 3 * packed],
+  ])('nor is memory that cannot be had for one\u2019s %s', async (_, tooMuch) => {
+    const reading = base.withUserEmbeddings({ encoder, integration: gatedCrossAttention({ every: 1, gate: 0.5 }) }).model;
+    const other = await reading.serve({ threads: 1 });
+    const busy = other.scheduler({ rows: 4 });
+    const users = await Promise.all([1, 2, 3].map((film) => other.userState(encoder.encode([film, 5]))));
+    const request = (i: number, tokens = 12) => ({ promptIds: [70 + i, 80, 90 + i], user: users[i], maxNewTokens: tokens });
+    const alone = [await busy.generate(request(0)).tokenIds, await busy.generate(request(1)).tokenIds];
+    const good = [busy.generate(request(0)), busy.generate(request(1))];
+    const long = Array.from({ length: 300 }, (_, i) => 10 + (i % 250));
+    let restore = () => {};
+    const newcomer = (async () => {
+      for await (const _ of good[1].textStream) break;
+      restore = failAllocations((elements) => tooMuch(elements, users[0].packed.length));
+      return busy.generate({ promptIds: long, user: users[2], maxNewTokens: 4 }).tokenIds;
+    })();
+    await expect(newcomer).rejects.toThrow('Array buffer allocation failed');
+    restore();
+    for (const [i, answer] of good.entries()) expect(await answer.tokenIds).toEqual(alone[i]);
+    expect(busy.load).toBe(0);
+    await other.dispose();
+  });
+
   test('nor what goes wrong with one of several answers between two tokens', async () => {
     const request = { prompt: 'Toy', maxNewTokens: 6 };
     const alone = await scheduler.generate(request).tokenIds;
@@ -233,6 +262,15 @@ describe('a scheduler', () => {
     await other.dispose();
     expect(() => other.generate({ prompt: 'Heat' })).toThrow('This scheduler, or its model, was disposed; make another one.');
     expect(await served.scheduler().generate({ prompt: 'Heat', maxNewTokens: 2 }).tokenIds).toHaveLength(2);
+  });
+
+  test('once closed it is the model\u2019s no longer, which closes those that it still has', async () => {
+    const other = await base.serve({ threads: 1 });
+    const [closed, open] = [other.scheduler(), other.scheduler()];
+    await closed.dispose();
+    const again = [closed, open].map((each) => jest.spyOn(each, 'dispose'));
+    await other.dispose();
+    expect(again.map(({ mock }) => mock.calls.length)).toEqual([0, 1]);
   });
 
   test('closing the model twice waits for the same end', async () => {

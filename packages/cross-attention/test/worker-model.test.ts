@@ -65,6 +65,11 @@ describe('a model in worker threads', () => {
     const drawn = await served.scheduler().generate(request).tokenIds;
     expect(await workers.generate(request).tokenIds).toEqual(drawn);
     await expect(workers.generate({ ...request, settings }).text).rejects.toThrow('not both');
+    const set = (name: string, value: unknown) => workers.generate({ messages, settings: { [name]: value } }).text;
+    await expect(set('streamer', {})).rejects.toThrow(
+      new RangeError('settings.streamer cannot be set: the text comes piece by piece as textStream of the answer.'),
+    );
+    await expect(set('stopping_criteria', () => [true])).rejects.toThrow('is code, which cannot be sent to a worker thread');
   });
 
   test('ranks by item tokens, and says that a ranker of one\u2019s own cannot come along', async () => {
@@ -109,6 +114,22 @@ describe('a model in worker threads', () => {
     expect(await workers.generate({ messages, maxNewTokens: 3 }).tokenIds).toHaveLength(3);
   });
 
+  test('a few rankings run at once in a worker, and one that is stopped while it waits leaves', async () => {
+    const one = await LanguageModel.openInWorkers(path.join(folder, 'model'), { threads: 1, atOnce: 1 });
+    const stop = new AbortController();
+    const trie = base.trie(titles);
+    const expected = await one.rank({ messages, trie, top: 5 });
+    const rankings = Array.from({ length: 6 }, (_, i) =>
+      one.rank({ messages, trie, top: 5, ...(i === 5 ? { signal: stop.signal } : {}) }),
+    );
+    expect(one.load).toBe(6);
+    stop.abort(new Error('gone'));
+    await expect(rankings.pop()).rejects.toThrow('gone');
+    for (const { items } of await Promise.all(rankings)) expect(items).toEqual(expected.items);
+    expect(one.load).toBe(0);
+    await one.dispose();
+  });
+
   test('errors are the same errors on this side', async () => {
     const tooLong = workers.generate({ messages, maxNewTokens: 256 }).text;
     await expect(tooLong).rejects.toBeInstanceOf(DoesNotFitError);
@@ -127,6 +148,7 @@ describe('a model in worker threads', () => {
     await writeFile(file, 'GGUF');
     await expect(LanguageModel.openInWorkers(file)).rejects.toThrow(/model\.gguf is not what `save` wrote/);
     await expect(LanguageModel.openInWorkers(folder, { workers: 0 })).rejects.toThrow('workers must be');
+    await expect(LanguageModel.openInWorkers(folder, { atOnce: 0 })).rejects.toThrow('atOnce must be');
   });
 
   test('a thread that ends fails those who wait for it; the next ones ask the others, while there are any', async () => {

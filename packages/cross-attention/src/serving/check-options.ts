@@ -9,9 +9,9 @@ const values: { readonly [Name in keyof Precision]-?: readonly Precision[Name][]
   codes: ['nibbles', 'bytes'],
 };
 
-/** Throws a `RangeError` for an option by which no model is computed with: of its threads, its precision, its products in integers. */
-export function checkServeOptions({ threads, int8, ...precision }: ServeModelOptions): void {
-  if (threads !== undefined) checkCount('threads', threads);
+/** Throws a `RangeError` for an option by which no model is computed with: of its counts, its precision, its products in integers. */
+export function checkServeOptions({ threads, atOnce, int8, ...precision }: ServeModelOptions): void {
+  for (const [name, count] of Object.entries({ threads, atOnce })) if (count !== undefined) checkCount(name, count);
   for (const name of ['accuracyLevel', 'quantize', 'codes'] as const) {
     const value: unknown = precision[name];
     if (value !== undefined && !values[name].some((known) => known === value))

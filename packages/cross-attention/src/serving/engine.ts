@@ -54,6 +54,11 @@ export type OpenGraph = (model: Uint8Array, valueFolder?: string) => Promise<ort
 export interface ServeOptions {
   /** Threads of one operation; the machine's cores by default. Divide them among workers. */
   readonly threads?: number;
+  /**
+   * Most rankings, and answers without a scheduler, that run at once, each with a cache of its own; the others wait in the order in which they
+   * came. Default 4. A ranker of one's own must not wait for the same model's `rank` or `generate`, which may wait for its place.
+   */
+  readonly atOnce?: number;
 }
 
 /** Whether a model is opened with its layers' products in integers. */
@@ -158,10 +163,12 @@ export class ServingEngine {
   }
 
   userState(embedding: ReadableEmbedding): Promise<UserState> {
-    return this.during(async () => {
-      if (isUserState(embedding)) throw new TypeError('This is a user state already; give it to requests as it is.');
-      return this.#readerOf(embedding).read(embedding);
-    });
+    return this.during(() => this.#read(embedding));
+  }
+
+  async #read(embedding: ReadableEmbedding): Promise<UserState> {
+    if (isUserState(embedding)) throw new TypeError('This is a user state already; give it to requests as it is.');
+    return this.#readerOf(embedding).read(embedding);
   }
 
   async storedUserState(user: ReadableEmbedding | UserState): Promise<StoredUserState> {
@@ -170,11 +177,14 @@ export class ServingEngine {
     return this.#readerOf(state).stored(state);
   }
 
-  /** What the session is fed for a user, or for none; undefined where the model reads none at all. */
+  /**
+   * What the session is fed for a user, or for none; undefined where the model reads none at all. To be called `during` a request: one that
+   * waited for its turn is answered, although the model takes no more requests since.
+   */
   async readUser(user: ReadableEmbedding | UserState | undefined): Promise<ReadUser | undefined> {
     if (user === undefined) return this.reader && { state: this.reader.none(), milliseconds: 0, flops: 0 };
     if (!isUserState(user)) {
-      const state = await this.userState(user);
+      const state = await this.#read(user);
       return { state, milliseconds: state.milliseconds, flops: state.flops };
     }
     this.#readerOf(user).assertOwn(user);

@@ -27,7 +27,10 @@ export interface PromptModel {
   readonly user?: { readonly integration: Integration; readonly shape: UserShape; readonly blindPrefix?: BlindPrefix };
 }
 
-/** The token ids of a prompt, without a user. Throws a `RangeError` where there is no prompt, or none in it, or one that the model does not have. */
+/**
+ * The token ids of a prompt, without a user. Throws a `RangeError` where there is no prompt, or none in it, or one that the model does not
+ * have, or messages that are no conversation.
+ */
 export function tokensOf(prompt: Prompt, { config, tokenizer }: Pick<PromptModel, 'config' | 'tokenizer'>): readonly number[] {
   if (prompt.promptIds === undefined && prompt.messages === undefined && prompt.prompt === undefined)
     throw new RangeError('The request has no prompt: give messages for the chat template, prompt (a text), or promptIds.');

@@ -28,7 +28,10 @@ export type GenerateRequest = Prompt &
   RequestOptions & {
     /** Default 128, or what is left of the context. */
     readonly maxNewTokens?: number;
-    /** More of transformers.js's generation settings: `do_sample`, `temperature`, `top_k`, ... Default: greedy. */
+    /**
+     * More of transformers.js's generation settings: `do_sample`, `temperature`, `top_k`, `stopping_criteria`, ... Default: greedy. Not those
+     * that the request makes itself: `max_new_tokens`, `streamer` and the model's inputs.
+     */
     readonly settings?: Readonly<Record<string, unknown>>;
   };
 
@@ -63,7 +66,7 @@ export interface Ranking extends RankedItems {
   readonly promptTokens: number;
   /** Floating-point operations of all matrix products, the user's included. */
   readonly flops: number;
-  /** To the end of the prompt (the first token's scores), the user included. */
+  /** From the request to the end of the prompt (the first token's scores), the user included. */
   readonly firstTokenMs: number;
   readonly totalMs: number;
 }

@@ -19,6 +19,8 @@ export class RowCache implements CacheBuffers {
   constructor(
     private readonly names: readonly string[],
     private readonly config: Pick<DecoderConfig, 'keyValueHeads' | 'headSize'>,
+    /** Most rows that there will be at once. */
+    private readonly most: number,
   ) {
     for (const name of names) this.buffers.set(name, new Float32Array(0));
   }
@@ -43,8 +45,7 @@ export class RowCache implements CacheBuffers {
       this.lengths[row] = length;
       for (const buffer of this.buffers.values()) this.#copyRow(buffer, this.#capacity, last, buffer, row);
     }
-    // What a busy hour needed is not kept for ever.
-    if (this.lengths.length === 0) this.#shape(0, 0);
+    this.#shrink();
   }
 
   /** Sees to it that every row has room for one position more. */
@@ -59,22 +60,39 @@ export class RowCache implements CacheBuffers {
 
   #reserve(rows: number, positions: number): void {
     if (rows <= this.#places && positions <= this.#capacity) return;
-    const wanted = positions <= this.#capacity ? this.#capacity : Math.max(positions, 1.25 * this.#capacity);
-    const capacity = Math.ceil(wanted / step) * step;
-    this.#shape(rows > this.#places ? Math.max(rows, 2 * this.#places) : this.#places, capacity);
+    const capacity = positions <= this.#capacity ? this.#capacity : inSteps(Math.max(positions, 1.25 * this.#capacity));
+    const places = rows <= this.#places ? this.#places : Math.max(rows, Math.min(this.most, 2 * this.#places));
+    this.#shape(places, capacity);
   }
 
+  /**
+   * Gives back what a long text or a busy hour needed: a run takes the longer, the more positions there are in a row. Only from a third on,
+   * and with room left, so that texts which come and go do not have the rows laid anew each time.
+   */
+  #shrink(): void {
+    const rows = this.lengths.length;
+    const positions = rows === 0 ? 0 : Math.max(...this.lengths) + 1;
+    const places = 3 * rows < this.#places ? 2 * rows : this.#places;
+    const capacity = 3 * positions < this.#capacity ? Math.min(this.#capacity, inSteps(1.25 * positions)) : this.#capacity;
+    if (places === this.#places && capacity === this.#capacity) return;
+    try {
+      this.#shape(places, capacity);
+    } catch {
+      // There is no memory for the smaller place beside the larger one, which does as well.
+    }
+  }
+
+  /** Lays the rows anew. Where the memory for that cannot be had it throws, and all stays as it was: buffers are only read by their layout. */
   #shape(places: number, capacity: number): void {
     const { keyValueHeads, headSize } = this.config;
+    const fresh = this.names.map((name) => [name, new Float32Array(places * keyValueHeads * capacity * headSize)] as const);
     const before = new Map(this.buffers);
     const old = this.#capacity;
     this.#places = places;
     this.#capacity = capacity;
-    for (const [name, buffer] of before) {
-      const fresh = new Float32Array(places * keyValueHeads * capacity * headSize);
-      this.buffers.set(name, fresh);
-      const rows = Math.min(this.lengths.length, buffer.length / Math.max(1, keyValueHeads * old * headSize));
-      for (let row = 0; row < rows; row++) this.#copyRow(buffer, old, row, fresh, row);
+    for (const [name, buffer] of fresh) {
+      this.buffers.set(name, buffer);
+      for (let row = 0; row < this.lengths.length; row++) this.#copyRow(before.get(name)!, old, row, buffer, row);
     }
   }
 
@@ -88,3 +106,5 @@ export class RowCache implements CacheBuffers {
     }
   }
 }
+
+const inSteps = (positions: number) => Math.ceil(positions / step) * step;

@@ -40,11 +40,13 @@ export class RequestScheduler {
   constructor(
     private readonly engine: ServingEngine,
     { rows = 16 }: SchedulerOptions = {},
+    /** Hears when it is disposed and nothing runs any more. */
+    private readonly onDisposed: (scheduler: RequestScheduler) => void = () => undefined,
   ) {
     checkCount('rows', rows);
     this.#rows = rows;
     this.#names = cacheNamesOf(engine.session);
-    this.#cache = new RowCache(this.#names, engine.config);
+    this.#cache = new RowCache(this.#names, engine.config, rows);
   }
 
   /** Answers under way and waiting. */
@@ -67,7 +69,7 @@ export class RequestScheduler {
     if (request.sampling !== undefined) checkSampling(request.sampling);
     return generationOf(async (emit) => {
       request.signal?.throwIfAborted();
-      const user = await this.engine.readUser(request.user);
+      const user = await this.engine.during(() => this.engine.readUser(request.user));
       if (this.#disposed) throw disposed();
       const job = new Job(this.engine, request, prompt, user, begun, emit);
       this.#waiting.push(job);
@@ -110,9 +112,10 @@ export class RequestScheduler {
       this.#waiting.shift();
       const row = job.takeRow();
       if (job.take(logitsOf(outputs, 0, this.engine.config.vocabularySize))) return;
+      // Either may lack the memory; it is under way once it has both.
+      this.#seat(job, this.#active.length);
       this.#cache.add(row, job.prompt.ids.length);
       this.#active.push(job);
-      this.#seat(job, this.#active.length - 1);
     } catch (error) {
       // Its own prompt's fault, and not that of the others.
       if (this.#waiting[0] === job) this.#waiting.shift();
@@ -183,6 +186,7 @@ export class RequestScheduler {
   async dispose(): Promise<void> {
     this.#disposed = true;
     await this.#loop;
+    this.onDisposed(this);
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

@@ -11,6 +11,7 @@ import type { TextTokenizer } from '../text/text-tokenizer.js';
 import { AskedPrompt } from './asked-prompt.js';
 import type { NamedScorers } from './asked-prompt.js';
 import { BranchingScorer } from './branching-scorer.js';
+import { checkSettings } from './check-settings.js';
 import { ServingEngine } from './engine.js';
 import type { ServedParts, ServeOptions } from './engine.js';
 import { generationOf } from './generation.js';
@@ -20,7 +21,9 @@ import { NamedScorer } from './named-scorer.js';
 import { OpenedOnce } from './opened-once.js';
 import type { Prefix } from './prefix.js';
 import { readPrompt } from './prompt-reader.js';
+import type { ReadPrompt } from './prompt-reader.js';
 import type { GenerateRequest, Prompt, RankRequest, Ranking, ScheduledRequest } from './request.js';
+import { RequestGate } from './request-gate.js';
 import { RequestScheduler } from './scheduler.js';
 import type { SchedulerOptions } from './scheduler.js';
 import { generateOnce, transformersModel } from './transformers-generate.js';
@@ -29,12 +32,14 @@ import type { ReadableEmbedding, StoredUserState, UserState } from './user-state
 
 /**
  * A model that answers: text by transformers.js's `generate`, rankings by a `CatalogueRanker`. The first ranking by title opens a second
- * onnxruntime session, whose graph lets titles branch behind one prompt. Runs block the event loop; a server opens it in a worker.
+ * onnxruntime session, whose graph lets titles branch behind one prompt. A few requests run at once (`atOnce`), the others wait. Runs block
+ * the event loop; a server opens it in a worker.
  */
 export class ServedModel {
   readonly #branching: OpenedOnce<ort.InferenceSession>;
   readonly #named: NamedScorers;
   readonly #schedulers = new Set<RequestScheduler>();
+  readonly #gate: RequestGate;
   #closing: Promise<void> | undefined;
 
   private constructor(
@@ -42,7 +47,9 @@ export class ServedModel {
     private readonly session: InPlaceSession,
     private readonly model: PreTrainedModel,
     { branching, items, labels }: Pick<ServedParts, 'branching' | 'items' | 'labels'>,
+    { atOnce = 4 }: ServeOptions,
   ) {
+    this.#gate = new RequestGate(atOnce);
     this.#branching = new OpenedOnce(() => branching(engine.openGraph));
     // One row of states: waking a second thread would take longer.
     const options = { ...engine.options, intraOpNumThreads: 1 };
@@ -55,7 +62,7 @@ export class ServedModel {
   static async create(parts: ServedParts, options: ServeOptions = {}): Promise<ServedModel> {
     const engine = await ServingEngine.open(parts, options);
     const session = new InPlaceSession(engine.session, parts.config);
-    return new ServedModel(engine, session, transformersModel(parts.config, session, parts.generation ?? {}), parts);
+    return new ServedModel(engine, session, transformersModel(parts.config, session, parts.generation ?? {}), parts, options);
   }
 
   get config(): DecoderConfig {
@@ -76,6 +83,11 @@ export class ServedModel {
     return this.#named.label?.items ?? [];
   }
 
+  /** Requests that are under way and that wait, those of its schedulers too. */
+  get load(): number {
+    return Array.from(this.#schedulers).reduce((sum, scheduler) => sum + scheduler.load, this.#gate.load);
+  }
+
   /** Hash of the encoder whose embeddings the model reads; undefined where it reads none. */
   get encoder(): string | undefined {
     return this.engine.reader?.encoder;
@@ -88,9 +100,9 @@ export class ServedModel {
 
   /**
    * A user as a store of embeddings keeps them ready to be read: the keys and values of every cross-attention layer, as the matrix of an
-   * encoder called `userStateEncoder`. The rest of a store's record is the embedding's: `store.put({ ...embedding, ...(await
-   * served.storedUserState(embedding)) })`. What the store gives back goes into requests as an embedding does, and is computed no more.
-   * Rejects as `userState` does.
+   * encoder called `userStateEncoder`. The rest of a store's record is the embedding's: `store.putMany([embedding, { ...embedding, ...(await
+   * served.storedUserState(embedding)) }])`, with every update, since a newer embedding does not replace it. What the store gives back goes
+   * into requests as an embedding does, and is computed no more. Rejects as `userState` does.
    */
   storedUserState(user: ReadableEmbedding | UserState): Promise<StoredUserState> {
     return this.engine.storedUserState(user);
@@ -121,7 +133,7 @@ export class ServedModel {
 
   /**
    * Answers a prompt. Throws, before anything runs, a `DoesNotFitError` when prompt and answer are longer than the model's context, and a
-   * `RangeError` for `sampling`, which a scheduler reads.
+   * `RangeError` for `sampling`, which a scheduler reads, and for `settings` that the request makes itself, such as `max_new_tokens`.
    */
   generate(request: GenerateRequest): Generation {
     const { engine } = this;
@@ -129,6 +141,7 @@ export class ServedModel {
       throw new RangeError(
         'sampling is read by a scheduler (served.scheduler().generate) and by worker threads. Give settings of transformers.js here, such as { do_sample: true, temperature: 0.7 }.',
       );
+    checkSettings(request.settings);
     const begun = performance.now();
     const prompt = engine.admit(request);
     const answer = async (emit: (piece: string) => void): Promise<Answer> => {
@@ -156,16 +169,16 @@ export class ServedModel {
         timings: { userMs: user?.milliseconds ?? 0, firstTokenMs, totalMs: performance.now() - begun },
       };
     };
-    return generationOf((emit) => engine.during(() => answer(emit)), this.tokenizer);
+    return generationOf((emit) => engine.during(() => this.#gate.run(() => answer(emit), request.signal)), this.tokenizer);
   }
 
   /**
    * Answers many requests at once on this model's session, their next tokens in one run. For a server; the caller need not dispose it, the
-   * model does.
+   * model does, but one that is no longer needed is held until then.
    */
   scheduler(options: SchedulerOptions = {}): RequestScheduler {
     this.engine.assertAlive();
-    const scheduler = new RequestScheduler(this.engine, options);
+    const scheduler = new RequestScheduler(this.engine, options, (disposed) => this.#schedulers.delete(disposed));
     this.#schedulers.add(scheduler);
     return scheduler;
   }
@@ -182,11 +195,17 @@ export class ServedModel {
   async #rank(request: RankRequest): Promise<Ranking> {
     const { engine } = this;
     const begun = performance.now();
-    const { top, exclude = [], signal } = request;
+    const { top, signal } = request;
     checkCount('top', top);
     const ranker = this.#rankerOf(request);
     const prompt = engine.readPrompt(request);
     engine.assertFits(prompt.ids.length + ranker.depth);
+    return this.#gate.run(() => this.#rankBy(ranker, request, prompt, begun), signal);
+  }
+
+  async #rankBy(ranker: CatalogueRanker, request: RankRequest, prompt: ReadPrompt, begun: number): Promise<Ranking> {
+    const { engine } = this;
+    const { top, exclude = [], signal } = request;
     const user = await engine.readUser(request.user);
     const userMs = performance.now() - begun;
     const sessions = { prompt: engine.session, branching: () => this.#branching.get() };
@@ -215,7 +234,7 @@ export class ServedModel {
     );
   }
 
-  /** Takes no more requests. Answers of its schedulers are stopped; what else runs is waited for. Resolves when the memory is given back. */
+  /** Takes no more requests. Answers of its schedulers are stopped; what else was asked is waited for. Resolves when the memory is given back. */
   dispose(): Promise<void> {
     this.#closing ??= this.#close();
     return this.#closing;

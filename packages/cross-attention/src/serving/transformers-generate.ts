@@ -29,7 +29,7 @@ export interface GenerateOnceOptions {
   readonly session: InPlaceSession;
   readonly user: { readonly packed: Float32Array; readonly shape: readonly number[] } | undefined;
   readonly maxNewTokens: number;
-  /** More of transformers.js's generation settings: `do_sample`, `temperature`, `top_k`, ... */
+  /** More of transformers.js's generation settings: `do_sample`, `temperature`, `top_k`, ...; see `checkSettings`. */
   readonly settings: Readonly<Record<string, unknown>>;
   readonly signal: AbortSignal | undefined;
   readonly onToken: () => void;
@@ -62,7 +62,7 @@ export async function generateOnce(
       ...(user === undefined ? {} : { user_embeddings: new Tensor('float32', user.packed, [...user.shape]) }),
       max_new_tokens: options.maxNewTokens,
       streamer,
-      stopping_criteria: stopping,
+      stopping_criteria: [stopping, ...[options.settings.stopping_criteria ?? []].flat()],
     } as unknown as Parameters<PreTrainedModel['generate']>[0]);
     await Promise.race([generated, failed]);
   } finally {

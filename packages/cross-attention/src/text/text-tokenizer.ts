@@ -3,6 +3,7 @@ import path from 'node:path';
 import { PreTrainedTokenizer } from '@huggingface/transformers';
 import { wordPattern } from './byte-alphabet.js';
 import type { TokenizerFiles } from './byte-level-bpe.js';
+import { checkMessages } from './check-messages.js';
 
 /** Most words whose ids are remembered: a few tens of megabytes at the worst. */
 const maximumWords = 100_000;
@@ -205,9 +206,13 @@ export class TextTokenizer {
     });
   }
 
-  /** A conversation as the text that the model reads: by the tokenizer's chat template, or joined by line breaks where it has none. */
+  /**
+   * A conversation as the text that the model reads: by the tokenizer's chat template, or joined by line breaks where it has none. Throws a
+   * `RangeError` for a role other than `system`, `user` and `assistant`, and for a content that is no string.
+   */
   renderChat(messages: readonly ChatMessage[], options: ChatOptions = {}): string {
     this.assertPresent();
+    checkMessages(messages);
     const addGenerationPrompt = options.addGenerationPrompt ?? true;
     // A special token spelled out in a message is broken by a space: it must not start a turn of its own.
     const safe = messages.map(({ role, content }) => ({

@@ -11,6 +11,7 @@ export interface WorkerSetting {
   readonly folder: string;
   readonly threads: number;
   readonly rows: number;
+  readonly atOnce: number;
   readonly int8: IntegerOption['int8'];
 }
 

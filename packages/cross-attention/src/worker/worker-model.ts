@@ -5,6 +5,7 @@ import { readDecoderConfig } from '../folder/hugging-face.js';
 import type { CatalogueRanker } from '../ranking/catalogue-ranker.js';
 import type { PrefixTrie } from '../ranking/prefix-trie.js';
 import type { IntegerOption } from '../serving/engine.js';
+import { checkSettings } from '../serving/check-settings.js';
 import { generationOf } from '../serving/generation.js';
 import type { Generation } from '../serving/generation.js';
 import type { Prefix } from '../serving/prefix.js';
@@ -23,6 +24,8 @@ export interface WorkerOptions extends IntegerOption {
   readonly threads?: number;
   /** Most answers that grow at once in one worker. Default 16. */
   readonly rows?: number;
+  /** Most rankings, and answers by `settings`, that run at once in one worker; the others wait in turn. Default 4. */
+  readonly atOnce?: number;
 }
 
 /** What can be asked in a worker: transformers.js's generation with `settings`, the scheduler's without. */
@@ -47,10 +50,10 @@ export class WorkerModel {
 
   static async open(
     folder: string,
-    { workers = 1, threads = availableParallelism(), rows = 16, int8 }: WorkerOptions = {},
+    { workers = 1, threads = availableParallelism(), rows = 16, atOnce = 4, int8 }: WorkerOptions = {},
   ): Promise<WorkerModel> {
-    for (const [name, value] of Object.entries({ workers, threads, rows })) checkCount(name, value);
-    const setting = { folder, rows, int8, threads: Math.max(1, Math.floor(threads / workers)) };
+    for (const [name, value] of Object.entries({ workers, threads, rows, atOnce })) checkCount(name, value);
+    const setting = { folder, rows, atOnce, int8, threads: Math.max(1, Math.floor(threads / workers)) };
     const started = await Promise.allSettled(Array.from({ length: workers }, () => ModelWorker.start(setting)));
     const open = started.flatMap((each) => (each.status === 'fulfilled' ? [each.value] : []));
     const failed = started.find((each) => each.status === 'rejected');
@@ -65,6 +68,11 @@ export class WorkerModel {
       open.map(({ worker }) => worker),
       open[0].greeting,
     );
+  }
+
+  /** Calls that are under way and that wait, in all workers. */
+  get load(): number {
+    return this.workers.reduce((sum, { load }) => sum + load, 0);
   }
 
   /** Hash of the encoder whose embeddings the model reads; undefined where it reads none. */
@@ -83,6 +91,12 @@ export class WorkerModel {
       const worker = this.#worker();
       if (request.settings !== undefined && request.sampling !== undefined)
         throw new RangeError('A request has settings of transformers.js or sampling of the scheduler, not both.');
+      checkSettings(request.settings);
+      for (const name of ['stopping_criteria', 'logits_processor'])
+        if (request.settings?.[name])
+          throw new TypeError(
+            `settings.${name} is code, which cannot be sent to a worker thread. Open the model in this thread (LanguageModel.open), or stop the answer by a signal.`,
+          );
       const { signal, ...rest } = request;
       const sent = this.#sent(rest, worker) as Methods['generate']['request'];
       return worker.call({ method: 'generate', request: sent }, { onPiece: emit, ...(signal === undefined ? {} : { signal }) });
