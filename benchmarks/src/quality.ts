@@ -30,6 +30,7 @@ import {
   Workspace,
 } from '@user-llm/reference';
 import type { Band } from '@user-llm/user-encoder';
+import { rm } from 'node:fs/promises';
 import os from 'node:os';
 import path from 'node:path';
 import { commandOf, keepResult, resultsFolder } from './record/results.js';
@@ -75,6 +76,9 @@ const variantOf = (values: Values): string =>
 type Values = ReturnType<typeof commandLine<typeof options>>;
 
 async function encoderAlone(values: Values, name: string, minutes: number): Promise<Record<string, unknown>> {
+  if (values.slice !== undefined)
+    throw new UsageError('--slice is for language models; interrupt --only encoder, and the same command goes on');
+  const signal = interruption();
   const first = positive('seed', values.seed);
   const dataset = await openSource(named('USER_LLM_DATA', name), first);
   const corpus = await loadCorpus(dataset, await fitTokenizer(dataset));
@@ -97,7 +101,14 @@ async function encoderAlone(values: Values, name: string, minutes: number): Prom
   const runs = [];
   const count = positive('seeds', values.seeds);
   for (let seed = first; seed < first + count; seed++) {
-    const { report, outcomes, ...how } = await encoderQuality(corpus, { ...shape, seed }, training);
+    const file = path.join(outOf(values, seed), 'encoder.safetensors');
+    const { report, outcomes, ...how } = await encoderQuality(
+      corpus,
+      { ...shape, seed },
+      { ...training, checkpoint: { file }, signal },
+    );
+    // Another run is to train, by the code that there is then.
+    for (const written of [file, `${file}.run`]) await rm(written, { force: true });
     console.table(report.rows);
     const { systems } = report.toJSON();
     runs.push(outcomes);
@@ -126,12 +137,11 @@ const numberOf = (name: string, text: string | undefined): number | undefined =>
 
 async function everything(values: Values, name: string, minutes: number): Promise<Record<string, unknown>> {
   const seed = positive('seed', values.seed);
-  const out = values.out ?? path.join(os.tmpdir(), `user-llm-quality-${name}${variantOf(values)}-${seed}`);
+  const out = outOf(values, seed);
   const output = new ConsoleOutput({ json: false, quiet: false });
-  const stopped = new AbortController();
-  for (const name of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.once(name, () => stopped.abort());
   const slice = numberOf('slice', values.slice);
-  const signal = AbortSignal.any([stopped.signal, ...(slice === undefined ? [] : [AbortSignal.timeout(slice * 60_000)])]);
+  const stopped = interruption();
+  const signal = AbortSignal.any([stopped, ...(slice === undefined ? [] : [AbortSignal.timeout(slice * 60_000)])]);
   const llm = values.llm === undefined ? undefined : named('USER_LLM_MODELS', values.llm);
   const workspace = await Workspace.create(
     {
@@ -168,13 +178,25 @@ async function everything(values: Values, name: string, minutes: number): Promis
   } catch (error) {
     if (!signal.aborted) throw error;
     // What is finished lies in the run folder, a checkpoint of what was under way too.
-    const why = stopped.signal.aborted ? 'stopped' : `the slice of ${slice} minutes is over`;
+    const why = stopped.aborted ? 'stopped' : `the slice of ${slice} minutes is over`;
     process.stderr.write(`${why}; the same command goes on from here\n`);
     process.stdout.write(`${JSON.stringify({ data: name, seed, finished: false })}\n`);
-    process.exit(stopped.signal.aborted ? 130 : 0);
+    process.exit(stopped.aborted ? 130 : 0);
   }
   return { data: name, seed, systems: latest.systems };
 }
+
+/** Aborts when the run is interrupted, so that it leaves a checkpoint. */
+function interruption(): AbortSignal {
+  const stopped = new AbortController();
+  for (const name of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.once(name, () => stopped.abort());
+  return stopped.signal;
+}
+
+/** Where a run keeps what it has not finished. */
+const outOf = (values: Values, seed: number): string =>
+  values.out ??
+  path.join(os.tmpdir(), ['user-llm-quality', values.only, `${values.data}${variantOf(values)}`, seed].filter(Boolean).join('-'));
 
 /** What earlier runs measured, with `--keep`; what this one measures is kept in any case. */
 function keptSystems(values: Values, of: string, settings: RunSettings): Promise<KeptSystems> {
