@@ -1,4 +1,4 @@
-import { mkdtemp, rm } from 'node:fs/promises';
+import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import os from 'node:os';
 import path from 'node:path';
 import { afterAll, expect, test } from '@jest/globals';
@@ -21,6 +21,9 @@ test('ranks that were found before an interruption are not found again, under th
   expect(await second.rank('a 1 50', never)).toBe(3);
   expect(await second.rank('a 2 50', never)).toBeNull();
   expect(await second.rank('a 3 50', () => Promise.resolve(0))).toBe(0);
+
+  await writeFile(file, '{ half');
+  expect(await (await RankLog.open(file, 'key')).rank('a 1 50', () => Promise.resolve(5))).toBe(5);
 
   const other = await RankLog.open(file, 'another key');
   expect(await other.rank('a 1 50', () => Promise.resolve(9))).toBe(9);

@@ -8,10 +8,12 @@ export interface CheckpointTimes {
 const restPerWriting = 9;
 
 /**
- * Writes a run's checkpoint after a step where it is due. By time, the next one waits at least nine times as long as the last one took,
+ * Writes a run's checkpoint after a step where it is due; where the run says nothing of that, as `otherwise` does. By time, the next one waits at least nine times as long as the last one took,
  * whatever the disk.
  */
-export function checkpointClock({ everySteps = Infinity, everySeconds = Infinity }: CheckpointTimes) {
+export function checkpointClock(times: CheckpointTimes = {}, otherwise: CheckpointTimes = {}) {
+  const given = times.everySteps !== undefined || times.everySeconds !== undefined;
+  const { everySteps = Infinity, everySeconds = Infinity } = given ? times : otherwise;
   let last = performance.now();
   let rest = 1000 * everySeconds;
   return async (step: number, write: () => Promise<void>): Promise<void> => {

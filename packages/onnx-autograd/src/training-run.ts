@@ -19,7 +19,7 @@ export async function* trainingRun<R>(
   { trainer, signal, steps = Infinity, checkpoint }: Run<R>,
 ): AsyncGenerator<R, void, undefined> {
   const batches = batchReader(source);
-  const whenDue = checkpointClock(checkpoint ?? {});
+  const whenDue = checkpointClock(checkpoint);
   const stopIfAborted = async (): Promise<void> => {
     if (!signal?.aborted) return;
     // Before the first step there is nothing to keep, and an older file may be waiting to be resumed.

@@ -179,9 +179,7 @@ const checkpointTimes = { everySteps: 500, everySeconds: 300 };
 async function loop({ save, ...run }: RunContext & { save: () => Promise<void> }): Promise<StopReason> {
   const { options, plan, steps, trainer, state, tell } = run;
   const clock = stopwatch(state.seconds);
-  const { everySteps, everySeconds } = options.checkpoint ?? {};
-  const given = everySteps !== undefined || everySeconds !== undefined;
-  const whenDue = checkpointClock(given ? { everySteps, everySeconds } : checkpointTimes);
+  const whenDue = checkpointClock(options.checkpoint, checkpointTimes);
   let unsaved: PretrainCheckpointError | undefined;
   const trySaving = async (): Promise<void> => void (unsaved = await errorOf(save()));
   let rate = 0;

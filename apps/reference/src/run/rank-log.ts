@@ -14,8 +14,13 @@ export class RankLog {
   ) {}
 
   static async open(file: string, key: string): Promise<RankLog> {
-    const found = await readFile(file, 'utf8').then(JSON.parse, () => undefined);
-    return new RankLog(file, key, found?.key === key ? found.ranks : {});
+    try {
+      const saved = JSON.parse(await readFile(file, 'utf8')) as { key: string; ranks: Record<string, number | null> };
+      return new RankLog(file, key, saved.key === key ? saved.ranks : {});
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code === 'ENOENT' || error instanceof SyntaxError) return new RankLog(file, key, {});
+      throw error;
+    }
   }
 
   /** The rank that the log has under a name, or one that is found and kept. */

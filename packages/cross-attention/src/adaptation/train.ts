@@ -1,7 +1,7 @@
 import { mkdir, readFile, stat } from 'node:fs/promises';
 import path from 'node:path';
 import { Trainer, adamW, checkpointClock, readSafetensors, writeFileAtomically, writeSafetensors } from '@user-llm/onnx-autograd';
-import type { CheckpointTimes, Feeds, GraphDefinition, Optimizer, Outputs, Weights } from '@user-llm/onnx-autograd';
+import type { Feeds, GraphDefinition, Optimizer, Outputs, Weights } from '@user-llm/onnx-autograd';
 import { AdaptationError } from '../errors.js';
 import { difference, identityOf } from './run-identity.js';
 import type { RunIdentity } from './run-identity.js';
@@ -38,7 +38,7 @@ export interface TrainingTask {
 
 /** How a task is run. */
 /** What a crash may cost where nothing else is said: a checkpoint of a large model takes seconds. */
-const checkpointSeconds = 300;
+const checkpointTimes = { everySeconds: 300 };
 
 type Options = TrainingSettings & { readonly validation?: ValidationSchedule };
 
@@ -140,7 +140,7 @@ export async function train(
     }
     const due = validationClock(task, options, limit);
     due(log);
-    const whenDue = checkpointClock(checkpointTimes(checkpoint));
+    const whenDue = checkpointClock(checkpoint, checkpointTimes);
     let compiled = false;
     while (trainer.steps < limit && !stoppedEarly) {
       if (signal?.aborted) {
@@ -225,10 +225,6 @@ function validationClock({ validate }: TrainingTask, options: Options, limit: nu
     next = (Math.floor(log.seconds / every) + 1) * every;
     return true;
   };
-}
-
-function checkpointTimes({ everySteps, everySeconds }: NonNullable<Options['checkpoint']> = { file: '' }): CheckpointTimes {
-  return everySteps === undefined ? { everySeconds: everySeconds ?? checkpointSeconds } : { everySteps, everySeconds };
 }
 
 function ranOutOfPatience({ validation, best }: TrainingLog, patience = Infinity): boolean {
