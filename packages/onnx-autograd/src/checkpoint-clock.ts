@@ -8,8 +8,8 @@ export interface CheckpointTimes {
 const restPerWriting = 9;
 
 /**
- * Writes a run's checkpoint after a step where it is due; where the run says nothing of that, as `otherwise` does. By time, the next one waits at least nine times as long as the last one took,
- * whatever the disk.
+ * Writes a run's checkpoint after a step where it is due; where the run says nothing of that, as `otherwise` does. By time, the next one
+ * waits at least nine times as long as the last one took, whatever the disk.
  */
 export function checkpointClock(times: CheckpointTimes = {}, otherwise: CheckpointTimes = {}) {
   const given = times.everySteps !== undefined || times.everySeconds !== undefined;

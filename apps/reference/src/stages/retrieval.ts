@@ -39,43 +39,40 @@ export function retrieverShares(
 export async function chooseRetrieverShare(workspace: Workspace, spec: SystemSpec): Promise<StageRecord> {
   const { run, seed, signal } = workspace;
   const corpus = await workspace.corpus();
-  return run.stage(
-    stage(spec),
-    { adapted: identityOf(run.need(stageOf(spec), 'adapt')), shares, usersAsked, depth },
-    async () => {
-      const progress = workspace.output.progress('retrieval', `the retriever's share, ${spec.title}`);
-      const retriever = await openRetriever(workspace, spec);
-      // Nothing is stored of what users were before their validation items: every embedding is made anew.
-      const users = spec.reading.embedding ? { encoder: await loadAdaptedEncoder(workspace, spec) } : undefined;
-      const system = await openAdapted(workspace, spec, corpus, {
-        ...(users === undefined ? {} : { users }),
-        ...workspace.runtime,
-        summaries: await summariesOf(workspace, spec),
-        retrieval: { retriever, share: 0 },
-      });
-      const gains = shares.map(() => 0);
-      const cases = validationMoments(corpus, seed, usersAsked);
-      try {
-        for (const [done, { user, end }] of cases.entries()) {
-          const from = corpus.log.offsets[user];
-          const history = corpus.log.items.subarray(from, from + end).filter((item) => item >= 0);
-          const request = { exclude: new Set(history), top: retrievedItems, events: corpus.train, signal };
-          const { items, scores } = await system.rank(user, history, request);
-          const quick = logSoftmax((await retriever.retrieve(user, corpus.train)).scores);
-          const target = items.indexOf(corpus.log.items[from + end]);
-          shares.forEach((share, i) => {
-            const mixed = scores.map((score, j) => mixedScore(score, quick[items[j]], share));
-            const rank = target < 0 ? Infinity : mixed.filter((score) => score > mixed[target]).length;
-            if (rank < depth) gains[i] += 1 / Math.log2(rank + 2) / cases.length;
-          });
-          progress.update({ fraction: (done + 1) / cases.length });
-        }
-      } finally {
-        await system.dispose();
+  const key = { adapted: identityOf(run.need(stageOf(spec), 'adapt')), shares, usersAsked, depth };
+  return run.stage(stage(spec), key, async () => {
+    const progress = workspace.output.progress('retrieval', `the retriever's share, ${spec.title}`);
+    const retriever = await openRetriever(workspace, spec);
+    // Nothing is stored of what users were before their validation items: every embedding is made anew.
+    const users = spec.reading.embedding ? { encoder: await loadAdaptedEncoder(workspace, spec) } : undefined;
+    const system = await openAdapted(workspace, spec, corpus, {
+      ...(users === undefined ? {} : { users }),
+      ...workspace.runtime,
+      summaries: await summariesOf(workspace, spec),
+      retrieval: { retriever, share: 0 },
+    });
+    const gains = shares.map(() => 0);
+    const cases = validationMoments(corpus, seed, usersAsked);
+    try {
+      for (const [done, { user, end }] of cases.entries()) {
+        const from = corpus.log.offsets[user];
+        const history = corpus.log.items.subarray(from, from + end).filter((item) => item >= 0);
+        const request = { exclude: new Set(history), top: retrievedItems, events: corpus.train, signal };
+        const { items, scores } = await system.rank(user, history, request);
+        const quick = logSoftmax((await retriever.retrieve(user, corpus.train)).scores);
+        const target = items.indexOf(corpus.log.items[from + end]);
+        shares.forEach((share, i) => {
+          const mixed = scores.map((score, j) => mixedScore(score, quick[items[j]], share));
+          const rank = target < 0 ? Infinity : mixed.filter((score) => score > mixed[target]).length;
+          if (rank < depth) gains[i] += 1 / Math.log2(rank + 2) / cases.length;
+        });
+        progress.update({ fraction: (done + 1) / cases.length });
       }
-      const share = shares[gains.indexOf(Math.max(...gains))];
-      progress.done(`${share} of the order is its retriever's (${retriever.name})`);
-      return { share, retriever: retriever.name, ndcgAt10: Object.fromEntries(shares.map((each, i) => [each, gains[i]])) };
-    },
-  );
+    } finally {
+      await system.dispose();
+    }
+    const share = shares[gains.indexOf(Math.max(...gains))];
+    progress.done(`${share} of the order is its retriever's (${retriever.name})`);
+    return { share, retriever: retriever.name, ndcgAt10: Object.fromEntries(shares.map((each, i) => [each, gains[i]])) };
+  });
 }
