@@ -171,6 +171,23 @@ test('4-bit codes two in a byte or one are the same model', async () => {
   }
 });
 
+test('a token has the same logits alone and among others', async () => {
+  const wide = { ...sizes, width: 256, intermediate: 512, layers: 6 };
+  const config = { ...decoderConfig(wide), endTokens: [0], beginToken: 0, paddingToken: 1 };
+  const { model: four } = await modelOf('company.gguf', config, () => 'Q4_1');
+  const inference = await openInference(four, 4);
+  const among = (await inference.run(ids, ids.length, 1)).logits;
+  const [, , vocabulary] = (await inference.run(ids, 1, 0)).dims;
+  for (const [i, id] of ids.entries()) {
+    const { logits, dims } = await inference.run([id], 1, 1);
+    expect(dims).toEqual([1, 1, vocabulary]);
+    // The head's own product is in float32 to the last bits; a number that is rounded to another byte is a thousand times as much.
+    expect(difference(logits, among.subarray(i * vocabulary, (i + 1) * vocabulary))).toBeLessThan(1e-6);
+  }
+  await inference.dispose();
+  await four.dispose();
+});
+
 test('served from a temporary file, saved in one file: the same answers, and nothing is left behind', async () => {
   const before = new Set(await readdir(tmpdir()));
   const exact = await openInference(plain);

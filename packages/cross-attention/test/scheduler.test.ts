@@ -31,10 +31,11 @@ afterAll(async () => rm(folder, { recursive: true }));
 const readingTokens = 2;
 const lengths = [5, 90, 3, 17, 64, 9, 30, 12, 1];
 
-(hasModels ? describe : describe.skip).each<[string, Integration]>([
-  ['gated cross-attention', gatedCrossAttention({ every: 1, gate: 0.7 })],
-  ['soft prompt', softPrompt()],
-])('TinyStories-656K, answering many at once, by %s', (name, integration) => {
+(hasModels ? describe : describe.skip).each<[string, Integration, { readonly quantize?: 4 }]>([
+  ['gated cross-attention', gatedCrossAttention({ every: 1, gate: 0.7 }), {}],
+  ['gated cross-attention over 4-bit weights', gatedCrossAttention({ every: 1, gate: 0.7 }), { quantize: 4 }],
+  ['soft prompt', softPrompt(), {}],
+])('TinyStories-656K, answering many at once, by %s', (name, integration, precision) => {
   let served: ServedModel;
   let plain: PreTrainedModel;
   let states: UserState[];
@@ -45,7 +46,9 @@ const lengths = [5, 90, 3, 17, 64, 9, 30, 12, 1];
     const stories = await LanguageModel.load(path.join(shared, 'models/TinyStories-656K'));
     const all = stories.tokenizer.encode(words);
     prompts = lengths.map((length, i) => all.slice(i, i + length + readingTokens));
-    await stories.withUserEmbeddings({ encoder, integration, blindPrefix: { readingTokens }, seed: 4 }).model.save(place);
+    await stories
+      .withUserEmbeddings({ encoder, integration, blindPrefix: { readingTokens }, seed: 4 })
+      .model.save(place, precision);
     served = await LanguageModel.open(place, { threads: 1 });
     plain = await AutoModelForCausalLM.from_pretrained(place, { local_files_only: true });
     plain.forward_params.push('user_embeddings', 'blind_length');

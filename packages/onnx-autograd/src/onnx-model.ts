@@ -80,6 +80,8 @@ class Emitter {
   private readonly writers: ((writer: MessageWriter) => void)[] = [];
   private readonly symbols = new Map<string, string>();
   private inputsOfModel: Tensor[] = [];
+  /** What the nodes written so far give. */
+  private readonly computed: Tensor[] = [];
   /** Values that a node or an output of the model reads. */
   private readonly read = new Set<Tensor>();
 
@@ -183,6 +185,7 @@ class Emitter {
         node.attributes,
         node.domain,
       );
+    this.computed.push(node.outputs[0]);
   }
 
   private macro(node: Node, outputs: string[]): void {
@@ -279,15 +282,15 @@ class Emitter {
     });
   }
 
-  /** A named axis, read off an input that has it. */
+  /** A named axis, read off an input that has it, or else off what an operator gave it: axes of its own are known behind it. */
   private symbol(name: string): string {
     const known = this.symbols.get(name);
     if (known) return known;
-    for (const tensor of this.inputsOfModel) {
+    for (const tensor of [...this.inputsOfModel, ...this.computed]) {
       const axis = tensor.shape.indexOf(name);
       if (axis < 0) continue;
       const output = `#axis.${name}`;
-      this.write('Shape', [tensor.name!], [output], output, { start: axis, end: axis + 1 });
+      this.write('Shape', [this.nameOf(tensor)], [output], output, { start: axis, end: axis + 1 });
       this.symbols.set(name, output);
       return output;
     }

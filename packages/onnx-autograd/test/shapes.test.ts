@@ -86,6 +86,20 @@ describe('named axes', () => {
     expect(numbers(results.end)).toEqual([8, 9, 10, 11, 20, 21, 22, 23]);
   });
 
+  test('an axis that an operator made is known behind it', async () => {
+    const definition = graph(({ builder }) => {
+      const x = builder.input('x', ['n', 2]);
+      const [places] = builder.operator('NonZero', [x.sum(-1)], { outputs: [{ dtype: 'int64', shape: [1, 'kept'] }] });
+      const kept = x.gather(places.reshape(['kept']));
+      return { y: kept.mul(2).reshape(['2*kept']), ones: kept.add(0).mul(builder.filled(['kept', 1], 3)) };
+    });
+    const program = await Program.create(definition, { weights: new Map() });
+    const { y, ones } = await program.run({ x: f32([1, 2, 0, 0, 3, 4], [3, 2]) });
+    expect(numbers(y)).toEqual([2, 4, 6, 8]);
+    expect(numbers(ones)).toEqual([3, 6, 9, 12]);
+    await program.dispose();
+  });
+
   test('an axis that no input shows is refused when the graph is written', async () => {
     const definition = graph(({ builder }) => ({ y: builder.filled(['somewhere', 2]) }));
     await expect(Program.create(definition, { weights: new Map() })).rejects.toThrow(

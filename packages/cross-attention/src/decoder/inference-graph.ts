@@ -1,11 +1,13 @@
 import { GraphBuilder, concat, toOnnx } from '@user-llm/onnx-autograd';
 import type { Dim, Tensor, Weights } from '@user-llm/onnx-autograd';
 import type { DecoderConfig } from '../folder/decoder-config.js';
+import { Company } from './company.js';
 import { DecoderGraph } from './decoder-graph.js';
 import type { DecoderHooks, SelfAttention } from './decoder-graph.js';
 import { WatchedMatrices } from './channel-peaks.js';
 import { IntegerMatrices } from './integer-matrices.js';
 import type { IntegerOptions } from './integer-matrices.js';
+import { packableMatrix } from './packable-matrix.js';
 import type { Precision } from './packable-matrix.js';
 import { QuantizedMatrices } from './quantized-matrices.js';
 import { rotaryCaches } from './rotary.js';
@@ -41,7 +43,8 @@ export function inferenceModel(
 ): Uint8Array {
   const builder = GraphBuilder.create();
   const matrices = matricesOf(builder, weights, computation, store);
-  const { graph, hidden, cache } = textGraph(builder, config, addition, matrices);
+  const company = needsCompany(weights, computation) ? new Company(builder, 'batch_size') : undefined;
+  const { graph, hidden, cache } = textGraph(builder, config, addition, matrices, company);
   const kept = lastPositions(builder, hidden, builder.input('num_logits_to_keep', [], 'int64'));
   return withLogits(graph, kept, { ...cache.outputs, newest: cache.newest() }, weights, store);
 }
@@ -68,17 +71,26 @@ function textGraph(
   config: DecoderConfig,
   addition: InferenceAddition | undefined,
   matrices: ServedMatrices,
+  company?: Company,
 ): { graph: DecoderGraph; hidden: Tensor; cache: CachedAttention } {
   const ids = builder.input('input_ids', ['batch_size', 'sequence_length'], 'int64');
   const mask = builder.input('attention_mask', ['batch_size', 'total_sequence_length'], 'int64');
   const lengths = mask.sum(1).sub(1).cast('int32');
-  const cache = new CachedAttention(builder, config, 'batch_size', lengths, matrices);
+  const cache = new CachedAttention(builder, config, 'batch_size', lengths, matrices, { company });
   const positions = () => {
     const count = builder.dims(['sequence_length']).cast('int32');
     return lengths.reshape(['batch_size', 1]).add(builder.range('sequence_length')).sub(count.sub(1));
   };
-  const graph = new DecoderGraph(builder, config, addition?.(builder, positions), matrices);
-  return { graph, hidden: graph.hidden(graph.embed(ids), cache.attend), cache };
+  const hooks = addition?.(builder, company === undefined ? positions : () => company.join(positions()));
+  const graph = new DecoderGraph(builder, config, hooks, matrices);
+  const hidden = graph.hidden(graph.embed(company?.join(ids) ?? ids), cache.attend);
+  return { graph, hidden: company?.part(hidden) ?? hidden, cache };
+}
+
+/** Whether a token's numbers would depend on there being others: see `Company`. */
+function needsCompany(weights: Weights, { integers, ...precision }: Computation): boolean {
+  if (integers !== undefined || (precision.accuracyLevel ?? 4) !== 4) return false;
+  return Array.from(weights).some(([name, weight]) => packableMatrix(name, weight, precision)?.form.bits === 4);
 }
 
 /**
@@ -103,7 +115,7 @@ export function branchingModel(
   const window = hasWindow(config) ? builder.input('visible_window', biasShape) : undefined;
   const lengths = builder.dims(['total_sequence_length']).cast('int32').sub(1);
   const matrices = matricesOf(builder, weights, computation, store);
-  const cache = new CachedAttention(builder, config, 1, lengths, matrices, { positions, bias, window });
+  const cache = new CachedAttention(builder, config, 1, lengths, matrices, { branches: { positions, bias, window } });
   const graph = new DecoderGraph(
     builder,
     config,
@@ -165,7 +177,7 @@ class CachedAttention {
     /** Positions of each row, the new ones included, less one. `[rows]` int32 */
     private readonly lengths: Tensor,
     private readonly matrices: ServedMatrices,
-    private readonly branches?: Branches,
+    private readonly options: { readonly branches?: Branches; readonly company?: Company | undefined },
   ) {
     const { contextLength, headSize } = config;
     const { cosine, sine } = rotaryCaches(config);
@@ -175,7 +187,17 @@ class CachedAttention {
   }
 
   readonly attend: SelfAttention = (layer, queries, keys, values) => {
-    const { builder, branches, outputs } = this;
+    const { company } = this.options;
+    // Where one product gave all three, they are read where they are.
+    const whole = this.matrices.whole([queries, keys, values]);
+    if (company === undefined) return this.#attend(layer, queries, keys, values, whole);
+    const [q, k, v] = [queries, keys, values].map((x) => company.part(x));
+    return company.join(this.#attend(layer, q, k, v, whole && company.part(whole)));
+  };
+
+  #attend(layer: number, queries: Tensor, keys: Tensor, values: Tensor, packed: Tensor | undefined): Tensor {
+    const { builder, outputs } = this;
+    const { branches } = this.options;
     const { heads, keyValueHeads, headSize, slidingWindow } = this.config;
     const past = [this.rows, keyValueHeads, 'past_sequence_length', headSize];
     const pastKey = builder.input(`past_key_values.${layer}.key`, past);
@@ -183,8 +205,6 @@ class CachedAttention {
     const present = { dtype: 'float32', shape: [this.rows, keyValueHeads, 'total_sequence_length', headSize] } as const;
     const isWindow = slidingWindow?.layers[layer] ?? false;
     const cache = [pastKey, pastValue, this.lengths, this.#total];
-    // Where one product gave all three, they are read where they are.
-    const packed = this.matrices.whole([queries, keys, values]);
     const inputs =
       branches === undefined
         ? [...(packed === undefined ? [queries, keys, values] : [packed, null, null]), ...cache, ...this.#tables]
@@ -211,7 +231,7 @@ class CachedAttention {
     outputs[`present.${layer}.key`] = key;
     outputs[`present.${layer}.value`] = value;
     return attended;
-  };
+  }
 
   /** Keys and values of the new tokens alone: `[rows, layers * 2 * key/value heads, sequence_length, head size]`. */
   newest(): Tensor {

@@ -25,7 +25,7 @@ export function byTitle(trie: PrefixTrie, { width, among = 'catalogue', exact = 
         Array.from(items, (item) => titleOf(trie, item)),
         endToken,
       );
-      // Among all texts: a title's probability does not depend on what else was retrieved.
+      // Among all texts: a title's probability does not depend on what else was retrieved, but for roundings of products in blocks.
       const ranked = await exactRanking(few, await asked.texts(), { ...options, among: 'vocabulary', top: items.length });
       const scores = new Float64Array(items.length);
       ranked.items.forEach((place, i) => (scores[place] = ranked.scores[i]));
