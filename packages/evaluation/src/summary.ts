@@ -10,12 +10,13 @@ const TEXT_PROMPT = 'text-prompt-50';
 const SHORT_TEXT_PROMPT = 'text-prompt-10';
 
 /**
- * The report in plain words. Where a User-LLM loses to the text prompt of 50 events, or is not fast enough against it, the first
- * sentence says so.
+ * The report in plain words. Where a User-LLM loses to the text prompt of 50 events, to another baseline on any task, or is not fast
+ * enough, that is said first.
  */
 export function summarise(report: ReportContent): string[] {
+  const lost = lostToBaselines(report);
   const sentences = [
-    first(report),
+    ...(missesAim(report) ? [first(report), ...lost] : [...lost, first(report)]),
     speed(report),
     simulated(report),
     ...againstBaselines(report),
@@ -46,10 +47,47 @@ function againstText(report: ReportContent): { text?: SystemRow; winners: System
 const measuredAtAim = ({ scaling }: ReportContent): ScalingRow | undefined =>
   scaling?.find((row) => row.events === AIM.events && row.ratio !== null);
 
-/** Whether a User-LLM falls short of what is aimed at: quality above the text prompt of 50 events, 20 times its speed at 200 events. */
-export function shortfall(report: ReportContent): boolean {
+/** Whether a User-LLM misses what is aimed at: quality above the text prompt of 50 events, 20 times its speed at 200 events. */
+function missesAim(report: ReportContent): boolean {
   const ratio = measuredAtAim(report)?.ratio;
   return againstText(report).losers.length > 0 || (ratio != null && ratio < AIM.ratio);
+}
+
+/** Whether a User-LLM misses what is aimed at, or is worse than the best baseline on some task. */
+export const shortfall = (report: ReportContent): boolean => missesAim(report) || worseThanBaseline(report).length > 0;
+
+/** The User-LLM systems that are worse than the best baseline on a task, the whole interval below it. */
+const worseThanBaseline = ({ systems }: ReportContent): SystemRow[] =>
+  systems.filter(({ name, vs }) => name.startsWith(USER_LLM) && vs != null && vs.ci95[1] < 0);
+
+/** What a task is about, and the figure of it that is compared. */
+const asked = {
+  'next-item': { what: 'the next item', figure: 'recall@10', of: recall },
+  'favourite-genre': {
+    what: 'the favourite genre',
+    figure: 'accuracy',
+    of: (row) => (row ? (comparable(row).accuracy ?? null) : null),
+  },
+} as const satisfies Record<
+  SystemRow['task'],
+  { what: string; figure: string; of: (row: SystemRow | undefined) => number | null }
+>;
+
+/** A sentence for each task and baseline to which a User-LLM loses. */
+function lostToBaselines(report: ReportContent): string[] {
+  const groups = new Map<string, SystemRow[]>();
+  for (const row of worseThanBaseline(report)) {
+    const key = `${row.task} ${row.vs!.baseline}`;
+    groups.set(key, [...(groups.get(key) ?? []), row]);
+  }
+  return Array.from(groups.values(), (rows) => {
+    const [{ task, vs }] = rows;
+    const { what, figure: name, of } = asked[task];
+    const value = (row: SystemRow | undefined): string => figure(of(row) ?? NaN);
+    const best = report.systems.find((row) => row.task === task && row.name === vs!.baseline);
+    const losers = rows.map((row) => `${row.name} (${value(row)})`).join(', ');
+    return `Of ${what}, the best baseline, ${vs!.baseline} (${name} ${value(best)}), knows more than ${losers}.`;
+  });
 }
 
 function first(report: ReportContent): string | undefined {
@@ -114,10 +152,11 @@ function simulated({ dataset }: ReportContent): string | undefined {
 function againstBaselines(report: ReportContent): string[] {
   return report.systems
     .filter((row) => row.kind === 'system' && row.vs && (row.name.startsWith(USER_LLM) || row.name === 'encoder'))
+    .sort((left, right) => Number(left.vs!.ci95[1] >= 0) - Number(right.vs!.ci95[1] >= 0))
     .map((row) => {
       const { baseline, delta, ci95, p, users } = row.vs as NonNullable<SystemRow['vs']>;
       const [low, high] = ci95;
-      const what = row.task === 'next-item' ? 'recall@10' : 'accuracy';
+      const what = asked[row.task].figure;
       const verdict = low > 0 ? 'is better than' : high < 0 ? 'is worse than' : 'cannot be told apart from';
       return `${row.name} ${verdict} the best baseline, ${baseline}: ${what} ${delta >= 0 ? '+' : '-'}${figure(Math.abs(delta))} (95 % interval ${low.toFixed(3)} to ${high.toFixed(3)}, p ${p < 0.001 ? '' : '= '}${pValue(p)}, ${users} users).`;
     });

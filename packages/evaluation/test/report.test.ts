@@ -15,6 +15,7 @@ import {
   stillFalling,
 } from '../src/index.js';
 import type { Curve, ReportData, ScalingRow, System } from '../src/index.js';
+import { shortfall } from '../src/summary.js';
 import { smallLog } from './support/logs.js';
 
 const log = smallLog();
@@ -121,6 +122,23 @@ describe('the first sentence of the summary', () => {
     expect(await first(scalingAt(25), strong, text)).toMatch(
       /^user-llm\/cross-attention .* more often than the text prompt .*; at 200 events .* takes 25 times as long/,
     );
+  });
+  test('says so where a User-LLM loses to a baseline that counts, whatever it wins elsewhere', async () => {
+    // Each user prefers another of the three genres: never the first of these.
+    const reader: System = {
+      ...strong,
+      classify: ({ labels, userIndex }) => ({ label: labels[(userIndex + 1) % labels.length] }),
+    };
+    const report = (await reportOf(reader, text)).with({ scaling: scalingAt(25) });
+    expect(report.summary[0]).toMatch(
+      /^Of the favourite genre, the best baseline, most-frequent-genre \(accuracy \d?\.\d+\), knows more than user-llm\/cross-attention \(\d?\.\d+\)\.$/,
+    );
+    expect(report.summary[1]).toMatch(/^user-llm\/cross-attention .* more often than the text prompt/);
+    const [worse, better] = ['is worse than', 'is better than'].map((verdict) =>
+      report.summary.findIndex((line) => line.includes(verdict)),
+    );
+    expect(worse).toBeLessThan(better === -1 ? Infinity : better);
+    expect(shortfall(report.toJSON())).toBe(true);
   });
   test('says that it is not known where the text prompt does not fit', async () => {
     const report = (await reportOf(strong, unfit)).with({ scaling: scalingAt(25) });
