@@ -1,6 +1,6 @@
 /**
- * `npm run bench -- quality --data NAME [--only encoder] [--minutes N | --steps N] [--seed N] [--seeds COUNT] [--dropout X] [--width N]
- * [--layers N] [--rate X] [--batch N] [--position P] [--window W] [--threads N] [--llm NAME] [--ranking WAY] [--users N] [--examples N] [--encoder-steps N]
+ * `npm run bench -- quality (--data NAME | --llm NAME) [--only encoder] [--minutes N | --steps N] [--seed N] [--seeds COUNT] [--dropout X] [--width N]
+ * [--layers N] [--rate X] [--batch N] [--position P] [--window W] [--threads N] [--ranking WAY] [--users N] [--examples N] [--encoder-steps N]
  * [--slice MINUTES] [--suite full | --systems NAME,...] [--keep] [--out FOLDER]`
  *
  * How good the systems are on a real data set, found by its name under the folder in USER_LLM_DATA (models under USER_LLM_MODELS). With
@@ -12,6 +12,8 @@
  * until all are. A long run is made in slices: after `--slice` minutes, or when it is interrupted, it stops with a checkpoint, and the same command goes on. With `--keep`
  * systems that an earlier run of the same seed, users, examples and encoder steps (or minutes) measured stay in the result, so that a comparison can be made of several
  * runs, on several machines: their answers, user by user, lie in benchmarks/results/answers/.
+ * A given model (`--llm`) is too large for minutes: unless said otherwise every system of the full suite learns from 2,000 examples, reads an encoder of
+ * 800 steps and answers for 400 users; without `--data`, on ml-latest-small and then ml-1m.
  * Leave-one-out, all items ranked. The last line is one JSON object; it is also written to benchmarks/results/.
  */
 import type { CatalogueWay } from '@user-llm/cross-attention';
@@ -67,13 +69,29 @@ const options = {
   out: { type: 'string' },
 } as const;
 
+/** A suite and systems by name are parts of one comparison. */
 const variantOf = (values: Values): string =>
-  [values.llm, values.ranking, values.suite, values.examples && `${values.examples}-examples`]
+  [values.llm, values.ranking, values.examples && `${values.examples}-examples`]
     .filter(Boolean)
     .map((part) => `-${part}`)
     .join('');
 
 type Values = ReturnType<typeof commandLine<typeof options>>;
+
+/** What a given model is measured on where no data set is named. */
+const dataWithModel = ['ml-latest-small', 'ml-1m'];
+
+/** A given model is too large for minutes: where nothing else is said, every system learns from as many examples and answers for as many users. */
+function ofModel(values: Values): Values {
+  if (values.llm === undefined) return values;
+  const byExamples = values.minutes === undefined && values.examples === undefined;
+  return {
+    ...values,
+    users: values.users ?? '400',
+    ...(byExamples && { examples: '2000', 'encoder-steps': values['encoder-steps'] ?? '800' }),
+    suite: values.suite ?? (values.systems === undefined ? 'full' : undefined),
+  };
+}
 
 async function encoderAlone(values: Values, name: string, minutes: number): Promise<Record<string, unknown>> {
   if (values.slice !== undefined)
@@ -169,7 +187,7 @@ async function everything(values: Values, name: string, minutes: number): Promis
   try {
     await runAll(workspace, {
       onReport: async (report) => {
-        await kept.write(report, machineDescription());
+        await kept.write(report, machineDescription(), commandOf('quality'));
         const { curves: _, ...figures } = kept.addTo(report).toJSON();
         latest = { data: name, ...figures };
         await writeResult(values, of, latest);
@@ -213,7 +231,7 @@ const resultName = (values: Values, of: string): string =>
   `quality-${values.only ?? 'all'}-${values.data}${variantOf(values)}-${of}`;
 
 async function writeResult(values: Values, of: string, result: Readonly<Record<string, unknown>>): Promise<void> {
-  const minutes = values.steps === undefined && { minutes: minutesOf(values) };
+  const minutes = values.steps === undefined && values.examples === undefined && { minutes: minutesOf(values) };
   await keepResult(resultName(values, of), {
     command: commandOf('quality'),
     ...minutes,
@@ -223,12 +241,21 @@ async function writeResult(values: Values, of: string, result: Readonly<Record<s
 }
 
 async function main(): Promise<void> {
-  const values = commandLine(options);
+  const values = ofModel(commandLine(options));
   const { data, only } = values;
-  if (data === undefined) throw new UsageError('name a data set: npm run bench -- quality --data ml-100k [--only encoder]');
   if (only !== undefined && only !== 'encoder') throw new UsageError(`--only takes encoder, not ${only}`);
-  const result = await (only === 'encoder' ? encoderAlone : everything)(values, data, minutesOf(values));
-  process.stdout.write(`${JSON.stringify(result)}\n`);
+  if (data === undefined && (only !== undefined || values.llm === undefined))
+    throw new UsageError('name a data set: npm run bench -- quality --data ml-100k [--only encoder]');
+  const measure = only === 'encoder' ? encoderAlone : everything;
+  if (data !== undefined) return print(await measure(values, data, minutesOf(values)));
+  const results = [];
+  for (const name of dataWithModel) {
+    const out = values.out && path.join(values.out, name);
+    results.push(await measure({ ...values, data: name, out }, name, minutesOf(values)));
+  }
+  print(results);
 }
+
+const print = (result: unknown): void => void process.stdout.write(`${JSON.stringify(result)}\n`);
 
 runStudy(main);

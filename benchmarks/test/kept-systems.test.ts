@@ -9,6 +9,7 @@ import {
   nextItem,
   popularity,
   processorOf,
+  type HistoryLengthRow,
   type Report,
   type System,
 } from '@user-llm/evaluation';
@@ -42,21 +43,23 @@ describe('systems kept from run to run', () => {
   test('a comparison is made of two runs', async () => {
     const file = path.join(folder, 'answers', 'two.json');
     const another = { ...machineDescription(), cpu: 'Another', cores: 3 };
-    await KeptSystems.none(file, terms).write(await report('user-llm/soft-prompt'), another);
+    await KeptSystems.none(file, terms).write(await report('user-llm/soft-prompt'), another, 'bench one');
 
     const kept = await KeptSystems.read(file, terms);
     const here = (await report('text-prompt-10')).with({ unfinished: ['user-llm/soft-prompt', 'text-prompt-50'] });
-    await kept.write(here, machineDescription());
+    await kept.write(here, machineDescription(), 'bench two');
     const whole = kept.addTo(here).toJSON();
     expect(whole.systems.map(({ name }) => name)).toEqual(['popularity', 'text-prompt-10', 'user-llm/soft-prompt']);
     expect(whole.systems[2].notes).toEqual([`measured in a run of its own, on ${processorOf(another)}`]);
     expect(whole.training?.map(({ name }) => name)).toEqual(['text-prompt-10', 'user-llm/soft-prompt']);
     expect(whole.unfinished).toEqual(['text-prompt-50']);
+    expect(whole.finished).toBe(false);
+    expect(whole.commands).toEqual({ 'user-llm/soft-prompt': 'bench one' });
 
     // One that began before the second was finished does not undo it.
     const slow = await KeptSystems.read(file, terms);
-    await (await KeptSystems.read(file, terms)).write(await report('text-prompt-50'), machineDescription());
-    await slow.write(await report('text-prompt-10'), machineDescription());
+    await (await KeptSystems.read(file, terms)).write(await report('text-prompt-50'), machineDescription(), 'bench two');
+    await slow.write(await report('text-prompt-10'), machineDescription(), 'bench two');
     expect(
       slow
         .addTo(here)
@@ -74,6 +77,32 @@ describe('systems kept from run to run', () => {
       ['text-prompt-50', 1],
     ]);
   });
+  test('quality against history length is of all runs that measured it, and nothing is missing once each system is there', async () => {
+    const file = path.join(folder, 'lengths.json');
+    const lengths = (events: number, asked: number, ...names: string[]): HistoryLengthRow => ({
+      events,
+      users: asked,
+      systems: names.map((name) => ({ name, 'recall@10': 0.5, 'ndcg@10': 0.3, ci95: [0.4, 0.6] })),
+    });
+    const first = (await report('user-llm/soft-prompt')).with({
+      historyLength: [lengths(50, 8, 'encoder', 'user-llm/soft-prompt'), lengths(100, 7, 'encoder', 'user-llm/soft-prompt')],
+    });
+    await KeptSystems.none(file, terms).write(first, machineDescription(), 'bench one');
+    const kept = await KeptSystems.read(file, terms);
+    const second = (await report('text-prompt-10')).with({ finished: false, unfinished: ['user-llm/soft-prompt'] });
+    expect(kept.addTo(second).toJSON()).toMatchObject({
+      finished: true,
+      unfinished: [],
+      historyLength: [lengths(50, 8, 'user-llm/soft-prompt'), lengths(100, 7, 'user-llm/soft-prompt')],
+    });
+    const measured = second.with({ historyLength: [lengths(50, 8, 'encoder', 'text-prompt-10'), lengths(100, 8, 'encoder')] });
+    // Other users are no comparison.
+    expect(kept.addTo(measured).toJSON().historyLength).toEqual([
+      lengths(50, 8, 'encoder', 'text-prompt-10', 'user-llm/soft-prompt'),
+      lengths(100, 8, 'encoder'),
+    ]);
+  });
+
   test('systems that were trained in an earlier way are not compared', async () => {
     const file = path.join(folder, 'earlier.json');
     const { recipe: _, ...earlier } = terms;
@@ -85,14 +114,14 @@ describe('systems kept from run to run', () => {
 
   test('systems of other terms are not compared', async () => {
     const file = path.join(folder, 'terms.json');
-    await KeptSystems.none(file, terms).write(await report('user-llm/soft-prompt'), machineDescription());
+    await KeptSystems.none(file, terms).write(await report('user-llm/soft-prompt'), machineDescription(), 'bench two');
     await expect(KeptSystems.read(file, { ...terms, examples: 500 })).rejects.toThrow(
       'the systems in terms.json were measured with examples 2000, not 500; give the same, or leave out --keep',
     );
   });
   test('without --keep what lies there is not read, and a file that is not there keeps nothing', async () => {
     const file = path.join(folder, 'there.json');
-    await KeptSystems.none(file, terms).write(await report('user-llm/soft-prompt'), machineDescription());
+    await KeptSystems.none(file, terms).write(await report('user-llm/soft-prompt'), machineDescription(), 'bench two');
     const alone = await report('text-prompt-10');
     const absent = path.join(folder, 'absent.json');
     for (const kept of [KeptSystems.none(file, terms), await KeptSystems.read(absent, terms)])

@@ -1,15 +1,18 @@
 import { mkdir, readFile } from 'node:fs/promises';
 import path from 'node:path';
 import { processorOf } from '@user-llm/evaluation';
-import type { MachineDescription, Outcome, Report, TrainingRecord } from '@user-llm/evaluation';
+import type { HistoryLengthRow, MachineDescription, Outcome, Report, TrainingRecord } from '@user-llm/evaluation';
 import { writeFileAtomically } from '@user-llm/onnx-autograd';
 import { UsageError } from '@user-llm/reference';
 
-/** How a language-model system answered and was trained, and where. */
+/** How a language-model system answered and was trained, where and by which command. The first files have no command. */
 interface KeptSystem {
   readonly machine: MachineDescription;
+  readonly command?: string;
   readonly training: readonly TrainingRecord[];
   readonly outcomes: readonly Outcome[];
+  /** Its part of the quality against history length, where that was measured. */
+  readonly historyLength?: readonly HistoryLengthRow[];
 }
 
 /** What must be the same for systems of several runs to stand in one comparison; the data are compared by the outcomes' hash. */
@@ -66,22 +69,29 @@ export class KeptSystems {
         notes: [...(outcome.notes ?? []), `measured in a run of its own, on ${processorOf(machine)}`],
       })),
     );
-    const { training = [], unfinished } = report.toJSON();
+    const { training = [], unfinished, historyLength = [] } = report.toJSON();
+    const missing = Array.isArray(unfinished) ? unfinished.filter((name) => !kept.some(([other]) => other === name)) : [];
+    const commands = Object.fromEntries(kept.flatMap(([name, { command }]) => (command === undefined ? [] : [[name, command]])));
+    const lengths = kept.reduce((rows, [, system]) => joined(rows, system.historyLength ?? []), historyLength);
     return report.including(outcomes).with({
       training: [...training, ...kept.flatMap(([, system]) => system.training)],
-      ...(Array.isArray(unfinished) && { unfinished: unfinished.filter((name) => !kept.some(([other]) => other === name)) }),
+      ...(Array.isArray(unfinished) && { finished: missing.length === 0, unfinished: missing }),
+      ...(lengths.length > 0 && { historyLength: lengths }),
+      ...(Object.keys(commands).length > 0 && { commands }),
     });
   }
 
-  /** Writes the systems of a report, and those that it has not. */
-  async write(report: Report, machine: MachineDescription): Promise<void> {
-    const { training = [] } = report.toJSON();
+  /** Writes the systems of a report that `command` measured, and those that it has not. */
+  async write(report: Report, machine: MachineDescription, command: string): Promise<void> {
+    const { training = [], historyLength = [] } = report.toJSON();
     const here = systemsOf(report).map((name): [string, KeptSystem] => [
       name,
       {
         machine,
+        command,
         training: training.filter((record) => record.name === name || record.name.startsWith(`${name}, `)),
         outcomes: report.outcomes.filter(({ system }) => system === name).map(shortened),
+        ...historyLengthOf(name, historyLength),
       },
     ]);
     const { terms } = this.content;
@@ -122,6 +132,21 @@ const remedyOf = (name: keyof Terms): string =>
 const systemsOf = (report: Report): string[] => [
   ...new Set(report.outcomes.filter(({ sampled }) => sampled).map(({ system }) => system)),
 ];
+
+/** A system's part of the rows, where it has one. */
+function historyLengthOf(name: string, rows: readonly HistoryLengthRow[]): Pick<KeptSystem, 'historyLength'> {
+  const own = rows.map((row) => ({ ...row, systems: row.systems.filter((system) => system.name === name) }));
+  return own.some(({ systems }) => systems.length > 0) ? { historyLength: own } : {};
+}
+
+/** Rows with the systems of others of the same lengths and as many users: all runs of the same seed and data ask the same ones. */
+function joined(rows: readonly HistoryLengthRow[], others: readonly HistoryLengthRow[]): readonly HistoryLengthRow[] {
+  if (rows.length === 0) return others;
+  return rows.map((row) => {
+    const other = others.find(({ events, users }) => events === row.events && users === row.users);
+    return other === undefined ? row : { ...row, systems: [...row.systems, ...other.systems] };
+  });
+}
 
 const shortened = (outcome: Outcome): Outcome => ({
   ...outcome,
