@@ -11,7 +11,7 @@
  * first token's choice. `warm`: the embedding lies in the store; `stored`: its keys and values lie there; `cold`: raw events are tokenised
  * and encoded in the request, on the main thread. Each with the whole prompt reading the user, and behind a blind prefix, of which the last
  * 5 tokens run. Then 1, 4 and 16 users at once, and how long the main thread's event loop was held up. `ratio` and `ratioBlind` are
- * the text prompt's median over `warm`'s.
+ * the text prompt's median over `warm`'s. `cachedText` is the text prompt whose keys and values lie in a store for each user, and their bytes.
  *
  * The last line is one JSON object; it is also written to benchmarks/results/latency-PROCESSOR.json (latency-int8-...) where the settings are the usual ones.
  */
@@ -25,6 +25,7 @@ import { openStore } from '@user-llm/embedding-store';
 import type { EmbeddingStore } from '@user-llm/embedding-store';
 import { machineDescription } from '@user-llm/evaluation';
 import type { Row } from '@user-llm/event-tokenizer';
+import { PromptCache } from '@user-llm/reference';
 import { UserEncoder } from '@user-llm/user-encoder';
 import { median, quantile, rounded } from './encoder/statistics.js';
 import { firstTokensOfLlamaCpp } from './inference/llama-cpp-first-token.js';
@@ -68,7 +69,6 @@ interface TextFigures {
   readonly promptTokens: number;
   /** Null where prompt and answer are longer than the model's context. */
   readonly oursMs: number | null;
-  readonly cacheBytes: number;
 }
 
 /** The text prompt, in a worker too, on the base model: without anything that reads users. */
@@ -78,24 +78,61 @@ async function textPrompts(
   { lengths, rounds, threads, int8 }: { lengths: readonly number[]; rounds: number; threads: number; int8: boolean },
 ): Promise<Map<number, TextFigures>> {
   const workers = await LanguageModel.openInWorkers(folder, { threads, int8 });
-  const { layers, keyValueHeads, headSize } = workers.config;
   const figures = new Map<number, TextFigures>();
   for (const length of lengths) {
     const asked = asking(`${histories.text(await histories.rows(length))}. ${question}`);
     const promptTokens = workers.tokenizer.chat(asked).length;
-    const cacheBytes = promptTokens * layers * 2 * keyValueHeads * headSize * 4;
     let oursMs: number | null = null;
     try {
       oursMs = median(await timesOf(rounds, () => workers.generate({ messages: asked, maxNewTokens: 1 }).tokenIds));
     } catch (error) {
       if (!DoesNotFitError.isInstance(error)) throw error;
     }
-    figures.set(length, { promptTokens, oursMs, cacheBytes });
+    figures.set(length, { promptTokens, oursMs });
     console.log(
       `${length} events as text, ${promptTokens} tokens: ${oursMs === null ? 'does not fit' : `${oursMs.toFixed(0)} ms`}`,
     );
   }
   await workers.dispose();
+  return figures;
+}
+
+interface CachedTextFigures {
+  readonly p50Ms: number;
+  readonly p95Ms: number;
+  /** Of one user's record in the store. */
+  readonly bytes: number;
+}
+
+/**
+ * The text prompt of a service that keeps each user's keys and values in a store and reads them there, the last tokens alone being run: in
+ * this process, since a message to a worker would copy them once more.
+ */
+async function cachedTextPrompts(
+  folder: string,
+  histories: Histories,
+  { lengths, rounds, threads, int8 }: { lengths: readonly number[]; rounds: number; threads: number; int8: boolean },
+): Promise<Map<number, CachedTextFigures>> {
+  const served = await LanguageModel.open(path.join(folder, 'base'), { threads, int8 });
+  const store = await openStore(`lmdb:${path.join(folder, 'prompts')}`);
+  const cache = new PromptCache(store, served);
+  const figures = new Map<number, CachedTextFigures>();
+  for (const length of lengths) {
+    const promptIds = served.tokenizer.chat(asking(`${histories.text(await histories.rows(length))}. ${question}`));
+    const kept = promptIds.length - readingTokens;
+    const user = { user: `user-${length}`, tokenizer: histories.tokenizer.hash, watermark: { time: 0, count: length } };
+    const bytes = await cache.put(user, promptIds, kept);
+    const times = await timesOf(rounds, async () => {
+      const prefix = await cache.get(user.user, promptIds, kept);
+      return served.generate({ promptIds, prefix, maxNewTokens: 1 }).tokenIds;
+    });
+    figures.set(length, { ...spread(times), bytes });
+    console.log(
+      `${length} events as text that was read before: ${median(times).toFixed(0)} ms, ${(bytes / 1e6).toFixed(0)} MB a user`,
+    );
+  }
+  await served.dispose();
+  await store.close();
   return figures;
 }
 
@@ -195,6 +232,8 @@ async function main(): Promise<void> {
 
     const text = await textPrompts(path.join(folder, 'base'), histories, { lengths, rounds: textRounds, threads, int8 });
     const fitting = [...text.values()].filter(({ oursMs }) => oursMs !== null).map(({ promptTokens }) => promptTokens);
+    const fits = lengths.filter((length) => text.get(length)!.oursMs !== null);
+    const cached = await cachedTextPrompts(folder, histories, { lengths: fits, rounds: textRounds, threads, int8 });
     const missing = missingLlamaCpp();
     const context = base.config.contextLength;
     const peerOptions = { file, lengths: fitting, rounds: textRounds, threads, context };
@@ -207,7 +246,7 @@ async function main(): Promise<void> {
     const setting = { workers, store, encoder, histories, prefix };
     const results: Record<string, unknown> = {};
     for (const length of lengths) {
-      const { promptTokens, oursMs, cacheBytes } = text.get(length)!;
+      const { promptTokens, oursMs } = text.get(length)!;
       const llamaCppMs = peer?.[promptTokens] === undefined ? null : median(peer[promptTokens]);
       const textMs = oursMs === null ? null : Math.min(oursMs, llamaCppMs ?? Infinity);
       const { whole, blind } = await embeddingRequests(setting, length, rounds);
@@ -215,7 +254,7 @@ async function main(): Promise<void> {
       results[`events${length}`] = {
         textTokens: promptTokens,
         text: textMs === null ? 'does not fit' : { ms: textMs, oursMs, llamaCppMs },
-        textCacheBytes: cacheBytes,
+        cachedText: cached.get(length) ?? 'does not fit',
         embedding: whole,
         embeddingBlind: blind,
         ratio: over(whole.warm.p50Ms),

@@ -11,3 +11,4 @@ export { runAll, type RunAllOptions } from './stages/poc.js';
 export { sampleSize } from './run/run-manifest.js';
 export { type Suite, type SystemChoice } from './system-specs.js';
 export { encoderSystem } from './systems/encoder-system.js';
+export { PromptCache, type CachedUser } from './systems/prompt-cache.js';
