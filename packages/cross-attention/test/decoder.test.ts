@@ -144,6 +144,7 @@ describe('a decoder from scratch', () => {
     expect(createDecoder(sizes, 8).weights).not.toEqual(decoder.weights);
     expect(decoderParameterCount(decoder.config)).toBe(50 * 64 + 2 * (2 * 64 * 64 + 2 * 32 * 64 + 3 * 64 * 48 + 128) + 64);
     expect(() => createDecoder({ ...sizes, keyValueHeads: 3 }, 7)).toThrow('4 heads do not divide by 3');
+    expect(() => createDecoder({ ...sizes, context: 2 ** 21 }, 7)).toThrow('context must be at most 1048576, not 2097152');
     expect(() => createDecoder({ ...sizes, width: 36, heads: 4 }, 7)).toThrow('9 elements each');
   });
 

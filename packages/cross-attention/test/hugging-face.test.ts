@@ -1,6 +1,6 @@
 import { afterEach, beforeEach, describe, expect, test } from '@jest/globals';
 import { existsSync } from 'node:fs';
-import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { float32, writeSafetensors } from '@user-llm/onnx-autograd';
@@ -16,6 +16,11 @@ const testWithShared = existsSync(shared) ? test : test.skip;
 if (!existsSync(shared)) console.warn(`skipped: no reference models under ${shared}`);
 
 const config = smallDecoderConfig(270);
+
+interface TokenizerJson {
+  readonly model: { readonly vocab: Record<string, number> };
+  readonly added_tokens: { id: number; content: string; special: boolean }[];
+}
 
 let folder: string;
 beforeEach(async () => void (folder = await mkdtemp(path.join(tmpdir(), 'model-'))));
@@ -105,6 +110,11 @@ describe('config.json', () => {
     [{ eos_token_id: 270 }, 'bad-config', /special token 270 is outside the vocabulary of 270/],
     [{ hidden_act: 'gelu' }, 'bad-config', /hidden_act/],
     [{ rope_scaling: { rope_type: 'linear' } }, 'bad-config', /needs a factor/],
+    // What a file claims is not counted up to, nor is memory taken for it.
+    [{ num_hidden_layers: 1e6 }, 'bad-config', /num_hidden_layers: .*1024/],
+    [{ model_type: 'mistral', sliding_window: 4, num_hidden_layers: 2 ** 40 }, 'bad-config', /num_hidden_layers/],
+    [{ max_position_embeddings: 3e7 }, 'bad-config', /max_position_embeddings: .*1048576/],
+    [{ max_position_embeddings: 2 ** 53 - 1 }, 'bad-config', /max_position_embeddings/],
   ])('%j is refused', async (change, kind, message) => {
     await writeModel(new Map(), { ...toHuggingFaceConfig(config), ...change });
     const error = await problem(readDecoderConfig(folder));
@@ -192,6 +202,33 @@ describe('a folder', () => {
     const error = await problem(readHuggingFaceFolder(folder));
     expect(error).toMatchObject({ problem: 'tokenizer-mismatch', expected: [262] });
     expect(error.message).toMatch(/the tokenizer has \d+ tokens, but the model's vocabulary holds 262/);
+  });
+
+  test('layers that the weights do not have', async () => {
+    await writeModel(weightsOf(shapes), { ...toHuggingFaceConfig(config), num_hidden_layers: 1000 });
+    expect(await problem(readHuggingFaceFolder(folder))).toMatchObject({
+      problem: 'missing-tensor',
+      tensor: 'model.layers.2.input_layernorm.weight',
+    });
+  });
+
+  test.each([
+    ['an added token', (json: TokenizerJson) => json.added_tokens.push({ id: 2 ** 31, content: '<far>', special: true })],
+    ['a word', (json: TokenizerJson) => (json.model.vocab['far'] = 1e8)],
+    ['a word with half an id', (json: TokenizerJson) => (json.model.vocab['far'] = 0.5)],
+  ])('a tokenizer in which the id of %s is none', async (_, change) => {
+    await writeModel(weightsOf(shapes));
+    const file = path.join(folder, 'tokenizer.json');
+    const json = JSON.parse(await readFile(file, 'utf8')) as TokenizerJson;
+    change(json);
+    await writeFile(file, JSON.stringify(json));
+    await expect(readHuggingFaceFolder(folder)).rejects.toMatchObject({
+      name: 'TokenizerError',
+      file,
+      message: expect.stringMatching(
+        /id (2147483648|100000000) of "<?far>?" is far beyond the 27\d tokens|"far" is 0\.5, not a whole number/,
+      ),
+    });
   });
 
   test('no folder, a file, no config, no weights', async () => {

@@ -54,6 +54,10 @@ export interface DecoderConfig {
 /** onnxruntime's fused attention, which serves all models, takes heads of a multiple of so many elements. */
 export const headSizeMultiple = 16;
 
+/** The most layers and positions that a file may claim: several times the deepest model, and as many positions as the longest. */
+export const mostLayers = 1024;
+export const mostPositions = 2 ** 20;
+
 const size = z.int().positive();
 const token = z.int().nonnegative();
 const flag = z
@@ -79,7 +83,7 @@ const huggingFaceConfig = z.looseObject({
   vocab_size: size,
   hidden_size: size,
   intermediate_size: size,
-  num_hidden_layers: size,
+  num_hidden_layers: size.max(mostLayers),
   num_attention_heads: size,
   num_key_value_heads: size.nullish(),
   head_dim: size.nullish(),
@@ -88,7 +92,7 @@ const huggingFaceConfig = z.looseObject({
   rope_theta: z.number().positive().nullish(),
   rope_scaling: ropeScaling.nullish(),
   rope_parameters: ropeScaling.nullish(),
-  max_position_embeddings: size,
+  max_position_embeddings: size.max(mostPositions),
   tie_word_embeddings: flag,
   attention_bias: flag,
   mlp_bias: flag,

@@ -4,6 +4,7 @@ import { PreTrainedTokenizer } from '@huggingface/transformers';
 import { wordPattern } from './byte-alphabet.js';
 import type { TokenizerFiles } from './byte-level-bpe.js';
 import { checkMessages } from './check-messages.js';
+import { problemOfIds } from './token-ids.js';
 
 /** Most words whose ids are remembered: a few tens of megabytes at the worst. */
 const maximumWords = 100_000;
@@ -72,6 +73,8 @@ export class TextTokenizer {
     this.size = 0;
     this.hasChatTemplate = false;
     if (files === undefined) return;
+    const problem = problemOfIds(files['tokenizer.json']);
+    if (problem !== undefined) throw new TokenizerError(`${source}: ${problem}.`, { file: source });
     let tokenizer: PreTrainedTokenizer;
     try {
       tokenizer = new PreTrainedTokenizer(files['tokenizer.json'], withPlainTokens(files['tokenizer_config.json']));
