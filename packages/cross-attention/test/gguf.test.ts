@@ -146,10 +146,21 @@ describe('a GGUF file', () => {
 
   test('is answered for by the tokenizer beside it, where there is one', async () => {
     const { metadata, tensors } = good();
-    await writeFile(file, ggufBytes({ ...metadata, 'tokenizer.ggml.model': 'llama' }, tensors));
-    await expect(readGguf(file)).rejects.toThrow(/byte-level BPE.*Put the model's tokenizer\.json/);
+    await writeFile(file, ggufBytes({ ...metadata, 'tokenizer.ggml.model': 'bert' }, tensors));
+    expect((await readGguf(file)).tokenizer.isPresent).toBe(false);
     for (const [name, json] of Object.entries(trained)) await writeFile(path.join(folder, name), JSON.stringify(json));
     expect((await readGguf(file)).tokenizer.size).toBe(266);
+  });
+
+  test.each([
+    [{ 'tokenizer.ggml.model': 'bert' }, /model\.gguf carries a tokenizer of the kind 'bert'.*promptIds/],
+    [{ 'tokenizer.ggml.pre': 'mystery' }, /model\.gguf cuts words as 'mystery' does it.*llama-bpe.*promptIds/],
+  ])('with a tokenizer that is not known (%j) takes token ids, and says why it takes no text', async (changes, why) => {
+    await writeFile(file, ggufBytes({ ...good().metadata, ...changes }, good().tensors));
+    const model = await readGguf(file);
+    expect(model.config).toEqual(config);
+    expect(model.tokenizer.isPresent).toBe(false);
+    expect(() => model.tokenizer.encode('Toy Story')).toThrow(why);
   });
 
   test('is read again when weights are used, and refused when it is another file by then', async () => {
@@ -289,8 +300,13 @@ describe('what is wrong is said, from the header alone', () => {
       'bad-header',
       /token 266 is outside the vocabulary of 266/,
     ],
-    ['another tokenizer', () => change({ 'tokenizer.ggml.model': 'bert' }), 'tokenizer', /'bert'/],
-    ['words cut in another way', () => change({ 'tokenizer.ggml.pre': 'tekken' }), 'tokenizer', /'tekken'.*llama-bpe/],
+    ['pieces without scores', () => change({ 'tokenizer.ggml.model': 'llama' }), 'tokenizer', /scores: is not a list of numbers/],
+    [
+      'scores of some pieces',
+      () => change({ 'tokenizer.ggml.model': 'llama', 'tokenizer.ggml.scores': Float32Array.of(1) }),
+      'tokenizer',
+      /scores: holds 1 numbers for 266 tokens/,
+    ],
     [
       'a tokenizer that is too large',
       () => change({ 'tokenizer.ggml.tokens': [...words, 'one', 'two'] }),

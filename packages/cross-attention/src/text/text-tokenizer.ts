@@ -68,6 +68,7 @@ export class TextTokenizer {
   private constructor(
     files: TokenizerFiles | undefined,
     private readonly source: string,
+    private readonly absence = '',
   ) {
     this.#files = files;
     this.size = 0;
@@ -113,9 +114,12 @@ export class TextTokenizer {
     return new TextTokenizer(files, source);
   }
 
-  /** Stands for the tokenizer that a model came without: all that needs one throws a `TokenizerError` which says so. */
-  static absent(place: string): TextTokenizer {
-    return new TextTokenizer(undefined, place);
+  /**
+   * Stands for the tokenizer that a model came without, or with one that cannot be read: all that needs one throws a `TokenizerError` which
+   * begins with the place and `why`.
+   */
+  static absent(place: string, why = 'came without a tokenizer'): TextTokenizer {
+    return new TextTokenizer(undefined, place, why);
   }
 
   /** False for a model that came without one; it takes and gives token ids alone. */
@@ -150,7 +154,7 @@ export class TextTokenizer {
   #present<T>(part: T | undefined): T {
     if (part !== undefined) return part;
     throw new TokenizerError(
-      `${this.source} came without a tokenizer, so text cannot be made into tokens, nor tokens into text. Put the model's tokenizer.json and tokenizer_config.json there and load it again, or give and take token ids (promptIds, tokenIds).`,
+      `${this.source} ${this.absence}, so text cannot be made into tokens, nor tokens into text. Put the model's tokenizer.json and tokenizer_config.json there and load it again, or give and take token ids (promptIds, tokenIds).`,
       { file: this.source },
     );
   }
