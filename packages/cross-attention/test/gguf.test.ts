@@ -313,6 +313,12 @@ describe('what is wrong is said, from the header alone', () => {
       'tokenizer-mismatch',
       /268 tokens, but the model's vocabulary holds 266/,
     ],
+    [
+      'a tokenizer that is too small',
+      () => change({ 'tokenizer.ggml.tokens': words.slice(0, 200), 'tokenizer.ggml.merges': [] }),
+      'tokenizer-mismatch',
+      /200 tokens, but the model's vocabulary holds 266/,
+    ],
   ];
   test.each(cases)('%s', async (_, make, kind, message) => {
     const error = await problem(make());

@@ -204,6 +204,21 @@ describe('a folder', () => {
     expect(error.message).toMatch(/the tokenizer has \d+ tokens, but the model's vocabulary holds 262/);
   });
 
+  test('a tokenizer with far fewer tokens than the model has rows, or without its end token', async () => {
+    const large = { ...config, vocabularySize: 310 };
+    await writeModel(weightsOf(decoderTensorShapes(large)), toHuggingFaceConfig(large));
+    const error = await problem(readHuggingFaceFolder(folder));
+    expect(error).toMatchObject({ problem: 'tokenizer-mismatch', expected: [310] });
+    expect(error.message).toMatch(/the tokenizer has 27\d tokens, but the model's vocabulary holds 310/);
+
+    // Models round their rows up.
+    const padded = { ...config, vocabularySize: 288 };
+    await writeModel(weightsOf(decoderTensorShapes(padded)), toHuggingFaceConfig(padded));
+    expect((await readHuggingFaceFolder(folder)).tokenizer.isPresent).toBe(true);
+    await writeModel(weightsOf(decoderTensorShapes(padded)), toHuggingFaceConfig({ ...padded, endTokens: [287] }));
+    expect((await problem(readHuggingFaceFolder(folder))).message).toMatch(/the model's end token 287 is none of them/);
+  });
+
   test('layers that the weights do not have', async () => {
     await writeModel(weightsOf(shapes), { ...toHuggingFaceConfig(config), num_hidden_layers: 1000 });
     expect(await problem(readHuggingFaceFolder(folder))).toMatchObject({
