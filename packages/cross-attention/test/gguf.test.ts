@@ -150,6 +150,11 @@ describe('a GGUF file', () => {
     expect((await readGguf(file)).tokenizer.isPresent).toBe(false);
     for (const [name, json] of Object.entries(trained)) await writeFile(path.join(folder, name), JSON.stringify(json));
     expect((await readGguf(file)).tokenizer.size).toBe(266);
+    // What a tokenizer_config.json would say, the file itself knows.
+    await rm(path.join(folder, 'tokenizer_config.json'));
+    const { tokenizer } = await readGguf(file);
+    expect(tokenizer.hasChatTemplate).toBe(true);
+    expect([tokenizer.bos, tokenizer.eos, tokenizer.pad]).toEqual([0, 0, 1]);
   });
 
   test.each([

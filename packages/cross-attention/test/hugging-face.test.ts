@@ -9,6 +9,7 @@ import { decoderTensorShapes, parseDecoderConfig, toHuggingFaceConfig } from '..
 import { readDecoderConfig, readDecoderWeights, readHuggingFaceFolder } from '../src/folder/hugging-face.js';
 import { ModelFolderError } from '../src/folder/model-folder-error.js';
 import { trainByteLevelBpe } from '../src/text/byte-level-bpe.js';
+import { TextTokenizer } from '../src/text/text-tokenizer.js';
 import { smallDecoderConfig } from './small-decoder-config.js';
 
 const shared = process.env.USER_LLM_SHARED ?? path.resolve(import.meta.dirname, '../../../../shared');
@@ -202,6 +203,21 @@ describe('a folder', () => {
     const error = await problem(readHuggingFaceFolder(folder));
     expect(error).toMatchObject({ problem: 'tokenizer-mismatch', expected: [262] });
     expect(error.message).toMatch(/the tokenizer has \d+ tokens, but the model's vocabulary holds 262/);
+  });
+
+  test("a tokenizer.json alone: the special tokens are the model's, and there is no chat template", async () => {
+    const end = { ...config, beginToken: 2, endTokens: [3, 0] };
+    await writeModel(weightsOf(shapes), toHuggingFaceConfig(end));
+    for (const name of ['tokenizer_config.json', 'special_tokens_map.json']) await rm(path.join(folder, name));
+    const { tokenizer } = await readHuggingFaceFolder(folder);
+    expect([tokenizer.bos, tokenizer.eos, tokenizer.pad]).toEqual([2, 3, 1]);
+    expect(tokenizer.hasChatTemplate).toBe(false);
+    expect(tokenizer.decode(tokenizer.encode('Toy Story'))).toBe('Toy Story');
+    // What is made of it is whole.
+    expect(TextTokenizer.fromFiles(tokenizer.files).eos).toBe(3);
+
+    await writeFile(path.join(folder, 'special_tokens_map.json'), JSON.stringify({ eos_token: { content: '<|assistant|>' } }));
+    expect((await readHuggingFaceFolder(folder)).tokenizer.eos).toBe(4);
   });
 
   test('a tokenizer with far fewer tokens than the model has rows, or without its end token', async () => {

@@ -38,7 +38,7 @@ export async function readAllButWeights(folder: string): Promise<{
 }> {
   const config = await readDecoderConfig(folder);
   const weightFiles = await findWeights(folder);
-  const tokenizer = await TextTokenizer.loadIfPresent(folder);
+  const tokenizer = await TextTokenizer.loadIfPresent(folder, config);
   checkTokenizerFits(folder, tokenizer, config);
   const endTokens = config.endTokens.length === 0 && tokenizer.isPresent ? [tokenizer.eos] : config.endTokens;
   return { config: { ...config, endTokens }, tokenizer, weightFiles };

@@ -30,7 +30,9 @@ export async function readGguf(file: string): Promise<GgufModel> {
   const config = ggufConfig(header, ggufValues(header, 'rope_freqs.weight'));
   const weights = ggufWeights(header, config);
   const carried = () => (header.metadata.has('tokenizer.ggml.model') ? ggufTokenizer(header) : TextTokenizer.absent(file));
-  const tokenizer = beside === undefined ? carried() : await TextTokenizer.load(folder);
+  const chatTemplate = header.metadata.get('tokenizer.chat_template');
+  const known = { ...config, ...(typeof chatTemplate === 'string' ? { chatTemplate } : {}) };
+  const tokenizer = beside === undefined ? carried() : await TextTokenizer.load(folder, known);
   const misfit = misfitOf(tokenizer, config);
   if (misfit !== undefined)
     throw new GgufError(
