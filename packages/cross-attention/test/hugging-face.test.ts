@@ -100,9 +100,33 @@ describe('config.json', () => {
     });
   });
 
+  test('a key that is left out is what transformers fills in for the family', () => {
+    // transformers 4.57: MistralConfig(), Qwen2Config(use_sliding_window=True), Qwen3Config(use_sliding_window=True)
+    const of = (model_type: string, more: object = {}) => {
+      const { hidden_size, intermediate_size, vocab_size } = toHuggingFaceConfig(config);
+      const sizes = { hidden_size, intermediate_size, vocab_size, max_position_embeddings: 32_768 };
+      const result = parseDecoderConfig({ model_type, ...sizes, num_hidden_layers: 30, num_attention_heads: 32, ...more });
+      return 'config' in result ? result.config : result;
+    };
+    const late = Array.from({ length: 30 }, (_, layer) => layer >= 28);
+    expect(of('mistral', { head_dim: 16 })).toMatchObject({
+      keyValueHeads: 8,
+      slidingWindow: { size: 4096, layers: late.map(() => true) },
+    });
+    expect(of('mistral', { head_dim: 16, sliding_window: null })).not.toHaveProperty('slidingWindow');
+    expect(of('qwen2', { head_dim: 16 })).not.toHaveProperty('slidingWindow');
+    const window = { size: 4096, layers: late };
+    expect(of('qwen2', { head_dim: 16, use_sliding_window: true })).toMatchObject({ keyValueHeads: 32, slidingWindow: window });
+    expect(of('qwen3', { use_sliding_window: true })).toMatchObject({ headSize: 128, keyValueHeads: 32, slidingWindow: window });
+    expect(of('llama', { hidden_size: 512 })).toMatchObject({ headSize: 16, keyValueHeads: 32 });
+    expect(parseDecoderConfig(null)).toEqual({ problems: [expect.stringMatching(/the file/)] });
+  });
+
   test.each([
     [{ model_type: 'gpt2' }, 'unsupported', /'gpt2' is not supported.*llama, mistral, qwen2, qwen3/],
     [{ rope_scaling: { rope_type: 'yarn', factor: 2 } }, 'unsupported', /'yarn'/],
+    [{ partial_rotary_factor: 0.5 }, 'unsupported', /a part of 0\.5 is rotated \(partial_rotary_factor\)/],
+    [{ rope_parameters: { partial_rotary_factor: 0.25 } }, 'unsupported', /a part of 0\.25 is rotated/],
     [{ head_dim: 12 }, 'unsupported', /heads of 12 elements \(head_dim\).*multiple of 16/],
     [{ head_dim: null }, 'unsupported', /heads of 4 elements \(hidden_size \/ num_attention_heads\)/],
     [{ head_dim: 7 }, 'bad-config', /a head of 7 elements cannot be rotated/],

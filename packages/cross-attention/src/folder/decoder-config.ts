@@ -76,6 +76,7 @@ const ropeScaling = z.looseObject({
   short_factor: z.array(z.number().positive()).nullish(),
   long_factor: z.array(z.number().positive()).nullish(),
   attention_factor: z.number().positive().nullish(),
+  partial_rotary_factor: z.number().nullish(),
 });
 
 const huggingFaceConfig = z.looseObject({
@@ -92,6 +93,7 @@ const huggingFaceConfig = z.looseObject({
   rope_theta: z.number().positive().nullish(),
   rope_scaling: ropeScaling.nullish(),
   rope_parameters: ropeScaling.nullish(),
+  partial_rotary_factor: z.number().nullish(),
   max_position_embeddings: size.max(mostPositions),
   tie_word_embeddings: flag,
   attention_bias: flag,
@@ -112,7 +114,8 @@ export function parseDecoderConfig(json: unknown): { config: DecoderConfig } | {
   if (typeof named === 'string' && !familyNamed(named)) {
     return { unsupported: `model_type '${named}' is not supported; supported are ${decoderFamilies.join(', ')}` };
   }
-  const parsed = huggingFaceConfig.safeParse(json);
+  const omitted = typeof named === 'string' ? familyNamed(named)?.omitted : undefined;
+  const parsed = huggingFaceConfig.safeParse(omitted === undefined ? json : { ...omitted, ...(json as object) });
   if (!parsed.success) {
     return { problems: parsed.error.issues.map((issue) => `${issue.path.join('.') || 'the file'}: ${issue.message}`) };
   }
@@ -275,6 +278,8 @@ function endTokens(hf: HuggingFaceConfig): number[] {
 
 function parseRotary(hf: HuggingFaceConfig): DecoderConfig['rotary'] | { unsupported: string } | { problem: string } {
   const scaling = hf.rope_scaling ?? hf.rope_parameters;
+  const part = hf.partial_rotary_factor ?? hf.rope_parameters?.partial_rotary_factor ?? 1;
+  if (part !== 1) return { unsupported: `heads of which a part of ${part} is rotated (partial_rotary_factor) are not supported` };
   const theta = hf.rope_theta ?? hf.rope_parameters?.rope_theta ?? 10_000;
   const kind = scaling?.rope_type ?? scaling?.type ?? 'default';
   if (scaling == null || kind === 'default') return { theta };
