@@ -113,6 +113,7 @@ export function ggufTokenizer(header: GgufHeader): TextTokenizer {
   };
   const begin = token('bos_token_id');
   const end = token('eos_token_id');
+  if (end === undefined) return TextTokenizer.absent(file, `carries a tokenizer without an end token (${key('eos_token_id')})`);
   const template = metadata.get('tokenizer.chat_template');
   const before = flag('add_bos_token', isSentencePiece || (kind?.begins ?? false)) ? begin : undefined;
   const after = flag('add_eos_token', false) ? end : undefined;
@@ -139,7 +140,7 @@ export function ggufTokenizer(header: GgufHeader): TextTokenizer {
     'tokenizer_config.json': {
       tokenizer_class: 'PreTrainedTokenizerFast',
       ...(begin === undefined ? {} : { bos_token: begin }),
-      ...(end === undefined ? {} : { eos_token: end }),
+      eos_token: end,
       ...(parts.model.unk_token === null ? {} : { unk_token: parts.model.unk_token }),
       pad_token: token('padding_token_id') ?? end,
       add_prefix_space: false,
