@@ -1,6 +1,8 @@
 /** Writes small GGUF files for tests, lies included. */
 
-export type Metadata = Readonly<Record<string, string | number | boolean | { u64: bigint } | readonly string[] | Int32Array>>;
+export type Metadata = Readonly<
+  Record<string, string | number | boolean | { u64: bigint } | readonly string[] | Int32Array | Float32Array>
+>;
 
 export interface WrittenTensor {
   readonly name: string;
@@ -27,6 +29,7 @@ function value(of: Metadata[string]): Uint8Array[] {
   if (typeof of === 'number')
     return Number.isInteger(of) ? [u32(4), u32(of)] : [u32(6), new Uint8Array(Float32Array.of(of).buffer)];
   if (of instanceof Int32Array) return [u32(9), u32(5), u64(of.length), new Uint8Array(of.buffer)];
+  if (of instanceof Float32Array) return [u32(9), u32(6), u64(of.length), new Uint8Array(of.buffer)];
   if ('u64' in of) return [u32(10), u64(of.u64)];
   return [u32(9), u32(8), u64(of.length), ...of.flatMap(text)];
 }

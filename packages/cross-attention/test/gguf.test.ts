@@ -146,10 +146,27 @@ describe('a GGUF file', () => {
 
   test('is answered for by the tokenizer beside it, where there is one', async () => {
     const { metadata, tensors } = good();
-    await writeFile(file, ggufBytes({ ...metadata, 'tokenizer.ggml.model': 'llama' }, tensors));
-    await expect(readGguf(file)).rejects.toThrow(/byte-level BPE.*Put the model's tokenizer\.json/);
+    await writeFile(file, ggufBytes({ ...metadata, 'tokenizer.ggml.model': 'bert' }, tensors));
+    expect((await readGguf(file)).tokenizer.isPresent).toBe(false);
     for (const [name, json] of Object.entries(trained)) await writeFile(path.join(folder, name), JSON.stringify(json));
     expect((await readGguf(file)).tokenizer.size).toBe(266);
+    // What a tokenizer_config.json would say, the file itself knows.
+    await rm(path.join(folder, 'tokenizer_config.json'));
+    const { tokenizer } = await readGguf(file);
+    expect(tokenizer.hasChatTemplate).toBe(true);
+    expect([tokenizer.bos, tokenizer.eos, tokenizer.pad]).toEqual([0, 0, 1]);
+  });
+
+  test.each([
+    [{ 'tokenizer.ggml.model': 'bert' }, /model\.gguf carries a tokenizer of the kind 'bert'.*promptIds/],
+    [{ 'tokenizer.ggml.eos_token_id': 2 ** 32 - 1 }, /model\.gguf carries a tokenizer without an end token.*promptIds/],
+    [{ 'tokenizer.ggml.pre': 'mystery' }, /model\.gguf cuts words as 'mystery' does it.*llama-bpe.*promptIds/],
+  ])('with a tokenizer that is not known (%j) takes token ids, and says why it takes no text', async (changes, why) => {
+    await writeFile(file, ggufBytes({ ...good().metadata, ...changes }, good().tensors));
+    const model = await readGguf(file);
+    expect(plain(model.weights)).toEqual(weights);
+    expect(model.tokenizer.isPresent).toBe(false);
+    expect(() => model.tokenizer.encode('Toy Story')).toThrow(why);
   });
 
   test('is read again when weights are used, and refused when it is another file by then', async () => {
@@ -289,13 +306,24 @@ describe('what is wrong is said, from the header alone', () => {
       'bad-header',
       /token 266 is outside the vocabulary of 266/,
     ],
-    ['another tokenizer', () => change({ 'tokenizer.ggml.model': 'bert' }), 'tokenizer', /'bert'/],
-    ['words cut in another way', () => change({ 'tokenizer.ggml.pre': 'tekken' }), 'tokenizer', /'tekken'.*llama-bpe/],
+    ['pieces without scores', () => change({ 'tokenizer.ggml.model': 'llama' }), 'tokenizer', /scores: is not a list of numbers/],
+    [
+      'scores of some pieces',
+      () => change({ 'tokenizer.ggml.model': 'llama', 'tokenizer.ggml.scores': Float32Array.of(1) }),
+      'tokenizer',
+      /scores: holds 1 numbers for 266 tokens/,
+    ],
     [
       'a tokenizer that is too large',
       () => change({ 'tokenizer.ggml.tokens': [...words, 'one', 'two'] }),
       'tokenizer-mismatch',
       /268 tokens, but the model's vocabulary holds 266/,
+    ],
+    [
+      'a tokenizer that is too small',
+      () => change({ 'tokenizer.ggml.tokens': words.slice(0, 200), 'tokenizer.ggml.merges': [] }),
+      'tokenizer-mismatch',
+      /200 tokens, but the model's vocabulary holds 266/,
     ],
   ];
   test.each(cases)('%s', async (_, make, kind, message) => {

@@ -285,9 +285,20 @@ describe('who may', () => {
       cache: path.join('/models', 'hub'),
     });
     expect(hubSettings('a/b', { offline: false }, environment).offline).toBe(false);
-    for (const wrong of [{ token: 'secret' }, { endpoint: 'ftp://x' }, { revision: '../main' }])
+    for (const wrong of [{ endpoint: 'ftp://x' }, { revision: '../main' }])
       expect(() => hubSettings('a/b', wrong, {})).toThrow(expect.objectContaining({ problem: 'bad-option' }));
-    expect(() => hubSettings('a/b', { token: 'secret' }, {})).not.toThrow(/secret/);
+  });
+
+  test('a token that is none is refused before a request, and does not matter to what is in the cache', async () => {
+    const token = 'secret';
+    const error = await refused(fetchModel('someone/small', options({ token })), 'bad-option');
+    expect(error.message).toMatch(/HF_TOKEN/);
+    expect(error.message).not.toMatch(token);
+    expect(hub.requests).toEqual([]);
+    await fetchModel('someone/small', options());
+    for (const offline of [true, false])
+      expect(await fetchModel('someone/small', options({ token, offline }))).toMatchObject({ fetched: false });
+    await refused(fetchModel('someone/small', options({ token, refresh: true })), 'bad-option');
   });
 });
 

@@ -1,6 +1,6 @@
 import { afterEach, beforeEach, describe, expect, test } from '@jest/globals';
 import { existsSync } from 'node:fs';
-import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { float32, writeSafetensors } from '@user-llm/onnx-autograd';
@@ -9,6 +9,7 @@ import { decoderTensorShapes, parseDecoderConfig, toHuggingFaceConfig } from '..
 import { readDecoderConfig, readDecoderWeights, readHuggingFaceFolder } from '../src/folder/hugging-face.js';
 import { ModelFolderError } from '../src/folder/model-folder-error.js';
 import { trainByteLevelBpe } from '../src/text/byte-level-bpe.js';
+import { TextTokenizer } from '../src/text/text-tokenizer.js';
 import { smallDecoderConfig } from './small-decoder-config.js';
 
 const shared = process.env.USER_LLM_SHARED ?? path.resolve(import.meta.dirname, '../../../../shared');
@@ -16,6 +17,11 @@ const testWithShared = existsSync(shared) ? test : test.skip;
 if (!existsSync(shared)) console.warn(`skipped: no reference models under ${shared}`);
 
 const config = smallDecoderConfig(270);
+
+interface TokenizerJson {
+  readonly model: { readonly vocab: Record<string, number> };
+  readonly added_tokens: { id: number; content: string; special: boolean }[];
+}
 
 let folder: string;
 beforeEach(async () => void (folder = await mkdtemp(path.join(tmpdir(), 'model-'))));
@@ -94,9 +100,33 @@ describe('config.json', () => {
     });
   });
 
+  test('a key that is left out is what transformers fills in for the family', () => {
+    // transformers 4.57: MistralConfig(), Qwen2Config(use_sliding_window=True), Qwen3Config(use_sliding_window=True)
+    const of = (model_type: string, more: object = {}) => {
+      const { hidden_size, intermediate_size, vocab_size } = toHuggingFaceConfig(config);
+      const sizes = { hidden_size, intermediate_size, vocab_size, max_position_embeddings: 32_768 };
+      const result = parseDecoderConfig({ model_type, ...sizes, num_hidden_layers: 30, num_attention_heads: 32, ...more });
+      return 'config' in result ? result.config : result;
+    };
+    const late = Array.from({ length: 30 }, (_, layer) => layer >= 28);
+    expect(of('mistral', { head_dim: 16 })).toMatchObject({
+      keyValueHeads: 8,
+      slidingWindow: { size: 4096, layers: late.map(() => true) },
+    });
+    expect(of('mistral', { head_dim: 16, sliding_window: null })).not.toHaveProperty('slidingWindow');
+    expect(of('qwen2', { head_dim: 16 })).not.toHaveProperty('slidingWindow');
+    const window = { size: 4096, layers: late };
+    expect(of('qwen2', { head_dim: 16, use_sliding_window: true })).toMatchObject({ keyValueHeads: 32, slidingWindow: window });
+    expect(of('qwen3', { use_sliding_window: true })).toMatchObject({ headSize: 128, keyValueHeads: 32, slidingWindow: window });
+    expect(of('llama', { hidden_size: 512 })).toMatchObject({ headSize: 16, keyValueHeads: 32 });
+    expect(parseDecoderConfig(null)).toEqual({ problems: [expect.stringMatching(/the file/)] });
+  });
+
   test.each([
     [{ model_type: 'gpt2' }, 'unsupported', /'gpt2' is not supported.*llama, mistral, qwen2, qwen3/],
     [{ rope_scaling: { rope_type: 'yarn', factor: 2 } }, 'unsupported', /'yarn'/],
+    [{ partial_rotary_factor: 0.5 }, 'unsupported', /a part of 0\.5 is rotated \(partial_rotary_factor\)/],
+    [{ rope_parameters: { partial_rotary_factor: 0.25 } }, 'unsupported', /a part of 0\.25 is rotated/],
     [{ head_dim: 12 }, 'unsupported', /heads of 12 elements \(head_dim\).*multiple of 16/],
     [{ head_dim: null }, 'unsupported', /heads of 4 elements \(hidden_size \/ num_attention_heads\)/],
     [{ head_dim: 7 }, 'bad-config', /a head of 7 elements cannot be rotated/],
@@ -105,6 +135,11 @@ describe('config.json', () => {
     [{ eos_token_id: 270 }, 'bad-config', /special token 270 is outside the vocabulary of 270/],
     [{ hidden_act: 'gelu' }, 'bad-config', /hidden_act/],
     [{ rope_scaling: { rope_type: 'linear' } }, 'bad-config', /needs a factor/],
+    // What a file claims is not counted up to, nor is memory taken for it.
+    [{ num_hidden_layers: 1e6 }, 'bad-config', /num_hidden_layers: .*1024/],
+    [{ model_type: 'mistral', sliding_window: 4, num_hidden_layers: 2 ** 40 }, 'bad-config', /num_hidden_layers/],
+    [{ max_position_embeddings: 3e7 }, 'bad-config', /max_position_embeddings: .*1048576/],
+    [{ max_position_embeddings: 2 ** 53 - 1 }, 'bad-config', /max_position_embeddings/],
   ])('%j is refused', async (change, kind, message) => {
     await writeModel(new Map(), { ...toHuggingFaceConfig(config), ...change });
     const error = await problem(readDecoderConfig(folder));
@@ -192,6 +227,63 @@ describe('a folder', () => {
     const error = await problem(readHuggingFaceFolder(folder));
     expect(error).toMatchObject({ problem: 'tokenizer-mismatch', expected: [262] });
     expect(error.message).toMatch(/the tokenizer has \d+ tokens, but the model's vocabulary holds 262/);
+  });
+
+  test("a tokenizer.json alone: the special tokens are the model's, and there is no chat template", async () => {
+    const end = { ...config, beginToken: 2, endTokens: [3, 0] };
+    await writeModel(weightsOf(shapes), toHuggingFaceConfig(end));
+    for (const name of ['tokenizer_config.json', 'special_tokens_map.json']) await rm(path.join(folder, name));
+    const { tokenizer } = await readHuggingFaceFolder(folder);
+    expect([tokenizer.bos, tokenizer.eos, tokenizer.pad]).toEqual([2, 3, 1]);
+    expect(tokenizer.hasChatTemplate).toBe(false);
+    expect(tokenizer.decode(tokenizer.encode('Toy Story'))).toBe('Toy Story');
+    // What is made of it is whole.
+    expect(TextTokenizer.fromFiles(tokenizer.files).eos).toBe(3);
+
+    await writeFile(path.join(folder, 'special_tokens_map.json'), JSON.stringify({ eos_token: { content: '<|assistant|>' } }));
+    expect((await readHuggingFaceFolder(folder)).tokenizer.eos).toBe(4);
+  });
+
+  test('a tokenizer with far fewer tokens than the model has rows, or without its end token', async () => {
+    const large = { ...config, vocabularySize: 310 };
+    await writeModel(weightsOf(decoderTensorShapes(large)), toHuggingFaceConfig(large));
+    const error = await problem(readHuggingFaceFolder(folder));
+    expect(error).toMatchObject({ problem: 'tokenizer-mismatch', expected: [310] });
+    expect(error.message).toMatch(/the tokenizer has 27\d tokens, but the model's vocabulary holds 310/);
+
+    // Models round their rows up.
+    const padded = { ...config, vocabularySize: 288 };
+    await writeModel(weightsOf(decoderTensorShapes(padded)), toHuggingFaceConfig(padded));
+    expect((await readHuggingFaceFolder(folder)).tokenizer.isPresent).toBe(true);
+    await writeModel(weightsOf(decoderTensorShapes(padded)), toHuggingFaceConfig({ ...padded, endTokens: [287] }));
+    expect((await problem(readHuggingFaceFolder(folder))).message).toMatch(/the model's end token 287 is none of them/);
+  });
+
+  test('layers that the weights do not have', async () => {
+    await writeModel(weightsOf(shapes), { ...toHuggingFaceConfig(config), num_hidden_layers: 1000 });
+    expect(await problem(readHuggingFaceFolder(folder))).toMatchObject({
+      problem: 'missing-tensor',
+      tensor: 'model.layers.2.input_layernorm.weight',
+    });
+  });
+
+  test.each([
+    ['an added token', (json: TokenizerJson) => json.added_tokens.push({ id: 2 ** 31, content: '<far>', special: true })],
+    ['a word', (json: TokenizerJson) => (json.model.vocab['far'] = 1e8)],
+    ['a word with half an id', (json: TokenizerJson) => (json.model.vocab['far'] = 0.5)],
+  ])('a tokenizer in which the id of %s is none', async (_, change) => {
+    await writeModel(weightsOf(shapes));
+    const file = path.join(folder, 'tokenizer.json');
+    const json = JSON.parse(await readFile(file, 'utf8')) as TokenizerJson;
+    change(json);
+    await writeFile(file, JSON.stringify(json));
+    await expect(readHuggingFaceFolder(folder)).rejects.toMatchObject({
+      name: 'TokenizerError',
+      file,
+      message: expect.stringMatching(
+        /id (2147483648|100000000) of "<?far>?" is far beyond the 27\d tokens|"far" is 0\.5, not a whole number/,
+      ),
+    });
   });
 
   test('no folder, a file, no config, no weights', async () => {

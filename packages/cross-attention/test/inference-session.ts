@@ -76,3 +76,6 @@ export function difference(actual: ArrayLike<number>, expected: ArrayLike<number
   }
   return largest / scale;
 }
+
+/** Root of the sum of squares. */
+export const norm = (values: Float32Array): number => Math.sqrt(values.reduce((sum, value) => sum + value * value, 0));

@@ -3,17 +3,16 @@ import { mkdtemp, readFile, rm, symlink } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { afterAll, beforeAll, describe, expect, jest, test } from '@jest/globals';
-import { Program, graph, readSafetensors } from '@user-llm/onnx-autograd';
-import type { HostTensor, Tensor } from '@user-llm/onnx-autograd';
-import { DecoderGraph } from '../src/decoder/decoder-graph.js';
-import { trainingAttention } from '../src/decoder/training-graph.js';
+import { readSafetensors } from '@user-llm/onnx-autograd';
+import type { HostTensor } from '@user-llm/onnx-autograd';
 import { readDecoderConfig } from '../src/folder/hugging-face.js';
 import { readGguf } from '../src/gguf/gguf-model.js';
 import type { GgufModel } from '../src/gguf/gguf-model.js';
 import { LanguageModel } from '../src/language-model.js';
 import { TextTokenizer } from '../src/text/text-tokenizer.js';
-import { difference, openInference } from './inference-session.js';
+import { difference, norm, openInference } from './inference-session.js';
 import type { Inference } from './inference-session.js';
+import { hiddenStates, trainingStep } from './training-step.js';
 
 const shared = process.env.USER_LLM_SHARED ?? path.resolve(import.meta.dirname, '../../../../shared');
 const folder = path.join(shared, 'models/SmolLM2-135M-Instruct');
@@ -26,7 +25,14 @@ if (!present) console.warn(`skipped: SmolLM2-135M-Instruct is not under ${shared
 jest.setTimeout(120_000);
 
 interface Reference {
-  readonly cases: readonly { ids: number[]; greedy_ids: number[]; greedy_text: string; token_log_probs: number[] }[];
+  readonly gradient: { prompt: string; loss: number; weight_gradient_norms: Record<string, number> };
+  readonly cases: readonly {
+    prompt: string;
+    ids: number[];
+    greedy_ids: number[];
+    greedy_text: string;
+    token_log_probs: number[];
+  }[];
   readonly chat: {
     readonly messages: readonly { role: 'user'; content: string }[];
     readonly rendered: string;
@@ -39,6 +45,7 @@ interface Reference {
   let model: GgufModel;
   let reference: Reference;
   let tensors: Map<string, HostTensor>;
+  const values = (key: string) => tensors.get(key)!.data as Float32Array;
   beforeAll(async () => {
     model = await readGguf(gguf);
     reference = JSON.parse(await readFile(`${fixture}.json`, 'utf8'));
@@ -68,23 +75,24 @@ interface Reference {
   });
 
   test('hidden states after every layer are those of transformers', async () => {
-    const { config, weights } = model;
-    const { ids } = reference.cases[0];
-    const states: Record<string, Tensor> = {};
-    const definition = graph(({ builder }) => {
-      const keep = (name: string, x: Tensor) => ((states[name] = x), x);
-      const decoder = new DecoderGraph(builder, config, { beforeLayer: (layer, x) => keep(`hidden.${layer}`, x) });
-      const embedded = decoder.embed(builder.input('ids', ['rows', 'text'], 'int32'));
-      keep(`hidden.${config.layers}`, decoder.hidden(embedded, trainingAttention(builder, config)));
-      return states;
-    });
-    const program = await Program.create(definition, { weights });
-    const outputs = await program.run({ ids: { dtype: 'int32', data: Int32Array.from(ids), shape: [1, ids.length] } });
-    for (let layer = 0; layer <= config.layers; layer++) {
-      const expected = tensors.get(`0.hidden.${layer}`)!.data as Float32Array;
-      expect(difference(outputs[`hidden.${layer}`].data as Float32Array, expected)).toBeLessThan(1e-4);
+    const states = await hiddenStates(model, reference.cases[0].ids);
+    expect(states).toHaveLength(31);
+    for (const [layer, state] of states.entries()) expect(difference(state, values(`0.hidden.${layer}`))).toBeLessThan(1e-4);
+  });
+
+  test('loss of a sentence and its gradients are those of transformers', async () => {
+    const { prompt, loss: expectedLoss, weight_gradient_norms: norms } = reference.gradient;
+    const { ids } = reference.cases.find((each) => each.prompt === prompt)!;
+    const names = ['layers.0.self_attn.q_proj', 'layers.29.mlp.down_proj', 'norm'].map((part) => `model.${part}.weight`);
+    const { loss, gradient, weightGradient } = await trainingStep(model, ids, 1, names);
+    expect(Math.abs(loss / expectedLoss - 1)).toBeLessThan(1e-4);
+    expect(difference(gradient, values('grad.inputs_embeds'))).toBeLessThan(1e-4);
+    for (const name of names) {
+      // Of matrices the first rows are given, and the norm of all.
+      const expected = values(`grad.${name}`);
+      expect(difference(weightGradient(name).subarray(0, expected.length), expected)).toBeLessThan(1e-4);
+      expect(Math.abs(norm(weightGradient(name)) / norms[name] - 1)).toBeLessThan(1e-4);
     }
-    await program.dispose();
   });
 
   describe('in float32', () => {

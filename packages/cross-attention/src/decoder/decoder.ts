@@ -1,6 +1,6 @@
 import { constant, initialWeights, normal, ones, zeros } from '@user-llm/onnx-autograd';
 import type { Initializer } from '@user-llm/onnx-autograd';
-import { decoderTensorShapes, headSizeMultiple } from '../folder/decoder-config.js';
+import { decoderTensorShapes, headSizeMultiple, mostLayers, mostPositions } from '../folder/decoder-config.js';
 import type { DecoderConfig } from '../folder/decoder-config.js';
 import type { DecoderWeights } from '../folder/hugging-face.js';
 
@@ -38,6 +38,11 @@ export function decoderConfig(sizes: DecoderSizes): DecoderConfig {
   for (const [name, value] of Object.entries({ vocabularySize, width, layers, heads, keyValueHeads, intermediate, context }))
     if (!Number.isInteger(value) || value < 1)
       throw new RangeError(`A decoder's ${name} must be a whole number of at least 1, not ${value}.`);
+  for (const [name, value, most] of [
+    ['layers', layers, mostLayers],
+    ['context', context, mostPositions],
+  ] as const)
+    if (value > most) throw new RangeError(`A decoder's ${name} must be at most ${most}, not ${value}.`);
   if (heads % keyValueHeads !== 0) throw new RangeError(`${heads} heads do not divide by ${keyValueHeads} key and value heads.`);
   const headSize = width / heads;
   if (headSize % headSizeMultiple !== 0)

@@ -20,6 +20,13 @@ export interface FamilyDescription<Name extends string = string> {
   readonly headNorms: boolean;
   /** Layers that `sliding_window` holds for: none; all; or those that `layer_types` or `max_window_layers` name, where `use_sliding_window` is set. */
   readonly slidingWindow: 'none' | 'all-layers' | 'named-layers';
+  /** What a `config.json` stands for that leaves a key out, where transformers fills in another value than for a Llama. */
+  readonly omitted?: {
+    readonly num_key_value_heads?: number;
+    readonly head_dim?: number;
+    readonly sliding_window?: number;
+    readonly max_window_layers?: number;
+  };
   readonly gguf: {
     /** `general.architecture`. Where two families share one, a sliding window tells them apart. */
     readonly architectures: readonly string[];

@@ -8,5 +8,6 @@ export const mistral: FamilyDescription<'mistral'> = {
   feedForwardBias: false,
   headNorms: false,
   slidingWindow: 'all-layers',
+  omitted: { num_key_value_heads: 8, sliding_window: 4096 },
   gguf: { architectures: ['mistral', 'llama'], pairedRows: true },
 };

@@ -8,5 +8,6 @@ export const qwen2: FamilyDescription<'qwen2'> = {
   feedForwardBias: false,
   headNorms: false,
   slidingWindow: 'named-layers',
+  omitted: { num_key_value_heads: 32, sliding_window: 4096, max_window_layers: 28 },
   gguf: { architectures: ['qwen2'], pairedRows: false },
 };

@@ -8,5 +8,6 @@ export const qwen3: FamilyDescription<'qwen3'> = {
   feedForwardBias: false,
   headNorms: true,
   slidingWindow: 'named-layers',
+  omitted: { num_key_value_heads: 32, head_dim: 128, sliding_window: 4096, max_window_layers: 28 },
   gguf: { architectures: ['qwen3'], pairedRows: false },
 };

@@ -107,7 +107,7 @@ export async function readContextualFolder(folder: string): Promise<StoredContex
   const user = await readIfRecorded(folder, 'onnx/user.onnx', files);
   // One that was put beside a model that came without is used too; one that was recorded has to be there.
   const isRecorded = Object.hasOwn(files, 'tokenizer.json');
-  const tokenizer = await (isRecorded ? TextTokenizer.load(folder) : TextTokenizer.loadIfPresent(folder));
+  const tokenizer = await (isRecorded ? TextTokenizer.load(folder) : TextTokenizer.loadIfPresent(folder, config));
   if (!isRecorded) checkTokenizerFits(folder, tokenizer, config);
   return { folder, config, tokenizer, model, source, user, manifest, files };
 }

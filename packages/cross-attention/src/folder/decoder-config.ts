@@ -54,6 +54,10 @@ export interface DecoderConfig {
 /** onnxruntime's fused attention, which serves all models, takes heads of a multiple of so many elements. */
 export const headSizeMultiple = 16;
 
+/** The most layers and positions that a file may claim: several times the deepest model, and as many positions as the longest. */
+export const mostLayers = 1024;
+export const mostPositions = 2 ** 20;
+
 const size = z.int().positive();
 const token = z.int().nonnegative();
 const flag = z
@@ -72,6 +76,7 @@ const ropeScaling = z.looseObject({
   short_factor: z.array(z.number().positive()).nullish(),
   long_factor: z.array(z.number().positive()).nullish(),
   attention_factor: z.number().positive().nullish(),
+  partial_rotary_factor: z.number().nullish(),
 });
 
 const huggingFaceConfig = z.looseObject({
@@ -79,7 +84,7 @@ const huggingFaceConfig = z.looseObject({
   vocab_size: size,
   hidden_size: size,
   intermediate_size: size,
-  num_hidden_layers: size,
+  num_hidden_layers: size.max(mostLayers),
   num_attention_heads: size,
   num_key_value_heads: size.nullish(),
   head_dim: size.nullish(),
@@ -88,7 +93,8 @@ const huggingFaceConfig = z.looseObject({
   rope_theta: z.number().positive().nullish(),
   rope_scaling: ropeScaling.nullish(),
   rope_parameters: ropeScaling.nullish(),
-  max_position_embeddings: size,
+  partial_rotary_factor: z.number().nullish(),
+  max_position_embeddings: size.max(mostPositions),
   tie_word_embeddings: flag,
   attention_bias: flag,
   mlp_bias: flag,
@@ -108,7 +114,8 @@ export function parseDecoderConfig(json: unknown): { config: DecoderConfig } | {
   if (typeof named === 'string' && !familyNamed(named)) {
     return { unsupported: `model_type '${named}' is not supported; supported are ${decoderFamilies.join(', ')}` };
   }
-  const parsed = huggingFaceConfig.safeParse(json);
+  const omitted = typeof named === 'string' ? familyNamed(named)?.omitted : undefined;
+  const parsed = huggingFaceConfig.safeParse(omitted === undefined ? json : { ...omitted, ...(json as object) });
   if (!parsed.success) {
     return { problems: parsed.error.issues.map((issue) => `${issue.path.join('.') || 'the file'}: ${issue.message}`) };
   }
@@ -271,6 +278,8 @@ function endTokens(hf: HuggingFaceConfig): number[] {
 
 function parseRotary(hf: HuggingFaceConfig): DecoderConfig['rotary'] | { unsupported: string } | { problem: string } {
   const scaling = hf.rope_scaling ?? hf.rope_parameters;
+  const part = hf.partial_rotary_factor ?? hf.rope_parameters?.partial_rotary_factor ?? 1;
+  if (part !== 1) return { unsupported: `heads of which a part of ${part} is rotated (partial_rotary_factor) are not supported` };
   const theta = hf.rope_theta ?? hf.rope_parameters?.rope_theta ?? 10_000;
   const kind = scaling?.rope_type ?? scaling?.type ?? 'default';
   if (scaling == null || kind === 'default') return { theta };

@@ -3,6 +3,7 @@ import path from 'node:path';
 import { SafetensorsError, readSafetensors, readSafetensorsHeader, toFloat32 } from '@user-llm/onnx-autograd';
 import type { HostTensor, SafetensorsEntry, SafetensorsHeader } from '@user-llm/onnx-autograd';
 import { TextTokenizer } from '../text/text-tokenizer.js';
+import { misfitOf } from '../text/tokenizer-fit.js';
 import { decoderTensorShapes, parseDecoderConfig } from './decoder-config.js';
 import type { DecoderConfig } from './decoder-config.js';
 import { fileSource } from './file-range.js';
@@ -37,7 +38,7 @@ export async function readAllButWeights(folder: string): Promise<{
 }> {
   const config = await readDecoderConfig(folder);
   const weightFiles = await findWeights(folder);
-  const tokenizer = await TextTokenizer.loadIfPresent(folder);
+  const tokenizer = await TextTokenizer.loadIfPresent(folder, config);
   checkTokenizerFits(folder, tokenizer, config);
   const endTokens = config.endTokens.length === 0 && tokenizer.isPresent ? [tokenizer.eos] : config.endTokens;
   return { config: { ...config, endTokens }, tokenizer, weightFiles };
@@ -89,14 +90,14 @@ export async function readDecoderWeights(folder: string, config: DecoderConfig, 
   return readWeightFiles(folder, config, await findWeights(folder), later);
 }
 
-/** Throws a `ModelFolderError` for a tokenizer with more tokens than the model. */
+/** Throws a `ModelFolderError` for a tokenizer that is not of this model. */
 export function checkTokenizerFits(folder: string, tokenizer: TextTokenizer, config: DecoderConfig): void {
-  if (tokenizer.size <= config.vocabularySize) return;
+  const misfit = misfitOf(tokenizer, config);
+  if (misfit === undefined) return;
   throw new ModelFolderError(
     'tokenizer-mismatch',
     folder,
-    `${folder}: the tokenizer has ${tokenizer.size} tokens, but the model's vocabulary holds ${config.vocabularySize}. ` +
-      "Use the tokenizer's files that came with these weights.",
+    `${folder}: the tokenizer ${misfit}. Use the tokenizer's files that came with these weights.`,
     { file: 'tokenizer.json', expected: [config.vocabularySize], actual: [tokenizer.size] },
   );
 }

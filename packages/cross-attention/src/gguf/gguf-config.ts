@@ -1,10 +1,8 @@
 import { familyOfGguf, ggufArchitectures } from '../families/families.js';
-import { headSizeMultiple } from '../folder/decoder-config.js';
+import { headSizeMultiple, mostPositions } from '../folder/decoder-config.js';
 import type { DecoderConfig, RotaryScaling } from '../folder/decoder-config.js';
 import { GgufError } from './gguf-error.js';
 import type { GgufHeader } from './gguf-header.js';
-
-const maximumContext = 2 ** 24;
 
 /**
  * The decoder that a GGUF file's metadata describes. `frequencyFactors` are the values of the tensor `rope_freqs.weight`, by which
@@ -36,8 +34,8 @@ export function ggufConfig(header: GgufHeader, frequencyFactors?: ArrayLike<numb
   if (9 * layers > tensors.size)
     throw read.bad('block_count', `claims ${layers} layers, but the file has ${tensors.size} tensors.`);
   const contextLength = read.size('context_length');
-  if (contextLength > maximumContext)
-    throw read.bad('context_length', `claims ${contextLength} positions; the limit is ${maximumContext}.`);
+  if (contextLength > mostPositions)
+    throw read.bad('context_length', `claims ${contextLength} positions; the limit is ${mostPositions}.`);
   const rotated = read.optionalSize('rope.dimension_count') ?? headSize;
   if (!Number.isInteger(headSize) || headSize % 2 !== 0 || rotated !== headSize)
     throw read.unsupported(

@@ -3,6 +3,7 @@ import path from 'node:path';
 import type { DecoderConfig } from '../folder/decoder-config.js';
 import type { DecoderWeights } from '../folder/hugging-face.js';
 import { TextTokenizer } from '../text/text-tokenizer.js';
+import { misfitOf } from '../text/tokenizer-fit.js';
 import { ggufConfig } from './gguf-config.js';
 import { GgufError } from './gguf-error.js';
 import { readGgufHeader } from './gguf-header.js';
@@ -29,13 +30,15 @@ export async function readGguf(file: string): Promise<GgufModel> {
   const config = ggufConfig(header, ggufValues(header, 'rope_freqs.weight'));
   const weights = ggufWeights(header, config);
   const carried = () => (header.metadata.has('tokenizer.ggml.model') ? ggufTokenizer(header) : TextTokenizer.absent(file));
-  const tokenizer = beside === undefined ? carried() : await TextTokenizer.load(folder);
-  if (tokenizer.size > config.vocabularySize)
+  const chatTemplate = header.metadata.get('tokenizer.chat_template');
+  const known = { ...config, ...(typeof chatTemplate === 'string' ? { chatTemplate } : {}) };
+  const tokenizer = beside === undefined ? carried() : await TextTokenizer.load(folder, known);
+  const misfit = misfitOf(tokenizer, config);
+  if (misfit !== undefined)
     throw new GgufError(
       'tokenizer-mismatch',
       file,
-      `the tokenizer${beside === undefined ? '' : ' beside the file'} has ${tokenizer.size} tokens, but the model's vocabulary holds ` +
-        `${config.vocabularySize}. Use the tokenizer that came with these weights.`,
+      `the tokenizer${beside === undefined ? '' : ' beside the file'} ${misfit}. Use the tokenizer that came with these weights.`,
       { expected: [config.vocabularySize], actual: [tokenizer.size] },
     );
   const endTokens = config.endTokens.length === 0 && tokenizer.isPresent ? [tokenizer.eos] : config.endTokens;

@@ -2,6 +2,8 @@ import type { TokenizerFiles } from '../text/byte-level-bpe.js';
 import { TextTokenizer } from '../text/text-tokenizer.js';
 import { GgufError } from './gguf-error.js';
 import type { GgufHeader } from './gguf-header.js';
+import { sentencePieceParts, tokenTypes } from './sentence-piece.js';
+import type { TokenizerParts } from './sentence-piece.js';
 
 // How each kind of byte-level tokenizer cuts text into words before it merges, by llama.cpp's name for it.
 const gpt2Words = { type: 'ByteLevel', add_prefix_space: false, trim_offsets: true, use_regex: true };
@@ -18,6 +20,12 @@ const wordsWithDigits = (digits: string) =>
   byPattern(
     `${contraction}|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|${digits}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+`,
   );
+const upper = '[\\p{Lu}\\p{Lt}\\p{Lm}\\p{Lo}\\p{M}]';
+const lower = '[\\p{Ll}\\p{Lm}\\p{Lo}\\p{M}]';
+const beforeWord = '[^\\r\\n\\p{L}\\p{N}]?';
+const wordsByCase = byPattern(
+  `${beforeWord}${upper}*${lower}+|${beforeWord}${upper}+${lower}*|\\p{N}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n/]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+`,
+);
 const llama3 = { words: wordsWithDigits('\\p{N}{1,3}'), ignoreMerges: true, begins: true };
 const qwen2 = { words: wordsWithDigits('\\p{N}'), normalizer: { type: 'NFC' } };
 
@@ -41,13 +49,14 @@ const kinds: Readonly<Record<string, Kind>> = {
   llama3,
   qwen2,
   'deepseek-r1-qwen': qwen2,
+  tekken: { words: wordsByCase, ignoreMerges: true, begins: true },
 };
 
-const tokenTypes = { unknown: 2, control: 3, userDefined: 4 };
+const models = { byteLevel: 'gpt2', sentencePiece: 'llama' };
 
 /**
- * The tokenizer and chat template that a GGUF file carries in its metadata, in Hugging Face's file format. Byte-level BPE is read;
- * anything else is a `GgufError` that says to put `tokenizer.json` beside the file.
+ * The tokenizer and chat template that a GGUF file carries in its metadata, in Hugging Face's file format. Byte-level BPE and SentencePiece's
+ * BPE are read; one of another kind is absent, and says why. Throws a `GgufError` for one that is not whole.
  */
 export function ggufTokenizer(header: GgufHeader): TextTokenizer {
   const { file, metadata } = header;
@@ -56,26 +65,42 @@ export function ggufTokenizer(header: GgufHeader): TextTokenizer {
     new GgufError('tokenizer', file, `${detail} Put the model's tokenizer.json and tokenizer_config.json beside the file.`, {
       key: key(name),
     });
-  const model = metadata.get(key('model'));
-  if (model !== 'gpt2')
-    throw refuse('model', `the tokenizer is of the kind '${String(model)}'; byte-level BPE ('gpt2') is read.`);
-  const name = metadata.get(key('pre')) ?? 'default';
-  const kind = typeof name === 'string' && Object.hasOwn(kinds, name) ? kinds[name] : undefined;
-  if (kind === undefined)
-    throw refuse('pre', `words are cut as '${String(name)}' does it; known are ${Object.keys(kinds).join(', ')}.`);
-  const strings = (entry: string): readonly string[] => {
-    const value = metadata.get(key(entry));
-    if (Array.isArray(value) && value.every((each) => typeof each === 'string')) return value;
-    throw refuse(entry, 'is not a list of strings.');
+  const list = (entry: string, type: 'string' | 'number'): readonly unknown[] => {
+    const value: unknown = metadata.get(key(entry));
+    if (Array.isArray(value) && value.every((each) => typeof each === type)) return value;
+    throw refuse(entry, `is not a list of ${type}s.`);
   };
-  const tokens = strings('tokens');
-  const merges = strings('merges').map((merge) => {
-    const space = merge.indexOf(' ', 1);
-    if (space < 0) throw refuse('merges', `${JSON.stringify(merge)} is not a pair of tokens.`);
-    return [merge.slice(0, space), merge.slice(space + 1)] as const;
-  });
+  const model = metadata.get(key('model'));
+  const pre = String(metadata.get(key('pre')) ?? 'default');
+  const kind = Object.hasOwn(kinds, pre) ? kinds[pre] : undefined;
+  const isSentencePiece = model === models.sentencePiece;
+  if (!isSentencePiece && model !== models.byteLevel)
+    return TextTokenizer.absent(
+      file,
+      `carries a tokenizer of the kind '${String(model)}', and byte-level BPE ('gpt2') and SentencePiece ('llama') are read`,
+    );
+  if (!isSentencePiece && kind === undefined)
+    return TextTokenizer.absent(file, `cuts words as '${pre}' does it, and known are ${Object.keys(kinds).join(', ')}`);
+
+  const tokens = list('tokens', 'string') as readonly string[];
   const types = metadata.get(key('token_type'));
   const typeOf = (id: number): unknown => (Array.isArray(types) ? (types as unknown[])[id] : undefined);
+  const flag = (entry: string, otherwise: boolean) => (metadata.get(key(entry)) ?? otherwise) === true;
+  const pairs = (): (readonly [string, string])[] =>
+    (list('merges', 'string') as readonly string[]).map((merge) => {
+      const space = merge.indexOf(' ', 1);
+      if (space < 0) throw refuse('merges', `${JSON.stringify(merge)} is not a pair of tokens.`);
+      return [merge.slice(0, space), merge.slice(space + 1)];
+    });
+  const scores = (): readonly number[] => {
+    const numbers = list('scores', 'number') as readonly number[];
+    if (numbers.length === tokens.length) return numbers;
+    throw refuse('scores', `holds ${numbers.length} numbers for ${tokens.length} tokens.`);
+  };
+  const parts = isSentencePiece
+    ? sentencePieceParts(tokens, typeOf, scores(), flag('add_space_prefix', true))
+    : byteLevelParts(kind!, pairs());
+
   const added = tokens.flatMap((content, id) => {
     const type = typeOf(id);
     const special = type === tokenTypes.control || type === tokenTypes.unknown;
@@ -88,35 +113,35 @@ export function ggufTokenizer(header: GgufHeader): TextTokenizer {
   };
   const begin = token('bos_token_id');
   const end = token('eos_token_id');
+  if (end === undefined) return TextTokenizer.absent(file, `carries a tokenizer without an end token (${key('eos_token_id')})`);
   const template = metadata.get('tokenizer.chat_template');
-  const begins = begin !== undefined && (metadata.get(key('add_bos_token')) ?? kind.begins ?? false) === true;
+  const before = flag('add_bos_token', isSentencePiece || (kind?.begins ?? false)) ? begin : undefined;
+  const after = flag('add_eos_token', false) ? end : undefined;
   const files: TokenizerFiles = {
     'tokenizer.json': {
       version: '1.0',
       truncation: null,
       padding: null,
       added_tokens: added,
-      normalizer: kind.normalizer ?? null,
-      pre_tokenizer: kind.words,
-      post_processor: begins ? beginsWith(begin, tokens.indexOf(begin)) : null,
-      decoder: { type: 'ByteLevel', add_prefix_space: true, trim_offsets: true, use_regex: true },
+      normalizer: parts.normalizer,
+      pre_tokenizer: parts.words,
+      post_processor: between(before, after, tokens),
+      decoder: parts.decoder,
       model: {
         type: 'BPE',
         dropout: null,
-        unk_token: null,
         continuing_subword_prefix: null,
         end_of_word_suffix: null,
-        fuse_unk: false,
-        byte_fallback: false,
-        ignore_merges: kind.ignoreMerges ?? false,
+        ...parts.model,
         vocab: Object.fromEntries(tokens.map((content, id) => [content, id])),
-        merges,
+        merges: parts.merges,
       },
     },
     'tokenizer_config.json': {
       tokenizer_class: 'PreTrainedTokenizerFast',
       ...(begin === undefined ? {} : { bos_token: begin }),
-      ...(end === undefined ? {} : { eos_token: end }),
+      eos_token: end,
+      ...(parts.model.unk_token === null ? {} : { unk_token: parts.model.unk_token }),
       pad_token: token('padding_token_id') ?? end,
       add_prefix_space: false,
       clean_up_tokenization_spaces: false,
@@ -126,12 +151,30 @@ export function ggufTokenizer(header: GgufHeader): TextTokenizer {
   return TextTokenizer.fromFiles(files, file);
 }
 
-function beginsWith(token: string, id: number): object {
-  const special = { SpecialToken: { id: token, type_id: 0 } };
+function byteLevelParts({ words, normalizer, ignoreMerges }: Kind, merges: TokenizerParts['merges']): TokenizerParts {
+  return {
+    normalizer: normalizer ?? null,
+    words,
+    decoder: { type: 'ByteLevel', add_prefix_space: true, trim_offsets: true, use_regex: true },
+    merges,
+    model: { ignore_merges: ignoreMerges ?? false, byte_fallback: false, fuse_unk: false, unk_token: null },
+  };
+}
+
+/** Puts a token before every text and one after it, where they are named. */
+function between(before: string | undefined, after: string | undefined, tokens: readonly string[]): object | null {
+  if (before === undefined && after === undefined) return null;
+  const special = (id: string | undefined, type_id: number) => (id === undefined ? [] : [{ SpecialToken: { id, type_id } }]);
+  const text = (id: string, type_id: number) => [
+    ...special(before, type_id),
+    { Sequence: { id, type_id } },
+    ...special(after, type_id),
+  ];
+  const named = [before, after].filter((token) => token !== undefined);
   return {
     type: 'TemplateProcessing',
-    single: [special, { Sequence: { id: 'A', type_id: 0 } }],
-    pair: [special, { Sequence: { id: 'A', type_id: 0 } }, special, { Sequence: { id: 'B', type_id: 1 } }],
-    special_tokens: { [token]: { id: token, ids: [id], tokens: [token] } },
+    single: text('A', 0),
+    pair: [...text('A', 0), ...text('B', 1)],
+    special_tokens: Object.fromEntries(named.map((id) => [id, { id, ids: [tokens.indexOf(id)], tokens: [id] }])),
   };
 }

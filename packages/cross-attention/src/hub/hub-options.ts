@@ -60,12 +60,6 @@ export function hubSettings(model: string, options: HubOptions, environment = pr
   if (!/^[\w-][\w.-]*(\/[\w-][\w.-]*)*$/.test(revision) || revision.includes('..'))
     throw new HubError('bad-option', model, `'${revision}' is no revision: give a branch, a tag or a commit.`);
   const token = options.token ?? (environment.HF_TOKEN?.trim() || undefined);
-  if (token !== undefined && !/^hf_\w+$/.test(token))
-    throw new HubError(
-      'bad-option',
-      model,
-      `the access token (${options.token === undefined ? 'HF_TOKEN' : 'the option token'}) does not look like one: it begins with hf_.`,
-    );
   const endpoint = options.endpoint ?? (environment.HF_ENDPOINT?.trim() || 'https://huggingface.co');
   if (!/^https?:\/\//.test(endpoint) || !URL.canParse(endpoint))
     throw new HubError('bad-option', model, `the endpoint ${JSON.stringify(endpoint)} is no http or https address.`);

@@ -4,6 +4,9 @@ import { PreTrainedTokenizer } from '@huggingface/transformers';
 import { wordPattern } from './byte-alphabet.js';
 import type { TokenizerFiles } from './byte-level-bpe.js';
 import { checkMessages } from './check-messages.js';
+import { missingSettings } from './missing-settings.js';
+import type { KnownTokens } from './missing-settings.js';
+import { problemOfIds } from './token-ids.js';
 
 /** Most words whose ids are remembered: a few tens of megabytes at the worst. */
 const maximumWords = 100_000;
@@ -67,11 +70,14 @@ export class TextTokenizer {
   private constructor(
     files: TokenizerFiles | undefined,
     private readonly source: string,
+    private readonly absence = '',
   ) {
     this.#files = files;
     this.size = 0;
     this.hasChatTemplate = false;
     if (files === undefined) return;
+    const problem = problemOfIds(files['tokenizer.json']);
+    if (problem !== undefined) throw new TokenizerError(`${source}: ${problem}.`, { file: source });
     let tokenizer: PreTrainedTokenizer;
     try {
       tokenizer = new PreTrainedTokenizer(files['tokenizer.json'], withPlainTokens(files['tokenizer_config.json']));
@@ -110,9 +116,12 @@ export class TextTokenizer {
     return new TextTokenizer(files, source);
   }
 
-  /** Stands for the tokenizer that a model came without: all that needs one throws a `TokenizerError` which says so. */
-  static absent(place: string): TextTokenizer {
-    return new TextTokenizer(undefined, place);
+  /**
+   * Stands for the tokenizer that a model came without, or with one that cannot be read: all that needs one throws a `TokenizerError` which
+   * begins with the place and `why`.
+   */
+  static absent(place: string, why = 'came without a tokenizer'): TextTokenizer {
+    return new TextTokenizer(undefined, place, why);
   }
 
   /** False for a model that came without one; it takes and gives token ids alone. */
@@ -147,31 +156,36 @@ export class TextTokenizer {
   #present<T>(part: T | undefined): T {
     if (part !== undefined) return part;
     throw new TokenizerError(
-      `${this.source} came without a tokenizer, so text cannot be made into tokens, nor tokens into text. Put the model's tokenizer.json and tokenizer_config.json there and load it again, or give and take token ids (promptIds, tokenIds).`,
+      `${this.source} ${this.absence}, so text cannot be made into tokens, nor tokens into text. Put the model's tokenizer.json and tokenizer_config.json there and load it again, or give and take token ids (promptIds, tokenIds).`,
       { file: this.source },
     );
   }
 
-  /** Reads `tokenizer.json`, `tokenizer_config.json` and, where they are there, `special_tokens_map.json` and `chat_template.jinja`. */
-  static async load(folder: string): Promise<TextTokenizer> {
-    const config = await readJson(path.join(folder, 'tokenizer_config.json'), true);
-    const template = await readText(path.join(folder, 'chat_template.jinja'), false);
-    const map = await readJson(path.join(folder, 'special_tokens_map.json'), false);
+  /**
+   * Reads `tokenizer.json`, `tokenizer_config.json` and, where they are there, `special_tokens_map.json` and `chat_template.jinja`. A
+   * `tokenizer_config.json` may be missing where the tokenizer's model is `known`, whose special tokens it then has.
+   */
+  static async load(folder: string, known?: KnownTokens): Promise<TextTokenizer> {
     const file = path.join(folder, 'tokenizer.json');
+    const json = (await readJson(file, true))!;
+    const map = await readJson(path.join(folder, 'special_tokens_map.json'), false);
+    const stated = await readJson(path.join(folder, 'tokenizer_config.json'), known === undefined);
+    const config = stated ?? missingSettings(json, map ?? {}, known!);
+    const template = await readText(path.join(folder, 'chat_template.jinja'), false);
     return new TextTokenizer(
       {
-        'tokenizer.json': await readJson(file, true),
+        'tokenizer.json': json,
         'tokenizer_config.json': template === undefined ? config : { ...config, chat_template: template },
-        ...(Object.keys(map).length === 0 ? {} : { 'special_tokens_map.json': map }),
+        ...(map === undefined || Object.keys(map).length === 0 ? {} : { 'special_tokens_map.json': map }),
       },
       file,
     );
   }
 
   /** As `load`; of a folder without a tokenizer.json it is absent. */
-  static async loadIfPresent(folder: string): Promise<TextTokenizer> {
+  static async loadIfPresent(folder: string, known?: KnownTokens): Promise<TextTokenizer> {
     const found = await stat(path.join(folder, 'tokenizer.json')).catch(() => undefined);
-    return found === undefined ? TextTokenizer.absent(folder) : TextTokenizer.load(folder);
+    return found === undefined ? TextTokenizer.absent(folder) : TextTokenizer.load(folder, known);
   }
 
   /** The ids of a text, without any token before or after it. */
@@ -303,9 +317,9 @@ async function readText(file: string, required: boolean): Promise<string | undef
   }
 }
 
-async function readJson(file: string, required: boolean): Promise<Record<string, unknown>> {
+async function readJson(file: string, required: boolean): Promise<Record<string, unknown> | undefined> {
   const text = await readText(file, required);
-  if (text === undefined) return {};
+  if (text === undefined) return undefined;
   let value: unknown;
   try {
     value = JSON.parse(text);

@@ -61,7 +61,8 @@ export class WorkerModel {
       await Promise.all(open.map(({ worker }) => worker.close(disposed())));
       throw failed.reason;
     }
-    const [config, tokenizer] = await Promise.all([readDecoderConfig(folder), TextTokenizer.loadIfPresent(folder)]);
+    const config = await readDecoderConfig(folder);
+    const tokenizer = await TextTokenizer.loadIfPresent(folder, config);
     return new WorkerModel(
       config,
       tokenizer,
