@@ -1,4 +1,4 @@
-import { gatedCrossAttention, softPrompt, type Integration, type Strategy } from '@user-llm/cross-attention';
+import { gatedCrossAttention, softPrompt, type BlindPrefix, type Integration, type Strategy } from '@user-llm/cross-attention';
 import type { EncoderSize } from './encoder-shape.js';
 import { UsageError } from './errors.js';
 import type { Reading } from './examples.js';
@@ -15,6 +15,8 @@ export interface SystemSpec {
   readonly integration?: (base: BaseKind, layers: number) => Integration;
   /** Which weights learn, where it is not what suits the base. */
   readonly strategy?: Strategy;
+  /** Which tokens of a prompt do not read the user. Default: none. */
+  readonly blindPrefix?: BlindPrefix;
   /** Whether contrastive alignment comes before its adaptation, in the same time. */
   readonly aligned?: true;
   /** The encoder that it reads, where it is not the run's own. */
@@ -124,6 +126,14 @@ const strategySystems = (base: BaseKind): SystemSpec[] =>
         .map((strategy) => ({ ...spec, name: `${spec.name}@${strategy}`, title: `${spec.title}, ${strategy}`, strategy })),
     );
 
+/** What a blind prefix costs in quality: of the main system's prompts, the end of the user's turn and the beginning of the answer read. */
+const blindSystem: SystemSpec = {
+  ...mainSystem,
+  name: `${mainSystem.name}@blind`,
+  title: `${mainSystem.title}, blind prefix`,
+  blindPrefix: { readingTokens: 5 },
+};
+
 /** Which systems a run compares. */
 export type Suite = 'default' | 'full';
 
@@ -131,7 +141,7 @@ export type Suite = 'default' | 'full';
 export const suiteOf = (suite: Suite, base: BaseKind): readonly SystemSpec[] =>
   suite === 'default'
     ? defaultSystems
-    : [...userSystems, ...strategySystems(base), textSystems[0], ...summarySystems, mainTextSystem];
+    : [...userSystems, ...strategySystems(base), blindSystem, textSystems[0], ...summarySystems, mainTextSystem];
 
 /** A system that reads users, in two stages. */
 const alignedFirst = (spec: SystemSpec): SystemSpec => ({
@@ -143,7 +153,7 @@ const alignedFirst = (spec: SystemSpec): SystemSpec => ({
 
 /** Systems, and beside each that reads users and has its usual strategy, the same one aligned first. */
 const withAligned = (systems: readonly SystemSpec[]): readonly SystemSpec[] =>
-  systems.flatMap((spec) => (spec.integration && !spec.strategy ? [spec, alignedFirst(spec)] : [spec]));
+  systems.flatMap((spec) => (spec.integration && !spec.strategy && !spec.blindPrefix ? [spec, alignedFirst(spec)] : [spec]));
 
 /** Which systems are asked for: a suite, or some of the full one by their names, in the order given. */
 export interface SystemChoice {

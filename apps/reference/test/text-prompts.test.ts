@@ -3,6 +3,7 @@ import { mkdtemp, readFile } from 'node:fs/promises';
 import os from 'node:os';
 import path from 'node:path';
 import { expect, jest, test } from '@jest/globals';
+import { LanguageModel } from '@user-llm/cross-attention';
 import { openStore } from '@user-llm/embedding-store';
 import { ConsoleOutput } from '../src/run/console-output.js';
 import { prepareSystem } from '../src/stages/adapt.js';
@@ -48,6 +49,20 @@ test('titles that are too long for the context are no figure of that text prompt
   expect(of('text-prompt-50').filtered['recall@10']).toBeNull();
   for (const name of [main, 'text-summary-written']) expect(of(name).filtered['recall@10']).toEqual(expect.any(Number));
   expect(report.training.map(({ name }) => name)).toEqual(['encoder', main, 'text-summary-written']);
+});
+
+test('behind a blind prefix the last tokens of a prompt read the user, in training and when asked', async () => {
+  const given = { data: await smallLog({ users: 12 }), llm: await tinyModel(), examples: 16, users: 4 } as const;
+  const workspace = await open([`${main}@blind`], given);
+  await runAll(workspace, {});
+  const report = JSON.parse(await readFile(workspace.run.path('report.json'), 'utf8')) as {
+    systems: { name: string; users: number }[];
+  };
+  expect(report.systems.find(({ name }) => name === `${main}@blind`)?.users).toBe(4);
+  const served = await LanguageModel.open(workspace.run.path(`systems/${main.replace('/', '-')}@blind`));
+  const { keysAndValues } = await served.prefix({ messages: [{ role: 'user', content: 'What will I watch next?' }] });
+  expect(keysAndValues.size).toBeGreaterThan(0);
+  await served.dispose();
 });
 
 test('users whose latency is measured are in the store once, as everybody, and as nobody cut short', async () => {

@@ -27,7 +27,7 @@ export async function adaptReader(task: AdaptationTask, integration: Integration
     const reach = Math.floor(encoder.config.context / 2);
     const teacher = new Teacher(encoder, corpus.known, prompts, corpus.titles, titles, seed);
     const batch = (step: number): Example[] => source.batch(step, { ...sizes, reach });
-    const read = { integration, seed };
+    const read = { integration, seed, ...(spec.blindPrefix && { blindPrefix: spec.blindPrefix }) };
     let adaptable = model.withUserEmbeddings({ encoder: encoder.trainable(corpus.known), ...read });
     const aligned = spec.aligned && (await alignReader(task, adaptable));
     if (aligned) adaptable = aligned.model.withUserEmbeddings({ encoder: aligned.encoder.trainable(corpus.known), ...read });
