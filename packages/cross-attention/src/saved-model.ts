@@ -90,7 +90,12 @@ export async function saveModel(
               packedShape: user.integration.packedShape(config, user.shape),
               ...(count === 0 || !tokenizer.isPresent
                 ? {}
-                : { placeholders: Array.from({ length: count }, (_, i) => placeholderToken(i)).join('') }),
+                : {
+                    placeholders: Array.from({ length: count }, (_, i) => placeholderToken(i)).join(''),
+                    // The text of the begin token: where a prompt begins with it, the placeholders stand behind it.
+                    placeholdersBehind:
+                      config.beginToken === undefined ? '' : tokenizer.decode([config.beginToken], { specialTokens: true }),
+                  }),
             },
       ...(contents.training === undefined ? {} : { training: contents.training }),
     },
