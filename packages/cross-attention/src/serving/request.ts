@@ -29,8 +29,9 @@ export type GenerateRequest = Prompt &
     /** Default 128, or what is left of the context. */
     readonly maxNewTokens?: number;
     /**
-     * More of transformers.js's generation settings: `do_sample`, `temperature`, `top_k`, `stopping_criteria`, ... Default: greedy. Not those
-     * that the request makes itself: `max_new_tokens`, `streamer` and the model's inputs.
+     * More of transformers.js's generation settings: `do_sample`, `temperature`, `top_k`, `top_p`, `stopping_criteria`, ... Default: greedy. Not
+     * those that the request makes itself, `max_new_tokens`, `streamer` and the model's inputs, nor those that do nothing there, such as
+     * `num_beams`: these are a `RangeError`.
      */
     readonly settings?: Readonly<Record<string, unknown>>;
   };

@@ -133,7 +133,7 @@ export class ServedModel {
 
   /**
    * Answers a prompt. Throws, before anything runs, a `DoesNotFitError` when prompt and answer are longer than the model's context, and a
-   * `RangeError` for `sampling`, which a scheduler reads, and for `settings` that the request makes itself, such as `max_new_tokens`.
+   * `RangeError` for `sampling`, which a scheduler reads, and for `settings` that the request makes itself, such as `max_new_tokens`, or that have no effect.
    */
   generate(request: GenerateRequest): Generation {
     const { engine } = this;

@@ -7,6 +7,7 @@ import { toHuggingFaceConfig } from '../folder/decoder-config.js';
 import type { DecoderConfig } from '../folder/decoder-config.js';
 import type { TextTokenizer } from '../text/text-tokenizer.js';
 import type { InPlaceSession } from './in-place-session.js';
+import { NucleusProcessor } from './nucleus-processor.js';
 import type { ReadPrompt } from './prompt-reader.js';
 import { TextPieces } from './text-pieces.js';
 
@@ -62,6 +63,7 @@ export async function generateOnce(
       ...(user === undefined ? {} : { user_embeddings: new Tensor('float32', user.packed, [...user.shape]) }),
       max_new_tokens: options.maxNewTokens,
       streamer,
+      logits_processor: [...[options.settings.logits_processor ?? []].flat(), ...NucleusProcessor.of(options.settings)],
       stopping_criteria: [stopping, ...[options.settings.stopping_criteria ?? []].flat()],
     } as unknown as Parameters<PreTrainedModel['generate']>[0]);
     await Promise.race([generated, failed]);
