@@ -97,7 +97,14 @@ export { type UserReading } from './model-contents.js';
 export { ServedModel } from './serving/served-model.js';
 export { integerComputation } from './serve-model.js';
 export { type InIntegers, type IntegerOption, type ServeModelOptions, type ServeOptions } from './serving/engine.js';
-export { type GenerateRequest, type Prompt, type Ranking, type RankRequest, type ScheduledRequest } from './serving/request.js';
+export {
+  type GenerateRequest,
+  type PrefixRequest,
+  type Prompt,
+  type Ranking,
+  type RankRequest,
+  type ScheduledRequest,
+} from './serving/request.js';
 export { RequestScheduler, type SchedulerOptions } from './serving/scheduler.js';
 export { WorkerModel, type WorkerGenerateRequest, type WorkerOptions } from './worker/worker-model.js';
 export { type SamplingSettings } from './serving/sampling.js';

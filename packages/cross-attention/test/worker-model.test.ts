@@ -111,6 +111,7 @@ describe('a model in worker threads', () => {
     const before = new AbortController();
     before.abort(new Error('never'));
     await expect(workers.generate({ messages, signal: before.signal }).text).rejects.toThrow('never');
+    await expect(workers.prefix({ messages, signal: before.signal })).rejects.toThrow('never');
     expect(await workers.generate({ messages, maxNewTokens: 3 }).tokenIds).toHaveLength(3);
   });
 

@@ -20,13 +20,23 @@ export interface Prefix {
 export async function computePrefix(
   session: ort.InferenceSession,
   config: DecoderConfig,
-  { model, ids, nobody }: { readonly model: string; readonly ids: readonly number[]; readonly nobody: ort.Tensor | undefined },
+  {
+    model,
+    ids,
+    nobody,
+    signal,
+  }: {
+    readonly model: string;
+    readonly ids: readonly number[];
+    readonly nobody: ort.Tensor | undefined;
+    readonly signal: AbortSignal | undefined;
+  },
 ): Promise<Prefix> {
   const begun = performance.now();
   const values = config.keyValueHeads * ids.length * config.headSize;
   const keysAndValues = new Map(cacheNamesOf(session).map((name) => [name, new Float32Array(values)]));
   const cache = { buffers: keysAndValues, capacity: ids.length };
-  await runPrompt(session, config, cache, { ids, past: 0, blindTokens: ids.length, user: nobody });
+  await runPrompt(session, config, cache, { ids, past: 0, blindTokens: ids.length, user: nobody, signal });
   const bytes = keysAndValues.size * values * Float32Array.BYTES_PER_ELEMENT;
   return { model, ids: [...ids], keysAndValues, bytes, milliseconds: performance.now() - begun };
 }

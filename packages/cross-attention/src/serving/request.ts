@@ -44,6 +44,9 @@ export type ScheduledRequest = Prompt &
     readonly sampling?: SamplingSettings;
   };
 
+/** What `prefix` is asked for. */
+export type PrefixRequest = Prompt & Pick<RequestOptions, 'blindTokens' | 'signal'>;
+
 export type RankRequest = Prompt &
   RequestOptions & {
     readonly top: number;

@@ -22,7 +22,7 @@ import { OpenedOnce } from './opened-once.js';
 import type { Prefix } from './prefix.js';
 import { readPrompt } from './prompt-reader.js';
 import type { ReadPrompt } from './prompt-reader.js';
-import type { GenerateRequest, Prompt, RankRequest, Ranking, ScheduledRequest } from './request.js';
+import type { GenerateRequest, PrefixRequest, Prompt, RankRequest, Ranking, ScheduledRequest } from './request.js';
 import { RequestGate } from './request-gate.js';
 import { RequestScheduler } from './scheduler.js';
 import type { SchedulerOptions } from './scheduler.js';
@@ -125,10 +125,11 @@ export class ServedModel {
   /**
    * The beginning of a prompt that does not read the user, computed once for all requests whose prompts begin alike: give it to them as
    * `prefix`. Its length is what the model's `blindPrefix` says of this prompt, or `blindTokens`. A `PrefixError` says that nothing
-   * of the prompt is blind. A model that reads no users takes any `blindTokens`, so that a long prompt can be kept.
+   * of the prompt is blind. A model that reads no users takes any `blindTokens`, so that a long prompt can be kept. A signal stops it between two parts
+   * of the prompt.
    */
-  prefix(prompt: Prompt & { readonly blindTokens?: number }): Promise<Prefix> {
-    return this.engine.prefix(prompt);
+  prefix(request: PrefixRequest): Promise<Prefix> {
+    return this.engine.prefix(request);
   }
 
   /**
@@ -209,7 +210,7 @@ export class ServedModel {
     const user = await engine.readUser(request.user);
     const userMs = performance.now() - begun;
     const sessions = { prompt: engine.session, branching: () => this.#branching.get() };
-    const scorer = new BranchingScorer(sessions, this.config, prompt, user && tensorOf(user.state));
+    const scorer = new BranchingScorer(sessions, this.config, prompt, user && tensorOf(user.state), signal);
     const asked = new AskedPrompt(scorer, this.#named);
     const ranked = await ranker.rank(asked, { top, exclude, ...(signal === undefined ? {} : { signal }) });
     return {

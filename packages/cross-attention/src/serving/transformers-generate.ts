@@ -59,7 +59,7 @@ export async function generateOnce(
       input_ids: new Tensor('int64', BigInt64Array.from(ids, BigInt), [1, length]),
       attention_mask: new Tensor('int64', new BigInt64Array(length).fill(1n), [1, length]),
       blind_length: new Tensor('int64', BigInt64Array.of(BigInt(blindTokens)), []),
-      past_key_values: new DynamicCache(inTransformers(session.begin(length, prefix, fail))),
+      past_key_values: new DynamicCache(inTransformers(session.begin(length, prefix, { fail, signal }))),
       ...(user === undefined ? {} : { user_embeddings: new Tensor('float32', user.packed, [...user.shape]) }),
       max_new_tokens: options.maxNewTokens,
       streamer,

@@ -9,7 +9,7 @@ import { checkSettings } from '../serving/check-settings.js';
 import { generationOf } from '../serving/generation.js';
 import type { Generation } from '../serving/generation.js';
 import type { Prefix } from '../serving/prefix.js';
-import type { GenerateRequest, Prompt, RankRequest, Ranking, ScheduledRequest } from '../serving/request.js';
+import type { GenerateRequest, PrefixRequest, RankRequest, Ranking, ScheduledRequest } from '../serving/request.js';
 import { assertLabelled, isUserState } from '../serving/user-state.js';
 import type { ReadableEmbedding, StoredUserState, UserState } from '../serving/user-state.js';
 import { TextTokenizer } from '../text/text-tokenizer.js';
@@ -127,8 +127,8 @@ export class WorkerModel {
   }
 
   /** See `ServedModel.prefix`; all workers take it. */
-  async prefix(prompt: Prompt & { readonly blindTokens?: number }): Promise<Prefix> {
-    return this.#worker().call({ method: 'prefix', request: prompt });
+  async prefix({ signal, ...request }: PrefixRequest): Promise<Prefix> {
+    return this.#worker().call({ method: 'prefix', request }, signal === undefined ? {} : { signal });
   }
 
   /** The worker with the least to do, of those whose threads live; throws how they ended where none is left. */
