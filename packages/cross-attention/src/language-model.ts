@@ -34,7 +34,7 @@ import type { ModelContents, UserReading } from './model-contents.js';
 import { isSavedModel, openSavedModel, readSavedModel, saveModel } from './saved-model.js';
 import { serveModel } from './serve-model.js';
 import type { ServedModel } from './serving/served-model.js';
-import type { GenerateRequest, Prompt, Ranking } from './serving/request.js';
+import type { GenerateRequest, Prompt, Ranking, RequestOptions } from './serving/request.js';
 import type { IntegerOption, ServeModelOptions, ServeOptions } from './serving/engine.js';
 import type { Generation } from './serving/generation.js';
 import { OpenedOnce } from './serving/opened-once.js';
@@ -44,9 +44,7 @@ import type { WorkerOptions } from './worker/worker-model.js';
 import type { ChatMessage } from './text/text-tokenizer.js';
 import type { TokenizerFiles } from './text/byte-level-bpe.js';
 
-export type RankCandidatesRequest = Prompt &
-  CandidateRanking &
-  Pick<GenerateRequest, 'user' | 'signal'> & { readonly top: number };
+export type RankCandidatesRequest = Prompt & RequestOptions & CandidateRanking & { readonly top: number };
 
 export interface RankedCandidates extends Omit<Ranking, 'items' | 'scores'> {
   /** The most probable first; `score` is the natural logarithm of the probability that `RankedItems.scores` tells. */
@@ -310,12 +308,13 @@ export class LanguageModel {
    * result says which it was. See `ServedModel.rank`.
    */
   async rank(request: RankCandidatesRequest): Promise<RankedCandidates> {
-    const { messages, prompt, promptIds, user, signal, top } = request;
+    const { messages, prompt, promptIds, user, prefix, blindTokens, signal, top } = request;
     const known = { items: this.itemTokens?.items ?? [], labels: this.labelTokens?.items ?? [] };
     const { ranker, catalogue, exclude } = planRanking(request, known, (candidates) => this.#trieOf(candidates));
     const served = await this.#served.get();
     const asked = { messages, prompt, promptIds } as Prompt;
-    const { items, scores, ...ranking } = await served.rank({ ...asked, user, signal, top, exclude, by: ranker });
+    const options = { user, prefix, blindTokens, signal };
+    const { items, scores, ...ranking } = await served.rank({ ...asked, ...options, top, exclude, by: ranker });
     return { ...ranking, items: Array.from(items, (item, i) => ({ id: catalogue[item].id, score: scores[i] })) };
   }
 

@@ -163,6 +163,22 @@ describe.each<[string, Integration]>([
     expect(behind.flops).toBeLessThan(whole.flops);
   });
 
+  test('ranks candidates by as many blind tokens as are asked for, and refuses a foreign prefix there too', async () => {
+    const loaded = await LanguageModel.load(place());
+    const user = adapted.encode([2, 3]);
+    const candidates = films.map((text) => ({ id: text, text }));
+    const scoresOf = async (blindTokens?: number) => {
+      const { items } = await loaded.rank({ messages, user, candidates, top: 6, blindTokens });
+      const expected = await served.rank({ messages, user, trie: model.trie(films), top: 6, blindTokens });
+      items.forEach(({ score }, i) => expect(score).toBeCloseTo(expected.scores[i], 4));
+      return items.map(({ score }) => score);
+    };
+    expect(await scoresOf(5)).not.toEqual(await scoresOf());
+    const prefix = await served.prefix({ messages });
+    await expect(loaded.rank({ messages, user, candidates, top: 6, prefix })).rejects.toThrow(PrefixError);
+    await loaded.dispose();
+  });
+
   test('a prefix serves requests without a user, and shorter ones serve too', async () => {
     const prefix = await served.prefix({ messages });
     const shorter = await served.prefix({ messages, blindTokens: 4 });
