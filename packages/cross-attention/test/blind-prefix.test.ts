@@ -230,6 +230,32 @@ test('a model that reads no users keeps any beginning of a prompt', async () => 
   await served.dispose();
 });
 
+test('a prefix that lost some of its keys and values is refused, whoever reads it', async () => {
+  const served = await base.serve({ threads: 1 });
+  const prefix = await served.prefix({ messages, blindTokens: 5 });
+  const { keysAndValues } = prefix;
+  const [[name, values]] = keysAndValues;
+  // Two key/value heads of 16, and five tokens.
+  const rest = 'of 160 numbers (Float32Array). Keep a prefix as it was given, or compute it again.';
+  const wrong: [unknown, string][] = [
+    [new Map(), `holds no ${name} ${rest}`],
+    [JSON.parse(JSON.stringify(keysAndValues)), `holds no ${name} ${rest}`],
+    [undefined, `holds no ${name} ${rest}`],
+    [new Map(keysAndValues).set(name, values.slice(0, 10)), `holds no ${name} ${rest}`],
+    [new Map(keysAndValues).set(name, Array.from(values) as never), `holds no ${name} ${rest}`],
+  ];
+  const scheduler = served.scheduler();
+  for (const [kept, message] of wrong) {
+    const request = { messages, prefix: { ...prefix, keysAndValues: kept as never }, maxNewTokens: 2 };
+    const refusal = new PrefixError(message);
+    expect(() => served.generate(request)).toThrow(refusal);
+    expect(() => scheduler.generate(request)).toThrow(refusal);
+    await expect(served.rank({ ...request, trie: base.trie(films), top: 1 })).rejects.toThrow(refusal);
+  }
+  expect(await served.generate({ messages, prefix: structuredClone(prefix), maxNewTokens: 2 }).tokenIds).toHaveLength(2);
+  await served.dispose();
+});
+
 test('placeholders stand behind the blind tokens', () => {
   expect(withPlaceholders([7, 8, 9], { count: 2, firstId: 24, beginToken: 7 }, 2)).toEqual([7, 8, 24, 25, 9]);
   const model = {

@@ -41,6 +41,25 @@ export async function computePrefix(
   return { model, ids: [...ids], keysAndValues, bytes, milliseconds: performance.now() - begun };
 }
 
+/** Why what a prefix holds cannot be this model's keys and values of its tokens; undefined where it can. */
+export function problemOfKeysAndValues(
+  { ids, keysAndValues }: Prefix,
+  { layers, keyValueHeads, headSize }: Pick<DecoderConfig, 'layers' | 'keyValueHeads' | 'headSize'>,
+): string | undefined {
+  const length = keyValueHeads * ids.length * headSize;
+  // Maps and arrays of another realm, as of a worker or a test runner, are such too.
+  const isA = (value: unknown, kind: string) => Object.prototype.toString.call(value) === `[object ${kind}]`;
+  const isWhole = (name: string) => {
+    const values = isA(keysAndValues, 'Map') ? keysAndValues.get(name) : undefined;
+    return isA(values, 'Float32Array') && values!.length === length;
+  };
+  const names = Array.from({ length: 2 * layers }, (_, i) => `past_key_values.${i >> 1}.${i % 2 === 0 ? 'key' : 'value'}`);
+  const missing = names.find((name) => !isWhole(name));
+  return missing === undefined
+    ? undefined
+    : `holds no ${missing} of ${length} numbers (Float32Array). Keep a prefix as it was given, or compute it again.`;
+}
+
 /** Copies a prefix to the beginning of one row of a cache. */
 export function placePrefix(
   { ids, keysAndValues }: Prefix,
