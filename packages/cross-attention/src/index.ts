@@ -82,7 +82,7 @@ export { logNormalizer, type Logits, type TokenScorer } from './ranking/token-sc
 export { type Candidate, type ItemTokens, type NamedKind } from './items/item-tokens.js';
 export { byTitle, type ByTitleOptions } from './ranking/by-title.js';
 export { byItemTokens, byLabelTokens, logSoftmax } from './ranking/by-item-tokens.js';
-export { byRetrieval, mixedScore, type ByRetrievalOptions } from './ranking/by-retrieval.js';
+export { byRetrieval, mixedScore, type ByRetrievalOptions, type Retrieval } from './ranking/by-retrieval.js';
 export {
   type AskedModel,
   type CatalogueRanker,

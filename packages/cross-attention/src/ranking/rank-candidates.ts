@@ -2,7 +2,7 @@ import { makerOf } from '../items/item-tokens.js';
 import type { Candidate, NamedKind } from '../items/item-tokens.js';
 import { byItemTokens, byLabelTokens } from './by-item-tokens.js';
 import { byRetrieval } from './by-retrieval.js';
-import type { ByRetrievalOptions } from './by-retrieval.js';
+import type { Retrieval } from './by-retrieval.js';
 import { byTitle } from './by-title.js';
 import type { ByTitleOptions } from './by-title.js';
 import type { CatalogueRanker } from './catalogue-ranker.js';
@@ -21,7 +21,7 @@ export interface CandidateRanking extends ByTitleOptions {
    * Only the best of a retriever are ranked. Its scores are those of `candidates`, or of the items that have tokens, in their order; another
    * number of them is a `RangeError`.
    */
-  readonly retrieve?: Omit<ByRetrievalOptions, 'ranker'>;
+  readonly retrieve?: Retrieval;
   /** Ids that are not to be returned. */
   readonly exclude?: Iterable<string>;
 }

@@ -1,4 +1,5 @@
 import type { RankedItems } from '../ranking/beam-search.js';
+import type { Retrieval } from '../ranking/by-retrieval.js';
 import type { ByTitleOptions } from '../ranking/by-title.js';
 import type { CatalogueRanker, RankingWay } from '../ranking/catalogue-ranker.js';
 import type { PrefixTrie } from '../ranking/prefix-trie.js';
@@ -52,6 +53,8 @@ export type RankRequest = Prompt &
     readonly top: number;
     /** Items, by their place in the catalogue, that are not to be returned. */
     readonly exclude?: Iterable<number>;
+    /** Only the best of a retriever are ranked: its scores are those of the catalogue, in its order. */
+    readonly retrieve?: Retrieval;
   } & (
     | {
         /** How the catalogue is ranked; `item-tokens` and `label-tokens` are all items, or labels, that the model has tokens for. */

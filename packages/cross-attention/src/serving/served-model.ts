@@ -4,6 +4,7 @@ import { checkCount } from '../check-count.js';
 import type { DecoderConfig } from '../folder/decoder-config.js';
 import type { Candidate } from '../items/item-tokens.js';
 import { byItemTokens, byLabelTokens } from '../ranking/by-item-tokens.js';
+import { byRetrieval } from '../ranking/by-retrieval.js';
 import { byTitle } from '../ranking/by-title.js';
 import type { CatalogueRanker } from '../ranking/catalogue-ranker.js';
 import type { PrefixTrie } from '../ranking/prefix-trie.js';
@@ -185,7 +186,7 @@ export class ServedModel {
   }
 
   /**
-   * Ranks a catalogue after a prompt; by the titles of a trie where no other way is given. Items of the result are places in the catalogue.
+   * Ranks a catalogue after a prompt; by the titles of a trie where no other way is given, and with `retrieve` the best of a retriever alone. Items of the result are places in the catalogue.
    * Rejects, before anything runs, with a `DoesNotFitError` where the prompt and the longest title are longer than the model's context, and
    * with a `RangeError` where nothing says what is ranked.
    */
@@ -198,7 +199,8 @@ export class ServedModel {
     const begun = performance.now();
     const { top, signal } = request;
     checkCount('top', top);
-    const ranker = this.#rankerOf(request);
+    const anew = this.#rankerOf(request);
+    const ranker = request.retrieve === undefined ? anew : byRetrieval({ ...request.retrieve, ranker: anew });
     const prompt = engine.readPrompt(request);
     engine.assertFits(prompt.ids.length + ranker.depth);
     return this.#gate.run(() => this.#rankBy(ranker, request, prompt, begun), signal);

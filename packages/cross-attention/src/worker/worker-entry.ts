@@ -72,7 +72,7 @@ class WorkerSide {
       case 'prefix':
         return served.prefix({ ...call.request, signal } as unknown as PrefixRequest);
       case 'rank':
-        return served.rank({ ...this.#received(call.request), signal } as unknown as RankRequest);
+        return served.rank({ ...this.#received(call.request), ...retrieved(call.request), signal } as unknown as RankRequest);
       case 'generate': {
         const generation = this.#generate(call.request, signal);
         const inWords = served.tokenizer.isPresent;
@@ -114,6 +114,13 @@ class WorkerSide {
     await this.served.dispose();
     port.close();
   }
+}
+
+/** What the other thread has retrieved. */
+function retrieved({ retrieve }: Methods['rank']['request']): Pick<RankRequest, 'retrieve'> {
+  if (retrieve === undefined) return {};
+  const { scores, ...rest } = retrieve;
+  return { retrieve: { ...rest, retriever: () => scores } };
 }
 
 async function open({ folder, rows, ...options }: WorkerSetting): Promise<void> {
