@@ -234,7 +234,7 @@ export class LanguageModel {
     /** In its trainable form: `encoder.trainable(events)` of a `UserEncoder`, also of one that an earlier stage gave back. */
     readonly encoder: E;
     readonly integration: Integration;
-    /** Lets prompts begin without the user, so that their beginning is computed once for all. */
+    /** Lets prompts begin without the user, so that their beginning is computed once for all. Default: what the model has already, with its integration. */
     readonly blindPrefix?: BlindPrefix;
     readonly seed?: number;
   }): AdaptableModel<E> {
@@ -247,7 +247,8 @@ export class LanguageModel {
     const weights = same ? known.weights : initialIntegrationWeights(integration, this.contents, shape, seed);
     const problem = blindPrefix && problemOfBlindPrefix(blindPrefix);
     if (problem !== undefined) throw new AdaptationError('blindPrefix', problem);
-    const blind = blindPrefix === undefined ? {} : { blindPrefix };
+    const agreed = blindPrefix ?? (same ? known.blindPrefix : undefined);
+    const blind = agreed === undefined ? {} : { blindPrefix: agreed };
     return new AdaptableModel(encoder, this.#with({ user: { integration, shape, encoder: hash, weights, ...blind } }));
   }
 
