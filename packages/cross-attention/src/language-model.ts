@@ -37,6 +37,7 @@ import type { ServedModel } from './serving/served-model.js';
 import type { GenerateRequest, Prompt, Ranking, RequestOptions } from './serving/request.js';
 import type { IntegerOption, ServeModelOptions, ServeOptions } from './serving/engine.js';
 import type { Generation } from './serving/generation.js';
+import { checkOpenOptions } from './serving/check-options.js';
 import { OpenedOnce } from './serving/opened-once.js';
 import { TextTokenizer } from './text/text-tokenizer.js';
 import { WorkerModel } from './worker/worker-model.js';
@@ -112,11 +113,13 @@ export class LanguageModel {
 
   /** Opens a model that `save` wrote, in a folder or on a hub, for inference alone, without its weights as tensors. */
   static async open(place: string, options: ServeOptions & IntegerOption & LoadOptions = {}): Promise<ServedModel> {
+    checkOpenOptions(options, { inWorkers: false });
     return openSavedModel((await localPlace(place, options)).local, options);
   }
 
   /** Opens a model that `save` wrote, found as `open` does, in worker threads, which leave this thread's event loop free. */
   static async openInWorkers(place: string, options: WorkerOptions & LoadOptions = {}): Promise<WorkerModel> {
+    checkOpenOptions(options, { inWorkers: true });
     return WorkerModel.open((await localPlace(place, options)).local, options);
   }
 

@@ -167,8 +167,8 @@ export async function openSavedModel(
 async function servedPartsOf(stored: StoredContextualModel): Promise<ServedParts> {
   const { folder, config, manifest, tokenizer, model, user, files } = stored;
   const { reads, precision } = parseManifest(folder, manifest);
-  const generation = await readJsonFile(folder, generationFile);
-  if (generation === undefined)
+  // For transformers.js alone: here every way of answering is greedy unless a request says otherwise.
+  if ((await readJsonFile(folder, generationFile)) === undefined)
     throw new ModelFolderError(
       'damaged',
       folder,
@@ -181,7 +181,7 @@ async function servedPartsOf(stored: StoredContextualModel): Promise<ServedParts
     branchingOf(config, await rankingWeights(stored), addition, precision)(open);
   const identity = files['onnx/model.onnx'].sha256;
   const named = { items: await readItems('item', folder), labels: await readItems('label', folder) };
-  const parts = { identity, config, tokenizer, model, branching, ...named, generation };
+  const parts = { identity, config, tokenizer, model, branching, ...named };
   if (reads === undefined) return parts;
   if (user === undefined) throw damaged(folder, 'names an adapter, but onnx/user.onnx is not recorded');
   return { ...parts, user: { ...reads, model: user } };

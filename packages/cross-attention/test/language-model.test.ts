@@ -1,5 +1,5 @@
 import { existsSync } from 'node:fs';
-import { mkdtemp, readdir, readFile, rm } from 'node:fs/promises';
+import { mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -253,6 +253,19 @@ describe.each<[string, Integration]>([
     expect(await small.generate({ messages, user: adapted.encode([1, 2]), maxNewTokens: 20 }).text).toBe(films[2]);
     await small.dispose();
     await expect(small.userState(adapted.encode([1, 2]))).rejects.toThrow('disposed');
+  });
+
+  test('is greedy unless a request says otherwise, whatever generation_config.json says to others', async () => {
+    const file = path.join(place(), 'generation_config.json');
+    const kept = await readFile(file, 'utf8');
+    const user = adapted.encode([1, 4]);
+    const expected = await served.generate({ messages, user, maxNewTokens: 8 }).tokenIds;
+    await writeFile(file, JSON.stringify({ ...JSON.parse(kept), repetition_penalty: 9, suppress_tokens: [expected[0]] }));
+    const changed = await LanguageModel.open(place(), { threads: 1 });
+    expect(await changed.generate({ messages, user, maxNewTokens: 8 }).tokenIds).toEqual(expected);
+    expect(await changed.scheduler().generate({ messages, user, maxNewTokens: 8 }).tokenIds).toEqual(expected);
+    await changed.dispose();
+    await writeFile(file, kept);
   });
 
   test('opens in plain transformers.js', async () => {

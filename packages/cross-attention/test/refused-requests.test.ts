@@ -100,6 +100,19 @@ describe('a model that cannot be computed with as is asked', () => {
     await expect(LanguageModel.open(path.join(folder, 'model'))).rejects.toThrow('There is no such folder');
   });
 
+  test('saved, is opened as it was saved, and by no name that nobody reads', async () => {
+    const place = path.join(folder, 'saved-as-it-was');
+    await filmModel.save(place);
+    const asked = { quantize: 4, accuracyLevel: 0, codes: 'bytes', nThreads: 1, workers: 2 };
+    for (const [name, value] of Object.entries(asked)) {
+      const refusal = new RegExp(`^${name} is no option for opening a saved model, which is computed with as it was saved`);
+      await expect(LanguageModel.open(place, { [name]: value })).rejects.toThrow(refusal);
+      if (name !== 'workers') await expect(LanguageModel.openInWorkers(place, { [name]: value })).rejects.toThrow(refusal);
+    }
+    const known = { threads: 1, quantize: undefined, onProgress: () => undefined, signal: new AbortController().signal };
+    await (await LanguageModel.open(place, known as object)).dispose();
+  });
+
   test('by no threads is not opened anywhere', async () => {
     await model.save(path.join(folder, 'saved'));
     for (const threads of [0, -1, 1.5]) {

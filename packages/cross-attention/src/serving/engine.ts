@@ -44,8 +44,6 @@ export interface ServedParts {
   };
   /** Names the weights, so that prefixes are not taken from another model. Default: a name of its own each time it is opened. */
   readonly identity?: string;
-  /** Defaults of `generate`. */
-  readonly generation?: Readonly<Record<string, unknown>>;
 }
 
 /** Opens a graph; the values that it leaves out lie in the folder, which is needed until it is open. */

@@ -63,7 +63,7 @@ export class ServedModel {
   static async create(parts: ServedParts, options: ServeOptions = {}): Promise<ServedModel> {
     const engine = await ServingEngine.open(parts, options);
     const session = new InPlaceSession(engine.session, parts.config);
-    return new ServedModel(engine, session, transformersModel(parts.config, session, parts.generation ?? {}), parts, options);
+    return new ServedModel(engine, session, transformersModel(parts.config, session), parts, options);
   }
 
   get config(): DecoderConfig {

@@ -12,13 +12,13 @@ import type { ReadPrompt } from './prompt-reader.js';
 import { TextPieces } from './text-pieces.js';
 
 /** transformers.js's own model around a session that is open already. */
-export function transformersModel(config: DecoderConfig, session: InPlaceSession, generation: object): PreTrainedModel {
+export function transformersModel(config: DecoderConfig, session: InPlaceSession): PreTrainedModel {
   const json = toHuggingFaceConfig(config);
-  const defaults = { bos_token_id: json.bos_token_id, eos_token_id: json.eos_token_id, pad_token_id: json.pad_token_id };
+  const ids = { bos_token_id: json.bos_token_id, eos_token_id: json.eos_token_id, pad_token_id: json.pad_token_id };
   const model = new transformers[familyOf(config).architecture](
     new PretrainedConfig(json),
     { model: session },
-    { generation_config: { ...defaults, ...generation } },
+    { generation_config: ids },
   );
   // Otherwise the library drops the input silently.
   for (const name of ['user_embeddings', 'blind_length']) if (session.inputNames.includes(name)) model.forward_params.push(name);
