@@ -11,7 +11,7 @@ import { generationOf } from '../serving/generation.js';
 import type { Generation } from '../serving/generation.js';
 import type { Prefix } from '../serving/prefix.js';
 import type { GenerateRequest, PrefixRequest, RankRequest, Ranking, ScheduledRequest } from '../serving/request.js';
-import { assertLabelled, isUserState } from '../serving/user-state.js';
+import { assertLabelled, assertPacked, isUserState } from '../serving/user-state.js';
 import type { ReadableEmbedding, StoredUserState, UserState } from '../serving/user-state.js';
 import { TextTokenizer } from '../text/text-tokenizer.js';
 import { ModelWorker } from './model-worker.js';
@@ -181,7 +181,10 @@ async function scoresOf({ retriever, ...rest }: Retrieval): Promise<SentRetrieva
 
 /** The numbers of a user alone, and nothing else of what they are a part of: a message takes a view's whole buffer along. */
 function compact(user: ReadableEmbedding | UserState): ReadableEmbedding | UserState {
-  if (isUserState(user)) return { ...user, packed: user.packed.slice() };
+  if (isUserState(user)) {
+    assertPacked(user);
+    return { ...user, packed: user.packed.slice() };
+  }
   assertLabelled(user);
   const { encoder, dtype, shape, data } = user;
   return { encoder, dtype, shape, data: data.slice() };
