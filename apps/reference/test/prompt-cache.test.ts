@@ -50,4 +50,15 @@ describe('a cache of prompts', () => {
     expect([...(await served.rank({ ...request, prefix })).items]).toEqual([...(await served.rank(request)).items]);
     expect(await cache.get('u2', second, tokens)).toBeUndefined();
   });
+
+  it('gives nothing for another history than the one that was kept, or for more of it', async () => {
+    const cache = new PromptCache(store, served);
+    const kept = prompts.withHistory([3, 4], 'What is next?');
+    const other = prompts.withHistory([4, 3], 'What is next?');
+    const tokens = kept.length - 5;
+    await cache.put({ ...user, user: 'u3' }, kept, tokens);
+    expect(await cache.get('u3', kept, tokens)).toMatchObject({ ids: kept.slice(0, tokens) });
+    expect(await cache.get('u3', other, tokens)).toBeUndefined();
+    expect(await cache.get('u3', kept, tokens - 1)).toBeUndefined();
+  });
 });

@@ -82,7 +82,7 @@ export { logNormalizer, type Logits, type TokenScorer } from './ranking/token-sc
 export { type Candidate, type ItemTokens, type NamedKind } from './items/item-tokens.js';
 export { byTitle, type ByTitleOptions } from './ranking/by-title.js';
 export { byItemTokens, byLabelTokens, logSoftmax } from './ranking/by-item-tokens.js';
-export { byRetrieval, mixedScore, type ByRetrievalOptions } from './ranking/by-retrieval.js';
+export { byRetrieval, mixedScore, type ByRetrievalOptions, type Retrieval } from './ranking/by-retrieval.js';
 export {
   type AskedModel,
   type CatalogueRanker,
@@ -97,7 +97,14 @@ export { type UserReading } from './model-contents.js';
 export { ServedModel } from './serving/served-model.js';
 export { integerComputation } from './serve-model.js';
 export { type InIntegers, type IntegerOption, type ServeModelOptions, type ServeOptions } from './serving/engine.js';
-export { type GenerateRequest, type Prompt, type Ranking, type RankRequest, type ScheduledRequest } from './serving/request.js';
+export {
+  type GenerateRequest,
+  type PrefixRequest,
+  type Prompt,
+  type Ranking,
+  type RankRequest,
+  type ScheduledRequest,
+} from './serving/request.js';
 export { RequestScheduler, type SchedulerOptions } from './serving/scheduler.js';
 export { WorkerModel, type WorkerGenerateRequest, type WorkerOptions } from './worker/worker-model.js';
 export { type SamplingSettings } from './serving/sampling.js';

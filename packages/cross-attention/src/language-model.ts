@@ -34,9 +34,10 @@ import type { ModelContents, UserReading } from './model-contents.js';
 import { isSavedModel, openSavedModel, readSavedModel, saveModel } from './saved-model.js';
 import { serveModel } from './serve-model.js';
 import type { ServedModel } from './serving/served-model.js';
-import type { GenerateRequest, Prompt, Ranking } from './serving/request.js';
+import type { GenerateRequest, Prompt, Ranking, RequestOptions } from './serving/request.js';
 import type { IntegerOption, ServeModelOptions, ServeOptions } from './serving/engine.js';
 import type { Generation } from './serving/generation.js';
+import { checkOpenOptions } from './serving/check-options.js';
 import { OpenedOnce } from './serving/opened-once.js';
 import { TextTokenizer } from './text/text-tokenizer.js';
 import { WorkerModel } from './worker/worker-model.js';
@@ -44,9 +45,7 @@ import type { WorkerOptions } from './worker/worker-model.js';
 import type { ChatMessage } from './text/text-tokenizer.js';
 import type { TokenizerFiles } from './text/byte-level-bpe.js';
 
-export type RankCandidatesRequest = Prompt &
-  CandidateRanking &
-  Pick<GenerateRequest, 'user' | 'signal'> & { readonly top: number };
+export type RankCandidatesRequest = Prompt & RequestOptions & CandidateRanking & { readonly top: number };
 
 export interface RankedCandidates extends Omit<Ranking, 'items' | 'scores'> {
   /** The most probable first; `score` is the natural logarithm of the probability that `RankedItems.scores` tells. */
@@ -114,11 +113,13 @@ export class LanguageModel {
 
   /** Opens a model that `save` wrote, in a folder or on a hub, for inference alone, without its weights as tensors. */
   static async open(place: string, options: ServeOptions & IntegerOption & LoadOptions = {}): Promise<ServedModel> {
+    checkOpenOptions(options, { inWorkers: false });
     return openSavedModel((await localPlace(place, options)).local, options);
   }
 
   /** Opens a model that `save` wrote, found as `open` does, in worker threads, which leave this thread's event loop free. */
   static async openInWorkers(place: string, options: WorkerOptions & LoadOptions = {}): Promise<WorkerModel> {
+    checkOpenOptions(options, { inWorkers: true });
     return WorkerModel.open((await localPlace(place, options)).local, options);
   }
 
@@ -236,7 +237,7 @@ export class LanguageModel {
     /** In its trainable form: `encoder.trainable(events)` of a `UserEncoder`, also of one that an earlier stage gave back. */
     readonly encoder: E;
     readonly integration: Integration;
-    /** Lets prompts begin without the user, so that their beginning is computed once for all. */
+    /** Lets prompts begin without the user, so that their beginning is computed once for all. Default: what the model has already, with its integration. */
     readonly blindPrefix?: BlindPrefix;
     readonly seed?: number;
   }): AdaptableModel<E> {
@@ -249,7 +250,8 @@ export class LanguageModel {
     const weights = same ? known.weights : initialIntegrationWeights(integration, this.contents, shape, seed);
     const problem = blindPrefix && problemOfBlindPrefix(blindPrefix);
     if (problem !== undefined) throw new AdaptationError('blindPrefix', problem);
-    const blind = blindPrefix === undefined ? {} : { blindPrefix };
+    const agreed = blindPrefix ?? (same ? known.blindPrefix : undefined);
+    const blind = agreed === undefined ? {} : { blindPrefix: agreed };
     return new AdaptableModel(encoder, this.#with({ user: { integration, shape, encoder: hash, weights, ...blind } }));
   }
 
@@ -310,12 +312,13 @@ export class LanguageModel {
    * result says which it was. See `ServedModel.rank`.
    */
   async rank(request: RankCandidatesRequest): Promise<RankedCandidates> {
-    const { messages, prompt, promptIds, user, signal, top } = request;
+    const { messages, prompt, promptIds, user, prefix, blindTokens, signal, top } = request;
     const known = { items: this.itemTokens?.items ?? [], labels: this.labelTokens?.items ?? [] };
     const { ranker, catalogue, exclude } = planRanking(request, known, (candidates) => this.#trieOf(candidates));
     const served = await this.#served.get();
     const asked = { messages, prompt, promptIds } as Prompt;
-    const { items, scores, ...ranking } = await served.rank({ ...asked, user, signal, top, exclude, by: ranker });
+    const options = { user, prefix, blindTokens, signal };
+    const { items, scores, ...ranking } = await served.rank({ ...asked, ...options, top, exclude, by: ranker });
     return { ...ranking, items: Array.from(items, (item, i) => ({ id: catalogue[item].id, score: scores[i] })) };
   }
 

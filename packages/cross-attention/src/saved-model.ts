@@ -90,7 +90,12 @@ export async function saveModel(
               packedShape: user.integration.packedShape(config, user.shape),
               ...(count === 0 || !tokenizer.isPresent
                 ? {}
-                : { placeholders: Array.from({ length: count }, (_, i) => placeholderToken(i)).join('') }),
+                : {
+                    placeholders: Array.from({ length: count }, (_, i) => placeholderToken(i)).join(''),
+                    // The text of the begin token: where a prompt begins with it, the placeholders stand behind it.
+                    placeholdersBehind:
+                      config.beginToken === undefined ? '' : tokenizer.decode([config.beginToken], { specialTokens: true }),
+                  }),
             },
       ...(contents.training === undefined ? {} : { training: contents.training }),
     },
@@ -162,8 +167,8 @@ export async function openSavedModel(
 async function servedPartsOf(stored: StoredContextualModel): Promise<ServedParts> {
   const { folder, config, manifest, tokenizer, model, user, files } = stored;
   const { reads, precision } = parseManifest(folder, manifest);
-  const generation = await readJsonFile(folder, generationFile);
-  if (generation === undefined)
+  // For transformers.js alone: here every way of answering is greedy unless a request says otherwise.
+  if ((await readJsonFile(folder, generationFile)) === undefined)
     throw new ModelFolderError(
       'damaged',
       folder,
@@ -176,7 +181,7 @@ async function servedPartsOf(stored: StoredContextualModel): Promise<ServedParts
     branchingOf(config, await rankingWeights(stored), addition, precision)(open);
   const identity = files['onnx/model.onnx'].sha256;
   const named = { items: await readItems('item', folder), labels: await readItems('label', folder) };
-  const parts = { identity, config, tokenizer, model, branching, ...named, generation };
+  const parts = { identity, config, tokenizer, model, branching, ...named };
   if (reads === undefined) return parts;
   if (user === undefined) throw damaged(folder, 'names an adapter, but onnx/user.onnx is not recorded');
   return { ...parts, user: { ...reads, model: user } };

@@ -163,6 +163,22 @@ describe.each<[string, Integration]>([
     expect(behind.flops).toBeLessThan(whole.flops);
   });
 
+  test('ranks candidates by as many blind tokens as are asked for, and refuses a foreign prefix there too', async () => {
+    const loaded = await LanguageModel.load(place());
+    const user = adapted.encode([2, 3]);
+    const candidates = films.map((text) => ({ id: text, text }));
+    const scoresOf = async (blindTokens?: number) => {
+      const { items } = await loaded.rank({ messages, user, candidates, top: 6, blindTokens });
+      const expected = await served.rank({ messages, user, trie: model.trie(films), top: 6, blindTokens });
+      items.forEach(({ score }, i) => expect(score).toBeCloseTo(expected.scores[i], 4));
+      return items.map(({ score }) => score);
+    };
+    expect(await scoresOf(5)).not.toEqual(await scoresOf());
+    const prefix = await served.prefix({ messages });
+    await expect(loaded.rank({ messages, user, candidates, top: 6, prefix })).rejects.toThrow(PrefixError);
+    await loaded.dispose();
+  });
+
   test('a prefix serves requests without a user, and shorter ones serve too', async () => {
     const prefix = await served.prefix({ messages });
     const shorter = await served.prefix({ messages, blindTokens: 4 });
@@ -196,6 +212,15 @@ describe.each<[string, Integration]>([
       .adapt(examples, { ...options, steps: 1, learningRate: 1e-5 });
     expect((await run.result).record.curve[0].loss).toBeLessThan(0.5);
   });
+
+  test('stays with the weights that were adapted to it, unless another one is given', () => {
+    const again = (more: object) => model.withUserEmbeddings({ encoder: adapted, integration, ...more }).model.user!.blindPrefix;
+    expect(again({})).toEqual({ readingTokens });
+    expect(again({ blindPrefix: { readingTokens: 5 } })).toEqual({ readingTokens: 5 });
+    expect(again({ blindPrefix: {} })).toEqual({});
+    const afresh = { encoder: adapted, integration: gatedCrossAttention({ every: 2, heads: 2 }) };
+    expect(model.withUserEmbeddings(afresh).model.user!.blindPrefix).toBeUndefined();
+  });
 });
 
 test('a model that reads everywhere has no blind prefix', async () => {
@@ -211,6 +236,32 @@ test('a model that reads no users keeps any beginning of a prompt', async () => 
   const prefix = await served.prefix({ messages, blindTokens: promptIds.length - 1 });
   const whole = await served.generate({ messages, maxNewTokens: 8 }).tokenIds;
   expect(await served.generate({ messages, prefix, maxNewTokens: 8 }).tokenIds).toEqual(whole);
+  await served.dispose();
+});
+
+test('a prefix that lost some of its keys and values is refused, whoever reads it', async () => {
+  const served = await base.serve({ threads: 1 });
+  const prefix = await served.prefix({ messages, blindTokens: 5 });
+  const { keysAndValues } = prefix;
+  const [[name, values]] = keysAndValues;
+  // Two key/value heads of 16, and five tokens.
+  const rest = 'of 160 numbers (Float32Array). Keep a prefix as it was given, or compute it again.';
+  const wrong: [unknown, string][] = [
+    [new Map(), `holds no ${name} ${rest}`],
+    [JSON.parse(JSON.stringify(keysAndValues)), `holds no ${name} ${rest}`],
+    [undefined, `holds no ${name} ${rest}`],
+    [new Map(keysAndValues).set(name, values.slice(0, 10)), `holds no ${name} ${rest}`],
+    [new Map(keysAndValues).set(name, Array.from(values) as never), `holds no ${name} ${rest}`],
+  ];
+  const scheduler = served.scheduler();
+  for (const [kept, message] of wrong) {
+    const request = { messages, prefix: { ...prefix, keysAndValues: kept as never }, maxNewTokens: 2 };
+    const refusal = new PrefixError(message);
+    expect(() => served.generate(request)).toThrow(refusal);
+    expect(() => scheduler.generate(request)).toThrow(refusal);
+    await expect(served.rank({ ...request, trie: base.trie(films), top: 1 })).rejects.toThrow(refusal);
+  }
+  expect(await served.generate({ messages, prefix: structuredClone(prefix), maxNewTokens: 2 }).tokenIds).toHaveLength(2);
   await served.dispose();
 });
 

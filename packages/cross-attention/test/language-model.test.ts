@@ -1,10 +1,11 @@
 import { existsSync } from 'node:fs';
-import { mkdtemp, readdir, readFile, rm } from 'node:fs/promises';
+import { mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
 import { AutoModelForCausalLM, AutoTokenizer, Tensor } from '@huggingface/transformers';
+import type { PreTrainedTokenizer } from '@huggingface/transformers';
 import * as ort from 'onnxruntime-node';
 import { DoesNotFitError, EncoderMismatchError } from '../src/errors.js';
 import { ModelFolderError } from '../src/folder/model-folder-error.js';
@@ -48,6 +49,13 @@ const examples = Array.from({ length: 36 }, (_, i) => {
 let folder: string;
 beforeAll(async () => void (folder = await mkdtemp(path.join(tmpdir(), 'language-model-'))));
 afterAll(async () => rm(folder, { recursive: true }));
+
+/** A prompt as the README makes it of a saved folder, for plain transformers.js. */
+function promptFor(words: PreTrainedTokenizer, { placeholders = '', placeholdersBehind = '' }: Record<string, string>) {
+  const text = words.apply_chat_template([...messages], { tokenize: false, add_generation_prompt: true }) as string;
+  const begin = text.startsWith(placeholdersBehind) ? placeholdersBehind : '';
+  return words(begin + placeholders + text.slice(begin.length), { add_special_tokens: false }) as { input_ids: Tensor };
+}
 
 /** A trie whose one path is the given token. */
 const oneToken = (token: number) => PrefixTrie.build([[]], token);
@@ -247,15 +255,25 @@ describe.each<[string, Integration]>([
     await expect(small.userState(adapted.encode([1, 2]))).rejects.toThrow('disposed');
   });
 
+  test('is greedy unless a request says otherwise, whatever generation_config.json says to others', async () => {
+    const file = path.join(place(), 'generation_config.json');
+    const kept = await readFile(file, 'utf8');
+    const user = adapted.encode([1, 4]);
+    const expected = await served.generate({ messages, user, maxNewTokens: 8 }).tokenIds;
+    await writeFile(file, JSON.stringify({ ...JSON.parse(kept), repetition_penalty: 9, suppress_tokens: [expected[0]] }));
+    const changed = await LanguageModel.open(place(), { threads: 1 });
+    expect(await changed.generate({ messages, user, maxNewTokens: 8 }).tokenIds).toEqual(expected);
+    expect(await changed.scheduler().generate({ messages, user, maxNewTokens: 8 }).tokenIds).toEqual(expected);
+    await changed.dispose();
+    await writeFile(file, kept);
+  });
+
   test('opens in plain transformers.js', async () => {
     const words = await AutoTokenizer.from_pretrained(place(), { local_files_only: true });
     const plain = await AutoModelForCausalLM.from_pretrained(place(), { local_files_only: true });
     plain.forward_params.push('user_embeddings');
     const manifest = JSON.parse(await readFile(path.join(place(), 'user_llm.json'), 'utf8'));
-    const prompt =
-      (manifest.adapter.placeholders ?? '') +
-      words.apply_chat_template([...messages], { tokenize: false, add_generation_prompt: true });
-    const inputs = words(prompt, { add_special_tokens: false });
+    const inputs = promptFor(words, manifest.adapter);
     const user = await served.userState(adapted.encode([1, 4]));
     const user_embeddings = new Tensor('float32', user.packed, [...user.shape]);
     const output = (await plain.generate({ ...inputs, user_embeddings, max_new_tokens: 20 })) as Tensor;
@@ -263,6 +281,35 @@ describe.each<[string, Integration]>([
     expect(words.batch_decode(answer, { skip_special_tokens: true })).toEqual([films[4]]);
     await plain.dispose();
   });
+});
+
+test('a soft prompt stands behind the token that a template begins with, here and in plain transformers.js', async () => {
+  const config = tokenizer['tokenizer_config.json'];
+  const template = `{{ bos_token }}${String(config.chat_template)}`;
+  const files = { ...tokenizer, 'tokenizer_config.json': { ...config, chat_template: template } };
+  const { model } = LanguageModel.create(sizes, files, 1).withUserEmbeddings({ encoder, integration: softPrompt() });
+  const place = path.join(folder, 'begun');
+  await model.save(place, { trainable: false });
+  const served = await LanguageModel.open(place, { threads: 1 });
+  const user = await served.userState({
+    ...encoder.encode([1, 4]),
+    data: encoder.encode([1, 4]).data.map((value) => 20 * value),
+  });
+  const { adapter } = JSON.parse(await readFile(path.join(place, 'user_llm.json'), 'utf8'));
+  const words = await AutoTokenizer.from_pretrained(place, { local_files_only: true });
+  const inputs = promptFor(words, adapter);
+  const ids = Array.from(inputs.input_ids.data as BigInt64Array, Number);
+  const { bos } = model.tokenizer;
+  expect(ids.slice(0, 3)).toEqual([bos, model.config.vocabularySize, model.config.vocabularySize + 1]);
+  expect(ids).toEqual(served.promptIds({ messages }, true));
+  const plain = await AutoModelForCausalLM.from_pretrained(place, { local_files_only: true });
+  plain.forward_params.push('user_embeddings');
+  const user_embeddings = new Tensor('float32', user.packed, [...user.shape]);
+  const output = (await plain.generate({ ...inputs, user_embeddings, max_new_tokens: 12 })) as Tensor;
+  const answer = Array.from(output.data as BigInt64Array, Number).slice(ids.length);
+  expect(answer).toEqual(await served.generate({ messages, user, maxNewTokens: 12 }).tokenIds);
+  await plain.dispose();
+  await served.dispose();
 });
 
 (hasModels ? describe : describe.skip)('TinyStories-656K through a saved folder', () => {

@@ -1,3 +1,4 @@
+import * as files from 'node:fs/promises';
 import { mkdtemp, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
@@ -18,6 +19,7 @@ const modules: Record<string, object> = {
   '@user-llm/cross-attention': ours,
   '@user-llm/event-tokenizer': { FIRST_VALUE_ID: specialIds.length },
   '@huggingface/transformers': transformers,
+  'node:fs/promises': files,
 };
 type Scope = Record<string, unknown>;
 
@@ -28,7 +30,7 @@ async function run(code: string, scope: Scope): Promise<void> {
     (_, names: string, from: string) => `const ${names} = modules['${from}'];`,
   );
   const declared = [...body.matchAll(/^const (?:(\w+)|\{([^}]*)\}) =/gm)].flatMap(([, name, several]) =>
-    name === undefined ? several.split(',').map((part) => part.split(':').at(-1)!.trim()) : [name],
+    name === undefined ? several.split(',').map((part) => part.split(':').at(-1)!.split('=')[0].trim()) : [name],
   );
   const AsyncFunction = (async () => undefined).constructor as new (
     ...parts: string[]

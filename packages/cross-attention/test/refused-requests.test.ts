@@ -2,6 +2,7 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
+import { EncoderMismatchError } from '../src/errors.js';
 import { gatedCrossAttention } from '../src/integration/gated-cross-attention.js';
 import { LanguageModel } from '../src/language-model.js';
 import { byItemTokens } from '../src/ranking/by-item-tokens.js';
@@ -85,6 +86,32 @@ describe('a request that cannot be answered as it asks says so', () => {
   });
 });
 
+describe('a ranking of candidates that means nothing says so', () => {
+  test.each<[object, string | RegExp]>([
+    [{ by: 'nonsense' }, "by cannot be 'nonsense': give 'title', 'item-tokens' or 'label-tokens'"],
+    [{ by: 'retrieve' }, "by cannot be 'retrieve': give 'title', 'item-tokens' or 'label-tokens', and retrieve beside it"],
+    [{ among: 'catalog' }, "among must be 'catalogue' or 'vocabulary', not 'catalog'."],
+    [{ candidates: 'Heat' }, 'candidates must be a list of { id, text }, not a string.'],
+    [{ candidates: null }, 'candidates must be a list of { id, text }, not null.'],
+    [{ candidates: [{ id: 'a' }] }, 'candidates[0] has no text to rank it by: give { id, text }, or rank by item tokens.'],
+    [{ candidates: [{ id: 'a', text: 'Heat' }, null] }, 'candidates[1] has no id: give { id, text }.'],
+  ])('%j', async (change, message) => {
+    await expect(model.rank(untyped({ prompt, candidates: films, top: 2, ...change }))).rejects.toThrow(RangeError);
+    await expect(model.rank(untyped({ prompt, candidates: films, top: 2, ...change }))).rejects.toThrow(message);
+  });
+
+  test('but what has a token needs no text, and exclude may name others', async () => {
+    const candidates = untyped([{ id: films[1].id }, { id: films[2].id }]);
+    const request = { prompt, candidates, by: 'item-tokens', top: 2, exclude: ['seen elsewhere', films[2].id] } as const;
+    expect((await model.rank(request)).items.map(({ id }) => id)).toEqual([films[1].id]);
+  });
+
+  test('among, of a served model too', async () => {
+    const refusal = new RangeError("among must be 'catalogue' or 'vocabulary', not 'catalog'.");
+    await expect(served.rank(untyped({ prompt, trie, top: 2, among: 'catalog' }))).rejects.toThrow(refusal);
+  });
+});
+
 describe('a model that cannot be computed with as is asked', () => {
   const wrong: [object, string][] = [
     [{ quantize: 5 }, 'quantize must be 8 or 4 or false, not 5.'],
@@ -98,6 +125,19 @@ describe('a model that cannot be computed with as is asked', () => {
     await expect(model.save(path.join(folder, 'model'), options)).rejects.toThrow(new RangeError(message));
     await expect(integerComputation(filmModel, { int8: true, ...options })).rejects.toThrow(new RangeError(message));
     await expect(LanguageModel.open(path.join(folder, 'model'))).rejects.toThrow('There is no such folder');
+  });
+
+  test('saved, is opened as it was saved, and by no name that nobody reads', async () => {
+    const place = path.join(folder, 'saved-as-it-was');
+    await filmModel.save(place);
+    const asked = { quantize: 4, accuracyLevel: 0, codes: 'bytes', nThreads: 1, workers: 2 };
+    for (const [name, value] of Object.entries(asked)) {
+      const refusal = new RegExp(`^${name} is no option for opening a saved model, which is computed with as it was saved`);
+      await expect(LanguageModel.open(place, { [name]: value })).rejects.toThrow(refusal);
+      if (name !== 'workers') await expect(LanguageModel.openInWorkers(place, { [name]: value })).rejects.toThrow(refusal);
+    }
+    const known = { threads: 1, quantize: undefined, onProgress: () => undefined, signal: new AbortController().signal };
+    await (await LanguageModel.open(place, known as object)).dispose();
   });
 
   test('by no threads is not opened anywhere', async () => {
@@ -164,6 +204,43 @@ describe('a user who cannot be read', () => {
     ];
     for (const [change, message] of wrong)
       for (const outcome of await outcomes(untyped({ ...embedding, ...change }))) expect(outcome).toEqual(new TypeError(message));
+  });
+
+  test('is a state of another size, or no numbers any more', async () => {
+    const embedding = encoder.encode([1, 4]);
+    const state = await served.userState(embedding);
+    const stored = await served.storedUserState(embedding);
+    const inShape = (shape: readonly number[], count: number) => `[${shape.join(', ')}] with ${count} numbers`;
+    const expected = inShape(state.shape, state.packed.length);
+    const wrong: [object, Error][] = [
+      ...[
+        { packed: state.packed.slice(3) },
+        { shape: [1, 1] },
+        { packed: Float32Array.from([...state.packed, ...state.packed]), shape: [2, ...state.shape.slice(1)] },
+      ].map((change): [object, Error] => {
+        const { packed, shape } = { ...state, ...change };
+        const message = `The user state is ${inShape(shape, packed.length)}, but the model reads ${expected}. Make it again of the user's embedding.`;
+        return [{ ...state, ...change }, new EncoderMismatchError(expected, inShape(shape, packed.length), message)];
+      }),
+      [
+        JSON.parse(JSON.stringify(state)),
+        new TypeError(
+          "A user state has its numbers in a Float32Array (packed), and this one in a Object. Keep it as it was given, or make it again of the user's embedding.",
+        ),
+      ],
+    ];
+    for (const [user, refusal] of wrong) {
+      const [generated, scheduled, byTitle, byTokens, , stored] = await outcomes(untyped(user));
+      expect([generated, scheduled, byTitle, byTokens, stored]).toEqual(new Array(5).fill(refusal));
+    }
+    for (const shape of [
+      [1, 1],
+      [1, stored.data.length],
+    ])
+      for (const outcome of await outcomes(untyped({ ...stored, shape }))) {
+        expect(outcome).toBeInstanceOf(EncoderMismatchError);
+        expect(outcome).toMatchObject({ message: expect.stringContaining('Store it again.') });
+      }
   });
 
   test('is nobody', async () => {

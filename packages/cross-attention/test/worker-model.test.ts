@@ -7,6 +7,8 @@ import { ModelFolderError } from '../src/folder/model-folder-error.js';
 import { gatedCrossAttention } from '../src/integration/gated-cross-attention.js';
 import { LanguageModel } from '../src/language-model.js';
 import { byItemTokens } from '../src/ranking/by-item-tokens.js';
+import { byRetrieval } from '../src/ranking/by-retrieval.js';
+import { byTitle } from '../src/ranking/by-title.js';
 import { PrefixTrie } from '../src/ranking/prefix-trie.js';
 import type { ServedModel } from '../src/serving/served-model.js';
 import { trainByteLevelBpe } from '../src/text/byte-level-bpe.js';
@@ -80,6 +82,27 @@ describe('a model in worker threads', () => {
     await expect(workers.rank({ ...request, by: byItemTokens(5) })).rejects.toThrow('cannot be sent to a worker');
   });
 
+  test('ranks anew what something quick has retrieved: its scores go along', async () => {
+    const request = { messages, user: encoder.encode([3, 1]), top: 3 };
+    const trie = base.trie(titles);
+    const known = titles.map((_, i) => (i === 2 ? -Infinity : Math.sin(5 * i)));
+    const byTokens = { by: 'item-tokens', retrieve: { retriever: () => known, candidates: 4 } } as const;
+    const byTitles = { trie, retrieve: { retriever: async () => Float32Array.from(known), candidates: 3, retrieverShare: 0.5 } };
+    for (const way of [byTokens, byTitles]) {
+      const ranker = 'trie' in way ? byTitle(trie) : byItemTokens(5);
+      const expected = await served.rank({ ...request, by: byRetrieval({ ...way.retrieve, ranker }) });
+      expect(expected.way).toBe('retrieve');
+      for (const model of [served, workers]) {
+        const { way: found, items, scores } = await model.rank({ ...request, ...way });
+        expect({ way: found, items, scores }).toEqual({ way: 'retrieve', items: expected.items, scores: expected.scores });
+      }
+    }
+    for (const model of [served, workers]) {
+      const few = { ...request, by: 'item-tokens', retrieve: { retriever: () => [1, 2] } } as const;
+      await expect(model.rank(few)).rejects.toThrow(new RangeError('The retriever scores 2 items, and 5 are to be ranked.'));
+    }
+  });
+
   test('reads a user once, keeps a prefix and a trie, and ranks', async () => {
     const embedding = encoder.encode([3, 1]);
     const user = await workers.userState(embedding);
@@ -111,6 +134,7 @@ describe('a model in worker threads', () => {
     const before = new AbortController();
     before.abort(new Error('never'));
     await expect(workers.generate({ messages, signal: before.signal }).text).rejects.toThrow('never');
+    await expect(workers.prefix({ messages, signal: before.signal })).rejects.toThrow('never');
     expect(await workers.generate({ messages, maxNewTokens: 3 }).tokenIds).toHaveLength(3);
   });
 

@@ -21,6 +21,9 @@ export interface ByRetrievalOptions {
   readonly retrieverShare?: number;
 }
 
+/** What is retrieved, where something else says what ranks it anew. */
+export type Retrieval = Omit<ByRetrievalOptions, 'ranker'>;
+
 /** The log-probabilities that a model and a retriever give an item, mixed. A share of nothing must not meet the logarithm of zero. */
 export function mixedScore(model: number, retrieved: number, retrieverShare: number): number {
   if (retrieverShare === 0) return model;

@@ -8,8 +8,11 @@ export interface ByTitleOptions extends Pick<BeamSearchOptions, 'width' | 'among
   readonly exact?: boolean;
 }
 
-/** Ranks items by the probability of their titles, token by token: `beamSearch`, or `exactRanking`. */
+const amongWhat: readonly string[] = ['catalogue', 'vocabulary'];
+
+/** Ranks items by the probability of their titles, token by token: `beamSearch`, or `exactRanking`. Throws a `RangeError` for another `among`. */
 export function byTitle(trie: PrefixTrie, { width, among = 'catalogue', exact = false }: ByTitleOptions = {}): CatalogueRanker {
+  if (!amongWhat.includes(among)) throw new RangeError(`among must be 'catalogue' or 'vocabulary', not '${among}'.`);
   return {
     way: 'title',
     items: trie.items,

@@ -2,7 +2,7 @@ import { makerOf } from '../items/item-tokens.js';
 import type { Candidate, NamedKind } from '../items/item-tokens.js';
 import { byItemTokens, byLabelTokens } from './by-item-tokens.js';
 import { byRetrieval } from './by-retrieval.js';
-import type { ByRetrievalOptions } from './by-retrieval.js';
+import type { Retrieval } from './by-retrieval.js';
 import { byTitle } from './by-title.js';
 import type { ByTitleOptions } from './by-title.js';
 import type { CatalogueRanker } from './catalogue-ranker.js';
@@ -21,7 +21,7 @@ export interface CandidateRanking extends ByTitleOptions {
    * Only the best of a retriever are ranked. Its scores are those of `candidates`, or of the items that have tokens, in their order; another
    * number of them is a `RangeError`.
    */
-  readonly retrieve?: Omit<ByRetrievalOptions, 'ranker'>;
+  readonly retrieve?: Retrieval;
   /** Ids that are not to be returned. */
   readonly exclude?: Iterable<string>;
 }
@@ -33,6 +33,20 @@ export interface PlannedRanking {
   readonly exclude: readonly number[];
 }
 
+const waysBy: readonly string[] = ['title', 'item-tokens', 'label-tokens'];
+
+/** Throws a `RangeError` for candidates that are no list of them, or that have no text where they are ranked by it. */
+function checkCandidates(candidates: readonly Candidate[], byText: boolean): void {
+  const given: unknown = candidates;
+  if (!Array.isArray(given))
+    throw new RangeError(`candidates must be a list of { id, text }, not ${given === null ? 'null' : `a ${typeof given}`}.`);
+  given.forEach((each: Partial<Candidate> | null | undefined, place) => {
+    if (typeof each?.id !== 'string') throw new RangeError(`candidates[${place}] has no id: give { id, text }.`);
+    if (byText && typeof each.text !== 'string')
+      throw new RangeError(`candidates[${place}] has no text to rank it by: give { id, text }, or rank by item tokens.`);
+  });
+}
+
 /** Plans a ranking for a model with tokens for these items and labels, `trieOf` being how it makes tries of titles. */
 export function planRanking(
   request: CandidateRanking,
@@ -40,6 +54,11 @@ export function planRanking(
   trieOf: (candidates: readonly Candidate[]) => PrefixTrie,
 ): PlannedRanking {
   const { candidates, retrieve, by = candidates === undefined ? 'item-tokens' : 'title' } = request;
+  if (!waysBy.includes(by))
+    throw new RangeError(
+      `by cannot be '${by}': give 'title', 'item-tokens' or 'label-tokens', and retrieve beside it where only what was retrieved is ranked.`,
+    );
+  if (candidates !== undefined) checkCandidates(candidates, by === 'title');
   if (by === 'item-tokens' && items.length === 0)
     throw new RangeError('The model has no item tokens to rank by; give candidates, or make tokens with withItemTokens.');
   if (by === 'label-tokens' && labels.length === 0)

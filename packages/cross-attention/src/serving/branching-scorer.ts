@@ -43,6 +43,8 @@ export class BranchingScorer implements TokenScorer<BranchingTexts> {
     private readonly config: DecoderConfig,
     private readonly prompt: ReadPrompt,
     private readonly user: ort.Tensor | undefined,
+    /** Stops the prompt. */
+    private readonly signal?: AbortSignal,
   ) {}
 
   /** The last layer's normalised output for the prompt's last token, `[hidden]`; there after `start`. */
@@ -53,12 +55,12 @@ export class BranchingScorer implements TokenScorer<BranchingTexts> {
 
   async start(): Promise<BranchingTexts> {
     const begun = performance.now();
-    const { config, user } = this;
+    const { config, user, signal } = this;
     const { ids, blindTokens, prefix } = this.prompt;
     const past = prefix?.ids.length ?? 0;
     this.#cache = new BranchCache(cacheNamesOf(this.sessions.prompt), ids.length, config.keyValueHeads, config.headSize);
     if (prefix !== undefined) placePrefix(prefix, this.#cache, config);
-    const prompt = { ids: ids.slice(past), past, blindTokens, user };
+    const prompt = { ids: ids.slice(past), past, blindTokens, user, signal };
     const outputs = await runPrompt(this.sessions.prompt, config, this.#cache, prompt);
     this.calls.push({ rows: 1, tokens: ids.length - past, past });
     this.#promptState = outputs.last_hidden_state.data as Float32Array;

@@ -1,6 +1,8 @@
 import { checkCount } from '../check-count.js';
 import type { Precision } from '../decoder/packable-matrix.js';
-import type { ServeModelOptions } from './engine.js';
+import type { LoadOptions } from '../hub/local-place.js';
+import type { WorkerOptions } from '../worker/worker-model.js';
+import type { IntegerOption, ServeModelOptions, ServeOptions } from './engine.js';
 
 /** What options of a few values may be. */
 const values: { readonly [Name in keyof Precision]-?: readonly Precision[Name][] } = {
@@ -8,6 +10,24 @@ const values: { readonly [Name in keyof Precision]-?: readonly Precision[Name][]
   quantize: [8, 4, false],
   codes: ['nibbles', 'bytes'],
 };
+
+/** What a saved model is opened with, in this thread and in others. */
+const opening: Record<keyof (ServeOptions & IntegerOption), true> = { threads: true, atOnce: true, int8: true };
+const openingInWorkers: Record<keyof WorkerOptions, true> = { workers: true, rows: true, ...opening };
+const finding: Record<keyof LoadOptions, true> = {
+  ...{ file: true, revision: true, token: true, endpoint: true, cache: true, offline: true, refresh: true },
+  ...{ onProgress: true, signal: true, retries: true, retryDelayMs: true, idleTimeoutMs: true },
+};
+
+/** Throws a `RangeError` for an option that opening a saved model does not read, such as its precision. */
+export function checkOpenOptions(options: object, { inWorkers }: { readonly inWorkers: boolean }): void {
+  const names = Object.keys({ ...(inWorkers ? openingInWorkers : opening), ...finding });
+  const unknown = Object.entries(options).find(([name, value]) => value !== undefined && !names.includes(name));
+  if (unknown !== undefined)
+    throw new RangeError(
+      `${unknown[0]} is no option for opening a saved model, which is computed with as it was saved: there are ${names.join(', ')}. Save it otherwise, or load it and serve({ quantize, accuracyLevel, codes }).`,
+    );
+}
 
 /** Throws a `RangeError` for an option by which no model is computed with: of its counts, its precision, its products in integers. */
 export function checkServeOptions({ threads, atOnce, int8, ...precision }: ServeModelOptions): void {

@@ -7,13 +7,31 @@ const ownWays: ReadonlyMap<string, string> = new Map([
   ['user_embeddings', 'user'],
 ]);
 
-/** Throws a `RangeError` for settings that would be overwritten by what the request says elsewhere. */
+/** The settings by which `generate` of this transformers.js makes one text another; it knows more names, and does nothing for them. */
+const effective: readonly string[] = [
+  ...['do_sample', 'temperature', 'top_k', 'top_p', 'repetition_penalty', 'no_repeat_ngram_size', 'min_length', 'min_new_tokens'],
+  ...['bad_words_ids', 'suppress_tokens', 'begin_suppress_tokens', 'forced_bos_token_id', 'forced_eos_token_id'],
+  ...['bos_token_id', 'eos_token_id', 'pad_token_id', 'logits_processor', 'stopping_criteria'],
+];
+
+/**
+ * Throws a `RangeError` for settings that would be overwritten by what the request says elsewhere, for those that would do nothing or are not known, and for a
+ * `top_p` that is none.
+ */
 export function checkSettings(settings: Readonly<Record<string, unknown>> = {}): void {
+  if (typeof settings !== 'object' || (settings as object | null) === null)
+    throw new RangeError(
+      `settings must be an object, such as { do_sample: true }, not ${settings === null ? 'null' : `a ${typeof settings}`}.`,
+    );
   for (const [name, value] of Object.entries(settings)) {
     if (value === undefined || value === null) continue;
     if (name === 'streamer')
       throw new RangeError('settings.streamer cannot be set: the text comes piece by piece as textStream of the answer.');
     const way = ownWays.get(name);
     if (way !== undefined) throw new RangeError(`settings.${name} cannot be set: give the request ${way} instead.`);
+    if (!effective.includes(name))
+      throw new RangeError(`settings.${name} cannot be set. These can, and have an effect: ${effective.join(', ')}.`);
+    if (name === 'top_p' && !(typeof value === 'number' && value > 0 && value <= 1))
+      throw new RangeError(`settings.top_p must lie in (0, 1], not ${JSON.stringify(value)}.`);
   }
 }

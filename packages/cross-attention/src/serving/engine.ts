@@ -16,7 +16,7 @@ import { computePrefix } from './prefix.js';
 import type { Prefix } from './prefix.js';
 import { readPrompt, tokensOf } from './prompt-reader.js';
 import type { PromptModel, ReadPrompt } from './prompt-reader.js';
-import type { Prompt, RequestOptions } from './request.js';
+import type { PrefixRequest, Prompt, RequestOptions } from './request.js';
 import { UserReader, isUserState, tensorOf } from './user-state.js';
 import type { ReadableEmbedding, StoredUserState, UserState } from './user-state.js';
 
@@ -44,8 +44,6 @@ export interface ServedParts {
   };
   /** Names the weights, so that prefixes are not taken from another model. Default: a name of its own each time it is opened. */
   readonly identity?: string;
-  /** Defaults of `generate`. */
-  readonly generation?: Readonly<Record<string, unknown>>;
 }
 
 /** Opens a graph; the values that it leaves out lie in the folder, which is needed until it is open. */
@@ -211,8 +209,9 @@ export class ServingEngine {
     return { ...prompt, maxNewTokens };
   }
 
-  async prefix({ blindTokens, ...prompt }: Prompt & { readonly blindTokens?: number }): Promise<Prefix> {
+  async prefix({ blindTokens, signal, ...prompt }: PrefixRequest): Promise<Prefix> {
     this.assertAlive();
+    signal?.throwIfAborted();
     const { config, user, identity } = this.parts;
     const ids = tokensOf(prompt as Prompt, this.parts);
     const problem = problemOfBlindTokens(user === undefined ? {} : user.blindPrefix, ids.length, blindTokens);
@@ -224,7 +223,8 @@ export class ServingEngine {
       );
     this.assertFits(length);
     const nobody = this.reader && tensorOf(this.reader.none());
-    return this.during(() => computePrefix(this.session, config, { model: identity, ids: ids.slice(0, length), nobody }));
+    const beginning = { model: identity, ids: ids.slice(0, length), nobody, signal };
+    return this.during(() => computePrefix(this.session, config, beginning));
   }
 
   flops(calls: readonly ModelCall[]): number {

@@ -15,6 +15,7 @@ type Feeds = Readonly<Record<string, ort.Tensor>>;
 interface Text {
   readonly cache: AnswerCache;
   readonly fail: (reason: unknown) => void;
+  readonly signal: AbortSignal | undefined;
 }
 
 /**
@@ -37,11 +38,15 @@ export class InPlaceSession {
 
   /**
    * A cache for a prompt of so many tokens, with what a prefix has computed of it: by the name of its one input. What goes wrong in one of
-   * its runs is told to `fail` alone.
+   * its runs, and that a signal stopped it, is told to `fail` alone.
    */
-  begin(tokens: number, prefix: Prefix | undefined, fail: Text['fail']): Readonly<Record<string, ort.Tensor>> {
+  begin(
+    tokens: number,
+    prefix: Prefix | undefined,
+    { fail, signal }: Pick<Text, 'fail' | 'signal'>,
+  ): Readonly<Record<string, ort.Tensor>> {
     const cache = new AnswerCache(this.#names, this.config, tokens + 1, prefix);
-    return { [pastName]: this.#standFor({ cache, fail }, prefix?.ids.length ?? 0) };
+    return { [pastName]: this.#standFor({ cache, fail, signal }, prefix?.ids.length ?? 0) };
   }
 
   /**
@@ -61,7 +66,7 @@ export class InPlaceSession {
 
   async #run(text: Text, feeds: Feeds): Promise<Record<string, ort.Tensor>> {
     const { [pastName]: standing, input_ids: ids, user_embeddings: user, blind_length: blind } = feeds;
-    const { cache } = text;
+    const { cache, signal } = text;
     if (ids.dims[0] !== 1) throw new Error('internal: a run of several texts');
     const past = standing.dims[2];
     const total = past + ids.dims[1];
@@ -71,6 +76,7 @@ export class InPlaceSession {
       past,
       blindTokens: blind === undefined ? 0 : Number((blind.data as BigInt64Array)[0]),
       user,
+      signal,
     });
     // Otherwise the library takes any token for the best one.
     greedyToken(logits.data as Float32Array);

@@ -20,15 +20,44 @@ export interface Prefix {
 export async function computePrefix(
   session: ort.InferenceSession,
   config: DecoderConfig,
-  { model, ids, nobody }: { readonly model: string; readonly ids: readonly number[]; readonly nobody: ort.Tensor | undefined },
+  {
+    model,
+    ids,
+    nobody,
+    signal,
+  }: {
+    readonly model: string;
+    readonly ids: readonly number[];
+    readonly nobody: ort.Tensor | undefined;
+    readonly signal: AbortSignal | undefined;
+  },
 ): Promise<Prefix> {
   const begun = performance.now();
   const values = config.keyValueHeads * ids.length * config.headSize;
   const keysAndValues = new Map(cacheNamesOf(session).map((name) => [name, new Float32Array(values)]));
   const cache = { buffers: keysAndValues, capacity: ids.length };
-  await runPrompt(session, config, cache, { ids, past: 0, blindTokens: ids.length, user: nobody });
+  await runPrompt(session, config, cache, { ids, past: 0, blindTokens: ids.length, user: nobody, signal });
   const bytes = keysAndValues.size * values * Float32Array.BYTES_PER_ELEMENT;
   return { model, ids: [...ids], keysAndValues, bytes, milliseconds: performance.now() - begun };
+}
+
+/** Why what a prefix holds cannot be this model's keys and values of its tokens; undefined where it can. */
+export function problemOfKeysAndValues(
+  { ids, keysAndValues }: Prefix,
+  { layers, keyValueHeads, headSize }: Pick<DecoderConfig, 'layers' | 'keyValueHeads' | 'headSize'>,
+): string | undefined {
+  const length = keyValueHeads * ids.length * headSize;
+  // Maps and arrays of another realm, as of a worker or a test runner, are such too.
+  const isA = (value: unknown, kind: string) => Object.prototype.toString.call(value) === `[object ${kind}]`;
+  const isWhole = (name: string) => {
+    const values = isA(keysAndValues, 'Map') ? keysAndValues.get(name) : undefined;
+    return isA(values, 'Float32Array') && values!.length === length;
+  };
+  const names = Array.from({ length: 2 * layers }, (_, i) => `past_key_values.${i >> 1}.${i % 2 === 0 ? 'key' : 'value'}`);
+  const missing = names.find((name) => !isWhole(name));
+  return missing === undefined
+    ? undefined
+    : `holds no ${missing} of ${length} numbers (Float32Array). Keep a prefix as it was given, or compute it again.`;
 }
 
 /** Copies a prefix to the beginning of one row of a cache. */

@@ -5,6 +5,7 @@ import { blindTokensOf, problemOfBlindTokens } from '../integration/blind-prefix
 import type { BlindPrefix } from '../integration/blind-prefix.js';
 import type { Integration, UserShape } from '../integration/integration.js';
 import type { TextTokenizer } from '../text/text-tokenizer.js';
+import { problemOfKeysAndValues } from './prefix.js';
 import type { Prefix } from './prefix.js';
 import type { Prompt, RequestOptions } from './request.js';
 
@@ -65,6 +66,8 @@ export function readPrompt(
       throw new PrefixError(
         `holds ${prefix.ids.length} tokens, and the prompt, of ${ids.length} tokens, does not go on behind just these. Compute it of a prompt that begins alike.`,
       );
+    const lost = problemOfKeysAndValues(prefix, config);
+    if (lost !== undefined) throw new PrefixError(lost);
   }
   if (!withUser || user === undefined) return { ids, blindTokens: prefix?.ids.length ?? 0, prefix };
   const { blindPrefix } = user;

@@ -1,4 +1,5 @@
 import type { RankedItems } from '../ranking/beam-search.js';
+import type { Retrieval } from '../ranking/by-retrieval.js';
 import type { ByTitleOptions } from '../ranking/by-title.js';
 import type { CatalogueRanker, RankingWay } from '../ranking/catalogue-ranker.js';
 import type { PrefixTrie } from '../ranking/prefix-trie.js';
@@ -29,8 +30,9 @@ export type GenerateRequest = Prompt &
     /** Default 128, or what is left of the context. */
     readonly maxNewTokens?: number;
     /**
-     * More of transformers.js's generation settings: `do_sample`, `temperature`, `top_k`, `stopping_criteria`, ... Default: greedy. Not those
-     * that the request makes itself: `max_new_tokens`, `streamer` and the model's inputs.
+     * More of transformers.js's generation settings: `do_sample`, `temperature`, `top_k`, `top_p`, `stopping_criteria`, ... Default: greedy. Not
+     * those that the request makes itself, `max_new_tokens`, `streamer` and the model's inputs, nor those that do nothing there, such as
+     * `num_beams`: these are a `RangeError`.
      */
     readonly settings?: Readonly<Record<string, unknown>>;
   };
@@ -43,11 +45,16 @@ export type ScheduledRequest = Prompt &
     readonly sampling?: SamplingSettings;
   };
 
+/** What `prefix` is asked for. */
+export type PrefixRequest = Prompt & Pick<RequestOptions, 'blindTokens' | 'signal'>;
+
 export type RankRequest = Prompt &
   RequestOptions & {
     readonly top: number;
     /** Items, by their place in the catalogue, that are not to be returned. */
     readonly exclude?: Iterable<number>;
+    /** Only the best of a retriever are ranked: its scores are those of the catalogue, in its order. */
+    readonly retrieve?: Retrieval;
   } & (
     | {
         /** How the catalogue is ranked; `item-tokens` and `label-tokens` are all items, or labels, that the model has tokens for. */

@@ -15,8 +15,15 @@ export interface SamplingSettings {
   readonly topP?: number;
 }
 
+const names: readonly string[] = ['seed', 'temperature', 'topK', 'topP'] satisfies (keyof SamplingSettings)[];
+
 /** Throws a `RangeError` for settings that mean nothing. */
-export function checkSampling({ seed, temperature = 1, topK = 1, topP = 1 }: SamplingSettings): void {
+export function checkSampling(sampling: SamplingSettings): void {
+  if (typeof sampling !== 'object' || (sampling as object | null) === null)
+    throw new RangeError(`sampling must be an object, { seed, temperature, topK, topP }; leave it out to be greedy.`);
+  const unknown = Object.keys(sampling).find((name) => !names.includes(name));
+  if (unknown !== undefined) throw new RangeError(`sampling.${unknown} is not known. It has ${names.join(', ')}.`);
+  const { seed, temperature = 1, topK = 1, topP = 1 } = sampling;
   if (!Number.isFinite(seed)) throw new RangeError(`sampling.seed must be a number, not ${seed}.`);
   if (!(temperature > 0 && Number.isFinite(temperature)))
     throw new RangeError(`sampling.temperature must be above 0, not ${temperature}; leave sampling out to be greedy.`);
@@ -38,8 +45,7 @@ export function sampleToken(
   { temperature = 1, topK = logits.length, topP = 1 }: SamplingSettings,
   random: Random,
 ): number {
-  const largest = logits[greedyToken(logits)];
-  const weights = logits.map((logit) => Math.exp((logit - largest) / temperature));
+  const weights = weightsOf(logits, temperature);
   const ids = candidates(weights, topK, topP);
   if (ids === undefined) return draw(weights, (i) => i, random);
   return draw(
@@ -47,6 +53,18 @@ export function sampleToken(
     (i) => ids[i],
     random,
   );
+}
+
+/** Makes all tokens impossible but those that `topK` and `topP` leave; throws as `greedyToken` does. `[vocabulary]` */
+export function keepLikeliest(logits: Float32Array, { topK, topP }: Required<Pick<SamplingSettings, 'topK' | 'topP'>>): void {
+  const kept = new Set(candidates(weightsOf(logits, 1), topK, topP) ?? logits.keys());
+  for (let id = 0; id < logits.length; id++) if (!kept.has(id)) logits[id] = -Infinity;
+}
+
+/** Probabilities but for a factor: the largest is 1. */
+function weightsOf(logits: Float32Array, temperature: number): Float32Array {
+  const largest = logits[greedyToken(logits)];
+  return logits.map((logit) => Math.exp((logit - largest) / temperature));
 }
 
 /** The tokens that may be drawn, the most probable first; undefined for all of them. */

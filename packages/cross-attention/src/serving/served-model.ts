@@ -4,6 +4,7 @@ import { checkCount } from '../check-count.js';
 import type { DecoderConfig } from '../folder/decoder-config.js';
 import type { Candidate } from '../items/item-tokens.js';
 import { byItemTokens, byLabelTokens } from '../ranking/by-item-tokens.js';
+import { byRetrieval } from '../ranking/by-retrieval.js';
 import { byTitle } from '../ranking/by-title.js';
 import type { CatalogueRanker } from '../ranking/catalogue-ranker.js';
 import type { PrefixTrie } from '../ranking/prefix-trie.js';
@@ -22,7 +23,7 @@ import { OpenedOnce } from './opened-once.js';
 import type { Prefix } from './prefix.js';
 import { readPrompt } from './prompt-reader.js';
 import type { ReadPrompt } from './prompt-reader.js';
-import type { GenerateRequest, Prompt, RankRequest, Ranking, ScheduledRequest } from './request.js';
+import type { GenerateRequest, PrefixRequest, Prompt, RankRequest, Ranking, ScheduledRequest } from './request.js';
 import { RequestGate } from './request-gate.js';
 import { RequestScheduler } from './scheduler.js';
 import type { SchedulerOptions } from './scheduler.js';
@@ -62,7 +63,7 @@ export class ServedModel {
   static async create(parts: ServedParts, options: ServeOptions = {}): Promise<ServedModel> {
     const engine = await ServingEngine.open(parts, options);
     const session = new InPlaceSession(engine.session, parts.config);
-    return new ServedModel(engine, session, transformersModel(parts.config, session, parts.generation ?? {}), parts, options);
+    return new ServedModel(engine, session, transformersModel(parts.config, session), parts, options);
   }
 
   get config(): DecoderConfig {
@@ -125,15 +126,16 @@ export class ServedModel {
   /**
    * The beginning of a prompt that does not read the user, computed once for all requests whose prompts begin alike: give it to them as
    * `prefix`. Its length is what the model's `blindPrefix` says of this prompt, or `blindTokens`. A `PrefixError` says that nothing
-   * of the prompt is blind. A model that reads no users takes any `blindTokens`, so that a long prompt can be kept.
+   * of the prompt is blind. A model that reads no users takes any `blindTokens`, so that a long prompt can be kept. A signal stops it between two parts
+   * of the prompt.
    */
-  prefix(prompt: Prompt & { readonly blindTokens?: number }): Promise<Prefix> {
-    return this.engine.prefix(prompt);
+  prefix(request: PrefixRequest): Promise<Prefix> {
+    return this.engine.prefix(request);
   }
 
   /**
    * Answers a prompt. Throws, before anything runs, a `DoesNotFitError` when prompt and answer are longer than the model's context, and a
-   * `RangeError` for `sampling`, which a scheduler reads, and for `settings` that the request makes itself, such as `max_new_tokens`.
+   * `RangeError` for `sampling`, which a scheduler reads, and for `settings` that the request makes itself, such as `max_new_tokens`, or that have no effect.
    */
   generate(request: GenerateRequest): Generation {
     const { engine } = this;
@@ -184,7 +186,7 @@ export class ServedModel {
   }
 
   /**
-   * Ranks a catalogue after a prompt; by the titles of a trie where no other way is given. Items of the result are places in the catalogue.
+   * Ranks a catalogue after a prompt; by the titles of a trie where no other way is given, and with `retrieve` the best of a retriever alone. Items of the result are places in the catalogue.
    * Rejects, before anything runs, with a `DoesNotFitError` where the prompt and the longest title are longer than the model's context, and
    * with a `RangeError` where nothing says what is ranked.
    */
@@ -197,7 +199,8 @@ export class ServedModel {
     const begun = performance.now();
     const { top, signal } = request;
     checkCount('top', top);
-    const ranker = this.#rankerOf(request);
+    const anew = this.#rankerOf(request);
+    const ranker = request.retrieve === undefined ? anew : byRetrieval({ ...request.retrieve, ranker: anew });
     const prompt = engine.readPrompt(request);
     engine.assertFits(prompt.ids.length + ranker.depth);
     return this.#gate.run(() => this.#rankBy(ranker, request, prompt, begun), signal);
@@ -209,7 +212,7 @@ export class ServedModel {
     const user = await engine.readUser(request.user);
     const userMs = performance.now() - begun;
     const sessions = { prompt: engine.session, branching: () => this.#branching.get() };
-    const scorer = new BranchingScorer(sessions, this.config, prompt, user && tensorOf(user.state));
+    const scorer = new BranchingScorer(sessions, this.config, prompt, user && tensorOf(user.state), signal);
     const asked = new AskedPrompt(scorer, this.#named);
     const ranked = await ranker.rank(asked, { top, exclude, ...(signal === undefined ? {} : { signal }) });
     return {

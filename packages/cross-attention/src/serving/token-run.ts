@@ -56,7 +56,10 @@ export function runTokens(
     : runInPlace(session, config, cache, rows, inputs);
 }
 
-/** Runs tokens of one row in parts, behind the first `past` positions of the cache; the outputs are the last part's. */
+/**
+ * Runs tokens of one row in parts, behind the first `past` positions of the cache; the outputs are the last part's. A signal stops it behind
+ * each of them.
+ */
 export async function runPrompt(
   session: ort.InferenceSession,
   config: DecoderConfig,
@@ -66,17 +69,25 @@ export async function runPrompt(
     readonly past: number;
     readonly blindTokens: number;
     readonly user: ort.Tensor | undefined;
+    readonly signal?: AbortSignal | undefined;
   },
 ): Promise<RunOutputs> {
-  const { past, user, blindTokens } = prompt;
+  const { past, user, blindTokens, signal } = prompt;
   let outputs: RunOutputs;
   let done = 0;
   do {
     const ids = prompt.ids.slice(done, done + promptPart);
     outputs = await runTokens(session, config, cache, { ids, past: [past + done], user, blindTokens });
     done += ids.length;
+    if (signal !== undefined) await heed(signal);
   } while (done < prompt.ids.length);
   return outputs;
+}
+
+/** Throws a signal's reason, also where it was given while a run blocked the event loop. */
+async function heed(signal: AbortSignal): Promise<void> {
+  await new Promise<void>((resolve) => setImmediate(resolve));
+  signal.throwIfAborted();
 }
 
 /** What a run says of the next token, in new arrays. */

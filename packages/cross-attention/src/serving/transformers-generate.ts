@@ -7,17 +7,18 @@ import { toHuggingFaceConfig } from '../folder/decoder-config.js';
 import type { DecoderConfig } from '../folder/decoder-config.js';
 import type { TextTokenizer } from '../text/text-tokenizer.js';
 import type { InPlaceSession } from './in-place-session.js';
+import { NucleusProcessor } from './nucleus-processor.js';
 import type { ReadPrompt } from './prompt-reader.js';
 import { TextPieces } from './text-pieces.js';
 
 /** transformers.js's own model around a session that is open already. */
-export function transformersModel(config: DecoderConfig, session: InPlaceSession, generation: object): PreTrainedModel {
+export function transformersModel(config: DecoderConfig, session: InPlaceSession): PreTrainedModel {
   const json = toHuggingFaceConfig(config);
-  const defaults = { bos_token_id: json.bos_token_id, eos_token_id: json.eos_token_id, pad_token_id: json.pad_token_id };
+  const ids = { bos_token_id: json.bos_token_id, eos_token_id: json.eos_token_id, pad_token_id: json.pad_token_id };
   const model = new transformers[familyOf(config).architecture](
     new PretrainedConfig(json),
     { model: session },
-    { generation_config: { ...defaults, ...generation } },
+    { generation_config: ids },
   );
   // Otherwise the library drops the input silently.
   for (const name of ['user_embeddings', 'blind_length']) if (session.inputNames.includes(name)) model.forward_params.push(name);
@@ -58,10 +59,11 @@ export async function generateOnce(
       input_ids: new Tensor('int64', BigInt64Array.from(ids, BigInt), [1, length]),
       attention_mask: new Tensor('int64', new BigInt64Array(length).fill(1n), [1, length]),
       blind_length: new Tensor('int64', BigInt64Array.of(BigInt(blindTokens)), []),
-      past_key_values: new DynamicCache(inTransformers(session.begin(length, prefix, fail))),
+      past_key_values: new DynamicCache(inTransformers(session.begin(length, prefix, { fail, signal }))),
       ...(user === undefined ? {} : { user_embeddings: new Tensor('float32', user.packed, [...user.shape]) }),
       max_new_tokens: options.maxNewTokens,
       streamer,
+      logits_processor: [...[options.settings.logits_processor ?? []].flat(), ...NucleusProcessor.of(options.settings)],
       stopping_criteria: [stopping, ...[options.settings.stopping_criteria ?? []].flat()],
     } as unknown as Parameters<PreTrainedModel['generate']>[0]);
     await Promise.race([generated, failed]);

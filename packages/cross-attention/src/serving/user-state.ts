@@ -74,6 +74,17 @@ export function assertLabelled({ dtype, data }: ReadableEmbedding): void {
     throw new TypeError(`An embedding of dtype ${dtype} has its numbers in a ${arrays[dtype]}, and this one in a ${actual}.`);
 }
 
+/** Throws a `TypeError` for a state whose numbers are in another array, as after JSON. */
+export function assertPacked({ packed }: UserState): void {
+  const actual = Object.prototype.toString.call(packed).slice(8, -1);
+  if (actual !== 'Float32Array')
+    throw new TypeError(
+      `A user state has its numbers in a Float32Array (packed), and this one in a ${actual}. Keep it as it was given, or make it again of the user's embedding.`,
+    );
+}
+
+const described = (shape: readonly number[], count: number) => `[${shape.join(', ')}] with ${count} numbers`;
+
 /** Throws a `RangeError` where a number is NaN or Infinity: a model that reads one answers with nothing. */
 function assertFinite(numbers: Float32Array, what: string): void {
   // By place: a state is looked at with every request.
@@ -153,32 +164,50 @@ export class UserReader {
   }
 
   #restore({ dtype, shape, data }: ReadableEmbedding): UserState {
-    const count = this.packedShape.reduce((product, size) => product * size, 1);
-    if (dtype !== 'float32' || data.length !== count)
+    const count = this.#count;
+    const width = this.packedShape.at(-1)!;
+    if (dtype !== 'float32' || data.length !== count || shape[0] !== count / width || shape[1] !== width)
       throw new EncoderMismatchError(
         `[${this.packedShape.join(', ')}] in float32`,
         `[${shape.join(', ')}] in ${dtype}`,
-        `The stored user state has ${data.length} numbers in ${dtype}, but the model reads ${count} in float32. Store it again.`,
+        `The stored user state is ${described(shape, data.length)} in ${dtype}, but the model reads ${described([count / width, width], count)} in float32. Store it again.`,
       );
     const packed = data as Float32Array;
     assertFinite(packed, 'The stored user state holds');
     return { ...this.none(), packed };
   }
 
+  /** Numbers of a state. */
+  get #count(): number {
+    return this.packedShape.reduce((product, size) => product * size, 1);
+  }
+
   /** What is fed where there is no user: nothing can be read from zeros. */
   none(): UserState {
-    const packed = new Float32Array(this.packedShape.reduce((product, size) => product * size, 1));
+    const packed = new Float32Array(this.#count);
     const { encoder, identity: reader } = this;
     return { kind: 'user-state', encoder, reader, packed, shape: [1, ...this.packedShape], milliseconds: 0, flops: 0 };
   }
 
-  /** Throws an `EncoderMismatchError` for a state that other weights made, and a `RangeError` for one that holds NaN or Infinity. */
-  assertOwn({ reader, packed }: UserState): void {
+  /**
+   * Throws an `EncoderMismatchError` for a state that other weights made or that has another size, a `TypeError` for one whose numbers are in
+   * another array, and a `RangeError` for one that holds NaN or Infinity.
+   */
+  assertOwn(state: UserState): void {
+    const { reader, packed, shape } = state;
     if (reader !== this.identity)
       throw new EncoderMismatchError(
         this.identity,
         reader,
         `The user state is ${reader}, but the model reads ${this.identity}: another encoder or other weights made it. Make it again of the user's embedding.`,
+      );
+    assertPacked(state);
+    const [expected, actual] = [described([1, ...this.packedShape], this.#count), described(shape, packed.length)];
+    if (actual !== expected)
+      throw new EncoderMismatchError(
+        expected,
+        actual,
+        `The user state is ${actual}, but the model reads ${expected}. Make it again of the user's embedding.`,
       );
     assertFinite(packed, 'The user state holds');
   }

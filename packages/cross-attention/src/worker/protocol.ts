@@ -1,3 +1,4 @@
+import type { Retrieval } from '../ranking/by-retrieval.js';
 import { PrefixTrie, titleOf } from '../ranking/prefix-trie.js';
 import type { IntegerOption } from '../serving/engine.js';
 import type { Answer } from '../serving/generation.js';
@@ -18,10 +19,13 @@ export interface WorkerSetting {
 /** A request in which what is large and comes again is named by a number, under which the worker keeps it. */
 export type SentRequest<R> = Omit<R, 'signal' | 'prefix' | 'trie'> & { readonly prefix?: number; readonly trie?: number };
 
+/** A retrieval whose retriever was asked before: code cannot be sent. */
+export type SentRetrieval = Omit<Retrieval, 'retriever'> & { readonly scores: Float64Array };
+
 /** What a worker is asked, and what it gives back. */
 export interface Methods {
   generate: { request: SentRequest<GenerateRequest & Pick<ScheduledRequest, 'sampling'>>; result: Answer };
-  rank: { request: SentRequest<RankRequest>; result: Ranking };
+  rank: { request: SentRequest<Omit<RankRequest, 'retrieve'>> & { readonly retrieve?: SentRetrieval }; result: Ranking };
   userState: { request: ReadableEmbedding; result: UserState };
   storedUserState: { request: ReadableEmbedding | UserState; result: StoredUserState };
   prefix: { request: Record<string, unknown>; result: Prefix };

@@ -3,7 +3,7 @@ import type { PrefixTrie } from '../ranking/prefix-trie.js';
 import { openSavedModel } from '../saved-model.js';
 import type { Generation } from '../serving/generation.js';
 import type { Prefix } from '../serving/prefix.js';
-import type { GenerateRequest, Prompt, RankRequest, ScheduledRequest } from '../serving/request.js';
+import type { GenerateRequest, PrefixRequest, RankRequest, ScheduledRequest } from '../serving/request.js';
 import type { RequestScheduler } from '../serving/scheduler.js';
 import type { ServedModel } from '../serving/served-model.js';
 import { packError } from './error-transfer.js';
@@ -70,9 +70,9 @@ class WorkerSide {
       case 'storedUserState':
         return served.storedUserState(call.request);
       case 'prefix':
-        return served.prefix(call.request as unknown as Prompt);
+        return served.prefix({ ...call.request, signal } as unknown as PrefixRequest);
       case 'rank':
-        return served.rank({ ...this.#received(call.request), signal } as unknown as RankRequest);
+        return served.rank({ ...this.#received(call.request), ...retrieved(call.request), signal } as unknown as RankRequest);
       case 'generate': {
         const generation = this.#generate(call.request, signal);
         const inWords = served.tokenizer.isPresent;
@@ -114,6 +114,13 @@ class WorkerSide {
     await this.served.dispose();
     port.close();
   }
+}
+
+/** What the other thread has retrieved. */
+function retrieved({ retrieve }: Methods['rank']['request']): Pick<RankRequest, 'retrieve'> {
+  if (retrieve === undefined) return {};
+  const { scores, ...rest } = retrieve;
+  return { retrieve: { ...rest, retriever: () => scores } };
 }
 
 async function open({ folder, rows, ...options }: WorkerSetting): Promise<void> {

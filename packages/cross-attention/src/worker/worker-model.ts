@@ -3,19 +3,20 @@ import { checkCount } from '../check-count.js';
 import type { DecoderConfig } from '../folder/decoder-config.js';
 import { readDecoderConfig } from '../folder/hugging-face.js';
 import type { CatalogueRanker } from '../ranking/catalogue-ranker.js';
+import type { Retrieval } from '../ranking/by-retrieval.js';
 import type { PrefixTrie } from '../ranking/prefix-trie.js';
 import type { IntegerOption } from '../serving/engine.js';
 import { checkSettings } from '../serving/check-settings.js';
 import { generationOf } from '../serving/generation.js';
 import type { Generation } from '../serving/generation.js';
 import type { Prefix } from '../serving/prefix.js';
-import type { GenerateRequest, Prompt, RankRequest, Ranking, ScheduledRequest } from '../serving/request.js';
-import { assertLabelled, isUserState } from '../serving/user-state.js';
+import type { GenerateRequest, PrefixRequest, RankRequest, Ranking, ScheduledRequest } from '../serving/request.js';
+import { assertLabelled, assertPacked, isUserState } from '../serving/user-state.js';
 import type { ReadableEmbedding, StoredUserState, UserState } from '../serving/user-state.js';
 import { TextTokenizer } from '../text/text-tokenizer.js';
 import { ModelWorker } from './model-worker.js';
 import type { WorkerGreeting } from './model-worker.js';
-import type { Methods } from './protocol.js';
+import type { Methods, SentRetrieval } from './protocol.js';
 
 export interface WorkerOptions extends IntegerOption {
   /** Threads that hold a model each; every one takes the model's memory. Default 1. */
@@ -106,14 +107,18 @@ export class WorkerModel {
 
   /**
    * See `ServedModel.rank`. A `CatalogueRanker` is code that no thread can be sent, and rejects with a `TypeError`: give a trie, `item-tokens`
-   * or `label-tokens`.
+   * or `label-tokens`, with `retrieve` where something has retrieved what is ranked; its retriever runs in this thread.
    */
   async rank(request: RankRequest): Promise<Ranking> {
     if (typeof request.by === 'object' && (request.by as CatalogueRanker | null) !== null)
-      throw new TypeError(`The ranker (${request.by.way}) cannot be sent to a worker thread; give by: 'item-tokens', or a trie.`);
+      throw new TypeError(
+        `The ranker (${request.by.way}) cannot be sent to a worker thread; give by: 'item-tokens', or a trie, and retrieve for what was retrieved.`,
+      );
+    const { signal, exclude, retrieve, ...rest } = request;
+    const retrieved = retrieve && (await scoresOf(retrieve));
     const worker = this.#worker();
-    const { signal, exclude, ...rest } = request;
-    const sent = this.#sent({ ...rest, ...(exclude === undefined ? {} : { exclude: [...exclude] }) }, worker);
+    const whole = { ...rest, ...(exclude && { exclude: [...exclude] }), ...(retrieved && { retrieve: retrieved }) };
+    const sent = this.#sent(whole, worker);
     return worker.call({ method: 'rank', request: sent as Methods['rank']['request'] }, signal === undefined ? {} : { signal });
   }
 
@@ -128,8 +133,8 @@ export class WorkerModel {
   }
 
   /** See `ServedModel.prefix`; all workers take it. */
-  async prefix(prompt: Prompt & { readonly blindTokens?: number }): Promise<Prefix> {
-    return this.#worker().call({ method: 'prefix', request: prompt });
+  async prefix({ signal, ...request }: PrefixRequest): Promise<Prefix> {
+    return this.#worker().call({ method: 'prefix', request }, signal === undefined ? {} : { signal });
   }
 
   /** The worker with the least to do, of those whose threads live; throws how they ended where none is left. */
@@ -170,9 +175,17 @@ export class WorkerModel {
   }
 }
 
+/** A retrieval as a message: its retriever's scores. */
+async function scoresOf({ retriever, ...rest }: Retrieval): Promise<SentRetrieval> {
+  return { ...rest, scores: Float64Array.from(await retriever()) };
+}
+
 /** The numbers of a user alone, and nothing else of what they are a part of: a message takes a view's whole buffer along. */
 function compact(user: ReadableEmbedding | UserState): ReadableEmbedding | UserState {
-  if (isUserState(user)) return { ...user, packed: user.packed.slice() };
+  if (isUserState(user)) {
+    assertPacked(user);
+    return { ...user, packed: user.packed.slice() };
+  }
   assertLabelled(user);
   const { encoder, dtype, shape, data } = user;
   return { encoder, dtype, shape, data: data.slice() };
