@@ -5,7 +5,7 @@ import type { StateCodec, StateDtype, UserState } from './user-state.js';
 /** How states are made while users are encoded. */
 export interface StateMaking {
   readonly empty: () => UserState;
-  readonly bytes: (state: UserState) => Uint8Array;
+  readonly bytes: (state: UserState, owner: string) => Uint8Array;
 }
 
 /** What an encoder with attention in a band keeps states with: how they are stepped, and how they lie in bytes. */
@@ -21,6 +21,6 @@ export class BandedState {
     if (!['float32', 'float16', 'int8'].includes(dtype))
       throw new EncoderOptionError('state', `there is no dtype '${String(dtype)}'; there are float32, float16 and int8`);
     const { codec } = this;
-    return { empty: () => codec.empty(), bytes: (made) => codec.encode(made, dtype) };
+    return { empty: () => codec.empty(), bytes: (made, owner) => codec.encode(made, dtype, owner) };
   }
 }

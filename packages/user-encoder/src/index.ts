@@ -1,4 +1,4 @@
-export { UserEncoder, type EncodeOptions, type RuntimeOptions } from './user-encoder.js';
+export { UserEncoder, type EmbeddingWithState, type EncodeOptions, type RuntimeOptions } from './user-encoder.js';
 export type { Attribution, AttributionOptions } from './attribution.js';
 export type { Band, EncoderConfig, EncoderOptions } from './config.js';
 export { LiveUser } from './live-user.js';
