@@ -76,8 +76,7 @@ export class Validation {
       const size = found.shape[1];
       cases.forEach(({ history, target }, i) => {
         const row = (found.data as Float32Array).subarray(i * size, (i + 1) * size);
-        const out =
-          this.repeats === 'never' ? new Set(itemIds(config, events).subarray(history.start, history.end)) : nothing;
+        const out = this.repeats === 'never' ? new Set(itemIds(config, events).subarray(history.start, history.end)) : nothing;
         loss += crossEntropyOf(row, target, out);
         const rank = rankOf(row, target, out);
         if (rank < 10) {

@@ -293,6 +293,13 @@ describe('whether users take an item again', () => {
       expect((await of.pretrain(slipped(slips), { ...options, steps: 1 }).result).training!.repeats).toBe(said);
   });
 
+  test('does not change where a log says events twice: nobody took anything again there', async () => {
+    const once = cinemaRows({ users: 10, events: 14, films: 40 });
+    const twice = await tokenizer.encode(once.flatMap((row, i) => (i % 5 === 0 ? [row, row] : [row])));
+    expect(twice.times.length).toBeGreaterThan(1.15 * once.length);
+    expect((await encoder.pretrain(twice, { ...options, steps: 1 }).result).training!.repeats).toBe('never');
+  });
+
   test('can be said, and is kept with the encoder, a second objective and a second run', async () => {
     expect(await found(nextEvent({ repeats: 'allowed' }))).toBe('allowed');
     expect(await found(combine([nextEvent(), 1], [contrastive(), 0.1]))).toBe('never');
