@@ -43,7 +43,7 @@ export async function pretrain(
   checkObjective(objective, config.attention === 'bidirectional' ? 'bidirectional' : 'causal', options);
   const holdsOut = options.validation !== 'none' && objective.itemHead !== 'none';
   const spans = trainingSpans(events, holdsOut);
-  const bound = objective.bind({ config, events, spans, bags: bagSizes(config.fields, events), itemTable });
+  const bound = objective.bind({ config, events, spans, bags: bagSizes(config.fields, events), itemTable, batch });
   const { repeats = 'allowed' } = bound;
   const validation = holdsOut ? new Validation(config, events, repeats, options.validationUsers ?? 4000) : null;
   const plan = new BatchPlan(spans, config.context, batch, config.seed);

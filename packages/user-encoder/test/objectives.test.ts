@@ -1,7 +1,14 @@
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
-import { dropLast, FIRST_VALUE_ID, takeUsers, type CategoricalColumn, type EventColumns } from '@user-llm/event-tokenizer';
+import {
+  dropLast,
+  EventTokenizer,
+  FIRST_VALUE_ID,
+  takeUsers,
+  type CategoricalColumn,
+  type EventColumns,
+} from '@user-llm/event-tokenizer';
 import { afterAll, describe, expect, jest, test } from '@jest/globals';
 import {
   combine,
@@ -14,12 +21,13 @@ import {
   nextEvent,
   NoItemScoresError,
   sampledSoftmax,
+  TrainingDataError,
   UserEncoder,
   type Objective,
   type PretrainOptions,
   type PretrainProgress,
 } from '../src/index.js';
-import { cinema, collect, largestDifference, small } from './support.js';
+import { cinema, cinemaRows, collect, largestDifference, schema, small } from './support.js';
 
 // Hundreds of training steps, on machines that may be busy.
 jest.setTimeout(120_000);
@@ -262,6 +270,20 @@ test('an item head that an earlier run trained stays when embeddings alone are t
   expect((await second.scoreHistory(events, 0)).length).toBe(4 + 8);
 });
 
+test('contrastive does not tell a user’s windows from each other', async () => {
+  // Long histories of two users who share no film: every batch has several windows of each.
+  const rows = cinemaRows({ users: 2, events: 90 }).map((row) => ({
+    ...row,
+    film: `${String(row.film)} of ${String(row.user)}`,
+  }));
+  const two = await EventTokenizer.fit(schema, () => rows);
+  const encoder = UserEncoder.create(two, { ...small, dropout: 0, context: 10 }, { threads: 1 });
+  const seen = await steps(encoder, await two.encode(rows), { ...settings, objective: contrastive({ shortest: 3 }), steps: 20 });
+  // Were windows of the same user to be told apart too, it would stay above the logarithm of their number.
+  for (const { loss } of seen.slice(-5)) expect(loss).toBeLessThan(0.1);
+  await encoder.dispose();
+});
+
 test('an objective of one’s own needs nothing but the interface', async () => {
   const smallStates: Objective = {
     kind: 'small-states',
@@ -321,6 +343,13 @@ test('what does not fit is said', async () => {
   expect(wrong.message).toContain("create it with { attention: 'bidirectional' }");
   expect((await failing(bidirectional, {})).message).toContain('needs an encoder with causal attention');
   expect((await failing(causal, { objective: contrastive(), validation: 'last' })).message).toContain('scores no items');
+  expect((await failing(causal, { objective: contrastive(), batch: 1 })).message).toBe(
+    "option 'batch': contrastive tells the users of a batch apart, and 1 is one; give 2 or more",
+  );
+  const alone = await causal
+    .pretrain(takeUsers(events, [0]), { ...settings, objective: contrastive(), steps: 1 })
+    .result.catch((error: unknown) => error);
+  expect(TrainingDataError.isInstance(alone)).toBe(true);
   expect((await failing(causal, { objective: dualEncoder({ fields: ['colour'] }) })).message).toContain('reads no field');
   expect((await failing(causal, { objective: dualEncoder({ fields: ['time'] }) })).message).toContain('describes no item');
   expect(() => combine([nextEvent(), 1], [maskedEvents(), 1])).toThrow('train an encoder for each');

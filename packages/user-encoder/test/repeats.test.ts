@@ -19,7 +19,6 @@ import {
   type Objective,
   type PretrainProgress,
 } from '../src/index.js';
-import { bagSizes } from '../src/event-feeds.js';
 import { calibration } from '../src/objectives/item-loss.js';
 import { takenAroundEvents, takenBeforeEvents } from '../src/objectives/taken-items.js';
 import { Sequences } from '../src/sequences.js';
@@ -310,13 +309,7 @@ describe('whether users take an item again', () => {
 });
 
 describe('what is told of the events before', () => {
-  const run = {
-    config: encoder.config,
-    events,
-    spans: [],
-    bags: bagSizes(encoder.config.fields, events),
-    itemTable: 'whole',
-  } as const;
+  const run = { config: encoder.config, events };
   const sequences = (augmentation: ConstructorParameters<typeof Sequences>[2]): Sequences =>
     new Sequences(events, [], augmentation);
 

@@ -46,6 +46,8 @@ export interface ObjectiveRun {
   /** Places that bags of categories have in a batch. */
   readonly bags: BagSizes;
   readonly itemTable: ItemTable;
+  /** Rows of a batch. */
+  readonly batch: number;
 }
 
 export interface BoundObjective {
