@@ -373,8 +373,9 @@ export class UserEncoder {
   private banded(): BandedState {
     if (!this.updating)
       throw new EncoderOptionError(
-        'state',
-        "without a band every event moves the places of all, so no state can be kept; create the encoder with attention: { position: 'rotary', window: 200 }",
+        'attention',
+        'learned positions and bidirectional attention keep no state, since every new event moves the places of all; create the encoder with ' +
+          "{ attention: { position: 'rotary', window: 50 } }, and encode with { state: true } what is to be updated",
       );
     return this.updating;
   }

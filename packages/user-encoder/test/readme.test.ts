@@ -92,9 +92,12 @@ test('the code of the README runs, block after block', async () => {
     console: { log: (...what: unknown[]) => logged.push(what) },
   };
   Object.assign(scope, await run(fitting, scope));
+  const tokenizer = scope.tokenizer as tokenizerPackage.EventTokenizer;
+  scope.newEvents = await tokenizer.encode([{ ...rows[7], timestamp: 1_800_000_000 }]);
   const { encoder } = (await run(opening, scope)) as { encoder: encoderPackage.UserEncoder };
-  expect(stored).toHaveLength(30);
+  expect(stored).toHaveLength(31);
   expect(stored[7]).toMatchObject({ user: 'user-7', encoder: encoder.hash, shape: [16, 64] });
+  expect(stored[30]).toMatchObject({ user: 'user-7', encoder: encoder.hash, sequence: 13 });
   expect(shown.length).toBeGreaterThanOrEqual(20);
 
   // Twenty seconds is for a reader; the run's own limits are tested elsewhere.

@@ -344,7 +344,9 @@ describe('what cannot be gone on from is said', () => {
   test('an encoder without a band keeps no state', async () => {
     const learned = UserEncoder.create(tokenizer, small);
     await expect(learned.encodeUser(events, 0, { state: true })).rejects.toThrow(EncoderOptionError);
-    await expect(learned.update(new Uint8Array(4), events)).rejects.toThrow('without a band every event moves the places of all');
+    await expect(learned.update(await learned.encodeUser(events, 0), events)).rejects.toThrow(
+      "create the encoder with { attention: { position: 'rotary', window: 50 } }, and encode with { state: true } what is to be updated",
+    );
     expect(() => learned.open()).toThrow(EncoderOptionError);
     expect(() => learned.stateBytes()).toThrow(EncoderOptionError);
     await expect(encoder.encodeUser(events, 0, { state: 'float8' as never })).rejects.toThrow("there is no dtype 'float8'");
