@@ -33,7 +33,7 @@ export type {
 } from './objectives/objective.js';
 export type { LabelTower } from './label-tower.js';
 export type { FieldWeights } from './objectives/predicted-fields.js';
-export type { Augmentation, Sequence } from './sequences.js';
+export { part as sequencePart, type Augmentation, type Sequence } from './sequences.js';
 export type { CosineSchedule, LearningRateSchedule } from './learning-rate.js';
 export type { PretrainOptions } from './pretrain-options.js';
 export type { PretrainEnd, PretrainProgress, PretrainRun, PretrainStep, PretrainValidation } from './pretrain-run.js';

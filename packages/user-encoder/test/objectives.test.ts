@@ -21,11 +21,15 @@ import {
   nextEvent,
   NoItemScoresError,
   sampledSoftmax,
+  sequencePart,
   TrainingDataError,
   UserEncoder,
+  type EncoderOptions,
   type Objective,
   type PretrainOptions,
   type PretrainProgress,
+  type Sequence,
+  type TrainingBatch,
 } from '../src/index.js';
 import { cinema, cinemaRows, collect, largestDifference, schema, small } from './support.js';
 
@@ -284,52 +288,39 @@ test('contrastive does not tell a user’s windows from each other', async () =>
   await encoder.dispose();
 });
 
-test('an objective of one’s own needs nothing but the interface', async () => {
-  const smallStates: Objective = {
+describe('an objective of one’s own needs nothing but the interface', () => {
+  /** Of rows that it encodes on its own. */
+  const smallStates = (rowsOf: (rows: TrainingBatch) => readonly (Sequence | null)[]): Objective => ({
     kind: 'small-states',
     itemHead: 'none',
-    bind: () => ({
+    bind: ({ read }) => ({
       build({ builder, encode }) {
         const { states } = encode('mine', ['mine', 'mineEvents']);
         const loss = states.square().mean().add(builder.constant(1));
         return { loss, parts: { small: loss } };
       },
-      feeds: ({ sequences }) =>
-        Object.fromEntries(
-          Object.entries({ film: 1, 'time.gap': 1, 'time.hour': 1, 'time.weekday': 1, rating: 1, genres: 3 }).map(
-            ([name, bag]) => [
-              `mine.${name}`,
-              {
-                dtype: 'int32' as const,
-                shape: name === 'genres' ? [sequences.length, 1, bag] : [sequences.length, 1],
-                data: new Int32Array(sequences.length * bag).fill(4),
-              },
-            ],
-          ),
-        ),
+      feeds: (batch) => read(rowsOf(batch), batch.length, 'mine'),
     }),
-  };
-  const feedsText = smallStates.bind;
-  const withText: Objective = {
-    ...smallStates,
-    bind(run) {
-      const bound = feedsText(run);
-      return {
-        ...bound,
-        feeds: (batch) => ({
-          ...bound.feeds(batch),
-          'mine.review': {
-            dtype: 'float32',
-            shape: [batch.sequences.length, 1, 6],
-            data: new Float32Array(6 * batch.sequences.length),
-          },
-        }),
-      };
-    },
-  };
-  const seen = await steps(causal, events, { ...settings, objective: withText, steps: 10 });
-  expect(seen[0].losses.small).toBeCloseTo(seen[0].loss, 6);
-  expect(seen.at(-1)!.loss).toBeLessThan(seen[0].loss);
+  });
+  const firstHalf = ({ sequences, length }: TrainingBatch) =>
+    sequences.map((row) => row && sequencePart(row, 0, Math.ceil(length / 2)));
+
+  test.each<[string, EncoderOptions['attention']]>([
+    ['learned', 'causal'],
+    ['relative-time', { position: 'relative-time', window: 4 }],
+    ['rotary-time', { position: 'rotary-time', window: 4 }],
+  ])('all fields of the events that it reads are fed, %s positions', async (_, attention) => {
+    const encoder = UserEncoder.create(tokenizer, { ...small, attention }, { threads: 1 });
+    const seen = await steps(encoder, events, { ...settings, objective: smallStates(firstHalf), steps: 10 });
+    expect(seen[0].losses.small).toBeCloseTo(seen[0].loss, 6);
+    expect(seen.at(-1)!.loss).toBeLessThan(seen[0].loss);
+    await encoder.dispose();
+  });
+
+  test('a row that is too long is said', async () => {
+    const whole = causal.pretrain(events, { ...settings, objective: smallStates(({ sequences }) => sequences), steps: 10 });
+    await expect(whole.result).rejects.toThrow('cut them with sequencePart');
+  });
 });
 
 test('what does not fit is said', async () => {

@@ -69,8 +69,8 @@ function strictStore(stored: encoderPackage.UserEmbedding[]): Scope {
 test('the code of the README runs, block after block', async () => {
   const readme = await readFile(path.join(path.dirname(fileURLToPath(import.meta.url)), '../README.md'), 'utf8');
   const blocks = [...readme.matchAll(/```ts\n([\s\S]*?)```/g)].map(([, code]) => code);
-  expect(blocks).toHaveLength(9);
-  const [opening, fitting, pretraining, objectives, using, serving, updating, asking, training] = blocks;
+  expect(blocks).toHaveLength(10);
+  const [opening, fitting, pretraining, objectives, own, using, serving, updating, asking, training] = blocks;
 
   const rows = Array.from({ length: 30 * 12 }, (_, i) => ({
     userId: `user-${i % 30}`,
@@ -111,6 +111,10 @@ test('the code of the README runs, block after block', async () => {
   };
   expect(both.training!.steps).toBe(3);
   expect(scoresOfUnseen).toHaveLength(1);
+
+  const { returning } = (await run(own.replace('seconds: 20', 'steps: 3'), scope)) as { returning: encoderPackage.UserEncoder };
+  expect(returning.training).toMatchObject({ steps: 3, itemHead: 'item' });
+  expect(returning.weights.has('heads.back-soon')).toBe(true);
 
   const { one, scores } = (await run(using, scope)) as { one: encoderPackage.UserEmbedding; scores: Float32Array };
   expect(one.data).toHaveLength(16 * 64);

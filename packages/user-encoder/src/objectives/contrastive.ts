@@ -8,7 +8,6 @@ import { lastStates } from '../resampler.js';
 import { part, type Sequence } from '../sequences.js';
 import { excluded } from './item-loss.js';
 import type { BoundObjective, Objective, ObjectiveRun } from './objective.js';
-import { readFeeds } from './rows.js';
 
 export interface ContrastiveOptions {
   /** What similarities (cosines) are divided by. Default 0.1. */
@@ -55,7 +54,7 @@ export function contrastive(options: ContrastiveOptions = {}): Objective {
           const second = sequences.map((row) => row && slice(row, shortest, longest, stream));
           const rows = [...first, ...second];
           return {
-            ...readFeeds(run, rows, longest, viewsAxis),
+            ...run.read(rows, longest, viewsAxis),
             'contrast.lengths': vector(rows.map((row) => row?.events.length ?? 0)),
             'contrast.partners': vector(rows.map((_, i) => (i + first.length) % rows.length)),
             'contrast.owners': vector(rows.map((row) => (row ? userOf(offsets, row.events[0]) : -1))),
