@@ -66,7 +66,7 @@ export class LiveUser {
     return saidOfNext(await this.output('scores'), training, taken);
   }
 
-  /** The state as bytes, to go on from elsewhere. */
+  /** The state as bytes, to go on from elsewhere. @throws EncoderOptionError for a dtype that there is not */
   state(dtype: StateDtype = 'float32'): Uint8Array {
     return this.codec.encode(this.current, dtype, this.owner);
   }

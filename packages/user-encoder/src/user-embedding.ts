@@ -49,6 +49,8 @@ export interface EmbeddingOptions {
   readonly writtenAt?: number;
 }
 
+export const embeddingOptions: readonly (keyof EmbeddingOptions)[] = ['tenant', 'writtenAt'];
+
 /** The embedding of a reading: `data` are the user tokens [K, D]. */
 export const embeddingOf = (
   { hash, tokenizerHash, config }: { readonly hash: string; readonly tokenizerHash: string; readonly config: EncoderConfig },

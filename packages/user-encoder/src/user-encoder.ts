@@ -1,6 +1,6 @@
 import type { EventColumns, EventTokenizer } from '@user-llm/event-tokenizer';
 import { initialWeights, toOnnx, type Weights } from '@user-llm/onnx-autograd';
-import { Attributor, type Attribution, type AttributionOptions } from './attribution.js';
+import { Attributor, checkAttributionOptions, type Attribution, type AttributionOptions } from './attribution.js';
 import { BandedState, type StateMaking } from './banded-state.js';
 import { bandOf, encoderConfig, type EncoderConfig, type EncoderOptions } from './config.js';
 import { encoderFlops } from './encoder-flops.js';
@@ -11,6 +11,7 @@ import { itemHeadOf } from './item-scores.js';
 import { Inference, type InferenceOutput } from './inference.js';
 import { checkOrder, LiveUser } from './live-user.js';
 import { inferenceDefinition } from './model.js';
+import { checkNames } from './option-names.js';
 import { pretrain } from './pretrain.js';
 import type { PretrainOptions } from './pretrain-options.js';
 import { PretrainRun } from './pretrain-run.js';
@@ -19,7 +20,7 @@ import { checkOwner, ownerOf } from './state-owner.js';
 import { Stepper } from './stepper.js';
 import { trainableEncoder, type History, type TrainableEncoder } from './trainable.js';
 import type { TrainingRecord } from './training-record.js';
-import { embeddingOf, readingOf, type EmbeddingOptions, type UserEmbedding } from './user-embedding.js';
+import { embeddingOf, embeddingOptions, readingOf, type EmbeddingOptions, type UserEmbedding } from './user-embedding.js';
 import { checkTokenizer, indexOfUser } from './user-index.js';
 import { StateCodec, type OpenedState, type StateDtype, type UserState } from './user-state.js';
 
@@ -152,6 +153,7 @@ export class UserEncoder {
    *   or a batch that is no positive whole number, the signal's reason
    */
   async *encode(events: EventColumns, options: EncodeOptions = {}): AsyncGenerator<UserEmbedding, void, undefined> {
+    checkNames(options, [...embeddingOptions, 'state', 'batch', 'signal']);
     this.check(events);
     const making = this.making(options.state);
     for await (const { user, data, state } of this.inference.users('tokens', events, { ...options, state: making?.empty }))
@@ -171,6 +173,7 @@ export class UserEncoder {
     user: string | number,
     options: Omit<EncodeOptions, 'batch'> = {},
   ): Promise<UserEmbedding> {
+    checkNames(options, [...embeddingOptions, 'state', 'signal']);
     const index = this.userOf(events, user);
     const making = this.making(options.state);
     options.signal?.throwIfAborted();
@@ -195,6 +198,7 @@ export class UserEncoder {
     newEvents: EventColumns,
     options: EmbeddingOptions = {},
   ): Promise<UserEmbedding & { readonly state: Uint8Array }> {
+    checkNames(options, embeddingOptions);
     const { codec, stepper } = this.banded();
     const { tenant, expiresAt, ...opened } = openLast(codec, last, options.tenant);
     const owner = checkOwner(newEvents, this.tokenizerHash, opened.owner, tenant);
@@ -216,6 +220,7 @@ export class UserEncoder {
    * of the first events. Throws as `update` does.
    */
   open(last?: EmbeddingWithState | Uint8Array, options: Pick<EmbeddingOptions, 'tenant'> = {}): LiveUser {
+    checkNames(options, ['tenant']);
     const { codec, stepper } = this.banded();
     const { state, owner, tenant } =
       last === undefined
@@ -239,6 +244,7 @@ export class UserEncoder {
     events: EventColumns,
     options: Pick<EncodeOptions, 'batch' | 'signal'> = {},
   ): AsyncGenerator<UserScores, void, undefined> {
+    checkNames(options, ['batch', 'signal']);
     this.check(events);
     yield* this.scorer.ofUsers(events, options);
   }
@@ -263,19 +269,23 @@ export class UserEncoder {
   async scoreMoments(
     events: EventColumns,
     moments: readonly History[],
-    { raw = false }: { readonly raw?: boolean } = {},
+    options: { readonly raw?: boolean } = {},
   ): Promise<Float32Array[]> {
-    return this.scorer.ofMoments(events, moments, this.trainable(events), raw);
+    checkNames(options, ['raw']);
+    return this.scorer.ofMoments(events, moments, this.trainable(events), options.raw ?? false);
   }
 
   /**
    * Which of a user's events (by name, or by index in the columns) moved the embedding, or the place of an item in the ranking.
    *
-   * @throws UnknownUserError, TokenizerMismatchError, EncoderOptionError, NoItemScoresError
+   * @param options.signal looked at before every pass
+   * @throws UnknownUserError, TokenizerMismatchError, EncoderOptionError, NoItemScoresError, the signal's reason
    */
   async attribute(events: EventColumns, user: string | number, options: AttributionOptions = {}): Promise<Attribution> {
+    checkAttributionOptions(options);
     const index = this.userOf(events, user);
     if (typeof options.of === 'object') this.scorer.needHead();
+    options.signal?.throwIfAborted();
     const nobody = { ...events, users: [''], offsets: new Int32Array(2) };
     const { data } = await this.inference.user('tokens', nobody, 0);
     const [start, end] = events.offsets.subarray(index, index + 2);

@@ -1,6 +1,6 @@
 import { crc32 } from 'node:zlib';
 import type { Band, EncoderConfig } from './config.js';
-import { StateFormatError, StateMismatchError } from './errors.js';
+import { EncoderOptionError, StateFormatError, StateMismatchError } from './errors.js';
 import { fromHalf, toHalf } from './half.js';
 import { ownerBytes } from './state-owner.js';
 
@@ -87,8 +87,10 @@ export class StateCodec {
     this.layouts = { float32: this.layout('float32'), float16: this.layout('float16'), int8: this.layout('int8') };
   }
 
-  /** Bytes of one user's state. */
+  /** Bytes of one user's state. @throws EncoderOptionError for a dtype that there is not */
   bytes(dtype: StateDtype): number {
+    if (!dtypes.includes(dtype))
+      throw new EncoderOptionError('state', `there is no dtype '${String(dtype)}'; there are float32, float16 and int8`);
     return this.layouts[dtype].bytes;
   }
 
@@ -106,10 +108,10 @@ export class StateCodec {
     };
   }
 
-  /** @param owner whose it is, null where that is not known */
+  /** @param owner whose it is, null where that is not known @throws EncoderOptionError for a dtype that there is not */
   encode(state: UserState, dtype: StateDtype, owner: string | null): Uint8Array {
     const { layers, heads, window, width } = this;
-    const bytes = new Uint8Array(this.layouts[dtype].bytes);
+    const bytes = new Uint8Array(this.bytes(dtype));
     const view = new DataView(bytes.buffer);
     view.setUint32(0, magic, true);
     view.setUint8(6, dtypes.indexOf(dtype));

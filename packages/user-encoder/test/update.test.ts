@@ -349,7 +349,10 @@ describe('what cannot be gone on from is said', () => {
     );
     expect(() => learned.open()).toThrow(EncoderOptionError);
     expect(() => learned.stateBytes()).toThrow(EncoderOptionError);
-    await expect(encoder.encodeUser(events, 0, { state: 'float8' as never })).rejects.toThrow("there is no dtype 'float8'");
+    const float8 = 'float8' as never;
+    await expect(encoder.encodeUser(events, 0, { state: float8 })).rejects.toThrow("there is no dtype 'float8'");
+    expect(() => encoder.stateBytes(float8)).toThrow("there is no dtype 'float8'; there are float32, float16 and int8");
+    expect(() => encoder.open().state(float8)).toThrow(EncoderOptionError);
   });
 
   test('an encoder that contrastive training alone made scores nothing, of a user in memory either', async () => {
