@@ -274,19 +274,28 @@ test('an item head that an earlier run trained stays when embeddings alone are t
   expect((await second.scoreHistory(events, 0)).length).toBe(4 + 8);
 });
 
-test('contrastive does not tell a user’s windows from each other', async () => {
-  // Long histories of two users who share no film: every batch has several windows of each.
-  const rows = cinemaRows({ users: 2, events: 90 }).map((row) => ({
-    ...row,
-    film: `${String(row.film)} of ${String(row.user)}`,
-  }));
-  const two = await EventTokenizer.fit(schema, () => rows);
-  const encoder = UserEncoder.create(two, { ...small, dropout: 0, context: 10 }, { threads: 1 });
-  const seen = await steps(encoder, await two.encode(rows), { ...settings, objective: contrastive({ shortest: 3 }), steps: 20 });
-  // Were windows of the same user to be told apart too, it would stay above the logarithm of their number.
-  for (const { loss } of seen.slice(-5)) expect(loss).toBeLessThan(0.1);
-  await encoder.dispose();
-});
+test.each(['causal', 'bidirectional'] as const)(
+  'contrastive does not tell a user’s windows from each other, %s',
+  async (attention) => {
+    // Long histories of two users who share no film: every batch has several windows of each.
+    const rows = cinemaRows({ users: 2, events: 90 }).map((row) => ({
+      ...row,
+      film: `${String(row.film)} of ${String(row.user)}`,
+    }));
+    const two = await EventTokenizer.fit(schema, () => rows);
+    const encoder = UserEncoder.create(two, { ...small, dropout: 0, context: 10, attention }, { threads: 1 });
+    const seen = await steps(encoder, await two.encode(rows), {
+      ...settings,
+      objective: contrastive({ shortest: 3 }),
+      itemVectors: 'as-they-are',
+      steps: 20,
+    });
+    // Were windows of the same user to be told apart too, it would stay above the logarithm of their number.
+    for (const { loss } of seen.slice(-5)) expect(loss).toBeLessThan(0.1);
+    expect(seen[0].loss).toBeGreaterThan(0.1);
+    await encoder.dispose();
+  },
+);
 
 describe('an objective of one’s own needs nothing but the interface', () => {
   /** Of rows that it encodes on its own. */
@@ -388,6 +397,29 @@ test.each<[string, UserEncoder, Objective]>([
     expect(loss).toBeGreaterThan(0);
     expect(Object.keys(losses)).not.toContain('film');
   }
+});
+
+test.each<[string, EncoderOptions['attention'], Objective, PretrainOptions]>([
+  ['masked events by calibrated binary loss', 'bidirectional', maskedEvents({ loss: gbce({ negatives: 5 }), share: 0.4 }), {}],
+  [
+    'rows of the item table in a band',
+    { position: 'rotary', window: 6 },
+    nextEvent({ loss: sampledSoftmax({ negatives: 5 }) }),
+    { itemTable: 'rows' },
+  ],
+  [
+    'rows of the item table in a band that reads times',
+    { position: 'relative-time', window: 6 },
+    dualEncoder({ negatives: 20 }),
+    { itemTable: 'rows' },
+  ],
+])('%s: the losses are finite and fall', async (_, attention, objective, options) => {
+  const encoder = UserEncoder.create(tokenizer, { ...small, dropout: 0, attention }, { threads: 1 });
+  const seen = await steps(encoder, events, { ...settings, ...options, objective, batch: 16, steps: 24, validation: 'none' });
+  expect(seen.every(({ loss }) => Number.isFinite(loss))).toBe(true);
+  const mean = (some: Step[]): number => some.reduce((sum, { loss }) => sum + loss, 0) / some.length;
+  expect(mean(seen.slice(-3))).toBeLessThan(0.95 * mean(seen.slice(0, 3)));
+  await encoder.dispose();
 });
 
 test('a catalogue of one item trains', async () => {
