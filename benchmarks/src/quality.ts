@@ -130,13 +130,25 @@ async function encoderAlone(values: Values, name: string, minutes: number): Prom
     console.table(report.rows);
     const { systems } = report.toJSON();
     runs.push(outcomes);
-    await writeResult(values, `seed${seed}`, { data: name, shape: { ...shape, seed }, ...how, systems });
-    if (count === 1) return { data: name, seed, systems };
+    const mixedAgainstEncoder = aheadOfEncoder([outcomes]);
+    await writeResult(values, `seed${seed}`, { data: name, shape: { ...shape, seed }, ...how, systems, mixedAgainstEncoder });
+    if (count === 1) return { data: name, seed, systems, mixedAgainstEncoder };
   }
-  const summary = { data: name, seeds: runs.map((_, i) => first + i), shape, against: 'mix', systems: overSeeds(runs, 'mix') };
+  const summary = {
+    data: name,
+    seeds: runs.map((_, i) => first + i),
+    shape,
+    against: 'mix',
+    systems: overSeeds(runs, 'mix'),
+    mixedAgainstEncoder: aheadOfEncoder(runs),
+  };
   await writeResult(values, `seeds${first}-${first + count - 1}`, summary);
   return summary;
 }
+
+/** Whether encoder and Mix together are above the encoder alone too, not only above Mix: paired, user by user. */
+const aheadOfEncoder = (runs: Parameters<typeof overSeeds>[0]): ReturnType<typeof overSeeds>[string] =>
+  overSeeds(runs, 'encoder')['encoder+mix'];
 
 function rankingWay(given: string | undefined): CatalogueWay | undefined {
   if (given === undefined || given === 'title' || given === 'item-tokens' || given === 'retrieve') return given;

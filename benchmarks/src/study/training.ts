@@ -16,6 +16,8 @@ export interface TrainingSummary {
   readonly seed: number;
   readonly steps: number;
   readonly seconds: number;
+  /** Whether the next item was told from all or from what its user had not taken: `auto` decides by the log, which a study may change. */
+  readonly repeats: string | null;
   readonly bestStep: number | null;
   readonly validationNdcgAt10: number | null;
   readonly stillImproving: boolean;
@@ -39,7 +41,7 @@ export async function trained(
     ...pretrainingRate,
     threads,
   }).result;
-  const { steps, seconds, best, stillImproving } = encoder.training!;
+  const { steps, seconds, repeats, best, stillImproving } = encoder.training!;
   const found = best && `, validation hit@10 ${best.hitAt10.toFixed(4)} ndcg@10 ${best.ndcgAt10.toFixed(4)} at step ${best.step}`;
   process.stderr.write(`${variant.name}, seed ${seed}: ${steps} steps in ${seconds.toFixed(0)} s${found ?? ''}\n`);
   return {
@@ -49,6 +51,7 @@ export async function trained(
       seed,
       steps,
       seconds,
+      repeats: repeats ?? null,
       bestStep: best?.step ?? null,
       validationNdcgAt10: best?.ndcgAt10 ?? null,
       stillImproving,

@@ -12,6 +12,11 @@ import type { NextItemTask } from './task.js';
 export interface ChooseBlendOptions extends Pick<BlendOptions, 'transforms'> {
   /** weights to try, each one per part; the first is taken where several are best. Default for two parts: {@link secondPartWeights}. */
   readonly grid?: readonly (readonly number[])[];
+  /**
+   * which ranking the weights are chosen by: without the items of the history, or with them. Where users take items again (music, shopping), say
+   * `unfiltered`: a true item that was met before is in no filtered ranking. Default: `filtered`
+   */
+  readonly ranking?: 'filtered' | 'unfiltered';
   /** users asked so far, and in all */
   readonly onProgress?: (progress: { readonly done: number; readonly total: number }) => void;
   readonly signal?: AbortSignal;
@@ -21,7 +26,7 @@ export interface ChooseBlendOptions extends Pick<BlendOptions, 'transforms'> {
 export interface BlendChoice {
   /** one per part, for {@link blend} */
   readonly weights: readonly number[];
-  /** filtered NDCG@10 over the task's users, for all weights that were tried, in the grid's order */
+  /** NDCG@10 of the ranking that was chosen by, over the task's users, for all weights that were tried, in the grid's order */
   readonly tried: readonly { readonly weights: readonly number[]; readonly 'ndcg@10': number }[];
 }
 
@@ -31,7 +36,7 @@ export const secondPartWeights: readonly number[] = [0, 0.05, 0.1, 0.2, 0.3, 0.5
 const depth = 10;
 
 /**
- * The weights of a {@link blend} that rank the items of a validation task best, by filtered NDCG@10. Every part is fitted to the task's training
+ * The weights of a {@link blend} that rank the items of a validation task best, by NDCG@10. Every part is fitted to the task's training
  * events and asked once for each user; it must not have learned from the items that are asked for, nor see them.
  *
  * @param task `nextItem(split, { on: 'validation' })`: what is chosen on test items says nothing about others
@@ -42,7 +47,9 @@ export async function chooseBlend(
   task: NextItemTask,
   options: ChooseBlendOptions = {},
 ): Promise<BlendChoice> {
-  const { transforms = parts.map(() => zScores), grid = defaultGrid(parts) } = options;
+  const { transforms = parts.map(() => zScores), grid = defaultGrid(parts), ranking = 'filtered' } = options;
+  if (ranking !== 'filtered' && ranking !== 'unfiltered')
+    throw new InvalidOptionError('ranking', `'${String(ranking)}' is neither 'filtered' nor 'unfiltered'.`);
   if (grid.length === 0) throw new InvalidOptionError('grid', 'give at least one set of weights to try.');
   for (const weights of grid) checkParts(parts, weights, transforms);
   for (const part of parts) await part.fit?.(task.train);
@@ -50,7 +57,7 @@ export async function chooseBlend(
   for (const [done, one] of task.cases.entries()) {
     options.signal?.throwIfAborted();
     const history = historyOf(task, one);
-    const exclude = metItems(history);
+    const exclude: ReadonlySet<number> = ranking === 'filtered' ? metItems(history) : new Set();
     const request = { ...whoAsks(task, one), history, exclude, depth, signal: options.signal };
     const answer = await askParts(parts, transforms, request);
     if (answer === null || 'doesNotFit' in answer)
@@ -63,7 +70,7 @@ export async function chooseBlend(
       grid.forEach((weights, i) => {
         const ranks = denseRanks(weightedSum(answer.scores, weights), target, exclude);
         if (!ranks) throw new InvalidResultError(parts.map(({ name }) => name).join('+'), 'gives a score that is not a number.');
-        gains[i] += gainAt(ranks.filtered, depth) / task.cases.length;
+        gains[i] += gainAt(ranks[ranking], depth) / task.cases.length;
       });
     options.onProgress?.({ done: done + 1, total: task.cases.length });
   }

@@ -11,7 +11,7 @@ import {
   rankTransform,
   secondPartWeights,
 } from '../src/index.js';
-import type { RankRequest, System } from '../src/index.js';
+import type { InteractionLog, RankRequest, System } from '../src/index.js';
 import { smallLog } from './support/logs.js';
 
 const log = smallLog({ users: 40, items: 15 });
@@ -47,6 +47,30 @@ describe('chooseBlend', () => {
     expect(weights).toEqual(best.weights);
     // Twice the weights order items alike.
     expect(tried[3]['ndcg@10']).toBeCloseTo(tried[1]['ndcg@10'], 12);
+  });
+
+  test('where items come again, chooses by the ranking that holds them', async () => {
+    // Everybody plays the same three songs over and over; the next one is known from the last.
+    const songs = Array.from({ length: 20 * 12 }, (_, i) => (Math.floor(i / 12) + (i % 12)) % 3);
+    const again: InteractionLog = {
+      users: log.users.slice(0, 20),
+      offsets: Int32Array.from({ length: 21 }, (_, user) => 12 * user),
+      items: Int32Array.from(songs),
+      itemIds: log.itemIds,
+    };
+    const task = nextItem(leaveOneOut(again), { on: 'validation' });
+    const grid = [
+      [1, 0],
+      [0, 1],
+    ];
+    const unfiltered = await chooseBlend([popularity(), markov()], task, { grid, ranking: 'unfiltered' });
+    expect(unfiltered.weights).toEqual([0, 1]);
+    expect(unfiltered.tried[1]['ndcg@10']).toBeCloseTo(1, 12);
+    const filtered = await chooseBlend([popularity(), markov()], task, { grid });
+    expect(filtered.tried.map((one) => one['ndcg@10'])).toEqual([0, 0]);
+    await expect(chooseBlend([popularity(), markov()], task, { ranking: 'all' as never })).rejects.toThrow(
+      "'all' is neither 'filtered' nor 'unfiltered'",
+    );
   });
 
   test('leaves out a part that only harms, and asks each part once per user', async () => {

@@ -1,4 +1,4 @@
-import type { EventColumns } from '@user-llm/event-tokenizer';
+import { FIRST_VALUE_ID, type EventColumns } from '@user-llm/event-tokenizer';
 import { Program, type HostTensor, type Weights } from '@user-llm/onnx-autograd';
 import { bandOf, type EncoderConfig } from './config.js';
 import { EncoderOptionError } from './errors.js';
@@ -6,6 +6,7 @@ import { bagSizes, vector, type EventList } from './event-feeds.js';
 import { leavesOutTaken, takenIn } from './item-scores.js';
 import { maskEvent } from './masked-event.js';
 import { attributionDefinition, attributionInputs } from './model.js';
+import { checkNames } from './option-names.js';
 import { Programs } from './programs.js';
 import type { ItemHead } from './objectives/objective.js';
 import { receptiveField } from './relative-position.js';
@@ -44,6 +45,15 @@ type Target =
   | { readonly kind: 'embedding'; readonly tokens: HostTensor }
   | { readonly kind: 'item'; readonly item: number; readonly told: HostTensor };
 
+/** @throws EncoderOptionError */
+export function checkAttributionOptions(options: AttributionOptions): void {
+  checkNames(options, ['of', 'method', 'signal']);
+  const { of = 'embedding', method = 'gradient' } = options;
+  if (of !== 'embedding') checkNames(of, ['item'], 'of');
+  if (method !== 'gradient' && method !== 'leave-one-out')
+    throw new EncoderOptionError('method', `there is no '${String(method)}'; there are gradient and leave-one-out`);
+}
+
 /** Rows of one leave-one-out run. */
 const batch = 32;
 
@@ -69,6 +79,10 @@ export class Attributor {
     nobody: Float32Array,
     { of = 'embedding', method = 'gradient', signal }: AttributionOptions,
   ): Promise<Attribution> {
+    const run = (...asked: Parameters<Attributor['run']>): ReturnType<Attributor['run']> => {
+      signal?.throwIfAborted();
+      return this.run(...asked);
+    };
     const target = this.target(of, nobody, takenIn(this.config, events, { start, end }));
     const band = bandOf(this.config);
     const room = of === 'embedding' ? 0 : scoringRoom(this.config);
@@ -76,24 +90,21 @@ export class Attributor {
     const from = Math.max(start, end - reach);
     const first = from - start;
     const all = Int32Array.from({ length: end - from }, (_, i) => from + i);
-    if (method !== 'gradient' && method !== 'leave-one-out')
-      throw new EncoderOptionError('method', `there is no '${String(method)}'; there are gradient and leave-one-out`);
     if (method === 'gradient') {
-      const { value, contributions } = await this.run(events, [all], target, ['value', 'contributions'], room);
+      const { value, contributions } = await run(events, [all], target, ['value', 'contributions'], room);
       const found = contributions.slice(0, all.length);
       if (room === 0 && all.length > 0) {
         // The last event's state is read itself, not only as a key: what leaving it out costs is computed.
-        const [without] = (await this.run(events, [this.without(all, all.length - 1, start)], target, ['value'], room)).value;
+        const [without] = (await run(events, [this.without(all, all.length - 1, start)], target, ['value'], room)).value;
         found[all.length - 1] = value[0] - without;
       }
       return { first, value: value[0], contributions: found };
     }
-    const [value] = (await this.run(events, [all], target, ['value'], room)).value;
+    const [value] = (await run(events, [all], target, ['value'], room)).value;
     const contributions = new Float32Array(all.length);
     for (let i = 0; i < all.length; i += batch) {
-      signal?.throwIfAborted();
       const rows = Array.from(all.subarray(i, i + batch), (_, row) => this.without(all, i + row, start));
-      const without = (await this.run(events, rows, target, ['value'], room)).value;
+      const without = (await run(events, rows, target, ['value'], room)).value;
       rows.forEach((_, row) => (contributions[i + row] = value - without[row]));
     }
     return { first, value, contributions };
@@ -109,13 +120,16 @@ export class Attributor {
     return all[0] > start ? Int32Array.of(all[0] - 1, ...rest) : rest;
   }
 
-  private target(of: AttributionOptions['of'], nobody: Float32Array, taken: Int32Array): Target {
+  private target(of: NonNullable<AttributionOptions['of']>, nobody: Float32Array, taken: Int32Array): Target {
     const { userTokens, width, fields } = this.config;
-    if (of === 'embedding' || of === undefined)
+    if (of === 'embedding')
       return { kind: 'embedding', tokens: { dtype: 'float32', shape: [1, userTokens, width], data: nobody } };
     const { size } = fields[0] as { size: number };
-    if (!Number.isInteger(of.item) || of.item < 0 || of.item >= size)
-      throw new EncoderOptionError('of', `there is no item ${of.item}; ids go from 0 to ${size - 1}`);
+    if (!Number.isInteger(of.item) || of.item < FIRST_VALUE_ID || of.item >= size)
+      throw new EncoderOptionError(
+        'of',
+        `${of.item} is no item's id: these go from ${FIRST_VALUE_ID} to ${size - 1}, and an item that the tokenizer does not know has none of its own`,
+      );
     const told = new Uint8Array(size).fill(1);
     if (leavesOutTaken(this.training)) for (const id of taken) if (id !== of.item) told[id] = 0;
     return { kind: 'item', item: of.item, told: { dtype: 'bool', shape: [1, size], data: told } };

@@ -1,11 +1,10 @@
-import { EncoderOptionError } from './errors.js';
 import type { Stepper } from './stepper.js';
 import type { StateCodec, StateDtype, UserState } from './user-state.js';
 
 /** How states are made while users are encoded. */
 export interface StateMaking {
   readonly empty: () => UserState;
-  readonly bytes: (state: UserState) => Uint8Array;
+  readonly bytes: (state: UserState, owner: string) => Uint8Array;
 }
 
 /** What an encoder with attention in a band keeps states with: how they are stepped, and how they lie in bytes. */
@@ -18,9 +17,8 @@ export class BandedState {
   /** How states are made while encoding; `true` is float32. @throws EncoderOptionError for a dtype that there is not */
   making(state: true | StateDtype): StateMaking {
     const dtype = state === true ? 'float32' : state;
-    if (!['float32', 'float16', 'int8'].includes(dtype))
-      throw new EncoderOptionError('state', `there is no dtype '${String(dtype)}'; there are float32, float16 and int8`);
     const { codec } = this;
-    return { empty: () => codec.empty(), bytes: (made) => codec.encode(made, dtype) };
+    codec.bytes(dtype);
+    return { empty: () => codec.empty(), bytes: (made, owner) => codec.encode(made, dtype, owner) };
   }
 }

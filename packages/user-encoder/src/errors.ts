@@ -121,17 +121,21 @@ export class StateFormatError extends UserEncoderError {
   }
 }
 
-/** A state that another encoder or tokenizer made. */
+/** A state that another encoder or tokenizer made, or that is of another user or tenant than the events that are to go into it. */
 export class StateMismatchError extends UserEncoderError {
   protected static override marker = marker('StateMismatchError');
   constructor(
-    readonly what: 'encoder' | 'tokenizer',
+    readonly what: 'encoder' | 'tokenizer' | 'user',
+    /** Hashes; a user's is of tenant and name. */
     readonly expected: string,
     readonly found: string,
   ) {
     super(
-      `this state is of ${what} ${found.slice(0, 12)}, and goes on with ${expected.slice(0, 12)}: ` +
-        `load that ${what}, or encode the user's whole history again with { state: true }.`,
+      what === 'user'
+        ? 'this state is of another user or tenant than the new events: update the embedding of their user, ' +
+            'or, where its state is given alone, say the tenant that it was encoded with.'
+        : `this state is of ${what} ${found.slice(0, 12)}, and goes on with ${expected.slice(0, 12)}: ` +
+            `load that ${what}, or encode the user's whole history again with { state: true }.`,
     );
   }
 }

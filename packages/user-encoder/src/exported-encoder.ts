@@ -8,11 +8,12 @@ import { EncoderDisposedError, EncoderFormatError, EncoderHashError, NoItemScore
 import { bagSizes, vector } from './event-feeds.js';
 import { folderReader, type FileReader } from './file-reader.js';
 import { itemHeadOf, saidOfNext, takenIn } from './item-scores.js';
+import { checkNames } from './option-names.js';
 import { reachOf, roomOf } from './reach.js';
 import { scoringFeeds } from './scoring-feeds.js';
 import { latest } from './span.js';
 import type { TrainingRecord } from './training-record.js';
-import { embeddingOf, readingOf, type EmbeddingOptions, type UserEmbedding } from './user-embedding.js';
+import { embeddingOf, embeddingOptions, readingOf, type EmbeddingOptions, type UserEmbedding } from './user-embedding.js';
 import { checkTokenizer, indexOfUser } from './user-index.js';
 import { windowFeeds } from './window-feeds.js';
 import { lengthsInput } from './window-inputs.js';
@@ -114,9 +115,10 @@ export class ExportedEncoder {
   /**
    * The embedding of one user (by name, or by index in the columns): what `UserEncoder.encodeUser` gives, without a state.
    *
-   * @throws TokenizerMismatchError, UnknownUserError, EncoderDisposedError
+   * @throws TokenizerMismatchError, UnknownUserError, EncoderOptionError for an option that there is not (`state` is one), EncoderDisposedError
    */
   async encodeUser(events: EventColumns, user: string | number, options: EmbeddingOptions = {}): Promise<UserEmbedding> {
+    checkNames(options, embeddingOptions);
     const index = indexOfUser(events, user, this.tokenizerHash);
     return embeddingOf(this, readingOf(events, index), await this.run('tokens', events, index), options);
   }

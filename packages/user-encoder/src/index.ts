@@ -1,4 +1,4 @@
-export { UserEncoder, type EncodeOptions, type RuntimeOptions } from './user-encoder.js';
+export { UserEncoder, type EmbeddingWithState, type EncodeOptions, type RuntimeOptions } from './user-encoder.js';
 export type { Attribution, AttributionOptions } from './attribution.js';
 export type { Band, EncoderConfig, EncoderOptions } from './config.js';
 export { LiveUser } from './live-user.js';
@@ -33,7 +33,7 @@ export type {
 } from './objectives/objective.js';
 export type { LabelTower } from './label-tower.js';
 export type { FieldWeights } from './objectives/predicted-fields.js';
-export type { Augmentation, Sequence } from './sequences.js';
+export { part as sequencePart, type Augmentation, type Sequence } from './sequences.js';
 export type { CosineSchedule, LearningRateSchedule } from './learning-rate.js';
 export type { PretrainOptions } from './pretrain-options.js';
 export type { PretrainEnd, PretrainProgress, PretrainRun, PretrainStep, PretrainValidation } from './pretrain-run.js';

@@ -15,7 +15,7 @@ export interface CosineSchedule {
 
 export function checkSchedule(schedule: LearningRateSchedule): void {
   if (schedule === 'constant' || schedule === 'cosine') return;
-  if (typeof schedule !== 'object')
+  if (typeof schedule !== 'object' || schedule === null)
     throw new EncoderOptionError(
       'schedule',
       `'${String(schedule)}' is neither 'constant' nor 'cosine' nor { warmup, hold, floor }`,

@@ -1,7 +1,8 @@
-import { TokenizerMismatchError, type EventColumns } from '@user-llm/event-tokenizer';
-import { EncoderOptionError, EventOrderError } from './errors.js';
+import type { EventColumns } from '@user-llm/event-tokenizer';
+import { EventOrderError } from './errors.js';
 import type { InferenceOutput } from './inference.js';
 import { saidOfNext } from './item-scores.js';
+import { checkOwner } from './state-owner.js';
 import type { Stepper } from './stepper.js';
 import type { TrainingRecord } from './training-record.js';
 import type { StateCodec, StateDtype, UserState } from './user-state.js';
@@ -11,12 +12,17 @@ import type { StateCodec, StateDtype, UserState } from './user-state.js';
  * `add` at a time.
  */
 export class LiveUser {
-  /** For the encoder alone. `needItemHead` gives what is known of the item head, and throws where nothing scores items. */
+  /**
+   * For the encoder alone. `owner` is null until events say whose the state is; `needItemHead` gives what is known of the item head, and
+   * throws where nothing scores items.
+   */
   constructor(
     private readonly stepper: Stepper,
     private readonly codec: StateCodec,
     private readonly tokenizer: string,
     private readonly current: UserState,
+    private owner: string | null,
+    private readonly tenant: string,
     private readonly needItemHead: () => TrainingRecord | null,
   ) {}
 
@@ -33,10 +39,13 @@ export class LiveUser {
   /**
    * Reads the events of the one user in the columns: one step each, whatever lies behind.
    *
-   * @throws TokenizerMismatchError, EventOrderError (nothing is read then), EncoderOptionError for several users
+   * @throws TokenizerMismatchError, StateMismatchError for events of another user than those before, EventOrderError, EncoderOptionError
+   *   for several users; nothing is read then
    */
   async add(events: EventColumns): Promise<void> {
-    checkNewEvents(events, this.tokenizer, this.current);
+    const owner = checkOwner(events, this.tokenizer, this.owner, this.tenant);
+    checkOrder(events, this.current);
+    this.owner = owner;
     await this.stepper.read(this.current, events, events.offsets[0], events.offsets[1]);
   }
 
@@ -57,9 +66,9 @@ export class LiveUser {
     return saidOfNext(await this.output('scores'), training, taken);
   }
 
-  /** The state as bytes, to go on from elsewhere. */
+  /** The state as bytes, to go on from elsewhere. @throws EncoderOptionError for a dtype that there is not */
   state(dtype: StateDtype = 'float32'): Uint8Array {
-    return this.codec.encode(this.current, dtype);
+    return this.codec.encode(this.current, dtype, this.owner);
   }
 
   private output(output: InferenceOutput): Promise<Float32Array> {
@@ -67,14 +76,8 @@ export class LiveUser {
   }
 }
 
-/** New events are of one user and go forward from the last time that is known. */
-export function checkNewEvents(events: EventColumns, tokenizer: string, { knownTime }: Pick<UserState, 'knownTime'>): void {
-  if (events.tokenizer !== tokenizer) throw new TokenizerMismatchError(tokenizer, events.tokenizer);
-  if (events.users.length !== 1)
-    throw new EncoderOptionError(
-      'newEvents',
-      `a state is of one user, and these events are of ${events.users.length}; take one with takeUsers`,
-    );
+/** New events, of one user, go forward from the last time that is known. @throws EventOrderError */
+export function checkOrder(events: EventColumns, { knownTime }: Pick<UserState, 'knownTime'>): void {
   const [start, end] = events.offsets;
   // 0 where none is known: any may follow then, one before 1970 too.
   let before = knownTime || NaN;

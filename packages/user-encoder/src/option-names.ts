@@ -1,12 +1,14 @@
 import { EncoderOptionError } from './errors.js';
 
 /**
- * Refuses names that there are not: a misspelt option would be ignored.
+ * Refuses names that there are not (a misspelt option would be ignored), and what has no names.
  *
  * @param of the option or the function that these belong to
  * @throws EncoderOptionError
  */
 export function checkNames(options: object, known: readonly string[], of?: string): void {
+  if (typeof options !== 'object' || options === null)
+    throw new EncoderOptionError(of ?? 'options', `'${String(options)}' is no object; there are the options ${known.join(', ')}`);
   for (const name of Object.keys(options))
     if (!known.includes(name))
       throw new EncoderOptionError(

@@ -112,7 +112,8 @@ export function checkOptions(options: PretrainOptions): void {
   }
   if (options.objective !== undefined) checkIsObjective(options.objective);
   if (options.checkpoint !== undefined) checkCheckpoint(options.checkpoint);
-  if (typeof options.averaging === 'object') checkNames(options.averaging, ['decay'], 'averaging');
+  const { averaging } = options;
+  if (averaging !== undefined && typeof averaging !== 'boolean') checkNames(averaging, ['decay'], 'averaging');
   const decay = averageDecay(options);
   if (decay !== null && !(decay > 0 && decay < 1)) throw new EncoderOptionError('averaging.decay', `${decay} is outside (0, 1)`);
 }

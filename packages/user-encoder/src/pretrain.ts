@@ -11,6 +11,7 @@ import { rateFactor } from './learning-rate.js';
 import { lossName, pretrainingDefinition } from './model.js';
 import { nextEvent } from './objectives/next-event.js';
 import type { BoundObjective, ItemHead, Objective, TrainingBatch } from './objectives/objective.js';
+import { readWith } from './objectives/rows.js';
 import { fingerprint, resumeRun, saveRun, tryPlace, type RunState } from './pretrain-checkpoint.js';
 import { averageDecay, checkObjective, checkOptions, lastStep, type PretrainOptions } from './pretrain-options.js';
 import type { PretrainProgress } from './pretrain-run.js';
@@ -43,7 +44,8 @@ export async function pretrain(
   checkObjective(objective, config.attention === 'bidirectional' ? 'bidirectional' : 'causal', options);
   const holdsOut = options.validation !== 'none' && objective.itemHead !== 'none';
   const spans = trainingSpans(events, holdsOut);
-  const bound = objective.bind({ config, events, spans, bags: bagSizes(config.fields, events), itemTable });
+  const log = { config, events, bags: bagSizes(config.fields, events) };
+  const bound = objective.bind({ ...log, spans, itemTable, batch, read: readWith(log) });
   const { repeats = 'allowed' } = bound;
   const validation = holdsOut ? new Validation(config, events, repeats, options.validationUsers ?? 4000) : null;
   const plan = new BatchPlan(spans, config.context, batch, config.seed);

@@ -22,6 +22,8 @@ export interface UserEmbedding {
   readonly data: Float32Array;
   /** What `UserEncoder.update` goes on from, where it was asked for. */
   readonly state?: Uint8Array;
+  /** Unix seconds from which on a store gives it no more, where it was put with such a time: an update has it too. */
+  readonly expiresAt?: number;
 }
 
 /** How far a user's events go: what an embedding says of them. */
@@ -46,6 +48,8 @@ export interface EmbeddingOptions {
   /** Stands in the embeddings as `writtenAt`, Unix seconds. Default: now. */
   readonly writtenAt?: number;
 }
+
+export const embeddingOptions: readonly (keyof EmbeddingOptions)[] = ['tenant', 'writtenAt'];
 
 /** The embedding of a reading: `data` are the user tokens [K, D]. */
 export const embeddingOf = (

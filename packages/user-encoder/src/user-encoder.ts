@@ -1,6 +1,6 @@
 import type { EventColumns, EventTokenizer } from '@user-llm/event-tokenizer';
 import { initialWeights, toOnnx, type Weights } from '@user-llm/onnx-autograd';
-import { Attributor, type Attribution, type AttributionOptions } from './attribution.js';
+import { Attributor, checkAttributionOptions, type Attribution, type AttributionOptions } from './attribution.js';
 import { BandedState, type StateMaking } from './banded-state.js';
 import { bandOf, encoderConfig, type EncoderConfig, type EncoderOptions } from './config.js';
 import { encoderFlops } from './encoder-flops.js';
@@ -9,18 +9,20 @@ import { EncoderOptionError } from './errors.js';
 import { ItemScorer, type UserScores } from './item-scorer.js';
 import { itemHeadOf } from './item-scores.js';
 import { Inference, type InferenceOutput } from './inference.js';
-import { checkNewEvents, LiveUser } from './live-user.js';
+import { checkOrder, LiveUser } from './live-user.js';
 import { inferenceDefinition } from './model.js';
+import { checkNames } from './option-names.js';
 import { pretrain } from './pretrain.js';
 import type { PretrainOptions } from './pretrain-options.js';
 import { PretrainRun } from './pretrain-run.js';
 import { replaced } from './replaced-weights.js';
+import { checkOwner, ownerOf } from './state-owner.js';
 import { Stepper } from './stepper.js';
 import { trainableEncoder, type History, type TrainableEncoder } from './trainable.js';
 import type { TrainingRecord } from './training-record.js';
-import { embeddingOf, readingOf, type EmbeddingOptions, type UserEmbedding } from './user-embedding.js';
+import { embeddingOf, embeddingOptions, readingOf, type EmbeddingOptions, type UserEmbedding } from './user-embedding.js';
 import { checkTokenizer, indexOfUser } from './user-index.js';
-import { StateCodec, type StateDtype } from './user-state.js';
+import { StateCodec, type OpenedState, type StateDtype, type UserState } from './user-state.js';
 
 export interface EncodeOptions extends EmbeddingOptions {
   /** Users in one forward pass. Default 32. */
@@ -36,6 +38,12 @@ export interface EncodeOptions extends EmbeddingOptions {
 export interface RuntimeOptions {
   /** Threads of the encoder's own sessions; the machine's cores by default. */
   readonly threads?: number;
+}
+
+/** What an update goes on from: a {@link UserEmbedding} with its state, from the encoder or out of a store. */
+export interface EmbeddingWithState extends Pick<UserEmbedding, 'tenant' | 'user'> {
+  readonly state?: Uint8Array | undefined;
+  readonly expiresAt?: number | undefined;
 }
 
 interface Parts {
@@ -145,10 +153,11 @@ export class UserEncoder {
    *   or a batch that is no positive whole number, the signal's reason
    */
   async *encode(events: EventColumns, options: EncodeOptions = {}): AsyncGenerator<UserEmbedding, void, undefined> {
+    checkNames(options, [...embeddingOptions, 'state', 'batch', 'signal']);
     this.check(events);
     const making = this.making(options.state);
     for await (const { user, data, state } of this.inference.users('tokens', events, { ...options, state: making?.empty }))
-      yield withState(embeddingOf(this, readingOf(events, user), data, options), state && making!.bytes(state));
+      yield withState(embeddingOf(this, readingOf(events, user), data, options), state, making);
   }
 
   /**
@@ -164,45 +173,60 @@ export class UserEncoder {
     user: string | number,
     options: Omit<EncodeOptions, 'batch'> = {},
   ): Promise<UserEmbedding> {
+    checkNames(options, [...embeddingOptions, 'state', 'signal']);
     const index = this.userOf(events, user);
     const making = this.making(options.state);
     options.signal?.throwIfAborted();
     const { data, state } = await this.inference.user('tokens', events, index, making?.empty);
     options.signal?.throwIfAborted();
-    return withState(embeddingOf(this, readingOf(events, index), data, options), state && making!.bytes(state));
+    return withState(embeddingOf(this, readingOf(events, index), data, options), state, making);
   }
 
   /**
    * The embedding, with its state, of a user who did something more: one step per new event, whatever the history's length. Equal to
-   * encoding the whole history again (within 1e-5 in float32; a state in fewer bits is an approximation). The state stays as it is;
-   * the new one is of the same dtype.
+   * encoding the whole history again (within 1e-5 in float32; a state in fewer bits is an approximation). The last embedding stays as it
+   * is; tenant, expiry and the dtype of the state go on to the new one.
    *
-   * @param state that came with the last embedding
+   * @param last embedding of the user, with its state; or the bytes of the state alone, which know their user and tenant by a hash
    * @param newEvents of the one user, in the order of time; the gap before the first is taken from the state
-   * @throws StateFormatError, StateMismatchError, TokenizerMismatchError, EventOrderError, EncoderOptionError (several users, or an
-   *   encoder without a band)
+   * @param options.tenant the embedding's own by default; of bytes alone, the tenant that they were encoded with
+   * @throws StateFormatError, StateMismatchError (events of another user or tenant among them), TokenizerMismatchError, EventOrderError,
+   *   EncoderOptionError (several users, an encoder without a band, or another tenant than the embedding's)
    */
   async update(
-    state: Uint8Array | undefined,
+    last: EmbeddingWithState | Uint8Array | undefined,
     newEvents: EventColumns,
     options: EmbeddingOptions = {},
   ): Promise<UserEmbedding & { readonly state: Uint8Array }> {
+    checkNames(options, embeddingOptions);
     const { codec, stepper } = this.banded();
-    const opened = codec.open(state);
-    checkNewEvents(newEvents, this.tokenizerHash, opened.state);
+    const { tenant, expiresAt, ...opened } = openLast(codec, last, options.tenant);
+    const owner = checkOwner(newEvents, this.tokenizerHash, opened.owner, tenant);
+    checkOrder(newEvents, opened.state);
     const [start, end] = newEvents.offsets;
     await stepper.read(opened.state, newEvents, start, end);
     const data = await stepper.output('tokens', opened.state);
-    codec.patch(opened, end - start);
+    codec.patch(opened, end - start, owner);
     const { count, time } = opened.state;
-    return { ...embeddingOf(this, { user: newEvents.users[0], count, time }, data, options), state: opened.bytes };
+    return {
+      ...embeddingOf(this, { user: newEvents.users[0], count, time }, data, { ...options, tenant }),
+      ...(expiresAt === undefined ? {} : { expiresAt }),
+      state: opened.bytes,
+    };
   }
 
-  /** A user's state in memory, for events that come one by one; without a state, a user without events. Throws as `update` does. */
-  open(state?: Uint8Array): LiveUser {
+  /**
+   * A user's state in memory, for events that come one by one; without an embedding or a state, a user without events, who becomes that
+   * of the first events. Throws as `update` does.
+   */
+  open(last?: EmbeddingWithState | Uint8Array, options: Pick<EmbeddingOptions, 'tenant'> = {}): LiveUser {
+    checkNames(options, ['tenant']);
     const { codec, stepper } = this.banded();
-    const first = state === undefined ? codec.empty() : codec.open(state).state;
-    return new LiveUser(stepper, codec, this.tokenizerHash, first, () => this.scorer.needHead());
+    const { state, owner, tenant } =
+      last === undefined
+        ? { state: codec.empty(), owner: null, tenant: options.tenant ?? '' }
+        : openLast(codec, last, options.tenant);
+    return new LiveUser(stepper, codec, this.tokenizerHash, state, owner, tenant, () => this.scorer.needHead());
   }
 
   /** Bytes that a user's state takes. */
@@ -220,6 +244,7 @@ export class UserEncoder {
     events: EventColumns,
     options: Pick<EncodeOptions, 'batch' | 'signal'> = {},
   ): AsyncGenerator<UserScores, void, undefined> {
+    checkNames(options, ['batch', 'signal']);
     this.check(events);
     yield* this.scorer.ofUsers(events, options);
   }
@@ -244,19 +269,23 @@ export class UserEncoder {
   async scoreMoments(
     events: EventColumns,
     moments: readonly History[],
-    { raw = false }: { readonly raw?: boolean } = {},
+    options: { readonly raw?: boolean } = {},
   ): Promise<Float32Array[]> {
-    return this.scorer.ofMoments(events, moments, this.trainable(events), raw);
+    checkNames(options, ['raw']);
+    return this.scorer.ofMoments(events, moments, this.trainable(events), options.raw ?? false);
   }
 
   /**
    * Which of a user's events (by name, or by index in the columns) moved the embedding, or the place of an item in the ranking.
    *
-   * @throws UnknownUserError, TokenizerMismatchError, EncoderOptionError, NoItemScoresError
+   * @param options.signal looked at before every pass
+   * @throws UnknownUserError, TokenizerMismatchError, EncoderOptionError, NoItemScoresError, the signal's reason
    */
   async attribute(events: EventColumns, user: string | number, options: AttributionOptions = {}): Promise<Attribution> {
+    checkAttributionOptions(options);
     const index = this.userOf(events, user);
     if (typeof options.of === 'object') this.scorer.needHead();
+    options.signal?.throwIfAborted();
     const nobody = { ...events, users: [''], offsets: new Int32Array(2) };
     const { data } = await this.inference.user('tokens', nobody, 0);
     const [start, end] = events.offsets.subarray(index, index + 2);
@@ -354,8 +383,9 @@ export class UserEncoder {
   private banded(): BandedState {
     if (!this.updating)
       throw new EncoderOptionError(
-        'state',
-        "without a band every event moves the places of all, so no state can be kept; create the encoder with attention: { position: 'rotary', window: 200 }",
+        'attention',
+        'learned positions and bidirectional attention keep no state, since every new event moves the places of all; create the encoder with ' +
+          "{ attention: { position: 'rotary', window: 50 } }, and encode with { state: true } what is to be updated",
       );
     return this.updating;
   }
@@ -365,5 +395,22 @@ export class UserEncoder {
   }
 }
 
-const withState = (embedding: UserEmbedding, state: Uint8Array | null): UserEmbedding =>
-  state ? { ...embedding, state } : embedding;
+const withState = (embedding: UserEmbedding, state: UserState | null, making: StateMaking | undefined): UserEmbedding =>
+  state ? { ...embedding, state: making!.bytes(state, ownerOf(embedding.tenant, embedding.user)) } : embedding;
+
+/** @param tenant as the caller says it, if at all */
+function openLast(
+  codec: StateCodec,
+  last: EmbeddingWithState | Uint8Array | undefined,
+  tenant: string | undefined,
+): OpenedState & { readonly tenant: string; readonly expiresAt?: number | undefined } {
+  if (!isEmbedding(last)) return { ...codec.open(last), tenant: tenant ?? '' };
+  if (tenant !== undefined && tenant !== last.tenant)
+    throw new EncoderOptionError('tenant', 'the embedding is of another; leave the option out, and its own goes on');
+  // A store's embedding says whose it is, under whatever name it was put there.
+  const owner = ownerOf(last.tenant, last.user);
+  return { ...codec.open(last.state), owner, tenant: last.tenant, expiresAt: last.expiresAt };
+}
+
+const isEmbedding = (last: EmbeddingWithState | Uint8Array | undefined): last is EmbeddingWithState =>
+  typeof last === 'object' && last !== null && 'user' in last;

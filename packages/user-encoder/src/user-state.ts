@@ -1,7 +1,8 @@
 import { crc32 } from 'node:zlib';
 import type { Band, EncoderConfig } from './config.js';
-import { StateFormatError, StateMismatchError } from './errors.js';
+import { EncoderOptionError, StateFormatError, StateMismatchError } from './errors.js';
 import { fromHalf, toHalf } from './half.js';
+import { ownerBytes } from './state-owner.js';
 
 /** How a state's numbers are held. */
 export type StateDtype = 'float32' | 'float16' | 'int8';
@@ -34,10 +35,14 @@ export interface UserState {
 //    7  uint8   position kind           56  float64  time of the last event that has one
 //    8  uint32  CRC-32 of the rest      64  32  encoder's hash
 //   12  uint32  bytes in all            96  32  tokenizer's hash
-//   16  uint32 x 4  L, H, W, D         128  times, scales, cache, recent
+//   16  uint32 x 4  L, H, W, D         128  16  whose it is; zeros where that is not known
+//                                      144  times, scales, cache, recent
+// Version 1 does not say whose it is: all from 144 on stands at 128.
 const magic = 0x53554c55;
-const version = 1;
-const headerBytes = 128;
+const version = 2;
+const ownerAt = 128;
+const headerBytes = ownerAt + ownerBytes;
+const unowned = '00'.repeat(ownerBytes);
 const dtypes = ['float32', 'float16', 'int8'] as const satisfies readonly StateDtype[];
 const kinds = ['rotary', 'relative-time', 'rotary-time'] as const satisfies readonly Band['position'][];
 const elementBytes: Readonly<Record<StateDtype, number>> = { float32: 4, float16: 2, int8: 1 };
@@ -59,6 +64,8 @@ export interface OpenedState {
   readonly state: UserState;
   readonly dtype: StateDtype;
   readonly bytes: Uint8Array;
+  /** See {@link ownerOf}; null where the bytes do not say it. */
+  readonly owner: string | null;
 }
 
 /** Reads and writes the states of one encoder. */
@@ -80,8 +87,10 @@ export class StateCodec {
     this.layouts = { float32: this.layout('float32'), float16: this.layout('float16'), int8: this.layout('int8') };
   }
 
-  /** Bytes of one user's state. */
+  /** Bytes of one user's state. @throws EncoderOptionError for a dtype that there is not */
   bytes(dtype: StateDtype): number {
+    if (!dtypes.includes(dtype))
+      throw new EncoderOptionError('state', `there is no dtype '${String(dtype)}'; there are float32, float16 and int8`);
     return this.layouts[dtype].bytes;
   }
 
@@ -99,15 +108,14 @@ export class StateCodec {
     };
   }
 
-  encode(state: UserState, dtype: StateDtype): Uint8Array {
+  /** @param owner whose it is, null where that is not known @throws EncoderOptionError for a dtype that there is not */
+  encode(state: UserState, dtype: StateDtype, owner: string | null): Uint8Array {
     const { layers, heads, window, width } = this;
-    const bytes = new Uint8Array(this.layouts[dtype].bytes);
+    const bytes = new Uint8Array(this.bytes(dtype));
     const view = new DataView(bytes.buffer);
     view.setUint32(0, magic, true);
-    view.setUint16(4, version, true);
     view.setUint8(6, dtypes.indexOf(dtype));
     view.setUint8(7, kinds.indexOf(this.band.position));
-    view.setUint32(12, bytes.length, true);
     [layers, heads, window, width].forEach((size, i) => view.setUint32(16 + 4 * i, size, true));
     bytes.set(Buffer.from(this.encoder, 'hex'), 64);
     bytes.set(Buffer.from(this.tokenizer, 'hex'), 96);
@@ -116,7 +124,7 @@ export class StateCodec {
       new Float32Array(bytes.buffer, this.layouts.float32.recent, state.recent.length).set(state.recent);
     }
     if (state.times) this.viewTimes(bytes, dtype)!.set(state.times);
-    this.patch({ state, dtype, bytes }, Math.min(window, state.count));
+    this.patch({ state, dtype, bytes }, Math.min(window, state.count), owner);
     return bytes;
   }
 
@@ -130,17 +138,28 @@ export class StateCodec {
       throw new StateFormatError('it is absent (an embedding has a state only where it was encoded with one)');
     const dtype = this.check(given);
     // A copy of its own, so that views are aligned and can be written.
-    const bytes = new Uint8Array(given);
+    const bytes = new Uint8Array(this.layouts[dtype].bytes);
+    bytes.set(given.subarray(0, ownerAt));
+    bytes.set(given.subarray(ownerAt), ownerAt + bytes.length - given.length);
     const view = new DataView(bytes.buffer);
     const [count, position, time, knownTime] = [32, 40, 48, 56].map((at) => view.getFloat64(at, true));
     const { cache, recent } = this.numbers(bytes, dtype);
     const times = this.viewTimes(bytes, dtype);
-    return { state: { count, position, time, knownTime, cache, recent, times }, dtype, bytes };
+    const owner = Buffer.from(bytes.subarray(ownerAt, headerBytes)).toString('hex');
+    return {
+      state: { count, position, time, knownTime, cache, recent, times },
+      dtype,
+      bytes,
+      owner: owner === unowned ? null : owner,
+    };
   }
 
-  /** Writes the last `fresh` events of the state into its bytes; all others are there already. */
-  patch({ state, dtype, bytes }: OpenedState, fresh: number): void {
+  /** Writes the last `fresh` events of the state into its bytes, and whose it is; all others are there already. */
+  patch({ state, dtype, bytes }: Omit<OpenedState, 'owner'>, fresh: number, owner: string | null): void {
     const view = new DataView(bytes.buffer);
+    view.setUint16(4, version, true);
+    view.setUint32(12, bytes.length, true);
+    bytes.set(Buffer.from(owner ?? unowned, 'hex'), ownerAt);
     view.setFloat64(32, state.count, true);
     view.setFloat64(40, state.position, true);
     view.setFloat64(48, state.time, true);
@@ -172,7 +191,7 @@ export class StateCodec {
     const sizes = [0, 1, 2, 3].map((i) => view.getUint32(16 + 4 * i, true));
     if (
       !dtype ||
-      bytes.length !== this.layouts[dtype].bytes ||
+      bytes.length !== this.layouts[dtype].bytes - (found === 1 ? ownerBytes : 0) ||
       sizes.join() !== `${[this.layers, this.heads, this.window, this.width]}`
     )
       throw new StateFormatError('its sizes are not those of its encoder');

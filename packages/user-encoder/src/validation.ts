@@ -8,9 +8,12 @@ import type { Repeats } from './objectives/taken-items.js';
 import { scoringFeeds, scoringRoom } from './scoring-feeds.js';
 import { latest, type Span } from './span.js';
 
-/** How well the held-out item of each user is predicted: every item ranked, those already in the history removed. */
+/**
+ * How well the held-out item of each user is predicted: among all items or, where nobody takes an item again, among those that the user
+ * has not taken.
+ */
 export interface ValidationResult {
-  /** Mean cross-entropy of the held-out item, among all or, where nobody takes an item again, those that the user has not taken. */
+  /** Mean cross-entropy of the held-out item. */
   readonly loss: number;
   readonly hitAt10: number;
   readonly ndcgAt10: number;
@@ -73,9 +76,9 @@ export class Validation {
       const size = found.shape[1];
       cases.forEach(({ history, target }, i) => {
         const row = (found.data as Float32Array).subarray(i * size, (i + 1) * size);
-        const taken = new Set(itemIds(config, events).subarray(history.start, history.end));
-        loss += crossEntropyOf(row, target, this.repeats === 'never' ? taken : nothing);
-        const rank = rankOf(row, target, taken);
+        const out = this.repeats === 'never' ? new Set(itemIds(config, events).subarray(history.start, history.end)) : nothing;
+        loss += crossEntropyOf(row, target, out);
+        const rank = rankOf(row, target, out);
         if (rank < 10) {
           hits++;
           gain += 1 / Math.log2(rank + 2);
@@ -100,13 +103,17 @@ function crossEntropyOf(scores: Float32Array, target: number, out: ReadonlySet<n
   return top + Math.log(sum) - scores[target];
 }
 
-/** Items scored higher than the target plus half of those tied, special ids and the history left out. */
-function rankOf(scores: Float32Array, target: number, seen: ReadonlySet<number>): number {
+/**
+ * Items scored higher than the target plus half of those tied, special ids left out.
+ *
+ * @param out ids of items that it is not ranked among
+ */
+function rankOf(scores: Float32Array, target: number, out: ReadonlySet<number>): number {
   const bar = scores[target];
   let higher = 0;
   let tied = 0;
   for (let id = FIRST_VALUE_ID; id < scores.length; id++) {
-    if (id === target || scores[id] < bar || seen.has(id)) continue;
+    if (id === target || scores[id] < bar || out.has(id)) continue;
     if (scores[id] > bar) higher++;
     else tied++;
   }

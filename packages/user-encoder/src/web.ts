@@ -6,4 +6,11 @@ export type { FileReader } from './file-reader.js';
 export type { InputField } from './input-fields.js';
 export type { TrainingRecord } from './training-record.js';
 export type { EmbeddingOptions, UserEmbedding } from './user-embedding.js';
-export { EncoderDisposedError, EncoderFormatError, EncoderHashError, NoItemScoresError, UserEncoderError } from './errors.js';
+export {
+  EncoderDisposedError,
+  EncoderFormatError,
+  EncoderHashError,
+  EncoderOptionError,
+  NoItemScoresError,
+  UserEncoderError,
+} from './errors.js';

@@ -28,6 +28,27 @@ function spearman(a: ArrayLike<number>, b: ArrayLike<number>): number {
   return 1 - (6 * p.reduce((sum, x, i) => sum + (x - q[i]) ** 2, 0)) / (n * (n * n - 1));
 }
 
+/** Between the estimate and what it estimates, the mean over some users. */
+async function correlations(
+  encoder: UserEncoder,
+  events: EventColumns,
+  users: readonly number[],
+  nextItem: (user: number) => number,
+): Promise<{ item: number; embedding: number }> {
+  const correlation = { item: 0, embedding: 0 };
+  for (const user of users)
+    for (const asked of ['item', 'embedding'] as const) {
+      const of = asked === 'item' ? { item: nextItem(user) } : asked;
+      const estimate = await encoder.attribute(events, user, { of });
+      const exact = await encoder.attribute(events, user, { of, method: 'leave-one-out' });
+      expect(estimate.first).toBe(exact.first);
+      expect(estimate.contributions).toHaveLength(exact.contributions.length);
+      expect(estimate.value).toBeCloseTo(exact.value, 4);
+      correlation[asked] += spearman(estimate.contributions, exact.contributions) / users.length;
+    }
+  return correlation;
+}
+
 const { tokenizer, events } = await cinema({ users: 30, events: 24 });
 const known = dropLast(events, 1);
 const items = (events.fields.film as { ids: Int32Array }).ids;
@@ -35,11 +56,12 @@ const items = (events.fields.film as { ids: Int32Array }).ids;
 const nextItem = (user: number): number => items[events.offsets[user + 1] - 1];
 
 describe.each([
-  ['causal', undefined],
-  ['rotary', { position: 'rotary', window: 6 }],
-  ['rotary-time', { position: 'rotary-time', window: 6 }],
-  ['relative-time', { position: 'relative-time', window: 6 }],
-] as const)('attribution through %s attention', (_, attention) => {
+  // Measured: .90 and .94, .60 and .41, .53 and .58, .25 and .34. By chance it would be 0, give or take .09.
+  ['causal', undefined, { item: 0.75, embedding: 0.8 }],
+  ['rotary', { position: 'rotary', window: 6 }, { item: 0.45, embedding: 0.25 }],
+  ['rotary-time', { position: 'rotary-time', window: 6 }, { item: 0.4, embedding: 0.4 }],
+  ['relative-time', { position: 'relative-time', window: 6 }, { item: 0.15, embedding: 0.2 }],
+] as const)('attribution through %s attention', (_, attention, least) => {
   const created = UserEncoder.create(tokenizer, { ...small, ...(attention ? { attention } : {}) }, { threads: 1 });
 
   test('the gradient ranks the events of a trained encoder as leaving each out does', async () => {
@@ -50,22 +72,10 @@ describe.each([
       threads: 1,
       validation: 'none',
     }).result;
-    const users = [0, 2, 4, 6, 8, 10];
-    const correlation = { item: 0, embedding: 0 };
-    for (const user of users)
-      for (const asked of ['item', 'embedding'] as const) {
-        const of = asked === 'item' ? { item: nextItem(user) } : asked;
-        const estimate = await encoder.attribute(known, user, { of });
-        const exact = await encoder.attribute(known, user, { of, method: 'leave-one-out' });
-        expect(estimate.first).toBe(exact.first);
-        expect(estimate.contributions).toHaveLength(exact.contributions.length);
-        expect(estimate.value).toBeCloseTo(exact.value, 4);
-        correlation[asked] += spearman(estimate.contributions, exact.contributions) / users.length;
-      }
-    // By chance it would be 0, give or take .09. Through a band's two layers the estimate is rougher: between .2 and .8, by the seed.
-    expect(correlation.item).toBeGreaterThan(attention ? 0.2 : 0.5);
+    const correlation = await correlations(encoder, known, [0, 2, 4, 6, 8, 10], nextItem);
+    expect(correlation.item).toBeGreaterThan(least.item);
     // The embedding goes through a resampler that pretraining does not train.
-    expect(correlation.embedding).toBeGreaterThan(0.1);
+    expect(correlation.embedding).toBeGreaterThan(least.embedding);
     await encoder.dispose();
   });
 
@@ -145,11 +155,23 @@ describe('what is read', () => {
 
   test('what cannot be asked is said', async () => {
     await expect(encoder.attribute(events, 0, { of: { item: 99 } })).rejects.toThrow(EncoderOptionError);
+    const unknown = { item: tokenizer.id('film', 'not in the log') };
+    await expect(encoder.attribute(events, 0, { of: unknown })).rejects.toThrow("2 is no item's id: these go from 4 to 11");
+    await expect(encoder.attribute(events, 0, { item: 5 } as never)).rejects.toThrow("option 'item': there is no such option");
+    await expect(encoder.attribute(events, 0, { of: { film: 5 } as never })).rejects.toThrow("option 'of.film'");
+    for (const asked of [null, 'item'])
+      await expect(encoder.attribute(events, 0, { of: asked as never })).rejects.toThrow(`option 'of': '${asked}' is no object`);
     await expect(encoder.attribute(events, 0, { method: 'guess' as never })).rejects.toThrow("there is no 'guess'");
     await expect(encoder.attribute(events, 'nobody')).rejects.toThrow(UnknownUserError);
     await expect(encoder.attribute({ ...events, tokenizer: 'other' }, 0)).rejects.toThrow(TokenizerMismatchError);
     const signal = AbortSignal.abort(new Error('enough'));
-    await expect(encoder.attribute(events, 0, { method: 'leave-one-out', signal })).rejects.toThrow('enough');
+    for (const method of ['gradient', 'leave-one-out'] as const)
+      await expect(encoder.attribute(events, 0, { method, signal })).rejects.toThrow('enough');
+    // Between two passes: the gradient's, and that without the last event.
+    const stop = new AbortController();
+    const late = encoder.attribute(events, 0, { signal: stop.signal });
+    stop.abort(new Error('late'));
+    await expect(late).rejects.toThrow('late');
     const gone = UserEncoder.create(tokenizer, small);
     await gone.dispose();
     await expect(gone.attribute(events, 0)).rejects.toThrow('this encoder was disposed');

@@ -128,6 +128,21 @@ describe('what cannot work is said', () => {
     expect(() => UserEncoder.create(tokenizer, { depth: 3 } as never)).toThrow('there is no such option; there are width');
   });
 
+  test('options that there are not', async () => {
+    const typo = { states: true } as never;
+    const history = [{ user: 0, end: 3 }];
+    for (const asked of [
+      collect(encoder.encode(events, typo)),
+      collect(encoder.nextItemScores(events, typo)),
+      encoder.encodeUser(events, 0, typo),
+      encoder.attribute(events, 0, typo),
+      encoder.update(undefined, events, typo),
+      encoder.scoreMoments(events, history, typo),
+    ])
+      await expect(asked).rejects.toThrow("option 'states': there is no such option; there are");
+    expect(() => encoder.open(undefined, typo)).toThrow(EncoderOptionError);
+  });
+
   test('an encoder that was disposed', async () => {
     const other = UserEncoder.create(tokenizer, small, { threads: 1 });
     await other.encodeUser(events, 0);

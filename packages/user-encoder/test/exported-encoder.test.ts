@@ -96,6 +96,14 @@ describe('an encoder from its exported files', () => {
     await exported.dispose();
   });
 
+  test('makes no states, and says so', async () => {
+    const exported = await ExportedEncoder.load(from(causal.folder), options);
+    await expect(exported.encodeUser(events, 0, { state: true } as never)).rejects.toThrow(
+      "option 'state': there is no such option; there are tenant, writtenAt",
+    );
+    await exported.dispose();
+  });
+
   test('is fetched over HTTP, and says what cannot be had', async () => {
     let answer = 200;
     const server = createServer((request, response) => {

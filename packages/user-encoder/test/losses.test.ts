@@ -206,21 +206,32 @@ describe('losses equal their references, and so do their gradients', () => {
     );
   });
 
-  test('agreement of two views', () => {
+  test.each([
+    ['of three users', [7, 8, -1, 7, 8, -1], [3, 1, 0, 2, 4, 0]],
+    ['of a user with two windows and another', [7, 7, 8, 7, 7, 8], [3, 1, 2, 2, 4, 1]],
+  ])('agreement of the views %s', (_, owners, lengths) => {
     const views = matrix(6, 4);
-    const lengths = [3, 1, 0, 2, 4, 0];
     const partners = [3, 4, 5, 0, 1, 2];
+    const input = (builder: GraphBuilder, name: string) => builder.input(name, [6], 'int32');
     const cosine = (a: number[], b: number[]): number => dot(a, b) / Math.sqrt(dot(a, a) * dot(b, b));
-    const present = [0, 1, 3, 4];
+    const present = [0, 1, 2, 3, 4, 5].filter((i) => lengths[i] > 0);
     return check(
       { views },
-      { partners: int32(partners), lengths: int32(lengths) },
+      { partners: int32(partners), owners: int32(owners), lengths: int32(lengths) },
       (p, builder) =>
-        agreement(p.views, builder.input('partners', [6], 'int32'), builder.input('lengths', [6], 'int32').greater(0), 0.5),
+        agreement(
+          p.views,
+          {
+            partners: input(builder, 'partners'),
+            owners: input(builder, 'owners'),
+            present: input(builder, 'lengths').greater(0),
+          },
+          0.5,
+        ),
       (w) =>
         mean(
           present.map((i) => {
-            const others = present.filter((j) => j !== i);
+            const others = present.filter((j) => j === partners[i] || owners[j] !== owners[i]);
             return (
               logSumExp(others.map((j) => cosine(w.views[i], w.views[j]) / 0.5)) - cosine(w.views[i], w.views[partners[i]]) / 0.5
             );

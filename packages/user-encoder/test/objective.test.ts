@@ -73,3 +73,17 @@ test('validation is what scoring the histories without their last event gives', 
   expect(hits).toBeGreaterThan(0);
   expect(hits).toBeLessThan(known.length);
 });
+
+test('on a log of repeats an untrained encoder ranks by chance: what comes again stands among all items', async () => {
+  // Everybody has met all films before the last event.
+  const { tokenizer: ofRepeats, events: again } = await cinema({ users: 40, events: 100, films: 40 });
+  const fresh = UserEncoder.create(ofRepeats, small, { threads: 1 });
+  const options = { steps: 1, learningRate: 1e-30, itemVectors: 'as-they-are', threads: 1 } as const;
+  const { training } = await fresh.pretrain(again, options).result;
+  expect(training!.repeats).toBe('allowed');
+  // Ten of forty.
+  expect(training!.best!.hitAt10).toBeGreaterThan(0.05);
+  expect(training!.best!.hitAt10).toBeLessThan(0.5);
+  expect(training!.best!.ndcgAt10).toBeLessThan(0.25);
+  await fresh.dispose();
+});

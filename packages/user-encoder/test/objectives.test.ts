@@ -1,7 +1,14 @@
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
-import { dropLast, FIRST_VALUE_ID, takeUsers, type CategoricalColumn, type EventColumns } from '@user-llm/event-tokenizer';
+import {
+  dropLast,
+  EventTokenizer,
+  FIRST_VALUE_ID,
+  takeUsers,
+  type CategoricalColumn,
+  type EventColumns,
+} from '@user-llm/event-tokenizer';
 import { afterAll, describe, expect, jest, test } from '@jest/globals';
 import {
   combine,
@@ -14,12 +21,17 @@ import {
   nextEvent,
   NoItemScoresError,
   sampledSoftmax,
+  sequencePart,
+  TrainingDataError,
   UserEncoder,
+  type EncoderOptions,
   type Objective,
   type PretrainOptions,
   type PretrainProgress,
+  type Sequence,
+  type TrainingBatch,
 } from '../src/index.js';
-import { cinema, collect, largestDifference, small } from './support.js';
+import { cinema, cinemaRows, collect, largestDifference, schema, small } from './support.js';
 
 // Hundreds of training steps, on machines that may be busy.
 jest.setTimeout(120_000);
@@ -262,52 +274,62 @@ test('an item head that an earlier run trained stays when embeddings alone are t
   expect((await second.scoreHistory(events, 0)).length).toBe(4 + 8);
 });
 
-test('an objective of one’s own needs nothing but the interface', async () => {
-  const smallStates: Objective = {
+test.each(['causal', 'bidirectional'] as const)(
+  'contrastive does not tell a user’s windows from each other, %s',
+  async (attention) => {
+    // Long histories of two users who share no film: every batch has several windows of each.
+    const rows = cinemaRows({ users: 2, events: 90 }).map((row) => ({
+      ...row,
+      film: `${String(row.film)} of ${String(row.user)}`,
+    }));
+    const two = await EventTokenizer.fit(schema, () => rows);
+    const encoder = UserEncoder.create(two, { ...small, dropout: 0, context: 10, attention }, { threads: 1 });
+    const seen = await steps(encoder, await two.encode(rows), {
+      ...settings,
+      objective: contrastive({ shortest: 3 }),
+      itemVectors: 'as-they-are',
+      steps: 20,
+    });
+    // Were windows of the same user to be told apart too, it would stay above the logarithm of their number.
+    for (const { loss } of seen.slice(-5)) expect(loss).toBeLessThan(0.1);
+    expect(seen[0].loss).toBeGreaterThan(0.1);
+    await encoder.dispose();
+  },
+);
+
+describe('an objective of one’s own needs nothing but the interface', () => {
+  /** Of rows that it encodes on its own. */
+  const smallStates = (rowsOf: (rows: TrainingBatch) => readonly (Sequence | null)[]): Objective => ({
     kind: 'small-states',
     itemHead: 'none',
-    bind: () => ({
+    bind: ({ read }) => ({
       build({ builder, encode }) {
         const { states } = encode('mine', ['mine', 'mineEvents']);
         const loss = states.square().mean().add(builder.constant(1));
         return { loss, parts: { small: loss } };
       },
-      feeds: ({ sequences }) =>
-        Object.fromEntries(
-          Object.entries({ film: 1, 'time.gap': 1, 'time.hour': 1, 'time.weekday': 1, rating: 1, genres: 3 }).map(
-            ([name, bag]) => [
-              `mine.${name}`,
-              {
-                dtype: 'int32' as const,
-                shape: name === 'genres' ? [sequences.length, 1, bag] : [sequences.length, 1],
-                data: new Int32Array(sequences.length * bag).fill(4),
-              },
-            ],
-          ),
-        ),
+      feeds: (batch) => read(rowsOf(batch), batch.length, 'mine'),
     }),
-  };
-  const feedsText = smallStates.bind;
-  const withText: Objective = {
-    ...smallStates,
-    bind(run) {
-      const bound = feedsText(run);
-      return {
-        ...bound,
-        feeds: (batch) => ({
-          ...bound.feeds(batch),
-          'mine.review': {
-            dtype: 'float32',
-            shape: [batch.sequences.length, 1, 6],
-            data: new Float32Array(6 * batch.sequences.length),
-          },
-        }),
-      };
-    },
-  };
-  const seen = await steps(causal, events, { ...settings, objective: withText, steps: 10 });
-  expect(seen[0].losses.small).toBeCloseTo(seen[0].loss, 6);
-  expect(seen.at(-1)!.loss).toBeLessThan(seen[0].loss);
+  });
+  const firstHalf = ({ sequences, length }: TrainingBatch) =>
+    sequences.map((row) => row && sequencePart(row, 0, Math.ceil(length / 2)));
+
+  test.each<[string, EncoderOptions['attention']]>([
+    ['learned', 'causal'],
+    ['relative-time', { position: 'relative-time', window: 4 }],
+    ['rotary-time', { position: 'rotary-time', window: 4 }],
+  ])('all fields of the events that it reads are fed, %s positions', async (_, attention) => {
+    const encoder = UserEncoder.create(tokenizer, { ...small, attention }, { threads: 1 });
+    const seen = await steps(encoder, events, { ...settings, objective: smallStates(firstHalf), steps: 10 });
+    expect(seen[0].losses.small).toBeCloseTo(seen[0].loss, 6);
+    expect(seen.at(-1)!.loss).toBeLessThan(seen[0].loss);
+    await encoder.dispose();
+  });
+
+  test('a row that is too long is said', async () => {
+    const whole = causal.pretrain(events, { ...settings, objective: smallStates(({ sequences }) => sequences), steps: 10 });
+    await expect(whole.result).rejects.toThrow('cut them with sequencePart');
+  });
 });
 
 test('what does not fit is said', async () => {
@@ -321,6 +343,13 @@ test('what does not fit is said', async () => {
   expect(wrong.message).toContain("create it with { attention: 'bidirectional' }");
   expect((await failing(bidirectional, {})).message).toContain('needs an encoder with causal attention');
   expect((await failing(causal, { objective: contrastive(), validation: 'last' })).message).toContain('scores no items');
+  expect((await failing(causal, { objective: contrastive(), batch: 1 })).message).toBe(
+    "option 'batch': contrastive tells the users of a batch apart, and 1 is one; give 2 or more",
+  );
+  const alone = await causal
+    .pretrain(takeUsers(events, [0]), { ...settings, objective: contrastive(), steps: 1 })
+    .result.catch((error: unknown) => error);
+  expect(TrainingDataError.isInstance(alone)).toBe(true);
   expect((await failing(causal, { objective: dualEncoder({ fields: ['colour'] }) })).message).toContain('reads no field');
   expect((await failing(causal, { objective: dualEncoder({ fields: ['time'] }) })).message).toContain('describes no item');
   expect(() => combine([nextEvent(), 1], [maskedEvents(), 1])).toThrow('train an encoder for each');
@@ -368,6 +397,29 @@ test.each<[string, UserEncoder, Objective]>([
     expect(loss).toBeGreaterThan(0);
     expect(Object.keys(losses)).not.toContain('film');
   }
+});
+
+test.each<[string, EncoderOptions['attention'], Objective, PretrainOptions]>([
+  ['masked events by calibrated binary loss', 'bidirectional', maskedEvents({ loss: gbce({ negatives: 5 }), share: 0.4 }), {}],
+  [
+    'rows of the item table in a band',
+    { position: 'rotary', window: 6 },
+    nextEvent({ loss: sampledSoftmax({ negatives: 5 }) }),
+    { itemTable: 'rows' },
+  ],
+  [
+    'rows of the item table in a band that reads times',
+    { position: 'relative-time', window: 6 },
+    dualEncoder({ negatives: 20 }),
+    { itemTable: 'rows' },
+  ],
+])('%s: the losses are finite and fall', async (_, attention, objective, options) => {
+  const encoder = UserEncoder.create(tokenizer, { ...small, dropout: 0, attention }, { threads: 1 });
+  const seen = await steps(encoder, events, { ...settings, ...options, objective, batch: 16, steps: 24, validation: 'none' });
+  expect(seen.every(({ loss }) => Number.isFinite(loss))).toBe(true);
+  const mean = (some: Step[]): number => some.reduce((sum, { loss }) => sum + loss, 0) / some.length;
+  expect(mean(seen.slice(-3))).toBeLessThan(0.95 * mean(seen.slice(0, 3)));
+  await encoder.dispose();
 });
 
 test('a catalogue of one item trains', async () => {

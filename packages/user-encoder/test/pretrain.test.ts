@@ -335,6 +335,12 @@ test('what cannot be trained is said', async () => {
   expect(await failing({ steps: 1, averaging: { decays: 0.9 } })).toMatchObject({
     message: "option 'averaging.decays': there is no such option; there are decay",
   });
+  for (const [option, message] of [
+    ['schedule', "'null' is neither 'constant' nor 'cosine' nor { warmup, hold, floor }"],
+    ['averaging', "'null' is no object; there are the options decay"],
+    ['augmentation', "'null' is no object; there are the options crop, drop, swap, corrupt, unknown"],
+  ] as const)
+    expect(await failing({ steps: 1, [option]: null })).toMatchObject({ option, message: `option '${option}': ${message}` });
 });
 
 test('validation does not leak: the held-out events change nothing in training', async () => {

@@ -69,8 +69,8 @@ function strictStore(stored: encoderPackage.UserEmbedding[]): Scope {
 test('the code of the README runs, block after block', async () => {
   const readme = await readFile(path.join(path.dirname(fileURLToPath(import.meta.url)), '../README.md'), 'utf8');
   const blocks = [...readme.matchAll(/```ts\n([\s\S]*?)```/g)].map(([, code]) => code);
-  expect(blocks).toHaveLength(9);
-  const [opening, fitting, pretraining, objectives, using, serving, updating, asking, training] = blocks;
+  expect(blocks).toHaveLength(10);
+  const [opening, fitting, pretraining, objectives, own, using, serving, updating, asking, training] = blocks;
 
   const rows = Array.from({ length: 30 * 12 }, (_, i) => ({
     userId: `user-${i % 30}`,
@@ -92,9 +92,12 @@ test('the code of the README runs, block after block', async () => {
     console: { log: (...what: unknown[]) => logged.push(what) },
   };
   Object.assign(scope, await run(fitting, scope));
+  const tokenizer = scope.tokenizer as tokenizerPackage.EventTokenizer;
+  scope.newEvents = await tokenizer.encode([{ ...rows[7], timestamp: 1_800_000_000 }]);
   const { encoder } = (await run(opening, scope)) as { encoder: encoderPackage.UserEncoder };
-  expect(stored).toHaveLength(30);
+  expect(stored).toHaveLength(31);
   expect(stored[7]).toMatchObject({ user: 'user-7', encoder: encoder.hash, shape: [16, 64] });
+  expect(stored[30]).toMatchObject({ user: 'user-7', encoder: encoder.hash, sequence: 13 });
   expect(shown.length).toBeGreaterThanOrEqual(20);
 
   // Twenty seconds is for a reader; the run's own limits are tested elsewhere.
@@ -108,6 +111,10 @@ test('the code of the README runs, block after block', async () => {
   };
   expect(both.training!.steps).toBe(3);
   expect(scoresOfUnseen).toHaveLength(1);
+
+  const { returning } = (await run(own.replace('seconds: 20', 'steps: 3'), scope)) as { returning: encoderPackage.UserEncoder };
+  expect(returning.training).toMatchObject({ steps: 3, itemHead: 'item' });
+  expect(returning.weights.has('heads.back-soon')).toBe(true);
 
   const { one, scores } = (await run(using, scope)) as { one: encoderPackage.UserEmbedding; scores: Float32Array };
   expect(one.data).toHaveLength(16 * 64);

@@ -19,7 +19,6 @@ import {
   type Objective,
   type PretrainProgress,
 } from '../src/index.js';
-import { bagSizes } from '../src/event-feeds.js';
 import { calibration } from '../src/objectives/item-loss.js';
 import { takenAroundEvents, takenBeforeEvents } from '../src/objectives/taken-items.js';
 import { Sequences } from '../src/sequences.js';
@@ -293,6 +292,13 @@ describe('whether users take an item again', () => {
       expect((await of.pretrain(slipped(slips), { ...options, steps: 1 }).result).training!.repeats).toBe(said);
   });
 
+  test('does not change where a log says events twice: nobody took anything again there', async () => {
+    const once = cinemaRows({ users: 10, events: 14, films: 40 });
+    const twice = await tokenizer.encode(once.flatMap((row, i) => (i % 5 === 0 ? [row, row] : [row])));
+    expect(twice.times.length).toBeGreaterThan(1.15 * once.length);
+    expect((await encoder.pretrain(twice, { ...options, steps: 1 }).result).training!.repeats).toBe('never');
+  });
+
   test('can be said, and is kept with the encoder, a second objective and a second run', async () => {
     expect(await found(nextEvent({ repeats: 'allowed' }))).toBe('allowed');
     expect(await found(combine([nextEvent(), 1], [contrastive(), 0.1]))).toBe('never');
@@ -303,13 +309,7 @@ describe('whether users take an item again', () => {
 });
 
 describe('what is told of the events before', () => {
-  const run = {
-    config: encoder.config,
-    events,
-    spans: [],
-    bags: bagSizes(encoder.config.fields, events),
-    itemTable: 'whole',
-  } as const;
+  const run = { config: encoder.config, events };
   const sequences = (augmentation: ConstructorParameters<typeof Sequences>[2]): Sequences =>
     new Sequences(events, [], augmentation);
 

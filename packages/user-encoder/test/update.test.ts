@@ -7,6 +7,7 @@ import {
   type EventColumns,
 } from '@user-llm/event-tokenizer';
 import { Program, Random } from '@user-llm/onnx-autograd';
+import { crc32 } from 'node:zlib';
 import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
 import { bagSizes, vector } from '../src/event-feeds.js';
 import {
@@ -37,7 +38,7 @@ const part = (history: EventColumns, from: number, to: number): EventColumns =>
 async function inBatches(encoder: UserEncoder, history: EventColumns, cuts: readonly number[]): Promise<UserEmbedding> {
   let found = await encoder.encodeUser(part(history, 0, cuts[0]), 0, { state: true, writtenAt: 1 });
   for (const [i, cut] of cuts.slice(1).entries())
-    found = await encoder.update(found.state, part(history, cuts[i], cut), { writtenAt: 1 });
+    found = await encoder.update(found, part(history, cuts[i], cut), { writtenAt: 1 });
   return found;
 }
 
@@ -194,6 +195,80 @@ function turn(state: { position: number; cache: Float32Array }, shift: number, p
       }
 }
 
+describe('whose an update is', () => {
+  const encoder = created({ position: 'relative-time', window });
+  const history = takeUsers(events, ['user-0']);
+  const [known, next] = [part(history, 0, 40), part(history, 40, 41)];
+  const foreign = part(takeUsers(events, ['user-1']), 40, 41);
+  afterAll(() => encoder.dispose());
+
+  test('the embedding says it: tenant and expiry go on, events of somebody else do not', async () => {
+    const last = { ...(await encoder.encodeUser(known, 0, { state: true, tenant: 'acme' })), expiresAt: 2_000_000_000 };
+    const updated = await encoder.update(last, next, { writtenAt: 5 });
+    expect(updated).toMatchObject({ tenant: 'acme', user: 'user-0', sequence: 41, expiresAt: 2_000_000_000, writtenAt: 5 });
+    expect(await encoder.update(updated, part(history, 41, 42))).toMatchObject({ tenant: 'acme', sequence: 42 });
+    expect(await encoder.update(await encoder.encodeUser(known, 0, { state: true }), next)).not.toHaveProperty('expiresAt');
+
+    const error = await encoder.update(last, foreign).catch((thrown: unknown) => thrown);
+    expect(StateMismatchError.isInstance(error)).toBe(true);
+    expect(error).toMatchObject({ what: 'user' });
+    expect((error as Error).message).not.toContain('user-');
+    await expect(encoder.update(last, next, { tenant: 'other' })).rejects.toThrow("option 'tenant': the embedding is of another");
+    // Put into a store under another name, it is that name's.
+    expect(await encoder.update({ ...last, tenant: 'moved' }, next)).toMatchObject({ tenant: 'moved' });
+    await expect(encoder.update({ tenant: '', user: 'user-0' }, next)).rejects.toThrow('it is absent');
+  });
+
+  test('the bytes alone know it by a hash; the tenant is said', async () => {
+    const { state } = await encoder.encodeUser(known, 0, { state: 'int8', tenant: 'acme' });
+    expect(Buffer.from(state!).includes('user-0')).toBe(false);
+    const updated = await encoder.update(state, next, { tenant: 'acme' });
+    expect(updated).toMatchObject({ tenant: 'acme', user: 'user-0', sequence: 41 });
+    await expect(encoder.update(state, next)).rejects.toThrow('another user or tenant than the new events');
+    await expect(encoder.update(updated.state, foreign, { tenant: 'acme' })).rejects.toThrow(StateMismatchError);
+    expect((await encoder.update(updated.state, part(history, 41, 42), { tenant: 'acme' })).sequence).toBe(42);
+  });
+
+  test('a user in memory is one user, from the first events on', async () => {
+    const embedding = await encoder.encodeUser(known, 0, { state: true, tenant: 'acme' });
+    for (const live of [encoder.open(embedding), encoder.open(embedding.state, { tenant: 'acme' })]) {
+      await expect(live.add(foreign)).rejects.toThrow(StateMismatchError);
+      await live.add(next);
+      expect(live.count).toBe(41);
+      expect(await encoder.update({ ...embedding, state: live.state() }, part(history, 41, 42))).toMatchObject({ sequence: 42 });
+    }
+    const fresh = encoder.open();
+    // Nobody's yet, and so whoever's it becomes.
+    expect((await encoder.update(fresh.state(), foreign)).user).toBe('user-1');
+    await fresh.add(next);
+    await expect(fresh.add(foreign)).rejects.toThrow(StateMismatchError);
+    await expect(encoder.update(fresh.state(), foreign)).rejects.toThrow(StateMismatchError);
+  });
+
+  test.each(['float32', 'float16', 'int8'] as const)('states of version 1 do not know it, and are read, %s', async (dtype) => {
+    const embedding = await encoder.encodeUser(known, 0, { state: dtype });
+    const old = firstVersion(embedding.state!);
+    const expected = await encoder.update(embedding, next);
+    for (const last of [old, { ...embedding, state: old }]) {
+      const updated = await encoder.update(last, next);
+      expect(updated.data).toEqual(expected.data);
+      expect(updated.state).toEqual(expected.state);
+    }
+    expect(largestDifference(await encoder.open(old).tokens(), embedding.data)).toBeLessThan(dtype === 'int8' ? 0.1 : 5e-3);
+    await expect(encoder.update({ ...embedding, state: old }, foreign)).rejects.toThrow(StateMismatchError);
+  });
+});
+
+/** The bytes as releases before the owner wrote them. */
+function firstVersion(state: Uint8Array): Uint8Array {
+  const bytes = Uint8Array.of(...state.subarray(0, 128), ...state.subarray(144));
+  const view = new DataView(bytes.buffer);
+  view.setUint16(4, 1, true);
+  view.setUint32(12, bytes.length, true);
+  view.setUint32(8, crc32(bytes.subarray(12), crc32(bytes.subarray(0, 8))), true);
+  return bytes;
+}
+
 describe('what cannot be gone on from is said', () => {
   const encoder = created({ position: 'rotary', window });
   const history = takeUsers(events, ['user-0']);
@@ -207,10 +282,10 @@ describe('what cannot be gone on from is said', () => {
         (error: unknown) => error,
       );
     const random = Random.of('damage');
-    for (let round = 0; round < 160; round++) {
+    for (let round = 0; round < 176; round++) {
       const damaged = state!.slice();
       // Every byte of the header, and some of the numbers.
-      damaged[round < 128 ? round : random.integer(damaged.length)] ^= 1 << random.integer(8);
+      damaged[round < 144 ? round : random.integer(damaged.length)] ^= 1 << random.integer(8);
       const error = await failure(damaged);
       expect([round, StateFormatError.isInstance(error)]).toEqual([round, true]);
     }
@@ -219,7 +294,8 @@ describe('what cannot be gone on from is said', () => {
       [new Uint8Array(0), 'it does not begin as one'],
       [new Float32Array(100), 'it is no Uint8Array'],
       [state!.subarray(0, state!.length - 1), 'it was cut'],
-      [Uint8Array.of(...state!.subarray(0, 4), 2, ...state!.subarray(5)), 'it has version 2, and this release reads up to 1'],
+      [null, 'it is no Uint8Array'],
+      [Uint8Array.of(...state!.subarray(0, 4), 3, ...state!.subarray(5)), 'it has version 3, and this release reads up to 2'],
     ] as const) {
       const error = await failure(bytes);
       expect(error).toBeInstanceOf(StateFormatError);
@@ -255,7 +331,7 @@ describe('what cannot be gone on from is said', () => {
   test('an event before the last known time, after one whose time is unknown', async () => {
     const of = (at: number | null) => tokenizer.encode([{ user: 'new', film: 'film-1', at }]);
     const known = await encoder.encodeUser(await of(1000), 0, { state: true });
-    const unknown = await encoder.update(known.state, await of(null));
+    const unknown = await encoder.update(known, await of(null));
     const error = await encoder.update(unknown.state, await of(500)).catch((thrown: unknown) => thrown);
     expect(error).toMatchObject({ time: 500, last: 1000, index: 0 });
     await expect(encoder.open(unknown.state).add(await of(500))).rejects.toThrow(EventOrderError);
@@ -268,10 +344,15 @@ describe('what cannot be gone on from is said', () => {
   test('an encoder without a band keeps no state', async () => {
     const learned = UserEncoder.create(tokenizer, small);
     await expect(learned.encodeUser(events, 0, { state: true })).rejects.toThrow(EncoderOptionError);
-    await expect(learned.update(new Uint8Array(4), events)).rejects.toThrow('without a band every event moves the places of all');
+    await expect(learned.update(await learned.encodeUser(events, 0), events)).rejects.toThrow(
+      "create the encoder with { attention: { position: 'rotary', window: 50 } }, and encode with { state: true } what is to be updated",
+    );
     expect(() => learned.open()).toThrow(EncoderOptionError);
     expect(() => learned.stateBytes()).toThrow(EncoderOptionError);
-    await expect(encoder.encodeUser(events, 0, { state: 'float8' as never })).rejects.toThrow("there is no dtype 'float8'");
+    const float8 = 'float8' as never;
+    await expect(encoder.encodeUser(events, 0, { state: float8 })).rejects.toThrow("there is no dtype 'float8'");
+    expect(() => encoder.stateBytes(float8)).toThrow("there is no dtype 'float8'; there are float32, float16 and int8");
+    expect(() => encoder.open().state(float8)).toThrow(EncoderOptionError);
   });
 
   test('an encoder that contrastive training alone made scores nothing, of a user in memory either', async () => {
@@ -304,11 +385,17 @@ const real = await ratings();
     const counts = log.users.map((_, user) => log.offsets[user + 1] - log.offsets[user]);
     const long = counts.flatMap((count, user) => (count > 400 && count < 700 ? [user] : [])).slice(0, 3);
     expect(long).toHaveLength(3);
+    const random = Random.of('splits of ratings', position);
     for (const user of long) {
       const history = takeUsers(log, [user]);
       const count = history.offsets[1];
-      const found = await inBatches(encoder, history, [count - 300, count - 299, count - 150, count - 1, count]);
-      expect(largestDifference(found.data, await onePass(encoder, history))).toBeLessThan(1e-5);
+      const whole = await onePass(encoder, history);
+      for (let round = 0; round < 3; round++) {
+        const places = Array.from({ length: [2, 5, 12][round] }, () => count - random.integer(Math.min(count, 350)));
+        const cuts = [...new Set([...places, count])].sort((a, b) => a - b);
+        const found = await inBatches(encoder, history, cuts);
+        expect([user, cuts, largestDifference(found.data, whole) < 1e-5]).toEqual([user, cuts, true]);
+      }
     }
     await encoder.dispose();
   });

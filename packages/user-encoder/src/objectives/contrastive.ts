@@ -1,13 +1,13 @@
 import { crossEntropy, weightedMean, where, type Random, type Tensor } from '@user-llm/onnx-autograd';
-import { EncoderOptionError } from '../errors.js';
+import { EncoderOptionError, TrainingDataError } from '../errors.js';
+import { userOf } from '../event-owner.js';
 import { vector } from '../event-feeds.js';
 import { normalised } from '../heads.js';
 import { checkNames } from '../option-names.js';
 import { lastStates } from '../resampler.js';
 import { part, type Sequence } from '../sequences.js';
 import { excluded } from './item-loss.js';
-import type { BoundObjective, Objective } from './objective.js';
-import { readFeeds } from './rows.js';
+import type { BoundObjective, Objective, ObjectiveRun } from './objective.js';
 
 export interface ContrastiveOptions {
   /** What similarities (cosines) are divided by. Default 0.1. */
@@ -20,8 +20,8 @@ const viewsAxis = 'views';
 
 /**
  * Two sub-sequences of one user's events have like states, those of other users have not (CoLES, Babaev et al. 2022, section 3: random
- * slices as two views of one user; the loss is the softmax over the other views of the batch, Chen et al. 2020, equation 1). It learns
- * who a user is rather than what comes next and has no item head: combine it with an objective that has.
+ * slices as two views of one user; the loss is the softmax over the other users' views in the batch and the view's partner, Chen et al.
+ * 2020, equation 1). It learns who a user is rather than what comes next and has no item head: combine it with an objective that has.
  */
 export function contrastive(options: ContrastiveOptions = {}): Objective {
   checkNames(options, ['temperature', 'shortest'], 'contrastive');
@@ -34,50 +34,75 @@ export function contrastive(options: ContrastiveOptions = {}): Objective {
     kind: 'contrastive',
     itemHead: 'none',
     ...{ temperature, shortest },
-    bind: (run): BoundObjective => ({
-      build({ builder, encoder, encode }) {
-        const views = builder.scope('contrast');
-        const { states } = encode(viewsAxis, [viewsAxis, 'viewEvents']);
-        const lengths = views.input('lengths', [viewsAxis], 'int32');
-        const partners = views.input('partners', [viewsAxis], 'int32');
-        const loss = agreement(lastStates(encoder, states, { rows: null, lengths }), partners, lengths.greater(0), temperature);
-        return { loss, parts: { contrastive: loss } };
-      },
-      feeds({ sequences, length, random }) {
-        const longest = Math.ceil(length / 2);
-        const stream = random('views');
-        const first = sequences.map((row) => row && slice(row, shortest, longest, stream));
-        const second = sequences.map((row) => row && slice(row, shortest, longest, stream));
-        const rows = [...first, ...second];
-        return {
-          ...readFeeds(run, rows, longest, viewsAxis),
-          'contrast.lengths': vector(rows.map((row) => row?.events.length ?? 0)),
-          'contrast.partners': vector(rows.map((_, i) => (i + first.length) % rows.length)),
-        };
-      },
-    }),
+    bind(run): BoundObjective {
+      checkOthers(run);
+      const { offsets } = run.events;
+      return {
+        build({ builder, encoder, encode }) {
+          const scope = builder.scope('contrast');
+          const { states } = encode(viewsAxis, [viewsAxis, 'viewEvents']);
+          const input = (name: string): Tensor => scope.input(name, [viewsAxis], 'int32');
+          const [lengths, partners, owners] = [input('lengths'), input('partners'), input('owners')];
+          const views = lastStates(encoder, states, { rows: null, lengths });
+          const loss = agreement(views, { partners, owners, present: lengths.greater(0) }, temperature);
+          return { loss, parts: { contrastive: loss } };
+        },
+        feeds({ sequences, length, random }) {
+          const longest = Math.ceil(length / 2);
+          const stream = random('views');
+          const first = sequences.map((row) => row && slice(row, shortest, longest, stream));
+          const second = sequences.map((row) => row && slice(row, shortest, longest, stream));
+          const rows = [...first, ...second];
+          return {
+            ...run.read(rows, longest, viewsAxis),
+            'contrast.lengths': vector(rows.map((row) => row?.events.length ?? 0)),
+            'contrast.partners': vector(rows.map((_, i) => (i + first.length) % rows.length)),
+            'contrast.owners': vector(rows.map((row) => (row ? userOf(offsets, row.events[0]) : -1))),
+          };
+        },
+      };
+    },
   };
 }
 
+/** A user is told from others: without any there is nothing to learn. @throws EncoderOptionError, TrainingDataError */
+function checkOthers({ batch, spans, events }: ObjectiveRun): void {
+  if (batch < 2)
+    throw new EncoderOptionError('batch', `contrastive tells the users of a batch apart, and ${batch} is one; give 2 or more`);
+  if (spans.filter(({ start, end }) => end - start >= 2).length < 2)
+    throw new TrainingDataError(
+      events.users.length,
+      events.offsets[events.users.length],
+      'contrastive tells users apart, and fewer than two have two events or more',
+    );
+}
+
+/** Whose the views of a batch are. */
+interface Views {
+  /** int32 [V]: the other view of the same window. */
+  readonly partners: Tensor;
+  /** int32 [V] */
+  readonly owners: Tensor;
+  /** booleans [V] */
+  readonly present: Tensor;
+}
+
 /**
- * Mean of -log softmax(cosines / temperature)[partner] over the views that are there, among the others that are there.
+ * Mean of -log softmax(cosines / temperature)[partner] over the views that are there, among the partner and those of other owners: a user
+ * with several windows in the batch is not to be told from himself.
  *
  * @param views [V, D]
- * @param partners int32 [V]
- * @param present booleans [V]
  */
-export function agreement(views: Tensor, partners: Tensor, present: Tensor, temperature: number): Tensor {
+export function agreement(views: Tensor, { partners, owners, present }: Views, temperature: number): Tensor {
   const [count] = views.shape;
   const builder = views.graph;
   const direction = normalised(views);
   const cosines = direction.matmul(direction, { transposeB: true }).mul(1 / temperature); // [V, V]
-  const row = builder.range(count);
-  const others = row
-    .reshape([count, 1])
-    .equal(row.reshape([1, count]))
-    .not()
-    .and(present.reshape([1, count]));
-  const logits = where(others, cosines, builder.constant(excluded));
+  const column = (of: Tensor): Tensor => of.reshape([count, 1]);
+  const row = (of: Tensor): Tensor => of.reshape([1, count]);
+  const others = column(owners).equal(row(owners)).not().and(row(present));
+  const counted = others.or(column(partners).equal(row(builder.range(count))));
+  const logits = where(counted, cosines, builder.constant(excluded));
   return weightedMean(crossEntropy(logits, partners), present.cast('float32'));
 }
 

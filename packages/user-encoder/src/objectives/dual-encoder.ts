@@ -11,7 +11,6 @@ import { part } from '../sequences.js';
 import { itemIds } from '../item-scores.js';
 import { candidateSoftmax, excluded, itemCounts } from './item-loss.js';
 import type { BoundObjective, Objective, ObjectiveRun, PretrainingGraph } from './objective.js';
-import { readFeeds } from './rows.js';
 import {
   candidatePlaces,
   checkRepeats,
@@ -168,8 +167,7 @@ class DualEncoder implements BoundObjective {
     const later = sequences.map((row) => row && part(row, 1, row.events.length));
     const taken = this.repeats === 'never' ? takenBeforeEvents(this.run, takenScope, later, length) : undefined;
     return {
-      ...readFeeds(
-        this.run,
+      ...this.run.read(
         sequences.map((row) => row && part(row, 0, row.events.length - 1)),
         length,
       ),

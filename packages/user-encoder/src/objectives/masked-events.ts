@@ -7,7 +7,7 @@ import { bindItemLoss, checkItemLoss, fullSoftmax, type ItemLoss } from './item-
 import { declareTargets, fieldLosses } from './next-event.js';
 import type { BoundObjective, Objective } from './objective.js';
 import { checkedWeights, predictedFields, type FieldWeights } from './predicted-fields.js';
-import { readFeeds, targetFeeds } from './rows.js';
+import { targetFeeds } from './rows.js';
 import { checkRepeats, declareTaken, repeatsOf, takenAroundEvents, type Repeats } from './taken-items.js';
 
 export interface MaskedEventsOptions extends FieldWeights {
@@ -64,7 +64,7 @@ export function maskedEvents(options: MaskedEventsOptions = {}): Objective {
         feeds({ sequences, length, random }) {
           // A row holds one event less than a window has.
           const rows = sequences.map((row) => row && part(row, Math.max(0, row.events.length - length), row.events.length));
-          const feeds = readFeeds(run, rows, length);
+          const feeds = run.read(rows, length);
           const masks = Math.ceil(share * length);
           const places = new Int32Array(rows.length * masks);
           const stream = random('masks');

@@ -8,7 +8,7 @@ import { part, type Sequence } from '../sequences.js';
 import { bindItemLoss, checkItemLoss, fullSoftmax, type BoundItemLoss, type ItemLoss, type ItemVectors } from './item-loss.js';
 import type { BoundObjective, Objective, PretrainingGraph } from './objective.js';
 import { checkedWeights, predictedFields, type FieldWeights } from './predicted-fields.js';
-import { readFeeds, targetFeeds } from './rows.js';
+import { targetFeeds } from './rows.js';
 import { checkRepeats, declareTaken, repeatsOf, takenBeforeEvents, type Repeats, type TakenItems } from './taken-items.js';
 
 export interface NextEventOptions extends FieldWeights {
@@ -59,8 +59,7 @@ export function nextEvent(options: NextEventOptions = {}): Objective {
         feeds({ sequences, length, random }) {
           const taken = amongUntaken ? takenBeforeEvents(run, takenScope, sequences, length + 1) : undefined;
           return {
-            ...readFeeds(
-              run,
+            ...run.read(
               sequences.map((row) => row && part(row, 0, row.events.length - 1)),
               length,
             ),

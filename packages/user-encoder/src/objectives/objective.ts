@@ -46,6 +46,18 @@ export interface ObjectiveRun {
   /** Places that bags of categories have in a batch. */
   readonly bags: BagSizes;
   readonly itemTable: ItemTable;
+  /** Rows of a batch. */
+  readonly batch: number;
+  /**
+   * Feeds of the events that the encoder reads. Objectives whose `states` are those of the graph all give the same ones: to say something of
+   * an event from those before it, the rows of the batch without their last events.
+   *
+   * @param rows [U], on the left of T places each
+   * @param length T
+   * @param prefix that the rows were given in `encode`; by default the inputs of the graph's `states`
+   * @throws EncoderOptionError for a row of more events than that
+   */
+  readonly read: (rows: readonly (Sequence | null)[], length: number, prefix?: string) => Record<string, HostTensor>;
 }
 
 export interface BoundObjective {

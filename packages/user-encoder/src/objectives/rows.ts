@@ -1,5 +1,6 @@
 import { UNKNOWN_ID } from '@user-llm/event-tokenizer';
 import type { HostTensor } from '@user-llm/onnx-autograd';
+import { EncoderOptionError } from '../errors.js';
 import { eventFeeds } from '../event-feeds.js';
 import type { InputField } from '../input-fields.js';
 import type { Sequence } from '../sequences.js';
@@ -11,13 +12,24 @@ export const targetPrefix = 'targets.';
 
 type Rows = readonly (Sequence | null)[];
 
-/** Feeds of the events that are read. */
-export function readFeeds(
-  { config, events, bags }: ObjectiveRun,
+/** How `ObjectiveRun` feeds the events that are read. */
+export const readWith =
+  (run: Pick<ObjectiveRun, 'config' | 'events' | 'bags'>): ObjectiveRun['read'] =>
+  (rows, length, prefix = 'events') =>
+    readFeeds(run, rows, length, prefix);
+
+function readFeeds(
+  { config, events, bags }: Pick<ObjectiveRun, 'config' | 'events' | 'bags'>,
   rows: Rows,
   length: number,
-  prefix = 'events',
+  prefix: string,
 ): Record<string, HostTensor> {
+  const longest = Math.max(0, ...rows.map((row) => row?.read.length ?? 0));
+  if (longest > length)
+    throw new EncoderOptionError(
+      'objective',
+      `it reads a row of ${longest} events at ${length} places; a batch's rows have one event more than places, so cut them with sequencePart`,
+    );
   const feeds = windowFeeds(
     config,
     events,

@@ -32,6 +32,8 @@ export function repeatsOf(said: Repeats | 'auto', { config, events, spans }: Obj
     const met = new Set<number>();
     for (let event = start; event < end; event++) {
       if (ids[event] < FIRST_VALUE_ID) continue;
+      // The same item straight after itself is an event that the log says twice, and nothing that its user took again.
+      if (event > start && ids[event] === ids[event - 1]) continue;
       known++;
       if (met.has(ids[event])) again++;
       else met.add(ids[event]);
@@ -85,6 +87,7 @@ export interface TakenFeeds {
 }
 
 type Rows = readonly (Sequence | null)[];
+type History = Pick<ObjectiveRun, 'config' | 'events'>;
 
 /**
  * Of every row, the items of its events and of as many before them as a window has, in the order of their first event: what comes is told
@@ -92,7 +95,7 @@ type Rows = readonly (Sequence | null)[];
  *
  * @param length T of the targets: one for every event of a row, in its order
  */
-export function takenBeforeEvents(run: ObjectiveRun, scope: string, rows: Rows, length: number): TakenFeeds {
+export function takenBeforeEvents(run: History, scope: string, rows: Rows, length: number): TakenFeeds {
   const before = new Int32Array(rows.length * length);
   const places = rows.map((row, at) => {
     if (!row || row.events.length === 0) return new Map<number, number>();
@@ -110,7 +113,7 @@ export function takenBeforeEvents(run: ObjectiveRun, scope: string, rows: Rows, 
  * @param length T of the targets
  */
 export function takenAroundEvents(
-  run: ObjectiveRun,
+  run: History,
   scope: string,
   rows: Rows,
   hidden: readonly (readonly number[])[],
@@ -128,7 +131,7 @@ export function takenAroundEvents(
 
 /** The items of some events of one user and of a window before them, and how many had been met by each event from the first on. */
 function metIn(
-  { config, events }: ObjectiveRun,
+  { config, events }: History,
   list: Int32Array,
   hidden?: ReadonlySet<number>,
 ): { list: Map<number, number>; first: number; met: Int32Array } {
