@@ -89,7 +89,7 @@ export function adaptJointModel<History>(
       budget === undefined && epochs !== undefined ? { ...options, epochs: 3 } : options,
       emit,
     );
-    const parts = { ...takeApart(model, weights, lora), record };
+    const parts = { ...takeApart(model, weights, task.trainable, lora), record };
     if (lora === undefined) return parts;
     const own = new Map([...weights].filter(([name]) => isLoraParameter(name)));
     return { ...parts, lora: { ...loraSettings(lora), weights: own } };
@@ -107,9 +107,11 @@ const ratesOf =
 function takeApart<History>(
   { decoder, user }: JointModel<History>,
   weights: Weights,
+  trained: (name: string) => boolean,
   lora: LoraOptions | undefined,
 ): Omit<AdaptedParts, 'record'> {
-  const own = new Map([...weights].filter(([name]) => decoder.weights.has(name)));
+  // The trainer holds everything in float32; what has not learned stays as it is stored, in its blocks and its file.
+  const own = new Map([...decoder.weights].map(([name, stored]) => [name, trained(name) ? weights.get(name)! : stored]));
   const loraWeights = new Map([...weights].filter(([name]) => isLoraParameter(name)));
   const adapted = { config: decoder.config, weights: lora === undefined ? own : mergeLora(own, loraWeights, lora) };
   const [itemRows, labelRows] = [weights.get(rowsName('item')), weights.get(rowsName('label'))];
