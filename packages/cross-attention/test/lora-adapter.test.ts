@@ -68,6 +68,12 @@ test("it is written under PEFT's names, read back the same, and merged by its fo
   expect(model.withLora(loaded).weights.get('model.norm.weight')).toBe(model.weights.get('model.norm.weight'));
 });
 
+test('one that adds nothing yet leaves every weight the very one that it was', () => {
+  const fresh = new Map([...adapter.weights, [`lora.${projection}.B`, float32(new Float32Array(32 * rank), [32, rank])]]);
+  const { weights } = model.withLora({ ...adapter, weights: fresh });
+  for (const [name, weight] of model.weights) expect(weights.get(name)).toBe(weight);
+});
+
 test('rank-stabilised adapters scale by alpha over the root of the rank', async () => {
   await saveLoraAdapter(folder, adapter, 'base');
   await rewrite({ use_rslora: true });

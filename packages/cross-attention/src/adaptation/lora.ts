@@ -41,7 +41,10 @@ export function loraHooks(builder: GraphBuilder, config: DecoderConfig, options:
   };
 }
 
-/** The decoder's weights with trained LoRA matrices added in: W + (alpha / rank) B A. The given maps are left as they are. */
+/**
+ * The decoder's weights with trained LoRA matrices added in: W + (alpha / rank) B A, in float32. Where B is zero the weight is the one that it
+ * was, in its blocks if it has some. The given maps are left as they are.
+ */
 export function mergeLora(decoder: Weights, trained: Weights, options: LoraOptions): Weights {
   const { rank, alpha } = loraSettings(options);
   const merged = new Map(decoder);
@@ -56,6 +59,7 @@ export function mergeLora(decoder: Weights, trained: Weights, options: LoraOptio
         'lora',
         `the adapter adds [${shape[0]}, ${downShape[1]}] to ${projection}, which is ${target === undefined ? 'not in the model' : `[${target.shape.join(', ')}]`}; it belongs to another model`,
       );
+    if (alpha === 0 || up.every((value) => value === 0)) continue;
     const [output, input] = target.shape;
     const data = Float32Array.from(target.data as Float32Array);
     for (let o = 0; o < output; o++) {
