@@ -396,9 +396,31 @@ describe('a run that was stopped', () => {
     await expect(adaptJointModel(trained, examples, given).result).rejects.toThrow(
       refusal('the weights to start from are others'),
     );
+    await expect(adaptJointModel(model, examples, { ...given, tokensPerPart: 40 }).result).rejects.toThrow(
+      refusal('tokensPerPart was as fit and is now 40, by which an encoder draws other dropout masks'),
+    );
     // A default that is written out is the same.
     const longer = await adaptJointModel(model, examples, { ...given, steps: 3, warmup: 0.1, recompute: true }).result;
     expect(longer.record.steps).toBe(3);
+  });
+
+  test('of a text-only model goes on in smaller parts, which change nothing', async () => {
+    const texts = examples.map(({ promptIds, answerIds }) => ({ promptIds, answerIds }));
+    const run = (steps: number, more: Partial<AdaptOptions<never>> = {}) =>
+      adaptJointModel({ decoder }, texts, { ...options, steps, ...more });
+    const checkpoint = { file: path.join(folder, 'run.safetensors') };
+    const straight = await watch(run(4));
+    const stop = new AbortController();
+    const first = run(4, { checkpoint, signal: stop.signal });
+    first.result.catch(() => undefined);
+    await expect(
+      (async () => {
+        for await (const { step } of first) if (step === 2) stop.abort(new Error('enough'));
+      })(),
+    ).rejects.toThrow('enough');
+    const rest = await watch(run(4, { checkpoint, tokensPerPart: 20 }));
+    expect(rest.map(({ step }) => step)).toEqual([3, 4]);
+    rest.forEach(({ loss }, i) => expect(loss).toBeCloseTo(straight[2 + i].loss, 4));
   });
 
   test('keeps the best of what it has, also after a crash between its files', async () => {

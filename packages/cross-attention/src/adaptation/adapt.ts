@@ -81,6 +81,8 @@ export function adaptJointModel<History>(
       ...(validation === undefined ? {} : { validate: (trainer: Trainer) => validated(trainer, validation) }),
       ...(encoderRate === 1 && itemRate === 1 ? {} : { rateOf: ratesOf(model, encoderRate, itemRate) }),
       ...(typeof source === 'function' ? {} : { examples: () => hashExamples(source) }),
+      // An encoder draws dropout masks part by part, and lets histories of one user share a window within one.
+      ...(model.user && { parts: options.tokensPerPart ?? 'as fit' }),
       options: recorded(options),
     };
     const budget = options.steps ?? options.epochs ?? options.seconds;

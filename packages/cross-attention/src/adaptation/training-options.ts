@@ -48,7 +48,9 @@ export interface TrainingOptions<History = unknown> extends TrainingSettings {
   readonly itemRate?: number;
   /**
    * Most text tokens that run at once: a larger batch is cut into parts whose gradients are added. Default: as many as keep about a
-   * gigabyte for the backward pass, at most 8,192.
+   * gigabyte for the backward pass, at most 8,192. The step is on the mean over the same examples. Its numbers are the same where examples do not
+   * depend on their company, as in a model that reads no users; an encoder draws dropout masks for each part anew, and its histories of one
+   * user may share a window within a part.
    */
   readonly tokensPerPart?: number;
   /**
