@@ -12,6 +12,7 @@ import type { Choice } from '../src/adaptation/choices.js';
 import { textRow, withPlaceholders } from '../src/adaptation/text-rows.js';
 import type { AdaptationExample, ExampleSource } from '../src/adaptation/examples.js';
 import type { JointModel, Strategy } from '../src/adaptation/joint-model.js';
+import { mixTasks } from '../src/adaptation/task-mixture.js';
 import { pretrainDecoder } from '../src/adaptation/pretrain.js';
 import type { LogState } from '../src/adaptation/training-log.js';
 import type { TrainingProgress } from '../src/adaptation/training-options.js';
@@ -402,6 +403,25 @@ describe('a run that was stopped', () => {
     // A default that is written out is the same.
     const longer = await adaptJointModel(model, examples, { ...given, steps: 3, warmup: 0.1, recompute: true }).result;
     expect(longer.record.steps).toBe(3);
+  });
+
+  test('does not go on with another mixture of tasks', async () => {
+    const checkpoint = { file: path.join(folder, 'run.safetensors') };
+    const [some, others] = [examples.slice(0, 20), examples.slice(20)];
+    const { batchSize: _, ...given } = { ...options, steps: 2, checkpoint };
+    const run = (steps: number, source: ExampleSource<ToyHistory>) =>
+      adaptJointModel(joint(softPrompt()), source, { ...given, steps }).result;
+    const mixed = () => mixTasks({ some: { examples: some }, others: { examples: others, weight: 2 } }, { batchSize: 8 });
+    await run(2, mixed());
+    for (const other of [
+      mixTasks({ some: { examples: some }, others: { examples: others, weight: 3 } }, { batchSize: 8 }),
+      mixTasks({ some: { examples: some }, others: { examples: others, weight: 2 } }, { batchSize: 6 }),
+      mixTasks({ some: { examples: some }, others: { examples: others, weight: 2 } }, { batchSize: 8, seed: 2 }),
+      mixTasks({ some: { examples: some }, others: { examples: others.slice(1), weight: 2 } }, { batchSize: 8 }),
+      () => some,
+    ])
+      await expect(run(3, other)).rejects.toThrow('is of another run: the examples are others');
+    expect((await run(3, mixed())).record.steps).toBe(3);
   });
 
   test('of a text-only model goes on in smaller parts, which change nothing', async () => {

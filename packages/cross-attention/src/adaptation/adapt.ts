@@ -80,7 +80,9 @@ export function adaptJointModel<History>(
       ...(epochs === undefined ? {} : { stepsPerEpoch: epochs.stepsPerEpoch }),
       ...(validation === undefined ? {} : { validate: (trainer: Trainer) => validated(trainer, validation) }),
       ...(encoderRate === 1 && itemRate === 1 ? {} : { rateOf: ratesOf(model, encoderRate, itemRate) }),
-      ...(typeof source === 'function' ? {} : { examples: () => hashExamples(source) }),
+      ...(typeof source !== 'function'
+        ? { examples: () => hashExamples(source) }
+        : source.identity && { source: source.identity }),
       // An encoder draws dropout masks part by part, and lets histories of one user share a window within one.
       ...(model.user && { parts: options.tokensPerPart ?? 'as fit' }),
       options: recorded(options),

@@ -35,8 +35,8 @@ export interface TrainingSettings extends TrainingBudget {
   readonly signal?: AbortSignal;
   /**
    * Where the run is kept: it goes on from there when the file is there already, with a larger or smaller budget if you like, and refuses
-   * to where it was another run: other options, weights to start from, or list of examples, whose histories are not compared. Two more
-   * files lie beside it; a folder that is not there is made. Written when the signal aborts, at the end, and after every so many steps or
+   * to where it was another run: other options, weights to start from, list of examples or mixture of tasks, whose histories are not
+   * compared. Two more files lie beside it; a folder that is not there is made. Written when the signal aborts, at the end, and after every so many steps or
    * seconds, without either every 300 seconds, so that what ends the process ends no more of the run. A writing that fails, a disk being
    * full, ends nothing (`unsaved` of the progress), unless the signal aborted.
    */
