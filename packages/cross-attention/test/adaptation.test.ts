@@ -43,7 +43,8 @@ const examples: AdaptationExample<ToyHistory>[] = Array.from({ length: 36 }, (_,
   promptIds: [20, 21],
   answerIds: [1 + Math.floor(i / 6), 0],
 }));
-const options = { strategy: 'full', steps: 4, batchSize: 12, seed: 5, learningRate: 1e-2, threads: 1 } as const;
+const forBatches = { strategy: 'full', steps: 4, seed: 5, learningRate: 1e-2, threads: 1 } as const;
+const options = { ...forBatches, batchSize: 12 };
 
 const changed = (before: Weights, after: Weights) =>
   [...before]
@@ -166,7 +167,7 @@ describe('learning', () => {
   describe('from a function', () => {
     const texts = examples.map(({ promptIds, answerIds }) => ({ promptIds, answerIds }));
     const run = (source: ExampleSource<ToyHistory>, more: Partial<AdaptOptions<ToyHistory>> = {}) =>
-      adaptJointModel(joint(gatedCrossAttention({ every: 1 })), source, { ...options, steps: 2, ...more }).result;
+      adaptJointModel(joint(gatedCrossAttention({ every: 1 })), source, { ...forBatches, steps: 2, ...more }).result;
 
     test('may begin with texts alone: somebody of a later batch stands in, and is not read', async () => {
       const { record } = await run((step) => (step === 1 ? texts : examples));
@@ -210,14 +211,14 @@ describe('learning', () => {
   test('texts of different lengths in one batch count as they do each alone', async () => {
     const model = joint(gatedCrossAttention({ every: 1, gate: 0.5 }));
     const long = examples.map((example, i) => ({ ...example, promptIds: Array.from({ length: 2 + (i % 9) }, () => 20) }));
-    const [first] = await watch(adaptJointModel(model, () => long.slice(0, 12), { ...options, steps: 1 }));
+    const [first] = await watch(adaptJointModel(model, () => long.slice(0, 12), { ...forBatches, steps: 1 }));
     let total = 0;
     for (const example of long.slice(0, 12))
-      total += (await watch(adaptJointModel(model, () => [example], { ...options, steps: 1 })))[0].loss;
+      total += (await watch(adaptJointModel(model, () => [example], { ...forBatches, steps: 1 })))[0].loss;
     expect(first.loss).toBeCloseTo(total / 12, 4);
     // And so do their gradients: parts of one length each, added up, take the same steps as one padded batch.
-    const padded = await watch(adaptJointModel(model, () => long.slice(0, 12), options));
-    const apart = await watch(adaptJointModel(model, () => long.slice(0, 12), { ...options, tokensPerPart: 1 }));
+    const padded = await watch(adaptJointModel(model, () => long.slice(0, 12), forBatches));
+    const apart = await watch(adaptJointModel(model, () => long.slice(0, 12), { ...forBatches, tokensPerPart: 1 }));
     apart.forEach(({ loss }, i) => expect(loss).toBeCloseTo(padded[i].loss, 4));
   });
 
@@ -308,7 +309,7 @@ describe('a run that was stopped', () => {
       const checkpoint = { file, everySeconds };
       // A source that fails is what the end of the process is: nothing is written on the way out.
       const source = (step: number) => (step > steps ? Promise.reject(new Error('power is out')) : Promise.resolve(examples));
-      const run = adaptJointModel(model, source, { ...options, steps: 9, checkpoint });
+      const run = adaptJointModel(model, source, { ...forBatches, steps: 9, checkpoint });
       const seen: number[] = [];
       await expect(
         (async () => {
@@ -408,9 +409,8 @@ describe('a run that was stopped', () => {
   test('does not go on with another mixture of tasks', async () => {
     const checkpoint = { file: path.join(folder, 'run.safetensors') };
     const [some, others] = [examples.slice(0, 20), examples.slice(20)];
-    const { batchSize: _, ...given } = { ...options, steps: 2, checkpoint };
     const run = (steps: number, source: ExampleSource<ToyHistory>) =>
-      adaptJointModel(joint(softPrompt()), source, { ...given, steps }).result;
+      adaptJointModel(joint(softPrompt()), source, { ...forBatches, checkpoint, steps }).result;
     const mixed = () => mixTasks({ some: { examples: some }, others: { examples: others, weight: 2 } }, { batchSize: 8 });
     await run(2, mixed());
     for (const other of [
@@ -558,7 +558,7 @@ describe('rows and batches', () => {
       'this model reads none',
     );
     await expect(
-      adaptJointModel({ decoder }, () => examples, { ...options, steps: undefined, epochs: 2 }).result,
+      adaptJointModel({ decoder }, () => examples, { ...forBatches, steps: undefined, epochs: 2 }).result,
     ).rejects.toThrow('a function has no epochs');
     await expect(adaptJointModel({ decoder }, [], options).result).rejects.toThrow('there are none');
     // As an encoder that has a trainable form, and is none.
@@ -593,12 +593,47 @@ describe('rows and batches', () => {
       { checkpoint: 'run.safetensors' as never },
       'checkpoint: must be { file, everySteps?, everySeconds? }, and is "run.safetensors"',
     ],
+    [
+      { lr: 1 } as never,
+      'lr: is no setting; there are strategy, lora, itemRate, tokensPerPart, recompute, steps, epochs, seconds, seed, batchSize, learningRate, encoderRate, warmup, weightDecay, clipNorm, threads, frozenWeights, signal, checkpoint, validation',
+    ],
+    [{ encoderRate: 0.1 }, 'encoderRate: is for an encoder, and this model reads no users; leave it out'],
     [{ lora: { rank: 2 } }, "lora: is for the strategy 'lora', and this one is 'full'; leave it out, or train by 'lora'"],
   ])('settings %j are refused', async (settings, message) => {
     await expect(adaptJointModel({ decoder }, examples, { ...options, ...settings }).result).rejects.toMatchObject({
       name: 'AdaptationError',
       message,
     });
+  });
+
+  const projections = 'q_proj, k_proj, v_proj, o_proj, gate_proj, up_proj, down_proj';
+  test.each<[object, string]>([
+    [{ r: 16 }, 'lora.r: is no setting; there are rank, alpha, targets'],
+    [{ rank: 0 }, 'lora.rank: must be a whole number of at least 1, and is 0'],
+    [{ alpha: 0 }, 'lora.alpha: must be a number above 0, and is 0'],
+    [{ alpha: NaN }, 'lora.alpha: must be a number above 0, and is NaN'],
+    [{ targets: [] }, `lora.targets: must be a list of projections, some of ${projections}`],
+    [{ targets: 'q_proj' }, `lora.targets: must be a list of projections, some of ${projections}`],
+    [{ targets: ['query'] }, `lora.targets: there is no projection 'query'; there are ${projections}`],
+  ])('settings %j of LoRA are refused', async (lora, message) => {
+    const run = adaptJointModel({ decoder }, examples, { ...options, strategy: 'lora', lora });
+    await expect(run.result).rejects.toMatchObject({ name: 'AdaptationError', message });
+  });
+
+  test('what would change nothing is refused', async () => {
+    await expect(adaptJointModel({ decoder }, () => examples, options).result).rejects.toThrow(
+      'batchSize: is for a list of examples; a function makes its own batches, as mixTasks of its batchSize',
+    );
+    expect(() => pretrainDecoder(decoder, [[1, 2]], { steps: 1, strategy: 'lora' } as never)).toThrow(
+      'strategy: is no setting; there are sequenceLength, holdOut',
+    );
+    expect(() => pretrainDecoder(decoder, [[1, 2]], { steps: 1, holdOut: 1 })).toThrow(
+      'holdOut: must be a whole number of at least 2',
+    );
+    expect(() => gatedCrossAttention({ every: 2, layers: 3 } as never)).toThrow(
+      'gatedCrossAttention.layers: is no setting; there are every, heads, gate',
+    );
+    expect(() => softPrompt({ tokens: 10 } as never)).toThrow('softPrompt.tokens: is no setting; there are none');
   });
 
   test('epochs are seeded, hold every example once, and any step can be asked for', () => {

@@ -223,7 +223,9 @@ describe('a run', () => {
     const [one] = pairs;
     expect(await refusal([])).toContain('there are none');
     expect(await refusal([one])).toContain('one alone');
-    expect(await refusal(() => [one])).toContain('step 1 has one alone');
+    expect(await refusal(() => [one], { batchSize: undefined })).toContain('step 1 has one alone');
+    expect(await refusal(() => pairs)).toContain('batchSize: is for a list of examples');
+    expect(await refusal(pairs, { itemRate: 1 })).toContain('itemRate: is no setting; there are strategy, reading, width, steps');
     expect(await refusal([one, { ...one, textIds: [] }])).toBe(
       'example 1: its text is empty; leave out users of whom there is nothing to read',
     );
@@ -234,7 +236,7 @@ describe('a run', () => {
     expect(await refusal(pairs, { reading: 'first' })).toContain("'first' is none of last, mean");
     expect(await refusal(pairs, { width: 0 })).toContain('width');
     expect(await refusal(pairs, { validation: { examples: [one] } })).toContain('no other to be told from');
-    expect(await refusal(() => pairs, { steps: undefined })).toContain('budget');
+    expect(await refusal(() => pairs, { steps: undefined, batchSize: undefined })).toContain('budget');
     const long = alignJointModel(crossAttention, [one, { ...one, textIds: Array<number>(17).fill(1) }], options).result;
     await expect(long).rejects.toThrow(DoesNotFitError);
     await expect(alignJointModel(crossAttention, [one], options).result).rejects.toThrow(AdaptationError);

@@ -7,7 +7,7 @@ import type { ExampleSource } from './examples.js';
 import { Feeder } from './feeder.js';
 import { jointDefinition, jointWeights, strategies, trainedBy } from './joint-model.js';
 import type { JointModel, Strategy } from './joint-model.js';
-import { isLoraParameter, loraSettings, mergeLora } from './lora.js';
+import { checkLoraOptions, isLoraParameter, loraSettings, mergeLora } from './lora.js';
 import type { LoraAdapter } from './lora-adapter.js';
 import type { LoraOptions } from './lora.js';
 import { hashExamples } from './run-identity.js';
@@ -16,7 +16,7 @@ import type { TrainingTask } from './train.js';
 import { isEncoderParameter, isResamplerParameter, withoutScope } from './trainable-encoder.js';
 import type { TrainableEncoder } from './trainable-encoder.js';
 import type { TrainingOptions, TrainingProgress, TrainingRecord } from './training-options.js';
-import { checkTrainingSettings, trainingDefaults } from './training-settings.js';
+import { checkBatchSize, checkTrainingSettings, trainingDefaults } from './training-settings.js';
 import { validated } from './validation.js';
 
 export interface AdaptOptions<History = unknown> extends TrainingOptions<History> {
@@ -54,13 +54,20 @@ export function adaptJointModel<History>(
         'strategy',
         `'${strategy}' trains what reads users, and this model reads none; use full or lora, or add user embeddings`,
       );
-    checkTrainingSettings(options);
+    checkTrainingSettings(options, {
+      settings: ['strategy', 'lora', 'itemRate', 'tokensPerPart', 'recompute'],
+      validation: ['examples', 'by'],
+    });
+    checkBatchSize(source, options);
+    if (model.user === undefined && options.encoderRate !== undefined)
+      throw new AdaptationError('encoderRate', 'is for an encoder, and this model reads no users; leave it out');
     if (options.lora !== undefined && strategy !== 'lora')
       throw new AdaptationError(
         'lora',
         `is for the strategy 'lora', and this one is '${strategy}'; leave it out, or train by 'lora'`,
       );
     const lora = strategy === 'lora' ? (options.lora ?? {}) : undefined;
+    if (lora !== undefined) checkLoraOptions(lora, model.decoder.config);
     const feeder = new Feeder(model, options);
     const epochs = typeof source === 'function' ? undefined : feeder.epochs(source);
     if (typeof source === 'function' && options.validation) await feeder.findHistory(options.validation.examples, source);

@@ -12,11 +12,11 @@ export interface TrainingBudget {
 export interface TrainingSettings extends TrainingBudget {
   /** Seeds first weights, shuffling and dropout. Default 1. */
   readonly seed?: number;
-  /** Examples of one step. Default 64. */
+  /** Examples of one step of a list; a function makes its own batches. Default 64. */
   readonly batchSize?: number;
   /** Peak learning rate of AdamW. Default 1e-3. */
   readonly learningRate?: number;
-  /** A factor on the learning rate of the encoder below its resampler, which is pretrained. Default 1. */
+  /** A factor on the learning rate of the encoder below its resampler, which is pretrained; for a model that reads users. Default 1. */
   readonly encoderRate?: number;
   /** Share of the budget in which the learning rate rises; a cosine takes it down after that. Default 0.1. */
   readonly warmup?: number;

@@ -8,7 +8,7 @@ import type { Batch } from '../adaptation/train.js';
 import { isEncoderParameter, isResamplerParameter, withScope, withoutScope } from '../adaptation/trainable-encoder.js';
 import type { TrainableEncoder } from '../adaptation/trainable-encoder.js';
 import type { TrainingProgress, TrainingRecord, TrainingSettings, ValidationSchedule } from '../adaptation/training-options.js';
-import { checkTrainingSettings, trainingDefaults } from '../adaptation/training-settings.js';
+import { checkBatchSize, checkTrainingSettings, trainingDefaults } from '../adaptation/training-settings.js';
 import type { Validated } from '../adaptation/validation.js';
 import { AdaptationError } from '../errors.js';
 import { Run } from '../run.js';
@@ -62,7 +62,8 @@ export function alignJointModel<History>(
   options: AlignOptions<History>,
 ): Run<TrainingProgress, AlignedParts> {
   return new Run(async (emit) => {
-    checkTrainingSettings(options);
+    checkTrainingSettings(options, { settings: ['strategy', 'reading', 'width'], validation: ['examples'] });
+    checkBatchSize(source, options);
     const { strategy = 'encoder', reading = 'mean', width = 128, validation } = options;
     const { encoderRate } = { ...trainingDefaults, ...options };
     if (strategy !== 'encoder' && strategy !== 'projection')

@@ -1,6 +1,7 @@
 import { attention, concat, constant, float, normal, ones } from '@user-llm/onnx-autograd';
 import type { Tensor } from '@user-llm/onnx-autograd';
 import { checkCount } from '../check-count.js';
+import { checkNames } from '../check-names.js';
 import type { DecoderConfig } from '../folder/decoder-config.js';
 import type { Integration, IntegrationContext, IntegrationGraph } from './integration.js';
 
@@ -22,7 +23,9 @@ const prefix = 'cross_attention';
  * Gated cross-attention (Ning et al., arXiv 2402.13598, section 3.2; the gate of Alayrac et al., arXiv 2204.14198): before every n-th
  * layer, x + tanh(gate) * attention(x, user). Keys and values depend on the user alone and are computed once per user.
  */
-export function gatedCrossAttention({ every, heads, gate = 0 }: GatedCrossAttentionOptions): Integration {
+export function gatedCrossAttention(options: GatedCrossAttentionOptions): Integration {
+  checkNames(options, ['every', 'heads', 'gate'], 'gatedCrossAttention.');
+  const { every, heads, gate = 0 } = options;
   checkCount('every', every);
   if (heads !== undefined) checkCount('heads', heads);
   if (!(gate >= 0 && gate < 1)) throw new RangeError(`A gate opens from 0 up to, not including, 1; ${gate} is outside.`);
