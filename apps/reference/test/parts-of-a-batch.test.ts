@@ -18,7 +18,7 @@ const schema = eventSchema({ user: 'userId', time: time('timestamp'), fields: { 
 const words = trainByteLevelBpe(['film 1', 'film 23'], { vocabularySize: 280 });
 const base = LanguageModel.create({ width: 32, layers: 2, heads: 2, keyValueHeads: 1, intermediate: 32, context: 48 }, words, 1);
 
-let tokenizer: EventTokenizer<typeof schema>;
+let tokenizer: EventTokenizer;
 let events: EventColumns;
 beforeAll(async () => {
   tokenizer = await EventTokenizer.fit(schema, () => rows);

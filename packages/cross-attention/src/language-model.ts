@@ -224,7 +224,8 @@ export class LanguageModel {
   }
 
   /**
-   * The model with a way to read an encoder's users: what it had already where the integration is the same, seeded weights otherwise.
+   * The model with a way to read an encoder's users: what it had already where the integration is the same (but for `gate`, which is how a
+   * gate begins), seeded weights otherwise.
    * Throws an `AdaptationError` for a `blindPrefix` that cannot be.
    */
   withUserEmbeddings<E extends AnyEncoder>({
@@ -245,7 +246,7 @@ export class LanguageModel {
     const known = this.contents.user;
     const same =
       known?.integration.kind === integration.kind &&
-      JSON.stringify([known.integration.settings, known.shape]) === JSON.stringify([integration.settings, shape]);
+      JSON.stringify([known.integration.layout, known.shape]) === JSON.stringify([integration.layout, shape]);
     const weights = same ? known.weights : initialIntegrationWeights(integration, this.contents, shape, seed);
     const problem = blindPrefix && problemOfBlindPrefix(blindPrefix);
     if (problem !== undefined) throw new AdaptationError('blindPrefix', problem);

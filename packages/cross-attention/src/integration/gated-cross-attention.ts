@@ -12,7 +12,8 @@ export interface GatedCrossAttentionOptions {
   readonly heads?: number;
   /**
    * How far the gates are open at first: the value of tanh, in [0, 1). 0, the default, gives the base model's logits bit for bit. A
-   * base that is trained from scratch learns faster from about 0.5, and item tokens can be fitted to any only behind open gates.
+   * base that is trained from scratch learns faster from about 0.5, and item tokens can be fitted to any only behind open gates. Gates that
+   * a model has already stay as they are.
    */
   readonly gate?: number;
 }
@@ -36,9 +37,11 @@ export function gatedCrossAttention(options: GatedCrossAttentionOptions): Integr
       throw new RangeError(`Cross-attention before every ${every}th layer reaches none of a decoder's ${config.layers} layers.`);
     return layers;
   };
+  const layout = { every, ...(heads === undefined ? {} : { heads }) };
   return {
     kind: 'cross-attention',
-    settings: { every, gate, ...(heads === undefined ? {} : { heads }) },
+    settings: { ...layout, gate },
+    layout,
     prefix,
     readsEverywhere: true,
     placeholders: () => 0,

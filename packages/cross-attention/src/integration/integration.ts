@@ -45,6 +45,8 @@ export interface Integration {
   readonly kind: 'cross-attention' | 'soft-prompt';
   /** What `integrationOf` makes it from again. JSON values. */
   readonly settings: Readonly<Record<string, number>>;
+  /** Those of the settings that say which weights there are; the others are about their first values. */
+  readonly layout: Readonly<Record<string, number>>;
   /** Its parameters' names begin with this. */
   readonly prefix: string;
   /** Whether every token reads the user by itself; otherwise the user stands in the prompt, and what is before does not read it. */

@@ -15,6 +15,7 @@ export function softPrompt(options: Readonly<Record<string, never>> = {}): Integ
   return {
     kind: 'soft-prompt',
     settings: {},
+    layout: {},
     prefix,
     readsEverywhere: false,
     placeholders: ({ userTokens }) => userTokens,
