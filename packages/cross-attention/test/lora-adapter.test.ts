@@ -80,13 +80,17 @@ test('rank-stabilised adapters scale by alpha over the root of the rank', async 
   expect(largest(merged(await loadLoraAdapter(folder)), byFormula(alpha / Math.sqrt(rank)))).toBeLessThan(1e-5);
 });
 
-test.each([
+test.each<readonly [object, RegExp]>([
   [{ use_dora: true }, /use_dora is not supported; merge the adapter with PEFT/],
   [{ bias: 'all' }, /bias 'all'/],
   [{ peft_type: 'IA3' }, /peft_type 'IA3'/],
   [{ modules_to_save: ['lm_head'] }, /modules_to_save/],
   [{ rank_pattern: { q_proj: 4 } }, /rank_pattern/],
   [{ fan_in_fan_out: true }, /fan_in_fan_out/],
+  [{ layer_replication: [[0, 1]] }, /layer_replication/],
+  ...['pissa', 'pissa_niter_16', 'olora', 'loftq', 'corda'].map(
+    (start) => [{ init_lora_weights: start }, new RegExp(`init_lora_weights '${start}' is not supported`)] as const,
+  ),
 ])('what cannot be applied is refused: %j', async (changes, message) => {
   await saveLoraAdapter(folder, adapter, 'base');
   await rewrite(changes);
@@ -94,6 +98,12 @@ test.each([
     problem: 'unsupported',
     message: expect.stringMatching(message),
   });
+});
+
+test.each([true, false, null, 'gaussian'])('a start that leaves the base as it is makes no difference: %j', async (start) => {
+  await saveLoraAdapter(folder, adapter, 'base');
+  await rewrite({ init_lora_weights: start });
+  expect(await loadLoraAdapter(folder)).toEqual(adapter);
 });
 
 test('damaged adapters, and those of another model', async () => {
