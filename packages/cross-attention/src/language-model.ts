@@ -184,7 +184,10 @@ export class LanguageModel {
     return { model: this.withRows('label', rows), ...found };
   }
 
-  /** Trains on texts (or their token ids), next token by next token: the base of a model from scratch. */
+  /**
+   * Trains on texts (or their token ids), next token by next token: the base of a model from scratch. Texts stand in rows one after the other,
+   * with the end token between them, and read each other there; see `pretrainDecoder`.
+   */
   pretrain(
     texts: Iterable<string | readonly number[]>,
     options: PretrainOptions,

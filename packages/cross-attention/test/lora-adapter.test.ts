@@ -1,3 +1,4 @@
+import { existsSync } from 'node:fs';
 import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
@@ -131,3 +132,27 @@ test('what the strategy lora trained can be kept apart: merged into the base it 
   expect(model.withLora(loaded).weights).toEqual(trained.weights);
   expect(trained.weights).not.toEqual(model.weights);
 });
+
+const shared = process.env.USER_LLM_SHARED ?? path.resolve(import.meta.dirname, '../../../../shared');
+const fixtures = path.join(shared, 'fixtures/llm');
+if (!existsSync(fixtures)) console.warn(`skipped: no reference models in ${fixtures}; set USER_LLM_SHARED`);
+const projections = ['q_proj', 'k_proj', 'v_proj', 'o_proj', 'gate_proj', 'up_proj', 'down_proj'];
+
+(existsSync(fixtures) ? test : test.skip).each(['random-llama3-rope-scaled', 'random-mistral', 'random-qwen2', 'random-qwen3'])(
+  'in every family and projection a trained adapter comes back from PEFT\u2019s layout as it was: %s',
+  async (name) => {
+    const base = await LanguageModel.load(path.join(fixtures, name));
+    const examples = Array.from({ length: 4 }, (_, i) => ({ promptIds: [5, 6, 7 + i], answerIds: [100 + i, 2] }));
+    const { model: trained, lora } = await base.adapt(examples, {
+      ...{ strategy: 'lora', steps: 2, learningRate: 1e-2, threads: 1 },
+      lora: { rank: 4, alpha: 8, targets: projections },
+    }).result;
+    await saveLoraAdapter(folder, lora!, name);
+    const { weights } = base.withLora(await loadLoraAdapter(folder));
+    for (const [tensor, { data }] of trained.weights) {
+      expect(weights.get(tensor)!.data).toEqual(data);
+      const isTarget = projections.some((projection) => tensor.includes(`.${projection}.weight`));
+      expect([tensor, base.weights.get(tensor)!.data !== data]).toEqual([tensor, isTarget]);
+    }
+  },
+);

@@ -24,7 +24,8 @@ const settingNames = [
 
 /**
  * Trains a decoder to predict the next token of texts, given as token ids. Texts are joined, each with the end token behind it, and cut
- * into rows of equal length, so that nothing is padding.
+ * into rows of equal length, so that nothing is padding. As usual with such rows, a text that begins within one reads what stands before it there,
+ * and its positions count on: only the end token tells that another text begins.
  */
 export function pretrainDecoder(
   decoder: Decoder,
