@@ -18,6 +18,7 @@ import type { LogState } from '../src/adaptation/training-log.js';
 import type { TrainingProgress } from '../src/adaptation/training-options.js';
 import { createDecoder } from '../src/decoder/decoder.js';
 import { AdaptationError, DoesNotFitError } from '../src/errors.js';
+import { combined } from '../src/integration/combined.js';
 import { gatedCrossAttention } from '../src/integration/gated-cross-attention.js';
 import { initialIntegrationWeights } from '../src/integration/integration.js';
 import type { Integration } from '../src/integration/integration.js';
@@ -136,6 +137,7 @@ describe('learning', () => {
   test.each<[string, Integration]>([
     ['gated cross-attention', gatedCrossAttention({ every: 2, gate: 0.5 })],
     ['soft prompt', softPrompt()],
+    ['both together', combined([softPrompt(), gatedCrossAttention({ every: 2, gate: 0.5 })])],
   ])('by %s the model answers from the user alone', async (_, integration) => {
     const run = adaptJointModel(joint(integration), examples, {
       ...options,

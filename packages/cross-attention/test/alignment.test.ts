@@ -15,6 +15,7 @@ import { foundPairs } from '../src/alignment/retrieval-accuracy.js';
 import { TextReader } from '../src/alignment/text-reader.js';
 import { createDecoder } from '../src/decoder/decoder.js';
 import { AdaptationError, DoesNotFitError } from '../src/errors.js';
+import { combined } from '../src/integration/combined.js';
 import { gatedCrossAttention } from '../src/integration/gated-cross-attention.js';
 import { initialIntegrationWeights } from '../src/integration/integration.js';
 import type { Integration } from '../src/integration/integration.js';
@@ -58,6 +59,7 @@ describe('users and texts that were not trained on', () => {
     ['gated cross-attention with closed gates', gatedCrossAttention({ every: 1 }), 'mean'],
     ['gated cross-attention, by the last token', gatedCrossAttention({ every: 2 }), 'last'],
     ['a soft prompt', softPrompt(), 'mean'],
+    ['both together', combined([softPrompt(), gatedCrossAttention({ every: 1 })]), 'mean'],
   ] as const)('find each other after alignment, through %s', async (_, integration, reading) => {
     const validation = { examples: held, everySteps: 10 };
     const accuracyAfter = async (more: Partial<AlignOptions>) => {

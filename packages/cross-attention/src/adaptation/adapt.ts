@@ -130,7 +130,7 @@ function takeApart<History>(
   if (user === undefined) return parts;
   return {
     ...parts,
-    integration: new Map([...weights].filter(([name]) => name.startsWith(`${user.integration.prefix}.`))),
+    integration: new Map([...weights].filter(([name]) => user.integration.owns(name))),
     // Parts of the encoder that are not in this graph, such as its output heads, stay.
     encoder: new Map([...user.encoder.weights, ...withoutScope(weights)]),
   };

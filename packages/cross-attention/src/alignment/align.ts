@@ -115,8 +115,7 @@ export function alignJointModel<History>(
       withBudget(options, pairs.stepsPerEpoch),
       emit,
     );
-    const { prefix } = model.user.integration;
-    const trained = [...weights].filter(([name]) => name.startsWith(`${prefix}.`));
+    const trained = [...weights].filter(([name]) => model.user.integration.owns(name));
     return {
       // What an alignment does not reach stays.
       integration: new Map([...model.user.weights, ...trained]),

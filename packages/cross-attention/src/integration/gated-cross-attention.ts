@@ -42,7 +42,7 @@ export function gatedCrossAttention(options: GatedCrossAttentionOptions): Integr
     kind: 'cross-attention',
     settings: { ...layout, gate },
     layout,
-    prefix,
+    owns: (parameter) => parameter.startsWith(`${prefix}.`),
     readsEverywhere: true,
     placeholders: () => 0,
     packedShape: (config, { userTokens }) => [
@@ -91,6 +91,10 @@ class CrossAttentionGraph implements IntegrationGraph {
     });
   }
 
+  get readingTensors(): number {
+    return 2 * this.layers.length;
+  }
+
   /** Keys and values of each layer in turn: `[B, key/value heads, K, head size]`. */
   read(tokens: Tensor, present?: Tensor): readonly Tensor[] {
     const { config, user } = this.context;
@@ -130,11 +134,11 @@ class CrossAttentionGraph implements IntegrationGraph {
 
   unpack(packed: Tensor): readonly Tensor[] {
     const [rows, , , ...rest] = packed.shape;
-    const flat = packed.reshape([rows, this.layers.length * 2, ...rest]);
+    const flat = packed.reshape([rows, this.readingTensors, ...rest]);
     return flat
       .split(
         1,
-        Array.from({ length: this.layers.length * 2 }, () => 1),
+        Array.from({ length: this.readingTensors }, () => 1),
       )
       .map((part) => part.squeeze(1));
   }

@@ -16,7 +16,7 @@ export function softPrompt(options: Readonly<Record<string, never>> = {}): Integ
     kind: 'soft-prompt',
     settings: {},
     layout: {},
-    prefix,
+    owns: (parameter) => parameter.startsWith(`${prefix}.`),
     readsEverywhere: false,
     placeholders: ({ userTokens }) => userTokens,
     packedShape: (config, { userTokens }) => [userTokens, config.hiddenSize],
@@ -26,6 +26,8 @@ export function softPrompt(options: Readonly<Record<string, never>> = {}): Integ
 }
 
 class SoftPromptGraph implements IntegrationGraph {
+  readonly readingTensors = 1;
+
   constructor(private readonly context: IntegrationContext) {}
 
   read(tokens: Tensor): readonly Tensor[] {
