@@ -35,9 +35,10 @@ export { type Integration, type UserShape } from './integration/integration.js';
 export { gatedCrossAttention, type GatedCrossAttentionOptions } from './integration/gated-cross-attention.js';
 export { type BlindPrefix } from './integration/blind-prefix.js';
 export { softPrompt } from './integration/soft-prompt.js';
-export { mixTasks, type Task } from './adaptation/task-mixture.js';
+export { mixTasks, type Task, type TaskMixture } from './adaptation/task-mixture.js';
 export {
   type AdaptationExample,
+  type ExampleBatches,
   type ExampleSource,
   type ItemAnswer,
   type LabelAnswer,

@@ -24,8 +24,9 @@ import { problemOfBlindPrefix } from './integration/blind-prefix.js';
 import type { BlindPrefix } from './integration/blind-prefix.js';
 import { withNamed, withRows } from './items/item-tokens.js';
 import type { Candidate, ItemTokens, NamedKind } from './items/item-tokens.js';
-import { initialIntegrationWeights } from './integration/integration.js';
+import { combined } from './integration/combined.js';
 import type { Integration } from './integration/integration.js';
+import { readingWeights } from './integration/reading-weights.js';
 import { PrefixTrie } from './ranking/prefix-trie.js';
 import { planRanking } from './ranking/rank-candidates.js';
 import type { CandidateRanking } from './ranking/rank-candidates.js';
@@ -185,7 +186,10 @@ export class LanguageModel {
     return { model: this.withRows('label', rows), ...found };
   }
 
-  /** Trains on texts (or their token ids), next token by next token: the base of a model from scratch. */
+  /**
+   * Trains on texts (or their token ids), next token by next token: the base of a model from scratch. Texts stand in rows one after the other,
+   * with the end token between them, and read each other there; see `pretrainDecoder`.
+   */
   pretrain(
     texts: Iterable<string | readonly number[]>,
     options: PretrainOptions,
@@ -225,34 +229,38 @@ export class LanguageModel {
   }
 
   /**
-   * The model with a way to read an encoder's users: what it had already where the integration is the same, seeded weights otherwise.
-   * Throws an `AdaptationError` for a `blindPrefix` that cannot be.
+   * The model with a way to read an encoder's users, or several at once. What it had already of a way is kept (`gate` is how a gate begins, and
+   * says nothing of one that has learned), what is new has seeded weights. Throws an `AdaptationError` where a way that it had is left out, whose
+   * weights would be lost, and for a `blindPrefix` that cannot be.
    */
   withUserEmbeddings<E extends AnyEncoder>({
     encoder,
-    integration,
+    integration: way,
     blindPrefix,
     seed = 1,
   }: {
     /** In its trainable form: `encoder.trainable(events)` of a `UserEncoder`, also of one that an earlier stage gave back. */
     readonly encoder: E;
-    readonly integration: Integration;
-    /** Lets prompts begin without the user, so that their beginning is computed once for all. Default: what the model has already, with its integration. */
+    /** `gatedCrossAttention(...)`, `softPrompt()`, or a list of both, by which users are read at once. */
+    readonly integration: Integration | readonly Integration[];
+    /** Lets prompts begin without the user, so that their beginning is computed once for all. Default: as the model does already. */
     readonly blindPrefix?: BlindPrefix;
     readonly seed?: number;
   }): AdaptableModel<E> {
     const { userTokens, width: userWidth, hash } = encoder.manifest;
-    const shape = { userTokens, userWidth };
-    const known = this.contents.user;
-    const same =
-      known?.integration.kind === integration.kind &&
-      JSON.stringify([known.integration.settings, known.shape]) === JSON.stringify([integration.settings, shape]);
-    const weights = same ? known.weights : initialIntegrationWeights(integration, this.contents, shape, seed);
+    const reads = { integration: combined([way].flat()), shape: { userTokens, userWidth } };
+    const weights = readingWeights(reads, this.contents, seed, this.contents.user);
     const problem = blindPrefix && problemOfBlindPrefix(blindPrefix);
     if (problem !== undefined) throw new AdaptationError('blindPrefix', problem);
-    const agreed = blindPrefix ?? (same ? known.blindPrefix : undefined);
+    const agreed = blindPrefix ?? this.contents.user?.blindPrefix;
     const blind = agreed === undefined ? {} : { blindPrefix: agreed };
-    return new AdaptableModel(encoder, this.#with({ user: { integration, shape, encoder: hash, weights, ...blind } }));
+    return new AdaptableModel(encoder, this.#with({ user: { ...reads, encoder: hash, weights, ...blind } }));
+  }
+
+  /** The model without its way to read users: it reads its prompt alone, or may be given another way. */
+  withoutUserEmbeddings(): LanguageModel {
+    const { user: _, ...rest } = this.contents;
+    return new LanguageModel(rest);
   }
 
   /** An example in words as token ids; the answer ends with the end token. Throws a `RangeError` for an item or label without a token. */

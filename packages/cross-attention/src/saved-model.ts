@@ -19,7 +19,7 @@ import { readDecoderWeights, readJsonFile } from './folder/hugging-face.js';
 import { ModelFolderError } from './folder/model-folder-error.js';
 import { readItems, savedItems } from './items/saved-items.js';
 import type { BlindPrefix } from './integration/blind-prefix.js';
-import { integrationOf } from './integration/integration-of.js';
+import { integrationOf, nameOf } from './integration/integration-of.js';
 import { userAddition } from './integration/integration.js';
 import type { ModelContents } from './model-contents.js';
 import { branchingOf, integerComputation, servedParts } from './serve-model.js';
@@ -33,14 +33,16 @@ const userWeightsFile = 'user_llm.safetensors';
 const weightsFile = 'model.safetensors';
 const generationFile = 'generation_config.json';
 
+const integrationShape = { kind: z.string(), settings: z.record(z.string(), z.number()) };
+
 const manifestSchema = z.looseObject({
   base: z.string(),
   training: z.unknown().optional(),
   precision: z.object({ accuracyLevel: z.literal([0, 4]) }).exactOptional(),
   adapter: z
     .looseObject({
-      kind: z.string(),
-      settings: z.record(z.string(), z.number()),
+      ...integrationShape,
+      parts: z.array(z.looseObject(integrationShape)).exactOptional(),
       userTokens: z.int().positive(),
       userWidth: z.int().positive(),
       encoder: z.string(),
@@ -82,8 +84,7 @@ export async function saveModel(
         user === undefined
           ? null
           : {
-              kind: user.integration.kind,
-              settings: user.integration.settings,
+              ...nameOf(user.integration),
               ...user.shape,
               encoder: user.encoder,
               ...(user.blindPrefix === undefined ? {} : { blindPrefix: user.blindPrefix }),
@@ -227,7 +228,7 @@ function parseManifest(folder: string, manifest: unknown) {
   }
   const { adapter, base, training, precision } = parsed.data;
   if (adapter === null) return { base, training, precision };
-  const integration = integrationOf(adapter.kind, adapter.settings);
+  const integration = integrationOf(adapter);
   if (integration === undefined) throw damaged(folder, `names the adapter '${adapter.kind}', which this version does not know`);
   const { userTokens, userWidth, encoder, blindPrefix } = adapter;
   const blind = blindPrefix === undefined ? {} : { blindPrefix };

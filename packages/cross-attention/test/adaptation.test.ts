@@ -12,11 +12,13 @@ import type { Choice } from '../src/adaptation/choices.js';
 import { textRow, withPlaceholders } from '../src/adaptation/text-rows.js';
 import type { AdaptationExample, ExampleSource } from '../src/adaptation/examples.js';
 import type { JointModel, Strategy } from '../src/adaptation/joint-model.js';
+import { mixTasks } from '../src/adaptation/task-mixture.js';
 import { pretrainDecoder } from '../src/adaptation/pretrain.js';
 import type { LogState } from '../src/adaptation/training-log.js';
 import type { TrainingProgress } from '../src/adaptation/training-options.js';
 import { createDecoder } from '../src/decoder/decoder.js';
 import { AdaptationError, DoesNotFitError } from '../src/errors.js';
+import { combined } from '../src/integration/combined.js';
 import { gatedCrossAttention } from '../src/integration/gated-cross-attention.js';
 import { initialIntegrationWeights } from '../src/integration/integration.js';
 import type { Integration } from '../src/integration/integration.js';
@@ -42,7 +44,8 @@ const examples: AdaptationExample<ToyHistory>[] = Array.from({ length: 36 }, (_,
   promptIds: [20, 21],
   answerIds: [1 + Math.floor(i / 6), 0],
 }));
-const options = { strategy: 'full', steps: 4, batchSize: 12, seed: 5, learningRate: 1e-2, threads: 1 } as const;
+const forBatches = { strategy: 'full', steps: 4, seed: 5, learningRate: 1e-2, threads: 1 } as const;
+const options = { ...forBatches, batchSize: 12 };
 
 const changed = (before: Weights, after: Weights) =>
   [...before]
@@ -134,6 +137,7 @@ describe('learning', () => {
   test.each<[string, Integration]>([
     ['gated cross-attention', gatedCrossAttention({ every: 2, gate: 0.5 })],
     ['soft prompt', softPrompt()],
+    ['both together', combined([softPrompt(), gatedCrossAttention({ every: 2, gate: 0.5 })])],
   ])('by %s the model answers from the user alone', async (_, integration) => {
     const run = adaptJointModel(joint(integration), examples, {
       ...options,
@@ -165,7 +169,7 @@ describe('learning', () => {
   describe('from a function', () => {
     const texts = examples.map(({ promptIds, answerIds }) => ({ promptIds, answerIds }));
     const run = (source: ExampleSource<ToyHistory>, more: Partial<AdaptOptions<ToyHistory>> = {}) =>
-      adaptJointModel(joint(gatedCrossAttention({ every: 1 })), source, { ...options, steps: 2, ...more }).result;
+      adaptJointModel(joint(gatedCrossAttention({ every: 1 })), source, { ...forBatches, steps: 2, ...more }).result;
 
     test('may begin with texts alone: somebody of a later batch stands in, and is not read', async () => {
       const { record } = await run((step) => (step === 1 ? texts : examples));
@@ -209,14 +213,14 @@ describe('learning', () => {
   test('texts of different lengths in one batch count as they do each alone', async () => {
     const model = joint(gatedCrossAttention({ every: 1, gate: 0.5 }));
     const long = examples.map((example, i) => ({ ...example, promptIds: Array.from({ length: 2 + (i % 9) }, () => 20) }));
-    const [first] = await watch(adaptJointModel(model, () => long.slice(0, 12), { ...options, steps: 1 }));
+    const [first] = await watch(adaptJointModel(model, () => long.slice(0, 12), { ...forBatches, steps: 1 }));
     let total = 0;
     for (const example of long.slice(0, 12))
-      total += (await watch(adaptJointModel(model, () => [example], { ...options, steps: 1 })))[0].loss;
+      total += (await watch(adaptJointModel(model, () => [example], { ...forBatches, steps: 1 })))[0].loss;
     expect(first.loss).toBeCloseTo(total / 12, 4);
     // And so do their gradients: parts of one length each, added up, take the same steps as one padded batch.
-    const padded = await watch(adaptJointModel(model, () => long.slice(0, 12), options));
-    const apart = await watch(adaptJointModel(model, () => long.slice(0, 12), { ...options, tokensPerPart: 1 }));
+    const padded = await watch(adaptJointModel(model, () => long.slice(0, 12), forBatches));
+    const apart = await watch(adaptJointModel(model, () => long.slice(0, 12), { ...forBatches, tokensPerPart: 1 }));
     apart.forEach(({ loss }, i) => expect(loss).toBeCloseTo(padded[i].loss, 4));
   });
 
@@ -307,7 +311,7 @@ describe('a run that was stopped', () => {
       const checkpoint = { file, everySeconds };
       // A source that fails is what the end of the process is: nothing is written on the way out.
       const source = (step: number) => (step > steps ? Promise.reject(new Error('power is out')) : Promise.resolve(examples));
-      const run = adaptJointModel(model, source, { ...options, steps: 9, checkpoint });
+      const run = adaptJointModel(model, source, { ...forBatches, steps: 9, checkpoint });
       const seen: number[] = [];
       await expect(
         (async () => {
@@ -396,9 +400,49 @@ describe('a run that was stopped', () => {
     await expect(adaptJointModel(trained, examples, given).result).rejects.toThrow(
       refusal('the weights to start from are others'),
     );
+    await expect(adaptJointModel(model, examples, { ...given, tokensPerPart: 40 }).result).rejects.toThrow(
+      refusal('tokensPerPart was as fit and is now 40, by which an encoder draws other dropout masks'),
+    );
     // A default that is written out is the same.
     const longer = await adaptJointModel(model, examples, { ...given, steps: 3, warmup: 0.1, recompute: true }).result;
     expect(longer.record.steps).toBe(3);
+  });
+
+  test('does not go on with another mixture of tasks', async () => {
+    const checkpoint = { file: path.join(folder, 'run.safetensors') };
+    const [some, others] = [examples.slice(0, 20), examples.slice(20)];
+    const run = (steps: number, source: ExampleSource<ToyHistory>) =>
+      adaptJointModel(joint(softPrompt()), source, { ...forBatches, checkpoint, steps }).result;
+    const mixed = () => mixTasks({ some: { examples: some }, others: { examples: others, weight: 2 } }, { batchSize: 8 });
+    await run(2, mixed());
+    for (const other of [
+      mixTasks({ some: { examples: some }, others: { examples: others, weight: 3 } }, { batchSize: 8 }),
+      mixTasks({ some: { examples: some }, others: { examples: others, weight: 2 } }, { batchSize: 6 }),
+      mixTasks({ some: { examples: some }, others: { examples: others, weight: 2 } }, { batchSize: 8, seed: 2 }),
+      mixTasks({ some: { examples: some }, others: { examples: others.slice(1), weight: 2 } }, { batchSize: 8 }),
+      () => some,
+    ])
+      await expect(run(3, other)).rejects.toThrow('is of another run: the examples are others');
+    expect((await run(3, mixed())).record.steps).toBe(3);
+  });
+
+  test('of a text-only model goes on in smaller parts, which change nothing', async () => {
+    const texts = examples.map(({ promptIds, answerIds }) => ({ promptIds, answerIds }));
+    const run = (steps: number, more: Partial<AdaptOptions<never>> = {}) =>
+      adaptJointModel({ decoder }, texts, { ...options, steps, ...more });
+    const checkpoint = { file: path.join(folder, 'run.safetensors') };
+    const straight = await watch(run(4));
+    const stop = new AbortController();
+    const first = run(4, { checkpoint, signal: stop.signal });
+    first.result.catch(() => undefined);
+    await expect(
+      (async () => {
+        for await (const { step } of first) if (step === 2) stop.abort(new Error('enough'));
+      })(),
+    ).rejects.toThrow('enough');
+    const rest = await watch(run(4, { checkpoint, tokensPerPart: 20 }));
+    expect(rest.map(({ step }) => step)).toEqual([3, 4]);
+    rest.forEach(({ loss }, i) => expect(loss).toBeCloseTo(straight[2 + i].loss, 4));
   });
 
   test('keeps the best of what it has, also after a crash between its files', async () => {
@@ -516,7 +560,7 @@ describe('rows and batches', () => {
       'this model reads none',
     );
     await expect(
-      adaptJointModel({ decoder }, () => examples, { ...options, steps: undefined, epochs: 2 }).result,
+      adaptJointModel({ decoder }, () => examples, { ...forBatches, steps: undefined, epochs: 2 }).result,
     ).rejects.toThrow('a function has no epochs');
     await expect(adaptJointModel({ decoder }, [], options).result).rejects.toThrow('there are none');
     // As an encoder that has a trainable form, and is none.
@@ -551,12 +595,47 @@ describe('rows and batches', () => {
       { checkpoint: 'run.safetensors' as never },
       'checkpoint: must be { file, everySteps?, everySeconds? }, and is "run.safetensors"',
     ],
+    [
+      { lr: 1 } as never,
+      'lr: is no setting; there are strategy, lora, itemRate, tokensPerPart, recompute, steps, epochs, seconds, seed, batchSize, learningRate, encoderRate, warmup, weightDecay, clipNorm, threads, frozenWeights, signal, checkpoint, validation',
+    ],
+    [{ encoderRate: 0.1 }, 'encoderRate: is for an encoder, and this model reads no users; leave it out'],
     [{ lora: { rank: 2 } }, "lora: is for the strategy 'lora', and this one is 'full'; leave it out, or train by 'lora'"],
   ])('settings %j are refused', async (settings, message) => {
     await expect(adaptJointModel({ decoder }, examples, { ...options, ...settings }).result).rejects.toMatchObject({
       name: 'AdaptationError',
       message,
     });
+  });
+
+  const projections = 'q_proj, k_proj, v_proj, o_proj, gate_proj, up_proj, down_proj';
+  test.each<[object, string]>([
+    [{ r: 16 }, 'lora.r: is no setting; there are rank, alpha, targets'],
+    [{ rank: 0 }, 'lora.rank: must be a whole number of at least 1, and is 0'],
+    [{ alpha: 0 }, 'lora.alpha: must be a number above 0, and is 0'],
+    [{ alpha: NaN }, 'lora.alpha: must be a number above 0, and is NaN'],
+    [{ targets: [] }, `lora.targets: must be a list of projections, some of ${projections}`],
+    [{ targets: 'q_proj' }, `lora.targets: must be a list of projections, some of ${projections}`],
+    [{ targets: ['query'] }, `lora.targets: there is no projection 'query'; there are ${projections}`],
+  ])('settings %j of LoRA are refused', async (lora, message) => {
+    const run = adaptJointModel({ decoder }, examples, { ...options, strategy: 'lora', lora });
+    await expect(run.result).rejects.toMatchObject({ name: 'AdaptationError', message });
+  });
+
+  test('what would change nothing is refused', async () => {
+    await expect(adaptJointModel({ decoder }, () => examples, options).result).rejects.toThrow(
+      'batchSize: is for a list of examples; a function makes its own batches, as mixTasks of its batchSize',
+    );
+    expect(() => pretrainDecoder(decoder, [[1, 2]], { steps: 1, strategy: 'lora' } as never)).toThrow(
+      'strategy: is no setting; there are sequenceLength, holdOut',
+    );
+    expect(() => pretrainDecoder(decoder, [[1, 2]], { steps: 1, holdOut: 1 })).toThrow(
+      'holdOut: must be a whole number of at least 2',
+    );
+    expect(() => gatedCrossAttention({ every: 2, layers: 3 } as never)).toThrow(
+      'gatedCrossAttention.layers: is no setting; there are every, heads, gate',
+    );
+    expect(() => softPrompt({ tokens: 10 } as never)).toThrow('softPrompt.tokens: is no setting; there are none');
   });
 
   test('epochs are seeded, hold every example once, and any step can be asked for', () => {

@@ -15,6 +15,7 @@ import { foundPairs } from '../src/alignment/retrieval-accuracy.js';
 import { TextReader } from '../src/alignment/text-reader.js';
 import { createDecoder } from '../src/decoder/decoder.js';
 import { AdaptationError, DoesNotFitError } from '../src/errors.js';
+import { combined } from '../src/integration/combined.js';
 import { gatedCrossAttention } from '../src/integration/gated-cross-attention.js';
 import { initialIntegrationWeights } from '../src/integration/integration.js';
 import type { Integration } from '../src/integration/integration.js';
@@ -58,6 +59,7 @@ describe('users and texts that were not trained on', () => {
     ['gated cross-attention with closed gates', gatedCrossAttention({ every: 1 }), 'mean'],
     ['gated cross-attention, by the last token', gatedCrossAttention({ every: 2 }), 'last'],
     ['a soft prompt', softPrompt(), 'mean'],
+    ['both together', combined([softPrompt(), gatedCrossAttention({ every: 1 })]), 'mean'],
   ] as const)('find each other after alignment, through %s', async (_, integration, reading) => {
     const validation = { examples: held, everySteps: 10 };
     const accuracyAfter = async (more: Partial<AlignOptions>) => {
@@ -223,7 +225,9 @@ describe('a run', () => {
     const [one] = pairs;
     expect(await refusal([])).toContain('there are none');
     expect(await refusal([one])).toContain('one alone');
-    expect(await refusal(() => [one])).toContain('step 1 has one alone');
+    expect(await refusal(() => [one], { batchSize: undefined })).toContain('step 1 has one alone');
+    expect(await refusal(() => pairs)).toContain('batchSize: is for a list of examples');
+    expect(await refusal(pairs, { itemRate: 1 })).toContain('itemRate: is no setting; there are strategy, reading, width, steps');
     expect(await refusal([one, { ...one, textIds: [] }])).toBe(
       'example 1: its text is empty; leave out users of whom there is nothing to read',
     );
@@ -234,7 +238,7 @@ describe('a run', () => {
     expect(await refusal(pairs, { reading: 'first' })).toContain("'first' is none of last, mean");
     expect(await refusal(pairs, { width: 0 })).toContain('width');
     expect(await refusal(pairs, { validation: { examples: [one] } })).toContain('no other to be told from');
-    expect(await refusal(() => pairs, { steps: undefined })).toContain('budget');
+    expect(await refusal(() => pairs, { steps: undefined, batchSize: undefined })).toContain('budget');
     const long = alignJointModel(crossAttention, [one, { ...one, textIds: Array<number>(17).fill(1) }], options).result;
     await expect(long).rejects.toThrow(DoesNotFitError);
     await expect(alignJointModel(crossAttention, [one], options).result).rejects.toThrow(AdaptationError);

@@ -7,6 +7,7 @@ import * as ort from 'onnxruntime-node';
 import { textRow, withPlaceholders } from '../src/adaptation/text-rows.js';
 import { inferenceModel } from '../src/decoder/inference-graph.js';
 import { AdaptationError, PrefixError } from '../src/errors.js';
+import { combined } from '../src/integration/combined.js';
 import { gatedCrossAttention } from '../src/integration/gated-cross-attention.js';
 import { userAddition } from '../src/integration/integration.js';
 import type { Integration } from '../src/integration/integration.js';
@@ -41,6 +42,7 @@ afterAll(async () => rm(folder, { recursive: true }));
 describe.each<[string, Integration]>([
   ['gated cross-attention', gatedCrossAttention({ every: 1, gate: 0.5 })],
   ['soft prompt', softPrompt()],
+  ['both together', combined([gatedCrossAttention({ every: 1, gate: 0.5 }), softPrompt()])],
 ])('a model whose prompts begin blindly, by %s', (name, integration) => {
   let model: LanguageModel;
   let adapted: ToyEncoder;

@@ -4,6 +4,7 @@ import * as ort from 'onnxruntime-node';
 import { createDecoder } from '../src/decoder/decoder.js';
 import { branchingModel, inferenceModel } from '../src/decoder/inference-graph.js';
 import type { DecoderConfig } from '../src/folder/decoder-config.js';
+import { combined } from '../src/integration/combined.js';
 import { gatedCrossAttention } from '../src/integration/gated-cross-attention.js';
 import { initialIntegrationWeights, userAddition } from '../src/integration/integration.js';
 import type { Integration } from '../src/integration/integration.js';
@@ -123,6 +124,7 @@ describe.each<[string, Partial<DecoderConfig>, number, Integration | undefined]>
   ['gated cross-attention', {}, 2, gatedCrossAttention({ every: 1, gate: 0.6 })],
   ['cross-attention with heads of its own', {}, 4, gatedCrossAttention({ every: 2, heads: 3, gate: 0.6 })],
   ['a soft prompt', {}, 2, softPrompt()],
+  ['both together', {}, 2, combined([softPrompt(), gatedCrossAttention({ every: 2, gate: 0.6 })])],
 ])('branches behind one prompt: %s', (_, changes, keyValueHeads, integration) => {
   let model: Awaited<ReturnType<typeof open>>;
   beforeAll(async () => void (model = await open(changes, keyValueHeads, integration)));

@@ -9,6 +9,7 @@ import type { PreTrainedTokenizer } from '@huggingface/transformers';
 import * as ort from 'onnxruntime-node';
 import { DoesNotFitError, EncoderMismatchError } from '../src/errors.js';
 import { ModelFolderError } from '../src/folder/model-folder-error.js';
+import { combined } from '../src/integration/combined.js';
 import { gatedCrossAttention } from '../src/integration/gated-cross-attention.js';
 import { userAddition } from '../src/integration/integration.js';
 import type { Integration } from '../src/integration/integration.js';
@@ -101,6 +102,7 @@ describe('a fresh model is its base', () => {
 describe.each<[string, Integration]>([
   ['gated cross-attention', gatedCrossAttention({ every: 1, gate: 0.5 })],
   ['soft prompt', softPrompt()],
+  ['both together', combined([softPrompt(), gatedCrossAttention({ every: 1, gate: 0.5 })])],
 ])('a model adapted by %s', (name, integration) => {
   let model: LanguageModel;
   let adapted: ToyEncoder;

@@ -1,3 +1,4 @@
+import { existsSync } from 'node:fs';
 import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
@@ -68,19 +69,29 @@ test("it is written under PEFT's names, read back the same, and merged by its fo
   expect(model.withLora(loaded).weights.get('model.norm.weight')).toBe(model.weights.get('model.norm.weight'));
 });
 
+test('one that adds nothing yet leaves every weight the very one that it was', () => {
+  const fresh = new Map([...adapter.weights, [`lora.${projection}.B`, float32(new Float32Array(32 * rank), [32, rank])]]);
+  const { weights } = model.withLora({ ...adapter, weights: fresh });
+  for (const [name, weight] of model.weights) expect(weights.get(name)).toBe(weight);
+});
+
 test('rank-stabilised adapters scale by alpha over the root of the rank', async () => {
   await saveLoraAdapter(folder, adapter, 'base');
   await rewrite({ use_rslora: true });
   expect(largest(merged(await loadLoraAdapter(folder)), byFormula(alpha / Math.sqrt(rank)))).toBeLessThan(1e-5);
 });
 
-test.each([
+test.each<readonly [object, RegExp]>([
   [{ use_dora: true }, /use_dora is not supported; merge the adapter with PEFT/],
   [{ bias: 'all' }, /bias 'all'/],
   [{ peft_type: 'IA3' }, /peft_type 'IA3'/],
   [{ modules_to_save: ['lm_head'] }, /modules_to_save/],
   [{ rank_pattern: { q_proj: 4 } }, /rank_pattern/],
   [{ fan_in_fan_out: true }, /fan_in_fan_out/],
+  [{ layer_replication: [[0, 1]] }, /layer_replication/],
+  ...['pissa', 'pissa_niter_16', 'olora', 'loftq', 'corda'].map(
+    (start) => [{ init_lora_weights: start }, new RegExp(`init_lora_weights '${start}' is not supported`)] as const,
+  ),
 ])('what cannot be applied is refused: %j', async (changes, message) => {
   await saveLoraAdapter(folder, adapter, 'base');
   await rewrite(changes);
@@ -88,6 +99,12 @@ test.each([
     problem: 'unsupported',
     message: expect.stringMatching(message),
   });
+});
+
+test.each([true, false, null, 'gaussian'])('a start that leaves the base as it is makes no difference: %j', async (start) => {
+  await saveLoraAdapter(folder, adapter, 'base');
+  await rewrite({ init_lora_weights: start });
+  expect(await loadLoraAdapter(folder)).toEqual(adapter);
 });
 
 test('damaged adapters, and those of another model', async () => {
@@ -115,3 +132,27 @@ test('what the strategy lora trained can be kept apart: merged into the base it 
   expect(model.withLora(loaded).weights).toEqual(trained.weights);
   expect(trained.weights).not.toEqual(model.weights);
 });
+
+const shared = process.env.USER_LLM_SHARED ?? path.resolve(import.meta.dirname, '../../../../shared');
+const fixtures = path.join(shared, 'fixtures/llm');
+if (!existsSync(fixtures)) console.warn(`skipped: no reference models in ${fixtures}; set USER_LLM_SHARED`);
+const projections = ['q_proj', 'k_proj', 'v_proj', 'o_proj', 'gate_proj', 'up_proj', 'down_proj'];
+
+(existsSync(fixtures) ? test : test.skip).each(['random-llama3-rope-scaled', 'random-mistral', 'random-qwen2', 'random-qwen3'])(
+  'in every family and projection a trained adapter comes back from PEFT\u2019s layout as it was: %s',
+  async (name) => {
+    const base = await LanguageModel.load(path.join(fixtures, name));
+    const examples = Array.from({ length: 4 }, (_, i) => ({ promptIds: [5, 6, 7 + i], answerIds: [100 + i, 2] }));
+    const { model: trained, lora } = await base.adapt(examples, {
+      ...{ strategy: 'lora', steps: 2, learningRate: 1e-2, threads: 1 },
+      lora: { rank: 4, alpha: 8, targets: projections },
+    }).result;
+    await saveLoraAdapter(folder, lora!, name);
+    const { weights } = base.withLora(await loadLoraAdapter(folder));
+    for (const [tensor, { data }] of trained.weights) {
+      expect(weights.get(tensor)!.data).toEqual(data);
+      const isTarget = projections.some((projection) => tensor.includes(`.${projection}.weight`));
+      expect([tensor, base.weights.get(tensor)!.data !== data]).toEqual([tensor, isTarget]);
+    }
+  },
+);

@@ -7,6 +7,7 @@ import { afterAll, beforeAll, describe, expect, jest, test } from '@jest/globals
 import { AutoModelForCausalLM, Tensor } from '@huggingface/transformers';
 import type { PreTrainedModel } from '@huggingface/transformers';
 import { DoesNotFitError } from '../src/errors.js';
+import { combined } from '../src/integration/combined.js';
 import { gatedCrossAttention } from '../src/integration/gated-cross-attention.js';
 import type { Integration } from '../src/integration/integration.js';
 import { softPrompt } from '../src/integration/soft-prompt.js';
@@ -35,6 +36,7 @@ const lengths = [5, 90, 3, 17, 64, 9, 30, 12, 1];
   ['gated cross-attention', gatedCrossAttention({ every: 1, gate: 0.7 }), {}],
   ['gated cross-attention over 4-bit weights', gatedCrossAttention({ every: 1, gate: 0.7 }), { quantize: 4 }],
   ['soft prompt', softPrompt(), {}],
+  ['both together', combined([softPrompt(), gatedCrossAttention({ every: 2, gate: 0.7 })]), {}],
 ])('TinyStories-656K, answering many at once, by %s', (name, integration, precision) => {
   let served: ServedModel;
   let plain: PreTrainedModel;

@@ -1,5 +1,6 @@
 import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
 import { EncoderMismatchError } from '../src/errors.js';
+import { combined } from '../src/integration/combined.js';
 import { gatedCrossAttention } from '../src/integration/gated-cross-attention.js';
 import type { Integration } from '../src/integration/integration.js';
 import { softPrompt } from '../src/integration/soft-prompt.js';
@@ -16,6 +17,7 @@ const prompt = 'What next?';
 describe.each<[string, Integration, number]>([
   ['gated cross-attention', gatedCrossAttention({ every: 1, gate: 0.9 }), 2 * 2 * 2 * 2 * 16],
   ['soft prompt', softPrompt(), 2 * 64],
+  ['both together', combined([softPrompt(), gatedCrossAttention({ every: 1, gate: 0.9 })]), 2 * 64 + 2 * 2 * 2 * 2 * 16],
 ])('a user kept ready to be read: %s', (_, integration, numbers) => {
   let served: ServedModel;
   let other: ServedModel;

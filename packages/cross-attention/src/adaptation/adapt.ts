@@ -7,7 +7,7 @@ import type { ExampleSource } from './examples.js';
 import { Feeder } from './feeder.js';
 import { jointDefinition, jointWeights, strategies, trainedBy } from './joint-model.js';
 import type { JointModel, Strategy } from './joint-model.js';
-import { isLoraParameter, loraSettings, mergeLora } from './lora.js';
+import { checkLoraOptions, isLoraParameter, loraSettings, mergeLora } from './lora.js';
 import type { LoraAdapter } from './lora-adapter.js';
 import type { LoraOptions } from './lora.js';
 import { hashExamples } from './run-identity.js';
@@ -16,7 +16,7 @@ import type { TrainingTask } from './train.js';
 import { isEncoderParameter, isResamplerParameter, withoutScope } from './trainable-encoder.js';
 import type { TrainableEncoder } from './trainable-encoder.js';
 import type { TrainingOptions, TrainingProgress, TrainingRecord } from './training-options.js';
-import { checkTrainingSettings, trainingDefaults } from './training-settings.js';
+import { checkBatchSize, checkTrainingSettings, trainingDefaults } from './training-settings.js';
 import { validated } from './validation.js';
 
 export interface AdaptOptions<History = unknown> extends TrainingOptions<History> {
@@ -54,13 +54,20 @@ export function adaptJointModel<History>(
         'strategy',
         `'${strategy}' trains what reads users, and this model reads none; use full or lora, or add user embeddings`,
       );
-    checkTrainingSettings(options);
+    checkTrainingSettings(options, {
+      settings: ['strategy', 'lora', 'itemRate', 'tokensPerPart', 'recompute'],
+      validation: ['examples', 'by'],
+    });
+    checkBatchSize(source, options);
+    if (model.user === undefined && options.encoderRate !== undefined)
+      throw new AdaptationError('encoderRate', 'is for an encoder, and this model reads no users; leave it out');
     if (options.lora !== undefined && strategy !== 'lora')
       throw new AdaptationError(
         'lora',
         `is for the strategy 'lora', and this one is '${strategy}'; leave it out, or train by 'lora'`,
       );
     const lora = strategy === 'lora' ? (options.lora ?? {}) : undefined;
+    if (lora !== undefined) checkLoraOptions(lora, model.decoder.config);
     const feeder = new Feeder(model, options);
     const epochs = typeof source === 'function' ? undefined : feeder.epochs(source);
     if (typeof source === 'function' && options.validation) await feeder.findHistory(options.validation.examples, source);
@@ -80,7 +87,11 @@ export function adaptJointModel<History>(
       ...(epochs === undefined ? {} : { stepsPerEpoch: epochs.stepsPerEpoch }),
       ...(validation === undefined ? {} : { validate: (trainer: Trainer) => validated(trainer, validation) }),
       ...(encoderRate === 1 && itemRate === 1 ? {} : { rateOf: ratesOf(model, encoderRate, itemRate) }),
-      ...(typeof source === 'function' ? {} : { examples: () => hashExamples(source) }),
+      ...(typeof source !== 'function'
+        ? { examples: () => hashExamples(source) }
+        : source.identity && { source: source.identity }),
+      // An encoder draws dropout masks part by part, and lets histories of one user share a window within one.
+      ...(model.user && { parts: options.tokensPerPart ?? 'as fit' }),
       options: recorded(options),
     };
     const budget = options.steps ?? options.epochs ?? options.seconds;
@@ -89,7 +100,7 @@ export function adaptJointModel<History>(
       budget === undefined && epochs !== undefined ? { ...options, epochs: 3 } : options,
       emit,
     );
-    const parts = { ...takeApart(model, weights, lora), record };
+    const parts = { ...takeApart(model, weights, task.trainable, lora), record };
     if (lora === undefined) return parts;
     const own = new Map([...weights].filter(([name]) => isLoraParameter(name)));
     return { ...parts, lora: { ...loraSettings(lora), weights: own } };
@@ -107,9 +118,11 @@ const ratesOf =
 function takeApart<History>(
   { decoder, user }: JointModel<History>,
   weights: Weights,
+  trained: (name: string) => boolean,
   lora: LoraOptions | undefined,
 ): Omit<AdaptedParts, 'record'> {
-  const own = new Map([...weights].filter(([name]) => decoder.weights.has(name)));
+  // The trainer holds everything in float32; what has not learned stays as it is stored, in its blocks and its file.
+  const own = new Map([...decoder.weights].map(([name, stored]) => [name, trained(name) ? weights.get(name)! : stored]));
   const loraWeights = new Map([...weights].filter(([name]) => isLoraParameter(name)));
   const adapted = { config: decoder.config, weights: lora === undefined ? own : mergeLora(own, loraWeights, lora) };
   const [itemRows, labelRows] = [weights.get(rowsName('item')), weights.get(rowsName('label'))];
@@ -117,7 +130,7 @@ function takeApart<History>(
   if (user === undefined) return parts;
   return {
     ...parts,
-    integration: new Map([...weights].filter(([name]) => name.startsWith(`${user.integration.prefix}.`))),
+    integration: new Map([...weights].filter(([name]) => user.integration.owns(name))),
     // Parts of the encoder that are not in this graph, such as its output heads, stay.
     encoder: new Map([...user.encoder.weights, ...withoutScope(weights)]),
   };

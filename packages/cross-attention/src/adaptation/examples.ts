@@ -58,9 +58,14 @@ export interface NamedAnswer {
  * Where examples come from: a list, shuffled anew in each epoch, or a function from the step (counted from 1) to its batch, or null at the
  * end. The function must give the same batch for the same step, so that a resumed run can enter anywhere.
  */
-export type ExampleSource<History> =
-  | readonly AdaptationExample<History>[]
-  | ((step: number) => readonly AdaptationExample<History>[] | Promise<readonly AdaptationExample<History>[] | null> | null);
+export type ExampleSource<History> = readonly AdaptationExample<History>[] | ExampleBatches<History>;
+
+/** A function that gives a step its batch. */
+export interface ExampleBatches<History> {
+  (step: number): readonly AdaptationExample<History>[] | Promise<readonly AdaptationExample<History>[] | null> | null;
+  /** Tells it from others, so that a checkpoint does not go on with another one. `mixTasks` gives one. */
+  readonly identity?: () => string;
+}
 
 /** Rounds a length up to one of a row of steps: texts of one step are about equally long. */
 export function bucketOf(length: number): number {

@@ -150,7 +150,7 @@ export function trainedBy<History>(strategy: Strategy, { user }: JointModel<Hist
       if (strategy !== 'projection') return true;
       return isResamplerParameter(user!.encoder as TrainableEncoder<never>, name);
     }
-    if (user !== undefined && name.startsWith(`${user.integration.prefix}.`)) return true;
+    if (user?.integration.owns(name) === true) return true;
     if (namedKinds.some((kind) => name === rowsName(kind))) return true;
     if (isLoraParameter(name)) return strategy === 'lora';
     return strategy === 'full';

@@ -63,6 +63,8 @@ const configSchema = z.looseObject({
   fan_in_fan_out: z.boolean().nullish(),
   use_dora: z.boolean().nullish(),
   use_rslora: z.boolean().nullish(),
+  init_lora_weights: z.union([z.boolean(), z.string()]).nullish(),
+  layer_replication: z.array(z.unknown()).nullish(),
   modules_to_save: z.array(z.string()).nullish(),
   rank_pattern: z.record(z.string(), z.unknown()).nullish(),
   alpha_pattern: z.record(z.string(), z.unknown()).nullish(),
@@ -104,7 +106,12 @@ function unsupportedOption(config: PeftConfig): string | undefined {
   if (config.bias !== undefined && config.bias !== 'none') return `bias '${config.bias}'`;
   if (config.use_dora === true) return 'use_dora';
   if (config.fan_in_fan_out === true) return 'fan_in_fan_out';
-  return (['modules_to_save', 'rank_pattern', 'alpha_pattern'] as const).find((option) => isFull(config[option]));
+  // Others, such as pissa, olora, loftq and corda, begin by changing the base: added to the base itself the adapter would be another model.
+  const { init_lora_weights: start } = config;
+  if (typeof start === 'string' && start !== 'gaussian') return `init_lora_weights '${start}'`;
+  return (['modules_to_save', 'rank_pattern', 'alpha_pattern', 'layer_replication'] as const).find((option) =>
+    isFull(config[option]),
+  );
 }
 
 async function readConfig(folder: string): Promise<PeftConfig> {

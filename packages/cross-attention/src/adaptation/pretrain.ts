@@ -1,3 +1,4 @@
+import { checkNames } from '../check-names.js';
 import type { Decoder } from '../decoder/decoder.js';
 import { AdaptationError } from '../errors.js';
 import type { Run } from '../run.js';
@@ -5,6 +6,7 @@ import { adaptJointModel } from './adapt.js';
 import type { AdaptedParts } from './adapt.js';
 import type { AdaptationExample } from './examples.js';
 import type { TrainingOptions, TrainingProgress } from './training-options.js';
+import { trainingNames } from './training-settings.js';
 
 export interface PretrainOptions extends Omit<TrainingOptions, 'validation' | 'encoderRate' | 'itemRate'> {
   /** Tokens of one row. Default 128, or the context where that is shorter. */
@@ -15,21 +17,30 @@ export interface PretrainOptions extends Omit<TrainingOptions, 'validation' | 'e
   readonly holdOut?: number;
 }
 
+const settingNames = [
+  ...['sequenceLength', 'holdOut', 'tokensPerPart', 'recompute'],
+  ...trainingNames.filter((name) => name !== 'encoderRate' && name !== 'validation'),
+];
+
 /**
  * Trains a decoder to predict the next token of texts, given as token ids. Texts are joined, each with the end token behind it, and cut
- * into rows of equal length, so that nothing is padding.
+ * into rows of equal length, so that nothing is padding. As usual with such rows, a text that begins within one reads what stands before it there,
+ * and its positions count on: only the end token tells that another text begins.
  */
 export function pretrainDecoder(
   decoder: Decoder,
   texts: Iterable<readonly number[]>,
   options: PretrainOptions,
 ): Run<TrainingProgress, AdaptedParts> {
+  checkNames(options, settingNames);
   const { sequenceLength = Math.min(128, decoder.config.contextLength - 1), batchSize = 16, holdOut, ...rest } = options;
   if (!Number.isInteger(sequenceLength) || sequenceLength < 1 || sequenceLength >= decoder.config.contextLength)
     throw new AdaptationError(
       'sequenceLength',
       `must be from 1 to ${decoder.config.contextLength - 1}, and is ${sequenceLength}`,
     );
+  if (holdOut !== undefined && !(Number.isInteger(holdOut) && holdOut >= 2))
+    throw new AdaptationError('holdOut', `must be a whole number of at least 2, and is ${holdOut}`);
   const rows = packTexts(texts, sequenceLength, decoder.config.endTokens[0]);
   if (rows.length === 0) throw new AdaptationError('texts', 'there are none');
   const held = holdOut === undefined ? [] : rows.filter((_, i) => i % holdOut === holdOut - 1);

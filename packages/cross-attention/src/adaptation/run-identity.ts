@@ -12,6 +12,10 @@ export interface RunIdentity {
   readonly weights: string;
   /** A hash of the examples, where they are a list. */
   readonly examples?: string;
+  /** What a function that gives the examples says of itself. Logs of older versions do not say. */
+  readonly source?: string;
+  /** How batches are cut into parts, where that changes numbers. Logs of older versions do not say. */
+  readonly parts?: number | 'as fit';
 }
 
 /** Options that say how long a run takes and how it is computed, not what a step does: they may change from one part of a run to the next. */
@@ -20,12 +24,14 @@ const free = new Set(['steps', 'epochs', 'seconds', 'threads', 'frozenWeights', 
 /** Rows of item and label tokens may be fitted before a run begins; one that goes on has them in its checkpoint, and need not fit them again. */
 const areFitted = (name: string): boolean => namedKinds.some((kind) => name === rowsName(kind));
 
-export function identityOf({ options, weights, trainable, examples }: TrainingTask): RunIdentity {
+export function identityOf({ options, weights, trainable, examples, source, parts }: TrainingTask): RunIdentity {
   const given = Object.entries(options).filter(([name, value]) => !free.has(name) && value !== undefined);
   return {
     options: { ...trainingDefaults, ...Object.fromEntries(given) },
     weights: hashTensors([...weights].filter(([name]) => trainable(name) && !areFitted(name))),
     ...(examples === undefined ? {} : { examples: examples() }),
+    ...(source === undefined ? {} : { source: source() }),
+    ...(parts === undefined ? {} : { parts }),
   };
 }
 
@@ -36,7 +42,10 @@ export function difference(before: RunIdentity, now: RunIdentity): string | unde
     const [was, is] = [before, now].map(({ options }) => JSON.stringify(options[name]) ?? 'not given');
     if (was !== is) return `${name} was ${was} and is now ${is}`;
   }
-  if (before.examples !== now.examples) return 'the examples are others';
+  if (before.parts !== undefined && before.parts !== now.parts)
+    return `tokensPerPart was ${before.parts} and is now ${now.parts}, by which an encoder draws other dropout masks`;
+  if (before.examples !== now.examples || (before.source !== undefined && before.source !== now.source))
+    return 'the examples are others';
   if (before.weights !== now.weights) return 'the weights to start from are others';
   return undefined;
 }

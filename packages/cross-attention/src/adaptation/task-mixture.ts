@@ -1,12 +1,20 @@
 import { Random } from '@user-llm/onnx-autograd';
 import { AdaptationError } from '../errors.js';
 import { bucketOf, type AdaptationExample } from './examples.js';
+import { hashExamples } from './run-identity.js';
 
 /** One of several tasks that a model learns at the same time. */
 export interface Task<History = unknown> {
   readonly examples: readonly AdaptationExample<History>[];
   /** How often an example is drawn from this task, in proportion to the others' weights. Default 1. */
   readonly weight?: number;
+}
+
+/** Batches of several tasks. */
+export interface TaskMixture<History = unknown> {
+  (step: number): readonly AdaptationExample<History>[];
+  /** The tasks, hashes of their examples (but for the histories), their weights and how they are drawn. */
+  readonly identity: () => string;
 }
 
 /**
@@ -17,7 +25,7 @@ export interface Task<History = unknown> {
 export function mixTasks<History>(
   tasks: Readonly<Record<string, Task<History>>>,
   { batchSize = 64, seed = 1 }: { readonly batchSize?: number; readonly seed?: number } = {},
-): (step: number) => readonly AdaptationExample<History>[] {
+): TaskMixture<History> {
   const entries = Object.entries(tasks);
   if (entries.length === 0) throw new AdaptationError('tasks', 'there are none');
   if (!Number.isInteger(batchSize) || batchSize < 1)
@@ -29,7 +37,12 @@ export function mixTasks<History>(
   }
   const total = entries.reduce((sum, [, { weight = 1 }]) => sum + weight, 0);
   const decks = entries.map(([name, { examples, weight = 1 }]) => new Deck(examples, weight / total, seed, name));
-  return (step) => drawn(decks, step, batchSize, seed);
+  const identity = () =>
+    JSON.stringify({
+      ...{ batchSize, seed },
+      tasks: entries.map(([name, { examples, weight = 1 }]) => [name, weight / total, hashExamples(examples)]),
+    });
+  return Object.assign((step: number) => drawn(decks, step, batchSize, seed), { identity });
 }
 
 /** A run of steps is made of blocks: as many batches as their examples, sorted by length, make batches of about one length each. */

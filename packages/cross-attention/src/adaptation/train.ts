@@ -32,6 +32,10 @@ export interface TrainingTask {
   readonly validate?: (trainer: Trainer) => Promise<Validated>;
   /** A hash of the examples, where they are known beforehand. */
   readonly examples?: () => string;
+  /** What a function that gives them says of itself. */
+  readonly source?: () => string;
+  /** How batches are cut into parts, where that changes numbers: most tokens of one, or as many as fit. */
+  readonly parts?: number | 'as fit';
   /** What the record says of the options. */
   readonly options: Readonly<Record<string, unknown>>;
 }

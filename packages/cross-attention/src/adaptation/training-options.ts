@@ -12,11 +12,11 @@ export interface TrainingBudget {
 export interface TrainingSettings extends TrainingBudget {
   /** Seeds first weights, shuffling and dropout. Default 1. */
   readonly seed?: number;
-  /** Examples of one step. Default 64. */
+  /** Examples of one step of a list; a function makes its own batches. Default 64. */
   readonly batchSize?: number;
   /** Peak learning rate of AdamW. Default 1e-3. */
   readonly learningRate?: number;
-  /** A factor on the learning rate of the encoder below its resampler, which is pretrained. Default 1. */
+  /** A factor on the learning rate of the encoder below its resampler, which is pretrained; for a model that reads users. Default 1. */
   readonly encoderRate?: number;
   /** Share of the budget in which the learning rate rises; a cosine takes it down after that. Default 0.1. */
   readonly warmup?: number;
@@ -35,8 +35,8 @@ export interface TrainingSettings extends TrainingBudget {
   readonly signal?: AbortSignal;
   /**
    * Where the run is kept: it goes on from there when the file is there already, with a larger or smaller budget if you like, and refuses
-   * to where it was another run: other options, weights to start from, or list of examples, whose histories are not compared. Two more
-   * files lie beside it; a folder that is not there is made. Written when the signal aborts, at the end, and after every so many steps or
+   * to where it was another run: other options, weights to start from, list of examples or mixture of tasks, whose histories are not
+   * compared. Two more files lie beside it; a folder that is not there is made. Written when the signal aborts, at the end, and after every so many steps or
    * seconds, without either every 300 seconds, so that what ends the process ends no more of the run. A writing that fails, a disk being
    * full, ends nothing (`unsaved` of the progress), unless the signal aborted.
    */
@@ -48,7 +48,9 @@ export interface TrainingOptions<History = unknown> extends TrainingSettings {
   readonly itemRate?: number;
   /**
    * Most text tokens that run at once: a larger batch is cut into parts whose gradients are added. Default: as many as keep about a
-   * gigabyte for the backward pass, at most 8,192.
+   * gigabyte for the backward pass, at most 8,192. The step is on the mean over the same examples. Its numbers are the same where examples do not
+   * depend on their company, as in a model that reads no users; an encoder draws dropout masks for each part anew, and its histories of one
+   * user may share a window within a part.
    */
   readonly tokensPerPart?: number;
   /**

@@ -1,3 +1,4 @@
+import { checkNames } from '../check-names.js';
 import { AdaptationError } from '../errors.js';
 import type { TrainingSettings, ValidationSchedule } from './training-options.js';
 
@@ -45,19 +46,28 @@ const ofValidation = {
   patience: [(value) => value === Infinity || count[0](value), count[1]],
 } satisfies Record<string, Check>;
 
+/** Names of what any training can be told. */
+export const trainingNames = [
+  ...['steps', 'epochs', 'seconds', 'seed', 'batchSize', 'learningRate', 'encoderRate', 'warmup', 'weightDecay', 'clipNorm'],
+  ...['threads', 'frozenWeights', 'signal', 'checkpoint', 'validation'],
+];
+
 /**
  * Refuses settings that would train something else than was meant, or nothing.
  *
+ * @param own names of those that this training, and its validation, has besides those of any
  * @throws AdaptationError naming the setting
  */
 export function checkTrainingSettings(
   settings: TrainingSettings & { readonly validation?: (ValidationSchedule & { readonly by?: string }) | undefined },
+  own: { readonly settings: readonly string[]; readonly validation: readonly string[] },
 ): void {
   const { validation = {}, checkpoint, frozenWeights = 'fed' } = settings;
+  checkNames(settings, [...own.settings, ...trainingNames]);
   check(ofTraining, settings);
   checkOneOf('frozenWeights', frozenWeights, ['fed', 'packed']);
   check(ofValidation, validation, 'validation.');
-  checkNames(validation, ['examples', 'by', ...Object.keys(ofValidation)], 'validation.');
+  checkNames(validation, [...own.validation, ...Object.keys(ofValidation)], 'validation.');
   checkOneOf('validation.by', validation.by ?? 'loss', ['loss', 'ranking']);
   if (checkpoint === undefined) return;
   if (typeof (checkpoint as { file?: unknown } | null)?.file !== 'string')
@@ -78,9 +88,11 @@ function checkOneOf(name: string, value: string, known: readonly string[]): void
   if (!known.includes(value)) throw new AdaptationError(name, `must be ${known.join(' or ')}, and is ${value}`);
 }
 
-/** What is ignored was meant to change something. */
-function checkNames(values: object, known: readonly string[], prefix: string): void {
-  for (const [name, value] of Object.entries(values))
-    if (value !== undefined && !known.includes(name))
-      throw new AdaptationError(`${prefix}${name}`, `is no setting; there are ${known.join(', ')}`);
+/** A function makes its batches by itself: a `batchSize` beside it would change nothing. Throws an `AdaptationError`. */
+export function checkBatchSize(source: unknown, { batchSize }: TrainingSettings): void {
+  if (typeof source === 'function' && batchSize !== undefined)
+    throw new AdaptationError(
+      'batchSize',
+      'is for a list of examples; a function makes its own batches, as mixTasks of its batchSize',
+    );
 }

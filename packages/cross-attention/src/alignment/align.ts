@@ -8,7 +8,7 @@ import type { Batch } from '../adaptation/train.js';
 import { isEncoderParameter, isResamplerParameter, withScope, withoutScope } from '../adaptation/trainable-encoder.js';
 import type { TrainableEncoder } from '../adaptation/trainable-encoder.js';
 import type { TrainingProgress, TrainingRecord, TrainingSettings, ValidationSchedule } from '../adaptation/training-options.js';
-import { checkTrainingSettings, trainingDefaults } from '../adaptation/training-settings.js';
+import { checkBatchSize, checkTrainingSettings, trainingDefaults } from '../adaptation/training-settings.js';
 import type { Validated } from '../adaptation/validation.js';
 import { AdaptationError } from '../errors.js';
 import { Run } from '../run.js';
@@ -62,7 +62,8 @@ export function alignJointModel<History>(
   options: AlignOptions<History>,
 ): Run<TrainingProgress, AlignedParts> {
   return new Run(async (emit) => {
-    checkTrainingSettings(options);
+    checkTrainingSettings(options, { settings: ['strategy', 'reading', 'width'], validation: ['examples'] });
+    checkBatchSize(source, options);
     const { strategy = 'encoder', reading = 'mean', width = 128, validation } = options;
     const { encoderRate } = { ...trainingDefaults, ...options };
     if (strategy !== 'encoder' && strategy !== 'projection')
@@ -114,8 +115,7 @@ export function alignJointModel<History>(
       withBudget(options, pairs.stepsPerEpoch),
       emit,
     );
-    const { prefix } = model.user.integration;
-    const trained = [...weights].filter(([name]) => name.startsWith(`${prefix}.`));
+    const trained = [...weights].filter(([name]) => model.user.integration.owns(name));
     return {
       // What an alignment does not reach stays.
       integration: new Map([...model.user.weights, ...trained]),

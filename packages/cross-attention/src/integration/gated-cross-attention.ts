@@ -1,6 +1,7 @@
 import { attention, concat, constant, float, normal, ones } from '@user-llm/onnx-autograd';
 import type { Tensor } from '@user-llm/onnx-autograd';
 import { checkCount } from '../check-count.js';
+import { checkNames } from '../check-names.js';
 import type { DecoderConfig } from '../folder/decoder-config.js';
 import type { Integration, IntegrationContext, IntegrationGraph } from './integration.js';
 
@@ -11,7 +12,8 @@ export interface GatedCrossAttentionOptions {
   readonly heads?: number;
   /**
    * How far the gates are open at first: the value of tanh, in [0, 1). 0, the default, gives the base model's logits bit for bit. A
-   * base that is trained from scratch learns faster from about 0.5, and item tokens can be fitted to any only behind open gates.
+   * base that is trained from scratch learns faster from about 0.5, and item tokens can be fitted to any only behind open gates. Gates that
+   * a model has already stay as they are.
    */
   readonly gate?: number;
 }
@@ -22,7 +24,9 @@ const prefix = 'cross_attention';
  * Gated cross-attention (Ning et al., arXiv 2402.13598, section 3.2; the gate of Alayrac et al., arXiv 2204.14198): before every n-th
  * layer, x + tanh(gate) * attention(x, user). Keys and values depend on the user alone and are computed once per user.
  */
-export function gatedCrossAttention({ every, heads, gate = 0 }: GatedCrossAttentionOptions): Integration {
+export function gatedCrossAttention(options: GatedCrossAttentionOptions): Integration {
+  checkNames(options, ['every', 'heads', 'gate'], 'gatedCrossAttention.');
+  const { every, heads, gate = 0 } = options;
   checkCount('every', every);
   if (heads !== undefined) checkCount('heads', heads);
   if (!(gate >= 0 && gate < 1)) throw new RangeError(`A gate opens from 0 up to, not including, 1; ${gate} is outside.`);
@@ -33,10 +37,12 @@ export function gatedCrossAttention({ every, heads, gate = 0 }: GatedCrossAttent
       throw new RangeError(`Cross-attention before every ${every}th layer reaches none of a decoder's ${config.layers} layers.`);
     return layers;
   };
+  const layout = { every, ...(heads === undefined ? {} : { heads }) };
   return {
     kind: 'cross-attention',
-    settings: { every, gate, ...(heads === undefined ? {} : { heads }) },
-    prefix,
+    settings: { ...layout, gate },
+    layout,
+    owns: (parameter) => parameter.startsWith(`${prefix}.`),
     readsEverywhere: true,
     placeholders: () => 0,
     packedShape: (config, { userTokens }) => [
@@ -85,6 +91,10 @@ class CrossAttentionGraph implements IntegrationGraph {
     });
   }
 
+  get readingTensors(): number {
+    return 2 * this.layers.length;
+  }
+
   /** Keys and values of each layer in turn: `[B, key/value heads, K, head size]`. */
   read(tokens: Tensor, present?: Tensor): readonly Tensor[] {
     const { config, user } = this.context;
@@ -124,11 +134,11 @@ class CrossAttentionGraph implements IntegrationGraph {
 
   unpack(packed: Tensor): readonly Tensor[] {
     const [rows, , , ...rest] = packed.shape;
-    const flat = packed.reshape([rows, this.layers.length * 2, ...rest]);
+    const flat = packed.reshape([rows, this.readingTensors, ...rest]);
     return flat
       .split(
         1,
-        Array.from({ length: this.layers.length * 2 }, () => 1),
+        Array.from({ length: this.readingTensors }, () => 1),
       )
       .map((part) => part.squeeze(1));
   }

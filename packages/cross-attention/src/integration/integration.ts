@@ -23,6 +23,8 @@ export interface IntegrationContext {
 
 /** The parts of an integration inside one graph. A reading is a user as the decoder's layers take it. */
 export interface IntegrationGraph {
+  /** How many tensors a reading is. */
+  readonly readingTensors: number;
   /** User tokens `[B, K, D]` to a reading; rows whose `present` `[B]` is 0 read nothing. */
   read(tokens: Tensor, present?: Tensor): readonly Tensor[];
   /**
@@ -40,13 +42,17 @@ export interface IntegrationGraph {
   hooks(reading: readonly Tensor[], reads?: Tensor): DecoderHooks;
 }
 
-/** One way for a decoder to read users. `gatedCrossAttention` and `softPrompt` are the two there are. */
+/** One way for a decoder to read users, `gatedCrossAttention` or `softPrompt`, or several at once. */
 export interface Integration {
-  readonly kind: 'cross-attention' | 'soft-prompt';
+  readonly kind: 'cross-attention' | 'soft-prompt' | 'combined';
   /** What `integrationOf` makes it from again. JSON values. */
   readonly settings: Readonly<Record<string, number>>;
-  /** Its parameters' names begin with this. */
-  readonly prefix: string;
+  /** Those of the settings that say which weights there are; the others are about their first values. */
+  readonly layout: Readonly<Record<string, number>>;
+  /** The ways that are combined in it; absent for one by itself. */
+  readonly parts?: readonly Integration[];
+  /** Whether a parameter is of this integration, by its name. */
+  owns(parameter: string): boolean;
   /** Whether every token reads the user by itself; otherwise the user stands in the prompt, and what is before does not read it. */
   readonly readsEverywhere: boolean;
   /** How many placeholder tokens stand for a user in the prompt: ids V, V + 1, ... */
@@ -57,6 +63,9 @@ export interface Integration {
   flops(config: DecoderConfig, user: UserShape, tokens: number): number;
   build(context: IntegrationContext): IntegrationGraph;
 }
+
+/** The ways in that an integration consists of. */
+export const partsOf = (integration: Integration): readonly Integration[] => integration.parts ?? [integration];
 
 /** Seeded first weights of an integration for a decoder. */
 export function initialIntegrationWeights(integration: Integration, decoder: Decoder, user: UserShape, seed: number): Weights {

@@ -1,18 +1,22 @@
 import { normal, ones, where } from '@user-llm/onnx-autograd';
 import type { Tensor } from '@user-llm/onnx-autograd';
+import { checkNames } from '../check-names.js';
 import type { Integration, IntegrationContext, IntegrationGraph } from './integration.js';
 
 const prefix = 'soft_prompt';
 
 /**
  * Soft prompt (Lester et al., arXiv 2104.08691; Ning et al., arXiv 2402.13598, section 3.2): the user's K tokens, projected to the
- * decoder's width, stand in the prompt where the placeholder ids V to V + K - 1 are. A prompt without placeholders is the base model's.
+ * decoder's width, stand in the prompt where the placeholder ids V to V + K - 1 are. A prompt without placeholders is the base model's. It
+ * has no settings: how many tokens there are is the encoder's (`userTokens`).
  */
-export function softPrompt(): Integration {
+export function softPrompt(options: Readonly<Record<string, never>> = {}): Integration {
+  checkNames(options, [], 'softPrompt.');
   return {
     kind: 'soft-prompt',
     settings: {},
-    prefix,
+    layout: {},
+    owns: (parameter) => parameter.startsWith(`${prefix}.`),
     readsEverywhere: false,
     placeholders: ({ userTokens }) => userTokens,
     packedShape: (config, { userTokens }) => [userTokens, config.hiddenSize],
@@ -22,6 +26,8 @@ export function softPrompt(): Integration {
 }
 
 class SoftPromptGraph implements IntegrationGraph {
+  readonly readingTensors = 1;
+
   constructor(private readonly context: IntegrationContext) {}
 
   read(tokens: Tensor): readonly Tensor[] {
