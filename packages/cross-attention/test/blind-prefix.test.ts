@@ -215,13 +215,13 @@ describe.each<[string, Integration]>([
     expect((await run.result).record.curve[0].loss).toBeLessThan(0.5);
   });
 
-  test('stays with the weights that were adapted to it, unless another one is given', () => {
+  test('stays with the weights that were adapted to it, unless another one is given or they go', () => {
     const again = (more: object) => model.withUserEmbeddings({ encoder: adapted, integration, ...more }).model.user!.blindPrefix;
     expect(again({})).toEqual({ readingTokens });
     expect(again({ blindPrefix: { readingTokens: 5 } })).toEqual({ readingTokens: 5 });
     expect(again({ blindPrefix: {} })).toEqual({});
-    const afresh = { encoder: adapted, integration: gatedCrossAttention({ every: 2, heads: 2 }) };
-    expect(model.withUserEmbeddings(afresh).model.user!.blindPrefix).toBeUndefined();
+    const afresh = model.withoutUserEmbeddings().withUserEmbeddings({ encoder: adapted, integration });
+    expect(afresh.model.user!.blindPrefix).toBeUndefined();
   });
 });
 
