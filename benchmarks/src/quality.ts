@@ -69,9 +69,9 @@ const options = {
   out: { type: 'string' },
 } as const;
 
-/** A suite and systems by name are parts of one comparison. */
+/** Of a given model a suite and systems by name are parts of one comparison. */
 const variantOf = (values: Values): string =>
-  [values.llm, values.ranking, values.examples && `${values.examples}-examples`]
+  [values.llm, values.ranking, values.llm === undefined && values.suite, values.examples && `${values.examples}-examples`]
     .filter(Boolean)
     .map((part) => `-${part}`)
     .join('');
@@ -84,11 +84,11 @@ const dataWithModel = ['ml-latest-small', 'ml-1m'];
 /** A given model is too large for minutes: where nothing else is said, every system learns from as many examples and answers for as many users. */
 function ofModel(values: Values): Values {
   if (values.llm === undefined) return values;
-  const byExamples = values.minutes === undefined && values.examples === undefined;
+  const byClock = values.minutes !== undefined && values.examples === undefined;
   return {
     ...values,
     users: values.users ?? '400',
-    ...(byExamples && { examples: '2000', 'encoder-steps': values['encoder-steps'] ?? '800' }),
+    ...(!byClock && { examples: values.examples ?? '2000', 'encoder-steps': values['encoder-steps'] ?? '800' }),
     suite: values.suite ?? (values.systems === undefined ? 'full' : undefined),
   };
 }
@@ -243,7 +243,8 @@ const resultName = (values: Values, of: string): string =>
   `quality-${values.only ?? 'all'}-${values.data}${variantOf(values)}-${of}`;
 
 async function writeResult(values: Values, of: string, result: Readonly<Record<string, unknown>>): Promise<void> {
-  const minutes = values.steps === undefined && values.examples === undefined && { minutes: minutesOf(values) };
+  const counted = values.only === undefined ? values.llm && values.examples && values['encoder-steps'] : values.steps;
+  const minutes = counted === undefined && { minutes: minutesOf(values) };
   await keepResult(resultName(values, of), {
     command: commandOf('quality'),
     ...minutes,
@@ -260,12 +261,14 @@ async function main(): Promise<void> {
     throw new UsageError('name a data set: npm run bench -- quality --data ml-100k [--only encoder]');
   const measure = only === 'encoder' ? encoderAlone : everything;
   if (data !== undefined) return print(await measure(values, data, minutesOf(values)));
-  const results = [];
+  // Missing data are told of before the first run, not after it.
+  for (const name of dataWithModel) named('USER_LLM_DATA', name);
+  const runs = [];
   for (const name of dataWithModel) {
     const out = values.out && path.join(values.out, name);
-    results.push(await measure({ ...values, data: name, out }, name, minutesOf(values)));
+    runs.push(await measure({ ...values, data: name, out }, name, minutesOf(values)));
   }
-  print(results);
+  print({ runs });
 }
 
 const print = (result: unknown): void => void process.stdout.write(`${JSON.stringify(result)}\n`);

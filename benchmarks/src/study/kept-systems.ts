@@ -96,8 +96,10 @@ export class KeptSystems {
     ]);
     const { terms } = this.content;
     // Another run may have added to it since.
-    const latest = this.keeps ? await contentOf(this.file, terms) : { systems: {} };
-    this.content = { terms, systems: { ...latest.systems, ...Object.fromEntries(here) } };
+    const latest: Pick<Content, 'systems'> = this.keeps ? await contentOf(this.file, terms) : { systems: {} };
+    // A report on the way has no history lengths yet: those that an earlier run measured of the same answers stay.
+    const systems = here.map(([name, system]) => [name, { ...unmeasured(latest.systems[name]), ...system }] as const);
+    this.content = { terms, systems: { ...latest.systems, ...Object.fromEntries(systems) } };
     await mkdir(path.dirname(this.file), { recursive: true });
     await writeFileAtomically(this.file, [Buffer.from(`${JSON.stringify(this.content)}\n`)]);
   }
@@ -147,6 +149,9 @@ function joined(rows: readonly HistoryLengthRow[], others: readonly HistoryLengt
     return other === undefined ? row : { ...row, systems: [...row.systems, ...other.systems] };
   });
 }
+
+const unmeasured = (known: KeptSystem | undefined): Pick<KeptSystem, 'historyLength'> =>
+  known?.historyLength === undefined ? {} : { historyLength: known.historyLength };
 
 const shortened = (outcome: Outcome): Outcome => ({
   ...outcome,

@@ -35,11 +35,12 @@ import type { ModelContents, UserReading } from './model-contents.js';
 import { isSavedModel, openSavedModel, readSavedModel, saveModel } from './saved-model.js';
 import { serveModel } from './serve-model.js';
 import type { ServedModel } from './serving/served-model.js';
-import type { GenerateRequest, Prompt, Ranking, RequestOptions } from './serving/request.js';
+import type { GenerateRequest, PrefixRequest, Prompt, Ranking, RequestOptions } from './serving/request.js';
 import type { IntegerOption, ServeModelOptions, ServeOptions } from './serving/engine.js';
 import type { Generation } from './serving/generation.js';
 import { checkOpenOptions } from './serving/check-options.js';
 import { OpenedOnce } from './serving/opened-once.js';
+import type { Prefix } from './serving/prefix.js';
 import { TextTokenizer } from './text/text-tokenizer.js';
 import { WorkerModel } from './worker/worker-model.js';
 import type { WorkerOptions } from './worker/worker-model.js';
@@ -313,6 +314,11 @@ export class LanguageModel {
       usage: of(({ usage }) => usage),
       timings: of(({ timings }) => timings),
     };
+  }
+
+  /** The beginning of prompts that does not read the user, computed once, for `generate` and `rank` of this model. See `ServedModel.prefix`. */
+  async prefix(request: PrefixRequest): Promise<Prefix> {
+    return (await this.#served.get()).prefix(request);
   }
 
   /**

@@ -93,9 +93,12 @@ export async function saveModel(
                 ? {}
                 : {
                     placeholders: Array.from({ length: count }, (_, i) => placeholderToken(i)).join(''),
-                    // The text of the begin token: where a prompt begins with it, the placeholders stand behind it.
-                    placeholdersBehind:
-                      config.beginToken === undefined ? '' : tokenizer.decode([config.beginToken], { specialTokens: true }),
+                    // The text of the begin token: where a prompt begins with it, the placeholders stand behind it. Behind a blind prefix
+                    // they stand so many tokens from the end, which no text says.
+                    ...(user.blindPrefix?.readingTokens === undefined && {
+                      placeholdersBehind:
+                        config.beginToken === undefined ? '' : tokenizer.decode([config.beginToken], { specialTokens: true }),
+                    }),
                   }),
             },
       ...(contents.training === undefined ? {} : { training: contents.training }),

@@ -233,6 +233,27 @@ test('a model that reads everywhere has no blind prefix', async () => {
   await served.dispose();
 });
 
+test('a model makes prefixes for itself too, and answers and ranks behind them as without', async () => {
+  const { model } = base.withUserEmbeddings({
+    encoder,
+    integration: gatedCrossAttention({ every: 1 }),
+    blindPrefix: { readingTokens },
+  });
+  const user = encoder.encode([0, 1]);
+  const prefix = await model.prefix({ messages });
+  const request = { messages, user };
+  expect(await model.generate({ ...request, prefix, maxNewTokens: 4 }).tokenIds).toEqual(
+    await model.generate({ ...request, maxNewTokens: 4 }).tokenIds,
+  );
+  const candidates = ['Heat', 'Alien'].map((text) => ({ id: text, text }));
+  const [behind, without] = await Promise.all([
+    model.rank({ ...request, prefix, candidates, top: 2 }),
+    model.rank({ ...request, candidates, top: 2 }),
+  ]);
+  expect(behind.items.map(({ id }) => id)).toEqual(without.items.map(({ id }) => id));
+  await model.dispose();
+});
+
 test('a model that reads no users keeps any beginning of a prompt', async () => {
   const served = await base.serve({ threads: 1 });
   const prefix = await served.prefix({ messages, blindTokens: promptIds.length - 1 });

@@ -138,7 +138,7 @@ describe('config.json', () => {
     // What a file claims is not counted up to, nor is memory taken for it.
     [{ num_hidden_layers: 1e6 }, 'bad-config', /num_hidden_layers: .*1024/],
     [{ model_type: 'mistral', sliding_window: 4, num_hidden_layers: 2 ** 40 }, 'bad-config', /num_hidden_layers/],
-    [{ max_position_embeddings: 3e7 }, 'bad-config', /max_position_embeddings: .*1048576/],
+    [{ max_position_embeddings: 3e7 }, 'bad-config', /max_position_embeddings: .*16777216/],
     [{ max_position_embeddings: 2 ** 53 - 1 }, 'bad-config', /max_position_embeddings/],
   ])('%j is refused', async (change, kind, message) => {
     await writeModel(new Map(), { ...toHuggingFaceConfig(config), ...change });
@@ -245,18 +245,26 @@ describe('a folder', () => {
   });
 
   test('a tokenizer with far fewer tokens than the model has rows, or without its end token', async () => {
-    const large = { ...config, vocabularySize: 310 };
+    const large = { ...config, vocabularySize: 600 };
     await writeModel(weightsOf(decoderTensorShapes(large)), toHuggingFaceConfig(large));
     const error = await problem(readHuggingFaceFolder(folder));
-    expect(error).toMatchObject({ problem: 'tokenizer-mismatch', expected: [310] });
-    expect(error.message).toMatch(/the tokenizer has 27\d tokens, but the model's vocabulary holds 310/);
+    expect(error).toMatchObject({ problem: 'tokenizer-mismatch', expected: [600] });
+    expect(error.message).toMatch(/the tokenizer has 27\d tokens, but the model's vocabulary holds 600/);
 
-    // Models round their rows up.
+    // Models round their rows up, small ones to a power of two.
+    for (const vocabularySize of [512, 288]) {
+      const padded = { ...config, vocabularySize };
+      await writeModel(weightsOf(decoderTensorShapes(padded)), toHuggingFaceConfig(padded));
+      expect((await readHuggingFaceFolder(folder)).tokenizer.isPresent).toBe(true);
+    }
     const padded = { ...config, vocabularySize: 288 };
-    await writeModel(weightsOf(decoderTensorShapes(padded)), toHuggingFaceConfig(padded));
-    expect((await readHuggingFaceFolder(folder)).tokenizer.isPresent).toBe(true);
     await writeModel(weightsOf(decoderTensorShapes(padded)), toHuggingFaceConfig({ ...padded, endTokens: [287] }));
     expect((await problem(readHuggingFaceFolder(folder))).message).toMatch(/the model's end token 287 is none of them/);
+  });
+
+  test('of more positions than there can be the first are read', async () => {
+    await writeModel(weightsOf(shapes), { ...toHuggingFaceConfig(config), max_position_embeddings: 2 ** 22 });
+    expect((await readHuggingFaceFolder(folder)).config.contextLength).toBe(2 ** 20);
   });
 
   test('layers that the weights do not have', async () => {

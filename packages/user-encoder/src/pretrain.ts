@@ -82,6 +82,7 @@ export async function pretrain(
         hash,
         ...decisive(options, objective, steps),
         itemVectors,
+        repeats,
         batch,
         validation: validation?.users ?? null,
         validateEvery,

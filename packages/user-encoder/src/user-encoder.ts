@@ -41,7 +41,9 @@ export interface RuntimeOptions {
 }
 
 /** What an update goes on from: a {@link UserEmbedding} with its state, from the encoder or out of a store. */
-export interface EmbeddingWithState extends Pick<UserEmbedding, 'tenant' | 'user'> {
+export interface EmbeddingWithState extends Pick<UserEmbedding, 'user'> {
+  /** Default ''. */
+  readonly tenant?: string | undefined;
   readonly state?: Uint8Array | undefined;
   readonly expiresAt?: number | undefined;
 }
@@ -405,11 +407,12 @@ function openLast(
   tenant: string | undefined,
 ): OpenedState & { readonly tenant: string; readonly expiresAt?: number | undefined } {
   if (!isEmbedding(last)) return { ...codec.open(last), tenant: tenant ?? '' };
-  if (tenant !== undefined && tenant !== last.tenant)
+  const { tenant: own = '' } = last;
+  if (tenant !== undefined && tenant !== own)
     throw new EncoderOptionError('tenant', 'the embedding is of another; leave the option out, and its own goes on');
   // A store's embedding says whose it is, under whatever name it was put there.
-  const owner = ownerOf(last.tenant, last.user);
-  return { ...codec.open(last.state), owner, tenant: last.tenant, expiresAt: last.expiresAt };
+  const owner = ownerOf(own, last.user);
+  return { ...codec.open(last.state), owner, tenant: own, expiresAt: last.expiresAt };
 }
 
 const isEmbedding = (last: EmbeddingWithState | Uint8Array | undefined): last is EmbeddingWithState =>

@@ -167,7 +167,7 @@ describe('what is read', () => {
     const signal = AbortSignal.abort(new Error('enough'));
     for (const method of ['gradient', 'leave-one-out'] as const)
       await expect(encoder.attribute(events, 0, { method, signal })).rejects.toThrow('enough');
-    // Between two passes: the gradient's, and that without the last event.
+    // Once it is under way too.
     const stop = new AbortController();
     const late = encoder.attribute(events, 0, { signal: stop.signal });
     stop.abort(new Error('late'));

@@ -299,6 +299,12 @@ describe('whether users take an item again', () => {
     expect((await encoder.pretrain(twice, { ...options, steps: 1 }).result).training!.repeats).toBe('never');
   });
 
+  test('is allowed where users take the same item several times in a row', async () => {
+    const rows = cinemaRows({ users: 10, events: 14, films: 40 });
+    const inARow = await tokenizer.encode(rows.map((row, i) => ({ ...row, film: rows[i - (i % 2)].film })));
+    expect((await encoder.pretrain(inARow, { ...options, steps: 1 }).result).training!.repeats).toBe('allowed');
+  });
+
   test('can be said, and is kept with the encoder, a second objective and a second run', async () => {
     expect(await found(nextEvent({ repeats: 'allowed' }))).toBe('allowed');
     expect(await found(combine([nextEvent(), 1], [contrastive(), 0.1]))).toBe('never');

@@ -79,6 +79,7 @@ export async function adaptSystem(workspace: Workspace, spec: SystemSpec, second
     ...(spec.encoder && { userTokens: spec.encoder.userTokens }),
     ...(spec.strategy && { strategy: spec.strategy }),
     ...(spec.aligned && { alignment }),
+    ...(spec.blindPrefix && { blindPrefix: spec.blindPrefix }),
     ...(spec.reading.summary === 'written' && { summaries: writtenFor }),
     seed,
     // As planned: what others spent in the end, which a text prompt gets, may become known after it was trained.

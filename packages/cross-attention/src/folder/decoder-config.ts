@@ -54,9 +54,15 @@ export interface DecoderConfig {
 /** onnxruntime's fused attention, which serves all models, takes heads of a multiple of so many elements. */
 export const headSizeMultiple = 16;
 
-/** The most layers and positions that a file may claim: several times the deepest model, and as many positions as the longest. */
+/** The most layers that a file may claim: several times the deepest model. */
 export const mostLayers = 1024;
+
+/**
+ * The most positions that a model has here, and the most that a file may claim: of a model with more, the first are read. The angles of
+ * each are in a table, half a gigabyte for so many.
+ */
 export const mostPositions = 2 ** 20;
+export const mostClaimedPositions = 2 ** 24;
 
 const size = z.int().positive();
 const token = z.int().nonnegative();
@@ -94,7 +100,7 @@ const huggingFaceConfig = z.looseObject({
   rope_scaling: ropeScaling.nullish(),
   rope_parameters: ropeScaling.nullish(),
   partial_rotary_factor: z.number().nullish(),
-  max_position_embeddings: size.max(mostPositions),
+  max_position_embeddings: size.max(mostClaimedPositions).transform((claimed) => Math.min(claimed, mostPositions)),
   tie_word_embeddings: flag,
   attention_bias: flag,
   mlp_bias: flag,
@@ -125,7 +131,10 @@ export function parseDecoderConfig(json: unknown): { config: DecoderConfig } | {
   const headSize = hf.head_dim ?? hf.hidden_size / hf.num_attention_heads;
   const problems: string[] = [];
   if (hf.num_attention_heads % keyValueHeads !== 0) {
-    problems.push(`num_attention_heads ${hf.num_attention_heads} is not a multiple of num_key_value_heads ${keyValueHeads}`);
+    const left = 'num_key_value_heads' in (json as object) ? '' : ', which it is where config.json leaves it out';
+    problems.push(
+      `num_attention_heads ${hf.num_attention_heads} is not a multiple of num_key_value_heads ${keyValueHeads}${left}`,
+    );
   }
   if (!Number.isInteger(headSize) || headSize % 2 !== 0)
     problems.push(`a head of ${headSize} elements cannot be rotated; it must be even`);
@@ -278,7 +287,7 @@ function endTokens(hf: HuggingFaceConfig): number[] {
 
 function parseRotary(hf: HuggingFaceConfig): DecoderConfig['rotary'] | { unsupported: string } | { problem: string } {
   const scaling = hf.rope_scaling ?? hf.rope_parameters;
-  const part = hf.partial_rotary_factor ?? hf.rope_parameters?.partial_rotary_factor ?? 1;
+  const part = hf.partial_rotary_factor ?? scaling?.partial_rotary_factor ?? 1;
   if (part !== 1) return { unsupported: `heads of which a part of ${part} is rotated (partial_rotary_factor) are not supported` };
   const theta = hf.rope_theta ?? hf.rope_parameters?.rope_theta ?? 10_000;
   const kind = scaling?.rope_type ?? scaling?.type ?? 'default';

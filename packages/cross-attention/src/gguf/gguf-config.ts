@@ -1,5 +1,5 @@
 import { familyOfGguf, ggufArchitectures } from '../families/families.js';
-import { headSizeMultiple, mostPositions } from '../folder/decoder-config.js';
+import { headSizeMultiple, mostClaimedPositions, mostPositions } from '../folder/decoder-config.js';
 import type { DecoderConfig, RotaryScaling } from '../folder/decoder-config.js';
 import { GgufError } from './gguf-error.js';
 import type { GgufHeader } from './gguf-header.js';
@@ -33,9 +33,10 @@ export function ggufConfig(header: GgufHeader, frequencyFactors?: ArrayLike<numb
   // Each layer has at least nine tensors: a number of layers that cannot be there is not counted up to.
   if (9 * layers > tensors.size)
     throw read.bad('block_count', `claims ${layers} layers, but the file has ${tensors.size} tensors.`);
-  const contextLength = read.size('context_length');
-  if (contextLength > mostPositions)
-    throw read.bad('context_length', `claims ${contextLength} positions; the limit is ${mostPositions}.`);
+  const claimed = read.size('context_length');
+  if (claimed > mostClaimedPositions)
+    throw read.bad('context_length', `claims ${claimed} positions; the limit is ${mostClaimedPositions}.`);
+  const contextLength = Math.min(claimed, mostPositions);
   const rotated = read.optionalSize('rope.dimension_count') ?? headSize;
   if (!Number.isInteger(headSize) || headSize % 2 !== 0 || rotated !== headSize)
     throw read.unsupported(

@@ -24,11 +24,11 @@ export class HubClient {
 
   static async open(model: string, settings: HubSettings): Promise<HubClient> {
     // What is in the cache needs no token, so that one which is wrong is in nobody's way until a request is made.
-    if (settings.token !== undefined && !/^hf_\w+$/.test(settings.token))
+    if (settings.token !== undefined && !/^hf_[\w.~+/=-]+$/.test(settings.token))
       throw new HubError(
         'bad-option',
         model,
-        'the access token (the option token, or HF_TOKEN) does not look like one: it begins with hf_.',
+        'the access token (the option token, or HF_TOKEN) does not look like one: it begins with hf_, and holds no spaces.',
       );
     // Only who downloads pays for loading it.
     return new HubClient(await import('@huggingface/hub'), model, settings);

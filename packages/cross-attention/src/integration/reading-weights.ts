@@ -28,10 +28,13 @@ export function readingWeights(
   if (lost !== undefined) {
     const { userTokens, userWidth } = known.shape;
     const settings = Object.keys(lost.layout).length === 0 ? '' : ` ${JSON.stringify(lost.layout)}`;
-    throw new AdaptationError(
-      'integration',
-      `the model reads users by ${lost.kind}${settings} of ${userTokens} x ${userWidth} numbers, whose weights would be lost: name it again beside what is new (integration: [...]), or begin anew from model.withoutUserEmbeddings()`,
-    );
+    const reads = `the model reads users by ${lost.kind}${settings} of ${userTokens} x ${userWidth} numbers, whose weights would be lost`;
+    const other = partsOf(integration).find(({ kind }) => kind === lost.kind);
+    const how =
+      other === undefined
+        ? 'name it again beside what is new (integration: [...]), or begin'
+        : `what is given is ${JSON.stringify(other.layout)} of ${shape.userTokens} x ${shape.userWidth}; give the same, or begin`;
+    throw new AdaptationError('integration', `${reads}: ${how} anew from model.withoutUserEmbeddings()`);
   }
   if (wanted.size === partsOf(known.integration).length) return known.weights;
   return new Map([...initialIntegrationWeights(integration, decoder, shape, seed), ...known.weights]);

@@ -14,6 +14,9 @@ const effective: readonly string[] = [
   ...['bos_token_id', 'eos_token_id', 'pad_token_id', 'logits_processor', 'stopping_criteria'],
 ];
 
+/** What has an effect on answers that are drawn alone. */
+const drawing: readonly string[] = ['temperature', 'top_k', 'top_p'];
+
 /**
  * Throws a `RangeError` for settings that would be overwritten by what the request says elsewhere, for those that would do nothing or are not known, and for a
  * `top_p` that is none.
@@ -31,6 +34,8 @@ export function checkSettings(settings: Readonly<Record<string, unknown>> = {}):
     if (way !== undefined) throw new RangeError(`settings.${name} cannot be set: give the request ${way} instead.`);
     if (!effective.includes(name))
       throw new RangeError(`settings.${name} cannot be set. These can, and have an effect: ${effective.join(', ')}.`);
+    if (drawing.includes(name) && !settings.do_sample)
+      throw new RangeError(`settings.${name} is about drawing, and the answer is greedy: give do_sample: true with it.`);
     if (name === 'top_p' && !(typeof value === 'number' && value > 0 && value <= 1))
       throw new RangeError(`settings.top_p must lie in (0, 1], not ${JSON.stringify(value)}.`);
   }

@@ -115,7 +115,10 @@ export class WorkerModel {
         `The ranker (${request.by.way}) cannot be sent to a worker thread; give by: 'item-tokens', or a trie, and retrieve for what was retrieved.`,
       );
     const { signal, exclude, retrieve, ...rest } = request;
-    const retrieved = retrieve && (await scoresOf(retrieve));
+    signal?.throwIfAborted();
+    this.#worker();
+    const retrieved = retrieve === undefined ? undefined : await scoresOf(retrieve);
+    signal?.throwIfAborted();
     const worker = this.#worker();
     const whole = { ...rest, ...(exclude && { exclude: [...exclude] }), ...(retrieved && { retrieve: retrieved }) };
     const sent = this.#sent(whole, worker);

@@ -73,7 +73,7 @@ function checkOthers({ batch, spans, events }: ObjectiveRun): void {
     throw new TrainingDataError(
       events.users.length,
       events.offsets[events.users.length],
-      'contrastive tells users apart, and fewer than two have two events or more',
+      'contrastive tells users apart, and fewer than two have two events or more to train on (where validation holds the last one out, that is three)',
     );
 }
 

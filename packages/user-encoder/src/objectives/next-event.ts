@@ -16,7 +16,8 @@ export interface NextEventOptions extends FieldWeights {
   readonly loss?: ItemLoss;
   /**
    * Whether users take an item again. `never`: the next item is told from those alone that the user has not taken yet, as a ranking
-   * that leaves these out asks for it. Default `auto`: `never` where at most one event in a hundred is of an item that its user had taken.
+   * that leaves these out asks for it. Default `auto`: `never` where at most one event in a hundred is of an item that its user had
+   * taken; an event of the same item at the same time as the one before it is one that the log says twice.
    */
   readonly repeats?: Repeats | 'auto';
 }

@@ -32,8 +32,8 @@ export function repeatsOf(said: Repeats | 'auto', { config, events, spans }: Obj
     const met = new Set<number>();
     for (let event = start; event < end; event++) {
       if (ids[event] < FIRST_VALUE_ID) continue;
-      // The same item straight after itself is an event that the log says twice, and nothing that its user took again.
-      if (event > start && ids[event] === ids[event - 1]) continue;
+      // The same item at the same time is an event that the log says twice, and nothing that its user took again.
+      if (event > start && ids[event] === ids[event - 1] && events.times[event] === events.times[event - 1]) continue;
       known++;
       if (met.has(ids[event])) again++;
       else met.add(ids[event]);
