@@ -21,9 +21,9 @@ import { readGgufHeader } from '../src/gguf/gguf-header.js';
 import { GgufTensor } from '../src/gguf/gguf-tensors.js';
 import { LanguageModel } from '../src/language-model.js';
 import { trainByteLevelBpe } from '../src/text/byte-level-bpe.js';
-import { ggufBytes } from './gguf-writer.js';
-import type { WrittenTensor } from './gguf-writer.js';
 import { difference, openInference } from './inference-session.js';
+import { smallGguf } from './small-gguf.js';
+import type { StoredMatrixOf } from './small-gguf.js';
 
 // Seconds on a busy machine.
 jest.setTimeout(60_000);
@@ -60,56 +60,16 @@ function randomBlocks(format: Format, values: number): Uint8Array {
   return blocks;
 }
 
-const partNames: Record<string, string> = {
-  input_layernorm: 'attn_norm',
-  post_attention_layernorm: 'ffn_norm',
-  o_proj: 'attn_output',
-  q_proj: 'attn_q',
-  k_proj: 'attn_k',
-  v_proj: 'attn_v',
-  gate_proj: 'ffn_gate',
-  up_proj: 'ffn_up',
-  down_proj: 'ffn_down',
-};
-
 let folder: string;
 
 /** A model from a GGUF file with matrices of the named formats, and the same weights as plain float32 tensors. */
 async function modelOf(file: string, config: DecoderConfig, formatOf: (stored: string) => Format) {
-  const tensors = Array.from(decoderTensorShapes(config), ([name, shape]): WrittenTensor => {
-    const stored = name
-      .replace('model.embed_tokens', 'token_embd')
-      .replace('model.norm', 'output_norm')
-      .replace(
-        /model\.layers\.(\d+)\.(?:self_attn\.|mlp\.)?(\w+)/,
-        (_, layer: string, part: string) => `blk.${layer}.${partNames[part]}`,
-      );
-    if (shape.length === 1) {
-      const ones = new Float32Array(shape[0]).fill(1);
-      return { name: stored, shape, format: 0, bytes: new Uint8Array(ones.buffer) };
-    }
+  const matrix: StoredMatrixOf = (stored, values) => {
     const format = formatOf(stored);
-    return { name: stored, shape, format: numbers[format], bytes: randomBlocks(format, shape[0] * shape[1]) };
-  });
-  await writeFile(
-    path.join(folder, file),
-    ggufBytes(
-      {
-        'general.architecture': 'llama',
-        'llama.block_count': config.layers,
-        'llama.context_length': config.contextLength,
-        'llama.embedding_length': config.hiddenSize,
-        'llama.feed_forward_length': config.intermediateSize,
-        'llama.attention.head_count': config.heads,
-        'llama.attention.head_count_kv': config.keyValueHeads,
-        'llama.attention.layer_norm_rms_epsilon': config.normEpsilon,
-        'tokenizer.ggml.bos_token_id': 0,
-        'tokenizer.ggml.eos_token_id': 0,
-        'tokenizer.ggml.padding_token_id': 1,
-      },
-      tensors,
-    ),
-  );
+    return { format: numbers[format], bytes: randomBlocks(format, values) };
+  };
+  const tokens = { 'tokenizer.ggml.bos_token_id': 0, 'tokenizer.ggml.padding_token_id': 1 };
+  await writeFile(path.join(folder, file), smallGguf(config, matrix, tokens));
   const model = await LanguageModel.load(path.join(folder, file));
   expect(model.config).toEqual(config);
   const weights = new Map(Array.from(model.weights, ([name, { data, shape, dtype }]) => [name, { data, shape, dtype }]));

@@ -27,11 +27,20 @@ function blocks(values: number, first: number): Uint8Array {
   return bytes;
 }
 
-/** A GGUF file of a Llama whose matrices are Q8_0, without a tokenizer. All widths are multiples of 32. */
-export function smallGguf(config: DecoderConfig): Uint8Array {
+/** A matrix as it lies in a file: its format's number, and its blocks. */
+export type StoredMatrixOf = (stored: string, values: number, index: number) => Pick<WrittenTensor, 'format' | 'bytes'>;
+
+const inQ8Zero: StoredMatrixOf = (_, values, index) => ({ format: q8Zero, bytes: blocks(values, index) });
+
+/** A GGUF file of a Llama, its matrices in Q8_0 or as is said, without a tokenizer. All widths are multiples of a block's. */
+export function smallGguf(
+  config: DecoderConfig,
+  matrix: StoredMatrixOf = inQ8Zero,
+  more: Record<string, number> = {},
+): Uint8Array {
   const tensors = Array.from(decoderTensorShapes(config), ([name, shape], i): WrittenTensor => {
     const stored = names.reduce((changed, [pattern, by]) => changed.replace(pattern, by), name);
-    if (shape.length === 2) return { name: stored, shape, format: q8Zero, bytes: blocks(shape[0] * shape[1], i) };
+    if (shape.length === 2) return { name: stored, shape, ...matrix(stored, shape[0] * shape[1], i) };
     const ones = new Float32Array(shape[0]).fill(1);
     return { name: stored, shape, format: float32, bytes: new Uint8Array(ones.buffer) };
   });
@@ -46,6 +55,7 @@ export function smallGguf(config: DecoderConfig): Uint8Array {
     'llama.attention.key_length': config.headSize,
     'llama.attention.layer_norm_rms_epsilon': config.normEpsilon,
     'tokenizer.ggml.eos_token_id': 0,
+    ...more,
   };
   return ggufBytes(metadata, tensors);
 }
