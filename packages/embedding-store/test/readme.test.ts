@@ -14,7 +14,10 @@ const encoder = {
     yield* given;
   },
   /** The state is the events themselves. */
-  async update(state: Uint8Array, [event]: number[]): Promise<embeddingStore.NewUserEmbedding> {
+  async update(
+    { state = new Uint8Array() }: { state?: Uint8Array },
+    [event]: number[],
+  ): Promise<embeddingStore.NewUserEmbedding> {
     return embedding('user-42', { state: Uint8Array.of(...state, event), sequence: state.length + 1 });
   },
 };
