@@ -1,4 +1,5 @@
-export { UserEncoder, type EmbeddingWithState, type EncodeOptions, type RuntimeOptions } from './user-encoder.js';
+export { type EmbeddingWithState } from './embedding-with-state.js';
+export { UserEncoder, type EncodeOptions, type RuntimeOptions } from './user-encoder.js';
 export type { Attribution, AttributionOptions } from './attribution.js';
 export type { Band, EncoderConfig, EncoderOptions } from './config.js';
 export { LiveUser } from './live-user.js';

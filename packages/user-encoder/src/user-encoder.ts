@@ -3,6 +3,7 @@ import { initialWeights, toOnnx, type Weights } from '@user-llm/onnx-autograd';
 import { Attributor, checkAttributionOptions, type Attribution, type AttributionOptions } from './attribution.js';
 import { BandedState, type StateMaking } from './banded-state.js';
 import { bandOf, encoderConfig, type EncoderConfig, type EncoderOptions } from './config.js';
+import { openLast, withState, type EmbeddingWithState } from './embedding-with-state.js';
 import { encoderFlops } from './encoder-flops.js';
 import { encoderHash, readEncoderFolder, writeEncoderFolder } from './encoder-folder.js';
 import { EncoderOptionError } from './errors.js';
@@ -16,13 +17,13 @@ import { pretrain } from './pretrain.js';
 import type { PretrainOptions } from './pretrain-options.js';
 import { PretrainRun } from './pretrain-run.js';
 import { replaced } from './replaced-weights.js';
-import { checkOwner, ownerOf } from './state-owner.js';
+import { checkOwner } from './state-owner.js';
 import { Stepper } from './stepper.js';
 import { trainableEncoder, type History, type TrainableEncoder } from './trainable.js';
 import type { TrainingRecord } from './training-record.js';
 import { embeddingOf, embeddingOptions, readingOf, type EmbeddingOptions, type UserEmbedding } from './user-embedding.js';
 import { checkTokenizer, indexOfUser } from './user-index.js';
-import { StateCodec, type OpenedState, type StateDtype, type UserState } from './user-state.js';
+import { StateCodec, type StateDtype } from './user-state.js';
 
 export interface EncodeOptions extends EmbeddingOptions {
   /** Users in one forward pass. Default 32. */
@@ -38,14 +39,6 @@ export interface EncodeOptions extends EmbeddingOptions {
 export interface RuntimeOptions {
   /** Threads of the encoder's own sessions; the machine's cores by default. */
   readonly threads?: number;
-}
-
-/** What an update goes on from: a {@link UserEmbedding} with its state, from the encoder or out of a store. */
-export interface EmbeddingWithState extends Pick<UserEmbedding, 'user'> {
-  /** Default ''. */
-  readonly tenant?: string | undefined;
-  readonly state?: Uint8Array | undefined;
-  readonly expiresAt?: number | undefined;
 }
 
 interface Parts {
@@ -396,24 +389,3 @@ export class UserEncoder {
     return state === false ? undefined : this.banded().making(state);
   }
 }
-
-const withState = (embedding: UserEmbedding, state: UserState | null, making: StateMaking | undefined): UserEmbedding =>
-  state ? { ...embedding, state: making!.bytes(state, ownerOf(embedding.tenant, embedding.user)) } : embedding;
-
-/** @param tenant as the caller says it, if at all */
-function openLast(
-  codec: StateCodec,
-  last: EmbeddingWithState | Uint8Array | undefined,
-  tenant: string | undefined,
-): OpenedState & { readonly tenant: string; readonly expiresAt?: number | undefined } {
-  if (!isEmbedding(last)) return { ...codec.open(last), tenant: tenant ?? '' };
-  const { tenant: own = '' } = last;
-  if (tenant !== undefined && tenant !== own)
-    throw new EncoderOptionError('tenant', 'the embedding is of another; leave the option out, and its own goes on');
-  // A store's embedding says whose it is, under whatever name it was put there.
-  const owner = ownerOf(own, last.user);
-  return { ...codec.open(last.state), owner, tenant: own, expiresAt: last.expiresAt };
-}
-
-const isEmbedding = (last: EmbeddingWithState | Uint8Array | undefined): last is EmbeddingWithState =>
-  typeof last === 'object' && last !== null && 'user' in last;
