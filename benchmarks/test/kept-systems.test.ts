@@ -96,6 +96,16 @@ describe('systems kept from run to run', () => {
       historyLength: [lengths(50, 8, 'user-llm/soft-prompt'), lengths(100, 7, 'user-llm/soft-prompt')],
     });
     const measured = second.with({ historyLength: [lengths(50, 8, 'encoder', 'text-prompt-10'), lengths(100, 8, 'encoder')] });
+    // A later command that finds it finished, and has no lengths yet, takes nothing away; another measurement does.
+    await kept.write(first.with({ historyLength: undefined }), machineDescription(), 'bench three');
+    expect((await KeptSystems.read(file, terms)).addTo(second).toJSON()).toMatchObject({
+      commands: { 'user-llm/soft-prompt': 'bench one' },
+      historyLength: [lengths(50, 8, 'user-llm/soft-prompt'), lengths(100, 7, 'user-llm/soft-prompt')],
+    });
+    const again = await KeptSystems.read(file, terms);
+    await again.write(await report('user-llm/soft-prompt'), machineDescription(), 'bench four');
+    expect(again.addTo(second).toJSON()).toMatchObject({ commands: { 'user-llm/soft-prompt': 'bench four' } });
+    expect(again.addTo(second).toJSON().historyLength).toBeUndefined();
     // Other users are no comparison.
     expect(kept.addTo(measured).toJSON().historyLength).toEqual([
       lengths(50, 8, 'encoder', 'text-prompt-10', 'user-llm/soft-prompt'),

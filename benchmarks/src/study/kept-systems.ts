@@ -97,8 +97,7 @@ export class KeptSystems {
     const { terms } = this.content;
     // Another run may have added to it since.
     const latest: Pick<Content, 'systems'> = this.keeps ? await contentOf(this.file, terms) : { systems: {} };
-    // A report on the way has no history lengths yet: those that an earlier run measured of the same answers stay.
-    const systems = here.map(([name, system]) => [name, { ...unmeasured(latest.systems[name]), ...system }] as const);
+    const systems = here.map(([name, system]) => [name, alreadyKept(system, latest.systems[name]) ?? system] as const);
     this.content = { terms, systems: { ...latest.systems, ...Object.fromEntries(systems) } };
     await mkdir(path.dirname(this.file), { recursive: true });
     await writeFileAtomically(this.file, [Buffer.from(`${JSON.stringify(this.content)}\n`)]);
@@ -150,8 +149,14 @@ function joined(rows: readonly HistoryLengthRow[], others: readonly HistoryLengt
   });
 }
 
-const unmeasured = (known: KeptSystem | undefined): Pick<KeptSystem, 'historyLength'> =>
-  known?.historyLength === undefined ? {} : { historyLength: known.historyLength };
+/**
+ * What is kept of a system that a run only read again, with the history lengths that it may have added: the command that measured it, and
+ * where, and the lengths that a report on the way has not.
+ */
+const alreadyKept = ({ outcomes, historyLength }: KeptSystem, known: KeptSystem | undefined): KeptSystem | undefined =>
+  known && JSON.stringify(known.outcomes) === JSON.stringify(outcomes)
+    ? { ...known, ...(historyLength && { historyLength }) }
+    : undefined;
 
 const shortened = (outcome: Outcome): Outcome => ({
   ...outcome,

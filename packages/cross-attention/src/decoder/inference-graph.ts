@@ -1,12 +1,12 @@
 import { GraphBuilder, concat, toOnnx } from '@user-llm/onnx-autograd';
 import type { Dim, Tensor, Weights } from '@user-llm/onnx-autograd';
 import type { DecoderConfig } from '../folder/decoder-config.js';
-import { Company } from './company.js';
 import { DecoderGraph } from './decoder-graph.js';
 import type { DecoderHooks, SelfAttention } from './decoder-graph.js';
 import { WatchedMatrices } from './channel-peaks.js';
 import { IntegerMatrices } from './integer-matrices.js';
 import type { IntegerOptions } from './integer-matrices.js';
+import { LoneTokenPadding } from './lone-token-padding.js';
 import { packableMatrix } from './packable-matrix.js';
 import type { Precision } from './packable-matrix.js';
 import { QuantizedMatrices } from './quantized-matrices.js';
@@ -43,8 +43,8 @@ export function inferenceModel(
 ): Uint8Array {
   const builder = GraphBuilder.create();
   const matrices = matricesOf(builder, weights, computation, store);
-  const company = needsCompany(weights, computation) ? new Company(builder, 'batch_size') : undefined;
-  const { graph, hidden, cache } = textGraph(builder, config, addition, matrices, company);
+  const padding = needsPadding(weights, computation) ? new LoneTokenPadding(builder, 'batch_size') : undefined;
+  const { graph, hidden, cache } = textGraph(builder, config, addition, matrices, padding);
   const kept = lastPositions(builder, hidden, builder.input('num_logits_to_keep', [], 'int64'));
   return withLogits(graph, kept, { ...cache.outputs, newest: cache.newest() }, weights, store);
 }
@@ -71,24 +71,24 @@ function textGraph(
   config: DecoderConfig,
   addition: InferenceAddition | undefined,
   matrices: ServedMatrices,
-  company?: Company,
+  padding?: LoneTokenPadding,
 ): { graph: DecoderGraph; hidden: Tensor; cache: CachedAttention } {
   const ids = builder.input('input_ids', ['batch_size', 'sequence_length'], 'int64');
   const mask = builder.input('attention_mask', ['batch_size', 'total_sequence_length'], 'int64');
   const lengths = mask.sum(1).sub(1).cast('int32');
-  const cache = new CachedAttention(builder, config, 'batch_size', lengths, matrices, { company });
+  const cache = new CachedAttention(builder, config, 'batch_size', lengths, matrices, { padding });
   const positions = () => {
     const count = builder.dims(['sequence_length']).cast('int32');
     return lengths.reshape(['batch_size', 1]).add(builder.range('sequence_length')).sub(count.sub(1));
   };
-  const hooks = addition?.(builder, company === undefined ? positions : () => company.join(positions()));
+  const hooks = addition?.(builder, padding === undefined ? positions : () => padding.pad(positions()));
   const graph = new DecoderGraph(builder, config, hooks, matrices);
-  const hidden = graph.hidden(graph.embed(company?.join(ids) ?? ids), cache.attend);
-  return { graph, hidden: company?.part(hidden) ?? hidden, cache };
+  const hidden = graph.hidden(graph.embed(padding?.pad(ids) ?? ids), cache.attend);
+  return { graph, hidden: padding?.unpad(hidden) ?? hidden, cache };
 }
 
-/** Whether a token's numbers would depend on there being others: see `Company`. */
-function needsCompany(weights: Weights, { integers, ...precision }: Computation): boolean {
+/** Whether a token's numbers would depend on there being others: see `LoneTokenPadding`. */
+function needsPadding(weights: Weights, { integers, ...precision }: Computation): boolean {
   if (integers !== undefined || (precision.accuracyLevel ?? 4) !== 4) return false;
   return Array.from(weights).some(([name, weight]) => packableMatrix(name, weight, precision)?.form.bits === 4);
 }
@@ -177,7 +177,7 @@ class CachedAttention {
     /** Positions of each row, the new ones included, less one. `[rows]` int32 */
     private readonly lengths: Tensor,
     private readonly matrices: ServedMatrices,
-    private readonly options: { readonly branches?: Branches; readonly company?: Company | undefined },
+    private readonly options: { readonly branches?: Branches; readonly padding?: LoneTokenPadding | undefined },
   ) {
     const { contextLength, headSize } = config;
     const { cosine, sine } = rotaryCaches(config);
@@ -187,12 +187,12 @@ class CachedAttention {
   }
 
   readonly attend: SelfAttention = (layer, queries, keys, values) => {
-    const { company } = this.options;
+    const { padding } = this.options;
     // Where one product gave all three, they are read where they are.
     const whole = this.matrices.whole([queries, keys, values]);
-    if (company === undefined) return this.#attend(layer, queries, keys, values, whole);
-    const [q, k, v] = [queries, keys, values].map((x) => company.part(x));
-    return company.join(this.#attend(layer, q, k, v, whole && company.part(whole)));
+    if (padding === undefined) return this.#attend(layer, queries, keys, values, whole);
+    const [q, k, v] = [queries, keys, values].map((x) => padding.unpad(x));
+    return padding.pad(this.#attend(layer, q, k, v, whole && padding.unpad(whole)));
   };
 
   #attend(layer: number, queries: Tensor, keys: Tensor, values: Tensor, packed: Tensor | undefined): Tensor {

@@ -7,9 +7,9 @@ import type { Dim, GraphBuilder, Tensor } from '@user-llm/onnx-autograd';
  * difference is a rounding of float32; but each product then rounds its input to bytes, some numbers to the next one, and after thirty
  * layers a token's logits are not those that it has among others. An answer must not depend on who else is asking.
  */
-export class Company {
+export class LoneTokenPadding {
   /** Where the values of each computed token are, and of each given one. */
-  readonly #joined: Tensor;
+  readonly #padded: Tensor;
   readonly #given: Tensor;
 
   /** For `rows` texts with `sequence_length` new tokens each. */
@@ -24,15 +24,15 @@ export class Company {
     });
     const [isLone] = builder.operator('Equal', [tokens, scalar(1)], { outputs: [{ dtype: 'bool', shape: [] }] });
     const computed = range(count.add(isLone.cast('int64')), 'computed_length');
-    [this.#joined] = builder.operator('Mod', [computed, count], { outputs: [computed] });
+    [this.#padded] = builder.operator('Mod', [computed, count], { outputs: [computed] });
     this.#given = range(count, 'sequence_length');
   }
 
   /** `[B, S, ...]` with a lone token's values twice. */
-  readonly join = (x: Tensor): Tensor => tokensAt(x, this.#joined);
+  readonly pad = (x: Tensor): Tensor => tokensAt(x, this.#padded);
 
   /** `[B, S, ...]` of the tokens that were given. */
-  readonly part = (x: Tensor): Tensor => tokensAt(x, this.#given);
+  readonly unpad = (x: Tensor): Tensor => tokensAt(x, this.#given);
 }
 
 const tokensAt = (x: Tensor, places: Tensor): Tensor =>
