@@ -11,13 +11,13 @@
  * it, after the same time by the clock (from `--minutes`); the encoder that they read is pretrained for `--encoder-steps`, or for a share of the minutes. A system that is finished is in the result at once, which says so by `finished: false`
  * until all are. A long run is made in slices: after `--slice` minutes, or when it is interrupted, it stops with a checkpoint, and the same command goes on. With `--keep`
  * systems that an earlier run of the same seed, users, examples and encoder steps (or minutes) measured stay in the result, so that a comparison can be made of several
- * runs, on several machines: their answers, user by user, lie in benchmarks/results/answers/.
+ * runs, on several machines, and a mean over seeds of those that lie there: their answers, user by user, are in benchmarks/results/answers/.
  * A given model (`--llm`) is too large for minutes: unless said otherwise every system of the full suite learns from 2,000 examples, reads an encoder of
  * 800 steps and answers for 400 users; without `--data`, on ml-latest-small and then ml-1m.
  * Leave-one-out, all items ranked. The last line is one JSON object; it is also written to benchmarks/results/.
  */
 import type { CatalogueWay } from '@user-llm/cross-attention';
-import { machineDescription } from '@user-llm/evaluation';
+import { machineDescription, processorOf } from '@user-llm/evaluation';
 import {
   ConsoleOutput,
   encoderShape,
@@ -37,6 +37,7 @@ import os from 'node:os';
 import path from 'node:path';
 import { commandOf, keepResult, resultsFolder } from './record/results.js';
 import { encoderQuality } from './study/encoder-quality.js';
+import { keepSeed, keptSeed, ranksOf, type KeptSeed } from './study/kept-seeds.js';
 import { KeptSystems, recipe } from './study/kept-systems.js';
 import { commandLine, named, positive } from './study/options.js';
 import { overSeeds } from './study/over-seeds.js';
@@ -116,9 +117,19 @@ async function encoderAlone(values: Values, name: string, minutes: number): Prom
     learningRate: Number(values.rate),
     batch: positive('batch', values.batch),
   };
-  const runs = [];
+  const runs: KeptSeed[] = [];
   const count = positive('seeds', values.seeds);
   for (let seed = first; seed < first + count; seed++) {
+    const of = `seed${seed}`;
+    const kept = answersFile(values, of);
+    const { threads: _, ...counted } = training;
+    const terms = { seed, shape, training: counted, recipe };
+    const known = values.keep ? await keptSeed(kept, terms) : undefined;
+    if (known) {
+      process.stderr.write(`seed ${seed}: measured earlier, on ${processorOf(known.machine)}\n`);
+      runs.push(known);
+      continue;
+    }
     const file = path.join(outOf(values, seed), 'encoder.safetensors');
     const { report, outcomes, ...how } = await encoderQuality(
       corpus,
@@ -129,17 +140,21 @@ async function encoderAlone(values: Values, name: string, minutes: number): Prom
     for (const written of [file, `${file}.run`]) await rm(written, { force: true });
     console.table(report.rows);
     const { systems } = report.toJSON();
-    runs.push(outcomes);
-    const mixedAgainstEncoder = aheadOfEncoder([outcomes]);
-    await writeResult(values, `seed${seed}`, { data: name, shape: { ...shape, seed }, ...how, systems, mixedAgainstEncoder });
+    const measured = { terms, machine: machineDescription(), command: commandOf('quality'), ranks: ranksOf(outcomes) };
+    await keepSeed(kept, measured);
+    runs.push(measured);
+    const mixedAgainstEncoder = aheadOfEncoder([measured]);
+    await writeResult(values, of, { data: name, shape: { ...shape, seed }, ...how, systems, mixedAgainstEncoder });
     if (count === 1) return { data: name, seed, systems, mixedAgainstEncoder };
   }
+  const ranks = runs.map((run) => run.ranks);
   const summary = {
     data: name,
-    seeds: runs.map((_, i) => first + i),
+    seeds: runs.map(({ terms }) => terms.seed),
     shape,
+    measured: runs.map(({ terms, command, machine }) => ({ seed: terms.seed, command, machine })),
     against: 'mix',
-    systems: overSeeds(runs, 'mix'),
+    systems: overSeeds(ranks, 'mix'),
     mixedAgainstEncoder: aheadOfEncoder(runs),
   };
   await writeResult(values, `seeds${first}-${first + count - 1}`, summary);
@@ -147,8 +162,11 @@ async function encoderAlone(values: Values, name: string, minutes: number): Prom
 }
 
 /** Whether encoder and Mix together are above the encoder alone too, not only above Mix: paired, user by user. */
-const aheadOfEncoder = (runs: Parameters<typeof overSeeds>[0]): ReturnType<typeof overSeeds>[string] =>
-  overSeeds(runs, 'encoder')['encoder+mix'];
+const aheadOfEncoder = (runs: readonly KeptSeed[]): ReturnType<typeof overSeeds>[string] =>
+  overSeeds(
+    runs.map(({ ranks }) => ranks),
+    'encoder',
+  )['encoder+mix'];
 
 function rankingWay(given: string | undefined): CatalogueWay | undefined {
   if (given === undefined || given === 'title' || given === 'item-tokens' || given === 'retrieve') return given;
@@ -230,13 +248,16 @@ const outOf = (values: Values, seed: number): string =>
 
 /** What earlier runs measured, with `--keep`; what this one measures is kept in any case. */
 function keptSystems(values: Values, of: string, settings: RunSettings): Promise<KeptSystems> {
-  const file = path.join(resultsFolder, 'answers', `${resultName(values, of)}.json`);
+  const file = answersFile(values, of);
   const { seed, examples = null, encoderSteps = null } = settings;
   // A model from scratch is trained on its titles for a share of the minutes, whatever else is counted.
   const byClock = settings.llm === null || examples === null || encoderSteps === null;
   const terms = { seed, users: sampleSize(settings), examples, encoderSteps, minutes: byClock ? settings.minutes : null, recipe };
   return values.keep ? KeptSystems.read(file, terms) : Promise.resolve(KeptSystems.none(file, terms));
 }
+
+/** Where the answers of a result lie, user by user. */
+const answersFile = (values: Values, of: string): string => path.join(resultsFolder, 'answers', `${resultName(values, of)}.json`);
 
 /** Under the data's name and what it is of. */
 const resultName = (values: Values, of: string): string =>

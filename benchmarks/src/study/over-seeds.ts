@@ -1,4 +1,5 @@
-import { bootstrap, gainAt, hitAt, mean, type Interval, type Outcome } from '@user-llm/evaluation';
+import { bootstrap, gainAt, hitAt, mean, type Interval } from '@user-llm/evaluation';
+import type { CaseRanks } from './ranks.js';
 
 /** A metric of one system over several seeds. */
 export interface OverSeeds {
@@ -15,22 +16,17 @@ const metrics = { 'recall@10': hitAt, 'ndcg@10': gainAt } as const;
 /**
  * What several seeds' filtered rankings of the same users say together.
  *
- * @param runs outcomes of each seed
+ * @param runs filtered ranks of each seed's systems, over the same users
  * @param baseline name of the system that all are compared with, user by user
  */
 export function overSeeds(
-  runs: readonly (readonly Outcome[])[],
+  runs: readonly Readonly<Record<string, CaseRanks>>[],
   baseline: string,
 ): Record<string, Record<keyof typeof metrics, OverSeeds>> {
-  const ranks = (outcomes: readonly Outcome[], system: string): readonly number[] => {
-    const found = outcomes.find((outcome) => outcome.system === system)?.filteredRanks;
-    if (!found) throw new Error(`internal: no ranks of ${system}`);
-    return found;
-  };
   const summary = (system: string, value: (rank: number, k: number) => number): OverSeeds => {
-    const perSeed = runs.map((outcomes) => mean(ranks(outcomes, system).map((rank) => value(rank, 10))));
-    const perUser = ranks(runs[0], system).map((_, user) =>
-      mean(runs.map((outcomes) => value(ranks(outcomes, system)[user], 10) - value(ranks(outcomes, baseline)[user], 10))),
+    const perSeed = runs.map((ranks) => mean(ranks[system].map((rank) => value(rank, 10))));
+    const perUser = runs[0][system].map((_, user) =>
+      mean(runs.map((ranks) => value(ranks[system][user], 10) - value(ranks[baseline][user], 10))),
     );
     return {
       mean: mean(perSeed),
@@ -41,7 +37,7 @@ export function overSeeds(
     };
   };
   return Object.fromEntries(
-    runs[0].map(({ system }) => [
+    Object.keys(runs[0]).map((system) => [
       system,
       { 'recall@10': summary(system, metrics['recall@10']), 'ndcg@10': summary(system, metrics['ndcg@10']) },
     ]),
