@@ -30,8 +30,11 @@ export interface BlendChoice {
   readonly tried: readonly { readonly weights: readonly number[]; readonly 'ndcg@10': number }[];
 }
 
-/** Weights of the second of two parts that are tried where no grid is given, the first weighing 1: from nothing to four times as much. */
-export const secondPartWeights: readonly number[] = [0, 0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1, 2, 4];
+/**
+ * Weights of the second of two parts that are tried where no grid is given, the first weighing 1: from nothing to four times as much. Small
+ * ones are close together: the best item of a sparse count, which knows nothing of most items, may lie twenty deviations above their mean.
+ */
+export const secondPartWeights: readonly number[] = [0, 0.01, 0.02, 0.03, 0.05, 0.07, 0.1, 0.15, 0.2, 0.3, 0.5, 0.75, 1, 2, 4];
 
 const depth = 10;
 
