@@ -227,6 +227,16 @@ describe('bad answers and bad options get one line that says what is wrong', () 
       'returned a score that is not a number for user "u0"',
     ],
     [
+      'a null, as JSON has it in place of a NaN',
+      ({ candidates }) => ({ scores: candidates.ids.map((_, i) => (i === 7 ? null : i)) }) as never,
+      'System "x" returned a score that is not a number: null for "i',
+    ],
+    [
+      'a score that is not there',
+      ({ candidates, history }) => ({ scores: candidates.ids.map((_, i) => (i === log.items[history.to] ? undefined : i)) }) as never,
+      'System "x" returned a score that is not a number: undefined for "i',
+    ],
+    [
       'an item that is no candidate',
       () => ({ items: [{ id: 'Casablanca', score: 1 }] }),
       'returned item "Casablanca", which is no candidate',
@@ -260,6 +270,16 @@ describe('bad answers and bad options get one line that says what is wrong', () 
     const part: System = { name: 'short', rank: () => ({ scores: new Float32Array(3) }) };
     const blended = evaluate({ task, systems: [blend([mix(), part], [1, 1])], seed: 1 });
     await expect(blended).rejects.toMatchObject({ kind: 'invalid-result', system: 'short' });
+  });
+  test('a part of a blend whose scores are not all numbers', async () => {
+    const part: System = { name: 'holes', rank: ({ candidates }) => ({ scores: candidates.ids.map(() => null) }) as never };
+    const blended = evaluate({ task, systems: [blend([mix(), part], [1, 1])], seed: 1 });
+    await expect(blended).rejects.toMatchObject({ kind: 'invalid-result', system: 'holes' });
+  });
+  test('scores in a plain array are scores', async () => {
+    const { systems } = await answer(({ candidates }) => ({ scores: candidates.ids.map((_, i) => i) }) as never);
+    const typed = await answer(({ candidates }) => ({ scores: Float64Array.from(candidates.ids, (_, i) => i) }));
+    expect(systems[0].filtered).toEqual(typed.systems[0].filtered);
   });
   test('a list first, and scores for the second request', async () => {
     const rank: System['rank'] = ({ exclude, candidates }) =>
