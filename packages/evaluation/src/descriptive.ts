@@ -19,10 +19,11 @@ export function sortedPercentile(sorted: Float64Array, p: number): number {
   return sorted[below] + (sorted[above] - sorted[below]) * (position - below);
 }
 
-/** Ranks from 1; equal values share the average of their ranks. */
+/** Ranks from 1; equal values share the average of their ranks. All NaN where a value is: it has no place among the others. */
 export function averageRanks(values: ArrayLike<number>): Float64Array {
   const order = Array.from({ length: values.length }, (_, i) => i).sort((left, right) => values[left] - values[right]);
   const ranks = new Float64Array(values.length);
+  if (order.some((i) => Number.isNaN(values[i]))) return ranks.fill(NaN);
   for (let from = 0; from < order.length;) {
     let to = from;
     while (to < order.length && values[order[to]] === values[order[from]]) to++;
