@@ -233,7 +233,8 @@ describe('bad answers and bad options get one line that says what is wrong', () 
     ],
     [
       'a score that is not there',
-      ({ candidates, history }) => ({ scores: candidates.ids.map((_, i) => (i === log.items[history.to] ? undefined : i)) }) as never,
+      ({ candidates, history }) =>
+        ({ scores: candidates.ids.map((_, i) => (i === log.items[history.to] ? undefined : i)) }) as never,
       'System "x" returned a score that is not a number: undefined for "i',
     ],
     [
