@@ -197,6 +197,57 @@ describe('evaluate', () => {
     expect(large.outcomes[0].users).toHaveLength(20);
   });
 
+  test('systems of samples of different sizes are compared on the users of all', async () => {
+    const slow = (name: string): System => ({ ...oracle, name });
+    const sampled = (system: System, users: number, seed = 1): Parameters<typeof evaluate>[0] => ({
+      task,
+      systems: [popularity(), system],
+      seed,
+      sample: { users, systems: [system.name] },
+    });
+    const large = await evaluate(sampled(slow('large'), 20));
+    const small = await evaluate(sampled(slow('small'), 8));
+    const both = await evaluate({ ...sampled(slow('small'), 8), known: large.outcomes });
+    const users = ({ systems }: typeof both) =>
+      Object.fromEntries(systems.map((row) => [row.name, [row.users, row.sample?.users]]));
+    const wanted = { popularity: [30, 8], large: [20, 8], small: [8, 8] };
+    expect(users(both)).toEqual(wanted);
+    expect(users(large.including(small.outcomes))).toEqual(wanted);
+    expect(users(small.including(large.outcomes))).toEqual(wanted);
+    expect(both.systems.find(({ name }) => name === 'large')!.sample).toEqual(
+      both.systems.find(({ name }) => name === 'small')!.sample,
+    );
+    const [one, other] = [large.outcomes[1], small.outcomes[1]].map((outcome) => outcome.users.slice(0, 3));
+    expect(one).not.toEqual(other);
+    const apart = [...large.outcomes[1].users].filter((user) => !small.outcomes[1].users.includes(user)).slice(0, 3);
+    const strange: Outcome = { ...large.outcomes[1], system: 'strange', users: apart };
+    expect(() => small.including([strange])).toThrow(
+      'sample: "small", "strange" were asked of samples of next-item that have no user in common; evaluate them with the same seed.',
+    );
+  });
+
+  test('what an interruption left is not taken for the answers of a system that is not asked', async () => {
+    const parts: Outcome[] = [];
+    const onPart = (outcome: Outcome) => void parts.push(outcome);
+    const failing: System = {
+      name: 'slow',
+      rank: (request) => {
+        if (parts.length === 0 && request.userIndex > 2) throw new Error('gone');
+        return oracle.rank!(request);
+      },
+    };
+    await expect(evaluate({ task, systems: [failing], seed: 1, onPart })).rejects.toThrow('gone');
+    expect(parts).toMatchObject([{ system: 'slow', users: [0, 1, 2], unfinished: true }]);
+    await expect(evaluate({ task, systems: [popularity()], seed: 1, known: parts })).rejects.toThrow(
+      'known: the outcome of "slow" was interrupted after 3 users; evaluate that system too, or leave its outcome out.',
+    );
+    const report = await evaluate({ task, systems: [popularity()], seed: 1 });
+    expect(() => report.including(parts)).toThrow('outcomes: the outcome of "slow" was interrupted after 3 users');
+    const resumed = await evaluate({ task, systems: [failing], seed: 1, known: parts });
+    expect(resumed.outcomes).toMatchObject([{ system: 'slow', users: task.cases.map(({ user }) => user) }]);
+    expect(resumed.outcomes[0]).not.toHaveProperty('unfinished');
+  });
+
   test('an abort signal stops it with its own reason', async () => {
     const controller = new AbortController();
     const progress = jest.fn(({ done }: { done: number }) => {
