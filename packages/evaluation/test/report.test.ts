@@ -14,7 +14,7 @@ import {
   ReportWriteError,
   stillFalling,
 } from '../src/index.js';
-import type { Curve, ReportData, ScalingRow, System } from '../src/index.js';
+import type { Curve, Outcome, ReportData, ScalingRow, System } from '../src/index.js';
 import { shortfall } from '../src/summary.js';
 import { smallLog } from './support/logs.js';
 
@@ -140,6 +140,38 @@ describe('the first sentence of the summary', () => {
     expect(worse).toBeGreaterThanOrEqual(0);
     expect(worse).toBeLessThan(better === -1 ? Infinity : better);
     expect(shortfall(report.toJSON())).toBe(true);
+  });
+  test('tells a loss by the figures over the users that it is of, not by those of another system’s sample', () => {
+    // Of 100 users; the first ten are the sample of a slower system, and not like the others.
+    const outcome = (system: string, kind: System['kind'] & string, hit: (user: number) => boolean, users = 100): Outcome => {
+      const ranks = Array.from({ length: users }, (_, user) => (hit(user) ? 0 : -1));
+      return {
+        system,
+        kind,
+        task: 'next-item',
+        taskHash: 'one',
+        depth: 100,
+        sampled: users < 100,
+        users: ranks.map((_, user) => user),
+        filteredRanks: ranks,
+        unfilteredRanks: ranks,
+        latencyMs: ranks.map(() => 1),
+        tokensPerRequest: null,
+        flopsPerRequest: null,
+      };
+    };
+    const outcomes = [
+      outcome('counts', 'baseline', (user) => user < 3 || user >= 40),
+      outcome('user-llm/cross-attention', 'system', (user) => user < 9 || user >= 79),
+      outcome('text-prompt-50', 'system', () => false, 10),
+    ];
+    const report = Report.of(outcomes, [], { seed: 1, depth: 100 });
+    expect(report.summary[0]).toBe(
+      'Of the next item, the best baseline, counts (recall@10 .6300), knows more than user-llm/cross-attention (.3000).',
+    );
+    expect(report.summary).toContainEqual(
+      expect.stringMatching(/^user-llm.* is worse than the best baseline, counts: recall@10 -.3300 .* 100 users\)/),
+    );
   });
   test('says that it is not known where the text prompt does not fit', async () => {
     const report = (await reportOf(strong, unfit)).with({ scaling: scalingAt(25) });
