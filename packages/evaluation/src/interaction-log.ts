@@ -180,7 +180,7 @@ function kindOf(value: unknown): string {
   return `${typeof value === 'object' ? 'an' : 'a'} ${typeof value}`;
 }
 
-/** Throws an {@link InvalidLogError} where lengths, indices or the order of a user's events are wrong. */
+/** Throws an {@link InvalidLogError} where lengths, ids, indices or the order of a user's events are wrong. */
 export function checkLog(log: InteractionLog): void {
   checkParts(log);
   const { users, offsets, items, itemIds, times } = log;
@@ -197,6 +197,11 @@ export function checkLog(log: InteractionLog): void {
   ] as const) {
     if (values && values.length !== wanted)
       throw new InvalidLogError(`${field} has ${values.length} entries; ${wanted} are needed.`, field);
+  }
+  const ids = new Set<string>();
+  for (const id of itemIds) {
+    if (ids.has(id)) throw new InvalidLogError(`itemIds has "${id}" twice. Give every item one place.`, 'itemIds');
+    ids.add(id);
   }
   for (let i = 0; i < items.length; i++) {
     if (items[i] < UNKNOWN_ITEM || items[i] >= itemIds.length) {

@@ -15,6 +15,7 @@ import {
   stillFalling,
 } from '../src/index.js';
 import type { Curve, Outcome, ReportData, ScalingRow, System } from '../src/index.js';
+import { renderHtml } from '../src/report-html.js';
 import { shortfall } from '../src/summary.js';
 import { smallLog } from './support/logs.js';
 
@@ -320,6 +321,26 @@ describe('files', () => {
       'p50 ms': expect.any(Number),
     });
   });
+});
+
+test('the page and the summary say the same of a loss that the training record knows more about', async () => {
+  const training = [{ name: falling.name, stillFalling: false }];
+  const data = (await reportOf()).with({ curves: [falling], training }).toJSON();
+  expect(data.summary.join(' ')).not.toContain('still falling');
+  expect(renderHtml(data)).not.toContain('still falling');
+  const [record] = training;
+  const known = (await reportOf()).with({
+    curves: [{ ...flat, name: record.name }],
+    training: [{ ...record, stillFalling: true }],
+  });
+  expect(renderHtml(known.toJSON())).toContain('validation, still falling');
+});
+
+test('a curve of very many steps is drawn', async () => {
+  const points = Array.from({ length: 200_000 }, (_, i) => ({ step: i, seconds: i, loss: 1 / (i + 1) }));
+  expect(renderHtml((await reportOf()).with({ curves: [{ name: 'encoder', points }] }).toJSON())).toContain(
+    'Loss of encoder over time',
+  );
 });
 
 test('the page says what a cache of text prompts costs, where that was measured', async () => {

@@ -141,6 +141,11 @@ describe('columns that are no log', () => {
   });
 });
 
+test('a log that has an item twice is refused: a list could mean either', () => {
+  const log = { users: ['ann'], offsets: Int32Array.of(0, 3), items: Int32Array.of(0, 1, 2), itemIds: ['a', 'b', 'a'] };
+  expect(() => leaveOneOut(log)).toThrow('itemIds has "a" twice.');
+});
+
 describe('leave one out', () => {
   test('last event test, the one before it validation, the rest training', () => {
     const split = leaveOneOut(interactionsFromRows(rows));
