@@ -41,9 +41,7 @@ export function bootstrap(values: ArrayLike<number>, options: BootstrapOptions):
       found[b] = sum / n;
     }
   }
-  // NaN comes last.
   found.sort();
-  if (Number.isNaN(found[resamples - 1])) return [NaN, NaN];
   const tail = (1 - level) / 2;
   const ends = method === 'bca' && n > 1 ? corrected(values, statistic ?? mean, found, tail) : [tail, 1 - tail];
   return [sortedPercentile(found, 100 * ends[0]), sortedPercentile(found, 100 * ends[1])];

@@ -5,14 +5,15 @@ export function mean(values: ArrayLike<number>): number {
   return sum / values.length;
 }
 
-/** The `p`-th percentile (0 to 100) with linear interpolation between neighbours; NaN of nothing. */
+/** The `p`-th percentile (0 to 100) with linear interpolation between neighbours; NaN of nothing, and where a value is. */
 export function percentile(values: ArrayLike<number>, p: number): number {
   return sortedPercentile(Float64Array.from(values).sort(), p);
 }
 
 /** {@link percentile} of values that are already in ascending order. */
 export function sortedPercentile(sorted: Float64Array, p: number): number {
-  if (sorted.length === 0) return NaN;
+  // NaN comes last.
+  if (sorted.length === 0 || Number.isNaN(sorted[sorted.length - 1])) return NaN;
   const position = ((sorted.length - 1) * p) / 100;
   const below = Math.min(Math.floor(position), sorted.length - 1);
   const above = Math.min(below + 1, sorted.length - 1);

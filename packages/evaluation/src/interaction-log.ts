@@ -103,7 +103,8 @@ export interface InteractionRow {
 
 /**
  * An {@link InteractionLog} from plain rows, without a tokenizer: users and items are numbered as they first appear, each user's
- * events are sorted by time, ties keep their order in `rows`, and rows without a time their place among the user's.
+ * events are sorted by time, ties keep their order in `rows`, and rows without a time their place among the user's. Of an item's rows
+ * the first that has a title counts, and the first that has categories.
  *
  * @throws InvalidLogError, with the row's place, where a user or an item is neither a string nor a number, or a time is no number
  */
@@ -125,6 +126,9 @@ export function interactionsFromRows(
       item = itemIndex.size;
       itemIndex.set(id, item);
       found.push({ id, title: row.title, categories: row.categories });
+    } else if (row.title !== undefined || row.categories) {
+      const { title = row.title, categories = row.categories } = found[item];
+      found[item] = { id, title, categories };
     }
     let position = userIndex.get(user);
     if (position === undefined) {

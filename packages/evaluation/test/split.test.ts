@@ -63,6 +63,18 @@ describe('a log from rows', () => {
     }
     expect(InvalidLogError.isInstance(error) && [error.field, error.message]).toEqual([field, expect.stringContaining(message)]);
   });
+  test('takes titles and categories from the first row that has them', () => {
+    const { titles, categories } = interactionsFromRows([
+      { user: 'ann', item: 'a', time: 1 },
+      { user: 'ann', item: 'b', time: 2, title: 'B' },
+      { user: 'bob', item: 'a', time: 3, title: 'A', categories: ['Drama'] },
+      { user: 'bob', item: 'b', time: 4, title: 'Another', categories: ['Horror'] },
+    ]);
+    expect([titles, categories]).toEqual([
+      ['A', 'B'],
+      [['Drama'], ['Horror']],
+    ]);
+  });
   test('takes titles and categories from the catalogue', () => {
     const { titles, categories } = interactionsFromRows(rows, {
       items: [{ id: 'b', title: 'Brazil', categories: ['Drama'] }, { id: 'never seen' }],

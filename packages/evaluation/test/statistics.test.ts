@@ -9,6 +9,7 @@ import {
   mean,
   normalCdf,
   normalQuantile,
+  percentile,
   permutation,
   random,
   rankTransform,
@@ -134,4 +135,5 @@ test('scores that are not all numbers have no ranks, and no figure that is made 
   expect(spearman(scores, [1, 2, 3])).toBeNaN();
   expect(rocAuc([1, 0, 0], scores)).toBeNaN();
   expect(averagePrecision([1, 0, 0], scores)).toBeNaN();
+  expect(percentile(scores, 20)).toBeNaN();
 });
