@@ -72,7 +72,8 @@ export async function evaluate(options: EvaluateOptions): Promise<Report> {
       const cases = sampled && sample ? sampledCases(task, sample.users, seed) : task.cases;
       const before = known.find((outcome) => isAnswerTo(outcome, system, task, depth, cases));
       if (before) {
-        outcomes.push(before);
+        // The answers are what is known; what the system is compared as is said anew.
+        outcomes.push({ ...before, kind: system.kind ?? 'system', sampled });
         continue;
       }
       const asking = { system, task, cases, depth, sampled, options };

@@ -163,6 +163,16 @@ describe('evaluate', () => {
     await expect(evaluate({ task: others, systems: [mix()], seed: 1, known })).rejects.toThrow('made on other data');
   });
 
+  test('a known outcome is of the kind that its system has now, and of a sample where the system is asked for one', async () => {
+    const { outcomes: known } = await evaluate({ task, systems: [popularity(), oracle], seed: 1 });
+    const systems: System[] = [popularity(), { ...oracle, kind: 'baseline' }];
+    const report = await evaluate({ task, systems, seed: 1, known, sample: { users: 30, systems: ['oracle'] } });
+    expect(report.systems.map(({ kind, sampled, vs }) => [kind, sampled, vs?.baseline])).toEqual([
+      ['baseline', false, 'oracle'],
+      ['baseline', true, undefined],
+    ]);
+  });
+
   test('what was answered before an interruption is not asked again, nor what a smaller sample asked', async () => {
     const genre = favouriteGenre(log, { genres: ['Comedy', 'Drama', 'Horror'] });
     const asked: string[] = [];
