@@ -132,7 +132,9 @@ function leader(rows: readonly SystemRow[]): string | undefined {
     .sort((left, right) => (recall(right) as number) - (recall(left) as number));
   if (ranked.length === 0) return undefined;
   const [best] = ranked;
-  return `${best.name} ranks best of ${ranked.length} systems: recall@10 ${figure(recall(best) as number)} over ${comparable(best).users} users.`;
+  const level = ranked.filter((row) => recall(row) === recall(best)).map(({ name }) => name);
+  const who = level.length === 1 ? `${best.name} ranks` : `${level.slice(0, -1).join(', ')} and ${level.at(-1)} rank`;
+  return `${who} best of ${ranked.length} systems: recall@10 ${figure(recall(best) as number)} over ${comparable(best).users} users.`;
 }
 
 function simulated({ dataset }: ReportContent): string | undefined {

@@ -183,6 +183,9 @@ describe('the first sentence of the summary', () => {
   });
   test('names the best system where there is no User-LLM', async () => {
     expect((await reportOf()).summary[0]).toMatch(/ranks best of 2 systems/);
+    // None that has its equals.
+    const [one, other] = [list('one', 10), list('other', 10)];
+    expect((await reportOf(one, other)).summary[0]).toMatch(/^one and other rank best of 4 systems: recall@10 /);
   });
 });
 
