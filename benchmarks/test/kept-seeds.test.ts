@@ -11,6 +11,8 @@ const terms: SeedTerms = {
   shape: { width: 64, attention: { position: 'rotary', window: 100 }, userTokens: undefined },
   training: { steps: 3000, batch: 16 },
   recipe: 3,
+  task: 'next-item/test/one',
+  users: 4,
 };
 const ranks = { mix: [0, 20, 3, 11], encoder: [1, 2, 40, 9] };
 
@@ -38,10 +40,19 @@ describe('seeds kept from run to run', () => {
     ],
     ['shape', { ...terms, shape: { ...terms.shape, width: 32 } }, 'with shape'],
     ['recipe', { ...terms, recipe: 4 }, 'with recipe 3, not 4'],
+    ['log', { ...terms, task: 'next-item/test/other' }, 'with task "next-item/test/one", not "next-item/test/other"'],
   ])('one of another %s is refused', async (_, asked, said) => {
     const file = path.join(folder, 'refused.json');
     await keepSeed(file, { terms, machine: machineDescription(), command: 'bench', ranks });
     await expect(keptSeed(file, asked)).rejects.toThrow(said);
+  });
+
+  test('one of the first files, which do not name the log, is known by the number of its users', async () => {
+    const file = path.join(folder, 'first.json');
+    const { task: _, users: __, ...first } = terms;
+    await keepSeed(file, { terms: first as SeedTerms, machine: machineDescription(), command: 'bench', ranks });
+    expect(await keptSeed(file, terms)).toMatchObject({ ranks });
+    await expect(keptSeed(file, { ...terms, users: 5 })).rejects.toThrow('with users 4, not 5');
   });
 
   test('several are one comparison, user by user', () => {

@@ -3,7 +3,7 @@ import type { Candidates, ClassifyResult, DoesNotFit, RankResult, System } from 
 
 /**
  * What a system answered to `rank`: types do not hold one in JavaScript to it, nor one that passes on what a service sent. Whether
- * scores are numbers and ids are candidates is seen where they are used.
+ * ids are candidates, and numbers none of them NaN, is seen where they are used.
  *
  * @throws InvalidResultError
  */
@@ -24,6 +24,17 @@ export function checkRanking(system: System, answer: unknown, candidates: Candid
       system.name,
       `returned ${length} scores for ${candidates.ids.length} candidates; return one score for each.`,
     );
+  // JSON has null in place of a NaN. A typed array holds nothing but numbers.
+  if (Array.isArray(scores)) {
+    const place = (scores as readonly unknown[]).findIndex((score) => typeof score !== 'number');
+    if (place >= 0) {
+      const score: unknown = scores[place];
+      throw new InvalidResultError(
+        system.name,
+        `returned a score that is not a number: ${score === null ? 'null' : typeof score} for "${candidates.ids[place]}".`,
+      );
+    }
+  }
   return answer as RankResult;
 }
 

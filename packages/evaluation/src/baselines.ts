@@ -43,8 +43,8 @@ export function itemKnn(options: Omit<MixOptions, 'neighbours'> = {}): CountingS
  * Markov transitions and cosine neighbours of the last ten events:
  * score(j) = sum of 0.8^(steps back) * (T[a,j] / sum_j T[a,j] + 0.02 * C[a,j] / sqrt(n_a n_j)) + 1e-6 * n_j / max n.
  */
-export function mix(options: MixOptions = {}): CountingSystem {
-  return counting('mix', recent({ neighbours: 0.02, ...options, transitions: 1 }));
+export function mix({ neighbours = 0.02, ...options }: MixOptions = {}): CountingSystem {
+  return counting('mix', recent({ ...options, neighbours, transitions: 1 }));
 }
 
 /** The genre that the history holds most often; ties go to the genre that stands first in the list of labels. */

@@ -21,6 +21,8 @@ export type Interval = [low: number, high: number];
 /**
  * Bootstrap interval of a statistic over users. For a *paired* comparison of two systems give the differences user by user: each
  * resample then draws users, and both systems' figures of a user together.
+ *
+ * @returns NaN for both ends where the statistic of a resample is no number
  */
 export function bootstrap(values: ArrayLike<number>, options: BootstrapOptions): Interval {
   const { seed, resamples = 2000, level = 0.95, method = 'percentile', statistic } = options;
@@ -41,7 +43,7 @@ export function bootstrap(values: ArrayLike<number>, options: BootstrapOptions):
   }
   found.sort();
   const tail = (1 - level) / 2;
-  const ends = method === 'bca' ? corrected(values, statistic ?? mean, found, tail) : [tail, 1 - tail];
+  const ends = method === 'bca' && n > 1 ? corrected(values, statistic ?? mean, found, tail) : [tail, 1 - tail];
   return [sortedPercentile(found, 100 * ends[0]), sortedPercentile(found, 100 * ends[1])];
 }
 

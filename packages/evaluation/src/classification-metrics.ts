@@ -58,9 +58,10 @@ export function rocAuc(labels: readonly number[], scores: readonly number[]): nu
   return (sum - (positives * (positives + 1)) / 2) / (positives * (labels.length - positives));
 }
 
-/** Average precision: sum over thresholds of precision times the recall gained; tied scores are one threshold. */
+/** Average precision: sum over thresholds of precision times the recall gained; tied scores are one threshold. NaN where a score is. */
 export function averagePrecision(labels: readonly number[], scores: readonly number[]): number {
   sameLength(labels, scores);
+  if (scores.some((score) => Number.isNaN(score))) return NaN;
   const order = scores.map((_, i) => i).sort((left, right) => scores[right] - scores[left]);
   const positives = labels.filter((label) => label).length;
   let found = 0;

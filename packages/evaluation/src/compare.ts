@@ -2,17 +2,23 @@ import { bootstrap } from './bootstrap.js';
 import type { Interval } from './bootstrap.js';
 import { accuracy, macroF1 } from './classification-metrics.js';
 import { mean, percentile } from './descriptive.js';
+import { InvalidOptionError } from './errors.js';
 import { holm } from './multiple-testing.js';
 import type { Outcome } from './outcome.js';
 import { gainAt, hitAt, nextItemMetrics, NO_METRICS } from './ranking-metrics.js';
 import type { SystemFigures, SystemRow, Versus } from './report-types.js';
 import { signFlipTest } from './sign-flip.js';
 
-/** One row per outcome: figures, intervals, and the comparison with the best baseline. */
+/**
+ * One row per outcome: figures, intervals, and the comparison with the best baseline.
+ *
+ * @throws InvalidOptionError where samples of one task have no user in common
+ */
 export function rowsOf(outcomes: readonly Outcome[], seed: number): SystemRow[] {
+  const samples = new Map([...new Set(outcomes.map(({ task }) => task))].map((task) => [task, sampleOf(outcomes, task)]));
   const rows = outcomes.map((outcome): SystemRow => {
     const peers = outcomes.filter((other) => other.task === outcome.task);
-    const sample = peers.find((other) => other.sampled)?.users;
+    const sample = samples.get(outcome.task);
     return {
       name: outcome.system,
       task: outcome.task,
@@ -36,6 +42,24 @@ export function rowsOf(outcomes: readonly Outcome[], seed: number): SystemRow[] 
     };
   });
   return adjusted(rows);
+}
+
+/** The users that every system of a sample was asked about: samples of one seed hold each other, but may be of several sizes. */
+function sampleOf(outcomes: readonly Outcome[], task: Outcome['task']): readonly number[] | undefined {
+  const [first, ...others] = outcomes.filter((outcome) => outcome.task === task && outcome.sampled);
+  if (first === undefined) return undefined;
+  let common = first.users;
+  for (const other of others) {
+    if (covers(other, common)) continue;
+    const asked = new Set(other.users);
+    common = common.filter((user) => asked.has(user));
+  }
+  if (common.length > 0) return common;
+  const names = [first, ...others].map(({ system }) => `"${system}"`).join(', ');
+  throw new InvalidOptionError(
+    'sample',
+    `${names} were asked of samples of ${task} that have no user in common; evaluate them with the same seed.`,
+  );
 }
 
 /** The figure that systems are compared by, user by user: a hit in the first ten, or a right label. */

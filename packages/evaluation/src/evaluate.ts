@@ -2,6 +2,7 @@ import { checkLabel, checkRanking } from './answer.js';
 import { Answers } from './answers.js';
 import { InvalidOptionError, InvalidResultError, SystemFailedError } from './errors.js';
 import { UNKNOWN_ITEM } from './interaction-log.js';
+import { checkFinished } from './outcome.js';
 import type { Outcome } from './outcome.js';
 import { historyOf, metItems, whoAsks } from './question.js';
 import { denseRanks, listRank, MISS } from './rank.js';
@@ -52,7 +53,7 @@ export interface EvaluateOptions {
  * do several of the tasks is asked all of them; one that can do none is an error.
  *
  * @throws InvalidOptionError (no task, a name given twice, a system that can do none of the tasks, a depth below 10, outcomes of other
- *   data), SystemFailedError (with what the system threw as its `cause`), InvalidResultError (an answer that is no ranking or label),
+ *   data, an interrupted one of a system that is not asked), SystemFailedError (with what the system threw as its `cause`), InvalidResultError (an answer that is no ranking or label),
  *   what `onOutcome` and `onProgress` throw, the signal's reason. Outcomes that `onOutcome` was given by then can be passed as `known`.
  */
 export async function evaluate(options: EvaluateOptions): Promise<Report> {
@@ -71,7 +72,8 @@ export async function evaluate(options: EvaluateOptions): Promise<Report> {
       const cases = sampled && sample ? sampledCases(task, sample.users, seed) : task.cases;
       const before = known.find((outcome) => isAnswerTo(outcome, system, task, depth, cases));
       if (before) {
-        outcomes.push(before);
+        // The answers are what is known; what the system is compared as is said anew.
+        outcomes.push({ ...before, kind: system.kind ?? 'system', sampled });
         continue;
       }
       const asking = { system, task, cases, depth, sampled, options };
@@ -131,7 +133,8 @@ async function ask(asking: Asking, fitSeconds: number | undefined, begun: Outcom
   } as const;
   let kept = answers.size;
   const keep = async (): Promise<void> => {
-    if (answers.size > kept) await onPart?.({ ...described, ...answers.of(task, cases) });
+    const unfinished = answers.size < cases.length && ({ unfinished: true } as const);
+    if (answers.size > kept) await onPart?.({ ...described, ...unfinished, ...answers.of(task, cases) });
     kept = answers.size;
   };
   let lastPart = performance.now();
@@ -324,6 +327,7 @@ function check(
     }
   }
   for (const outcome of known) {
+    if (!names.has(outcome.system)) checkFinished('known', outcome);
     if (!names.has(outcome.system) && !tasks.some((task) => task.hash === outcome.taskHash && outcome.depth === depth)) {
       throw new InvalidOptionError(
         'known',

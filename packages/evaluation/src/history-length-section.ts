@@ -5,6 +5,9 @@ import { linePlot } from './line-plot.js';
 import type { LinePlotOptions, Series } from './line-plot.js';
 import type { ReportData } from './report-types.js';
 
+/** As many as the page's style has; lines after those are dashed. */
+const colours = 6;
+
 /** Quality against history length. */
 export function historyLengthSection({ historyLength = [] }: ReportData): Html {
   if (historyLength.length === 0) return markup``;
@@ -12,7 +15,8 @@ export function historyLengthSection({ historyLength = [] }: ReportData): Html {
   const figure = (row: (typeof historyLength)[number], name: string) => row.systems.find((system) => system.name === name);
   const series = names.map((name, i): Series => ({
     name,
-    colour: i,
+    colour: i % colours,
+    dashed: i >= colours,
     marks: true,
     points: historyLength.flatMap((row) => {
       const recall = figure(row, name)?.['recall@10'];
@@ -35,7 +39,8 @@ ${table(
     whole(row.events),
     ...names.map((name) => {
       const found = figure(row, name);
-      if (found?.['recall@10'] == null || found.ci95 === null) return 'does not fit';
+      if (found === undefined) return null;
+      if (found['recall@10'] == null || found.ci95 === null) return 'does not fit';
       return `${metric(found['recall@10'])} (${found.ci95[0].toFixed(3)} – ${found.ci95[1].toFixed(3)})`;
     }),
   ]),

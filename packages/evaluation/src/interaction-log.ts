@@ -103,7 +103,8 @@ export interface InteractionRow {
 
 /**
  * An {@link InteractionLog} from plain rows, without a tokenizer: users and items are numbered as they first appear, each user's
- * events are sorted by time, ties keep their order in `rows`, and rows without a time their place among the user's.
+ * events are sorted by time, ties keep their order in `rows`, and rows without a time their place among the user's. Of an item's rows
+ * the first that has a title counts, and the first that has categories.
  *
  * @throws InvalidLogError, with the row's place, where a user or an item is neither a string nor a number, or a time is no number
  */
@@ -125,6 +126,9 @@ export function interactionsFromRows(
       item = itemIndex.size;
       itemIndex.set(id, item);
       found.push({ id, title: row.title, categories: row.categories });
+    } else if (row.title !== undefined || row.categories) {
+      const { title = row.title, categories = row.categories } = found[item];
+      found[item] = { id, title, categories };
     }
     let position = userIndex.get(user);
     if (position === undefined) {
@@ -180,7 +184,7 @@ function kindOf(value: unknown): string {
   return `${typeof value === 'object' ? 'an' : 'a'} ${typeof value}`;
 }
 
-/** Throws an {@link InvalidLogError} where lengths, indices or the order of a user's events are wrong. */
+/** Throws an {@link InvalidLogError} where lengths, ids, indices or the order of a user's events are wrong. */
 export function checkLog(log: InteractionLog): void {
   checkParts(log);
   const { users, offsets, items, itemIds, times } = log;
@@ -197,6 +201,11 @@ export function checkLog(log: InteractionLog): void {
   ] as const) {
     if (values && values.length !== wanted)
       throw new InvalidLogError(`${field} has ${values.length} entries; ${wanted} are needed.`, field);
+  }
+  const ids = new Set<string>();
+  for (const id of itemIds) {
+    if (ids.has(id)) throw new InvalidLogError(`itemIds has "${id}" twice. Give every item one place.`, 'itemIds');
+    ids.add(id);
   }
   for (let i = 0; i < items.length; i++) {
     if (items[i] < UNKNOWN_ITEM || items[i] >= itemIds.length) {

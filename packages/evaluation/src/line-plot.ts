@@ -33,8 +33,9 @@ export function linePlot(series: readonly Series[], options: LinePlotOptions): H
   const [left, right, top, bottom] = [54, width - 16, 26, height - 40];
   const xs = points.map((point) => point.x);
   const ys = points.map((point) => point.y);
-  const horizontal = linearAxis([Math.min(0, ...xs), Math.max(...xs)], [left, right], width < 500 ? 4 : 6);
-  const range: [number, number] = [Math.min(...ys), Math.max(...ys)];
+  const [first, last] = extent(xs);
+  const horizontal = linearAxis([Math.min(0, first), last], [left, right], width < 500 ? 4 : 6);
+  const range = extent(ys);
   const vertical = logY ? logAxis(range, [bottom, top]) : linearAxis(range, [bottom, top]);
   const ticks = [
     ...vertical.ticks.map(
@@ -57,6 +58,13 @@ export function linePlot(series: readonly Series[], options: LinePlotOptions): H
   });
   const legend = markup`<ul class="legend">${series.map((one) => markup`<li class="c${one.colour}"><svg viewBox="0 0 26 10" aria-hidden="true"><path class="line${one.dashed ? ' dashed' : ''}" d="M1 5L25 5"/></svg>${one.name}</li>`)}</ul>`;
   return markup`<svg viewBox="0 0 ${width} ${height}" role="img" aria-label="${title}"><text class="tick" x="4" y="14">${yLabel}</text>${ticks}<line class="axis" x1="${left}" x2="${right}" y1="${bottom}" y2="${bottom}"/>${lines}<text class="tick" text-anchor="end" x="${right}" y="${height - 4}">${xLabel}</text></svg>${legend}`;
+}
+
+/** Smallest and largest value; a call with an argument for each step of a long training would be too much. */
+function extent(values: readonly number[]): [number, number] {
+  let [low, high] = [Infinity, -Infinity];
+  for (const value of values) [low, high] = [Math.min(low, value), Math.max(high, value)];
+  return [low, high];
 }
 
 const px = (value: number): string => value.toFixed(1);

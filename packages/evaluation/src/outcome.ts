@@ -1,3 +1,5 @@
+import { InvalidOptionError } from './errors.js';
+
 /** How one system answered one task, user by user: everything that the figures are made of. Plain JSON. */
 export interface Outcome {
   readonly system: string;
@@ -8,6 +10,8 @@ export interface Outcome {
   readonly depth: number;
   /** the system ranked a seeded sample of the test users */
   readonly sampled: boolean;
+  /** what was answered before an interruption: not all users that were to be asked */
+  readonly unfinished?: true;
   /** indices of the log's users, ascending */
   readonly users: readonly number[];
   /** next-item: 0-based rank of the true item, -1 where the ranking does not hold it */
@@ -25,4 +29,13 @@ export interface Outcome {
   readonly doesNotFit?: string;
   readonly examplesSeen?: number;
   readonly notes?: readonly string[];
+}
+
+/** Figures over the users that happened to be asked before an interruption are no system's figures. @throws InvalidOptionError */
+export function checkFinished(option: string, { system, users, unfinished }: Outcome): void {
+  if (unfinished)
+    throw new InvalidOptionError(
+      option,
+      `the outcome of "${system}" was interrupted after ${users.length} users; evaluate that system too, or leave its outcome out.`,
+    );
 }

@@ -196,8 +196,10 @@ export function trainingSection({ curves = [], training = [] }: ReportData): Htm
   if (names.length === 0 && training.length === 0) return NOTHING;
   const panels = names.map((name) => {
     const mine = curves.filter((curve) => curve.name === name);
+    const told = training.findLast((record) => record.name === name && record.stillFalling !== undefined)?.stillFalling;
     const series = mine.map((curve): Series => ({
-      name: curve.kind === 'validation' ? `validation${stillFalling(curve.points) ? ', still falling' : ''}` : 'training',
+      name:
+        curve.kind === 'validation' ? `validation${(told ?? stillFalling(curve.points)) ? ', still falling' : ''}` : 'training',
       colour: curve.kind === 'validation' ? 1 : 0,
       dashed: curve.kind !== 'validation',
       points: curve.points.map((point) => ({ x: point.seconds, y: point.loss })),

@@ -1,6 +1,7 @@
 import { rowsOf } from './compare.js';
 import { InvalidOptionError } from './errors.js';
 import { pValue } from './format.js';
+import { checkFinished } from './outcome.js';
 import type { Outcome } from './outcome.js';
 import { renderHtml } from './report-html.js';
 import type { ReportData, ReportFields, SystemRow } from './report-types.js';
@@ -54,7 +55,7 @@ export class Report {
   /**
    * The same report with systems that were asked elsewhere, all compared anew; a system that both have keeps the answers of this one.
    *
-   * @throws InvalidOptionError where outcomes answer another question (other data, split or depth), and of a report that was read from a file
+   * @throws InvalidOptionError where outcomes answer another question (other data, split or depth) or were interrupted, and of a report that was read from a file
    */
   including(outcomes: readonly Outcome[]): Report {
     const { seed, depth, protocols } = this.#core;
@@ -71,7 +72,9 @@ export class Report {
           `"${system}" answered ${task} on other data or to another depth; evaluate it again.`,
         );
     const here = new Set(this.outcomes.map(({ system }) => system));
-    const all = [...this.outcomes, ...outcomes.filter(({ system }) => !here.has(system))];
+    const others = outcomes.filter(({ system }) => !here.has(system));
+    for (const outcome of others) checkFinished('outcomes', outcome);
+    const all = [...this.outcomes, ...others];
     return new Report({ seed, depth, protocols, systems: rowsOf(all, seed) }, this.#fields, all);
   }
 

@@ -11,7 +11,7 @@ export interface SignFlipOptions {
 
 /** Result of {@link signFlipTest}. */
 export interface SignFlipResult {
-  /** two-sided */
+  /** two-sided; NaN where a difference is no number or not finite */
   readonly p: number;
   /** all sign patterns were counted; otherwise a random sample of them */
   readonly exact: boolean;
@@ -29,6 +29,7 @@ export function signFlipTest(differences: ArrayLike<number>, options: SignFlipOp
   const total = sizes.reduce((sum, difference) => sum + Math.abs(difference), 0);
   const enough = observed - 1e-10 * total;
   if (sizes.length === 0) return { p: 1, exact: true };
+  if (!Number.isFinite(total)) return { p: NaN, exact: false };
   const size = Math.abs(sizes[0]);
   if (sizes.every((difference) => Math.abs(difference) === size))
     return { p: equalSizes(sizes.length, Math.round(observed / size)), exact: true };

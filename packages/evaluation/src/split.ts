@@ -149,13 +149,6 @@ function finish(log: InteractionLog, split: string, parameters: readonly string[
     );
   }
   const hash = hashSplit(log, parameters);
-  let unknownTargets = 0;
-  let repeatedTargets = 0;
-  for (const { from, to } of test) {
-    const target = log.items[to];
-    if (target === UNKNOWN_ITEM) unknownTargets++;
-    else if (log.items.subarray(from, to).includes(target)) repeatedTargets++;
-  }
   const ties = 'events of equal time keep file order; rank = items scored higher + floor((items tied - 1) / 2), counted from 0';
   return {
     log,
@@ -170,10 +163,24 @@ function finish(log: InteractionLog, split: string, parameters: readonly string[
       testUsers: test.length,
       validationUsers: validation.length,
       leftOut,
-      unknownTargets,
-      repeatedTargets,
+      ...missedByAll(log, test),
     },
   };
+}
+
+/** How many true items are a miss whoever ranks: outside the vocabulary, or met before. */
+export function missedByAll(
+  log: InteractionLog,
+  cases: readonly SplitCase[],
+): Pick<SplitDescription, 'unknownTargets' | 'repeatedTargets'> {
+  let unknownTargets = 0;
+  let repeatedTargets = 0;
+  for (const { from, to } of cases) {
+    const target = log.items[to];
+    if (target === UNKNOWN_ITEM) unknownTargets++;
+    else if (log.items.subarray(from, to).includes(target)) repeatedTargets++;
+  }
+  return { unknownTargets, repeatedTargets };
 }
 
 function hashSplit(log: InteractionLog, parameters: readonly string[]): string {

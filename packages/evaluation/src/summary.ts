@@ -60,33 +60,25 @@ export const shortfall = (report: ReportContent): boolean => missesAim(report) |
 const worseThanBaseline = ({ systems }: ReportContent): SystemRow[] =>
   systems.filter(({ name, vs }) => name.startsWith(USER_LLM) && vs != null && vs.ci95[1] < 0);
 
-/** What a task is about, and the figure of it that is compared. */
+/** What a task is about, and the figure of it that is compared, over all users that the system was asked for. */
 const asked = {
-  'next-item': { what: 'the next item', figure: 'recall@10', of: recall },
-  'favourite-genre': {
-    what: 'the favourite genre',
-    figure: 'accuracy',
-    of: (row) => (row ? (comparable(row).accuracy ?? null) : null),
-  },
-} as const satisfies Record<
-  SystemRow['task'],
-  { what: string; figure: string; of: (row: SystemRow | undefined) => number | null }
->;
+  'next-item': { what: 'the next item', figure: 'recall@10', of: (row) => row.filtered?.['recall@10'] ?? NaN },
+  'favourite-genre': { what: 'the favourite genre', figure: 'accuracy', of: (row) => row.accuracy ?? NaN },
+} as const satisfies Record<SystemRow['task'], { what: string; figure: string; of: (row: SystemRow) => number }>;
 
-/** A sentence for each task and baseline to which a User-LLM loses. */
+/** A sentence for each task and baseline to which a User-LLM loses, with the figures over the users that were compared. */
 function lostToBaselines(report: ReportContent): string[] {
   const groups = new Map<string, SystemRow[]>();
   for (const row of worseThanBaseline(report)) {
-    const key = `${row.task} ${row.vs!.baseline}`;
+    const key = `${row.task} ${row.vs!.users} ${row.vs!.baseline}`;
     groups.set(key, [...(groups.get(key) ?? []), row]);
   }
   return Array.from(groups.values(), (rows) => {
-    const [{ task, vs }] = rows;
-    const { what, figure: name, of } = asked[task];
-    const value = (row: SystemRow | undefined): string => figure(of(row) ?? NaN);
-    const best = report.systems.find((row) => row.task === task && row.name === vs!.baseline);
-    const losers = rows.map((row) => `${row.name} (${value(row)})`).join(', ');
-    return `Of ${what}, the best baseline, ${vs!.baseline} (${name} ${value(best)}), knows more than ${losers}.`;
+    const [first] = rows;
+    const { baseline, delta } = first.vs!;
+    const { what, figure: name, of } = asked[first.task];
+    const losers = rows.map((row) => `${row.name} (${figure(of(row))})`).join(', ');
+    return `Of ${what}, the best baseline, ${baseline} (${name} ${figure(of(first) - delta)}), knows more than ${losers}.`;
   });
 }
 
@@ -140,7 +132,9 @@ function leader(rows: readonly SystemRow[]): string | undefined {
     .sort((left, right) => (recall(right) as number) - (recall(left) as number));
   if (ranked.length === 0) return undefined;
   const [best] = ranked;
-  return `${best.name} ranks best of ${ranked.length} systems: recall@10 ${figure(recall(best) as number)} over ${comparable(best).users} users.`;
+  const level = ranked.filter((row) => recall(row) === recall(best)).map(({ name }) => name);
+  const who = level.length === 1 ? `${best.name} ranks` : `${level.slice(0, -1).join(', ')} and ${level.at(-1)} rank`;
+  return `${who} best of ${ranked.length} systems: recall@10 ${figure(recall(best) as number)} over ${comparable(best).users} users.`;
 }
 
 function simulated({ dataset }: ReportContent): string | undefined {

@@ -2,7 +2,7 @@ import { createHash } from 'node:crypto';
 import { InvalidLogError, InvalidOptionError } from './errors.js';
 import { checkLog, UNKNOWN_ITEM } from './interaction-log.js';
 import type { InteractionLog } from './interaction-log.js';
-import { leaveOneOut } from './split.js';
+import { leaveOneOut, missedByAll } from './split.js';
 import type { Split, SplitCase, SplitDescription } from './split.js';
 import type { TrainingData } from './system.js';
 
@@ -45,8 +45,19 @@ export function nextItem(split: Split, options: { readonly on?: 'test' | 'valida
     log: split.log,
     cases: split[on],
     train: { log: split.log, end: split.trainEnd },
-    description: split.description,
+    description: on === 'test' ? split.description : ofValidation(split),
     hash: `next-item/${on}/${split.hash}`,
+  };
+}
+
+/** A report on validation items is not to be taken for one on test items. */
+function ofValidation({ log, description, validation }: Split): SplitDescription {
+  return {
+    ...description,
+    split: `${description.split}; asked for: the validation items`,
+    testUsers: validation.length,
+    leftOut: { users: log.users.length - validation.length, reason: 'no validation item' },
+    ...missedByAll(log, validation),
   };
 }
 
@@ -56,7 +67,7 @@ export function nextItem(split: Split, options: { readonly on?: 'test' | 'valida
  *
  * @param options.genres the genre list; default: all genres of the items in alphabetical (code point) order
  * @throws InvalidLogError as {@link leaveOneOut} does, and where no item, or no item of a user who can be tested, has a category;
- *   InvalidOptionError for a genre list that lacks one of the items' genres
+ *   InvalidOptionError for a genre list that lacks one of the items' genres, or has one twice
  */
 export function favouriteGenre(log: InteractionLog, options: { readonly genres?: readonly string[] } = {}): FavouriteGenreTask {
   checkLog(log);
@@ -70,6 +81,8 @@ export function favouriteGenre(log: InteractionLog, options: { readonly genres?:
   const labels =
     options.genres ?? [...new Set(categories.flat())].sort((left, right) => (left < right ? -1 : left > right ? 1 : 0));
   const index = new Map(labels.map((label, i) => [label, i]));
+  const twice = labels.find((label, i) => index.get(label) !== i);
+  if (twice !== undefined) throw new InvalidOptionError('genres', `the list has "${twice}" twice.`);
   const split = leaveOneOut(log);
   const cases: SplitCase[] = [];
   const truth: number[] = [];
@@ -96,6 +109,9 @@ export function favouriteGenre(log: InteractionLog, options: { readonly genres?:
     split: 'favourite genre of the whole log, from all but the last event',
     ties: 'genres that are equally frequent: the one that stands first in the genre list',
     testUsers: cases.length,
+    // What the last event is makes no answer a miss.
+    unknownTargets: 0,
+    repeatedTargets: 0,
     leftOut: left === 0 ? leftOut : { users: leftOut.users + left, reason: `${leftOut.reason}, or no item with a genre` },
   };
   if (cases.length === 0) throw new InvalidLogError('No user has an item with a genre.', 'categories');

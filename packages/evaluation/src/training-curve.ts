@@ -9,6 +9,6 @@ export function stillFalling(points: Curve['points'], tolerance = 0.002): boolea
   const last = points[points.length - 1].loss;
   if (points.some((point, i) => i < points.length - 1 && point.loss <= last)) return false;
   const earlier = points.slice(0, Math.max(1, Math.floor(points.length * 0.8)));
-  const best = Math.min(...earlier.map((point) => point.loss));
+  const best = earlier.reduce((lowest, point) => Math.min(lowest, point.loss), Infinity);
   return best - last > tolerance * Math.abs(last);
 }

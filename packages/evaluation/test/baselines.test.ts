@@ -12,7 +12,7 @@ import {
   rankTransform,
   zScores,
 } from '../src/index.js';
-import type { InteractionLog, RankRequest, System, TrainingData } from '../src/index.js';
+import type { InteractionLog, MixOptions, RankRequest, System, TrainingData } from '../src/index.js';
 import { smallLog } from './support/logs.js';
 
 const log = smallLog({ users: 40, items: 15 });
@@ -84,6 +84,11 @@ describe('counting baselines', () => {
       await scoresOf(mix(), user),
       recent(user, (a, j) => row(a)[j] + 0.02 * cosine(a, j)),
     );
+  });
+  test('an option that is left undefined has its default', async () => {
+    const { last, decay, neighbours }: MixOptions = {};
+    expect(await scoresOf(mix({ last, decay, neighbours }), 7)).toEqual(await scoresOf(mix(), 7));
+    expect(await scoresOf(itemKnn({ last, decay }), 7)).toEqual(await scoresOf(itemKnn(), 7));
   });
   test('never look at the last two events of a user', async () => {
     const items = log.items.slice();

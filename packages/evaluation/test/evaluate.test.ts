@@ -163,6 +163,16 @@ describe('evaluate', () => {
     await expect(evaluate({ task: others, systems: [mix()], seed: 1, known })).rejects.toThrow('made on other data');
   });
 
+  test('a known outcome is of the kind that its system has now, and of a sample where the system is asked for one', async () => {
+    const { outcomes: known } = await evaluate({ task, systems: [popularity(), oracle], seed: 1 });
+    const systems: System[] = [popularity(), { ...oracle, kind: 'baseline' }];
+    const report = await evaluate({ task, systems, seed: 1, known, sample: { users: 30, systems: ['oracle'] } });
+    expect(report.systems.map(({ kind, sampled, vs }) => [kind, sampled, vs?.baseline])).toEqual([
+      ['baseline', false, 'oracle'],
+      ['baseline', true, undefined],
+    ]);
+  });
+
   test('what was answered before an interruption is not asked again, nor what a smaller sample asked', async () => {
     const genre = favouriteGenre(log, { genres: ['Comedy', 'Drama', 'Horror'] });
     const asked: string[] = [];
@@ -197,6 +207,57 @@ describe('evaluate', () => {
     expect(large.outcomes[0].users).toHaveLength(20);
   });
 
+  test('systems of samples of different sizes are compared on the users of all', async () => {
+    const slow = (name: string): System => ({ ...oracle, name });
+    const sampled = (system: System, users: number, seed = 1): Parameters<typeof evaluate>[0] => ({
+      task,
+      systems: [popularity(), system],
+      seed,
+      sample: { users, systems: [system.name] },
+    });
+    const large = await evaluate(sampled(slow('large'), 20));
+    const small = await evaluate(sampled(slow('small'), 8));
+    const both = await evaluate({ ...sampled(slow('small'), 8), known: large.outcomes });
+    const users = ({ systems }: typeof both) =>
+      Object.fromEntries(systems.map((row) => [row.name, [row.users, row.sample?.users]]));
+    const wanted = { popularity: [30, 8], large: [20, 8], small: [8, 8] };
+    expect(users(both)).toEqual(wanted);
+    expect(users(large.including(small.outcomes))).toEqual(wanted);
+    expect(users(small.including(large.outcomes))).toEqual(wanted);
+    expect(both.systems.find(({ name }) => name === 'large')!.sample).toEqual(
+      both.systems.find(({ name }) => name === 'small')!.sample,
+    );
+    const [one, other] = [large.outcomes[1], small.outcomes[1]].map((outcome) => outcome.users.slice(0, 3));
+    expect(one).not.toEqual(other);
+    const apart = [...large.outcomes[1].users].filter((user) => !small.outcomes[1].users.includes(user)).slice(0, 3);
+    const strange: Outcome = { ...large.outcomes[1], system: 'strange', users: apart };
+    expect(() => small.including([strange])).toThrow(
+      'sample: "small", "strange" were asked of samples of next-item that have no user in common; evaluate them with the same seed.',
+    );
+  });
+
+  test('what an interruption left is not taken for the answers of a system that is not asked', async () => {
+    const parts: Outcome[] = [];
+    const onPart = (outcome: Outcome) => void parts.push(outcome);
+    const failing: System = {
+      name: 'slow',
+      rank: (request) => {
+        if (parts.length === 0 && request.userIndex > 2) throw new Error('gone');
+        return oracle.rank!(request);
+      },
+    };
+    await expect(evaluate({ task, systems: [failing], seed: 1, onPart })).rejects.toThrow('gone');
+    expect(parts).toMatchObject([{ system: 'slow', users: [0, 1, 2], unfinished: true }]);
+    await expect(evaluate({ task, systems: [popularity()], seed: 1, known: parts })).rejects.toThrow(
+      'known: the outcome of "slow" was interrupted after 3 users; evaluate that system too, or leave its outcome out.',
+    );
+    const report = await evaluate({ task, systems: [popularity()], seed: 1 });
+    expect(() => report.including(parts)).toThrow('outcomes: the outcome of "slow" was interrupted after 3 users');
+    const resumed = await evaluate({ task, systems: [failing], seed: 1, known: parts });
+    expect(resumed.outcomes).toMatchObject([{ system: 'slow', users: task.cases.map(({ user }) => user) }]);
+    expect(resumed.outcomes[0]).not.toHaveProperty('unfinished');
+  });
+
   test('an abort signal stops it with its own reason', async () => {
     const controller = new AbortController();
     const progress = jest.fn(({ done }: { done: number }) => {
@@ -225,6 +286,17 @@ describe('bad answers and bad options get one line that says what is wrong', () 
       'a NaN',
       ({ candidates }) => ({ scores: new Float32Array(candidates.ids.length).fill(NaN) }),
       'returned a score that is not a number for user "u0"',
+    ],
+    [
+      'a null, as JSON has it in place of a NaN',
+      ({ candidates }) => ({ scores: candidates.ids.map((_, i) => (i === 7 ? null : i)) }) as never,
+      'System "x" returned a score that is not a number: null for "i',
+    ],
+    [
+      'a score that is not there',
+      ({ candidates, history }) =>
+        ({ scores: candidates.ids.map((_, i) => (i === log.items[history.to] ? undefined : i)) }) as never,
+      'System "x" returned a score that is not a number: undefined for "i',
     ],
     [
       'an item that is no candidate',
@@ -260,6 +332,16 @@ describe('bad answers and bad options get one line that says what is wrong', () 
     const part: System = { name: 'short', rank: () => ({ scores: new Float32Array(3) }) };
     const blended = evaluate({ task, systems: [blend([mix(), part], [1, 1])], seed: 1 });
     await expect(blended).rejects.toMatchObject({ kind: 'invalid-result', system: 'short' });
+  });
+  test('a part of a blend whose scores are not all numbers', async () => {
+    const part: System = { name: 'holes', rank: ({ candidates }) => ({ scores: candidates.ids.map(() => null) }) as never };
+    const blended = evaluate({ task, systems: [blend([mix(), part], [1, 1])], seed: 1 });
+    await expect(blended).rejects.toMatchObject({ kind: 'invalid-result', system: 'holes' });
+  });
+  test('scores in a plain array are scores', async () => {
+    const { systems } = await answer(({ candidates }) => ({ scores: candidates.ids.map((_, i) => i) }) as never);
+    const typed = await answer(({ candidates }) => ({ scores: Float64Array.from(candidates.ids, (_, i) => i) }));
+    expect(systems[0].filtered).toEqual(typed.systems[0].filtered);
   });
   test('a list first, and scores for the second request', async () => {
     const rank: System['rank'] = ({ exclude, candidates }) =>

@@ -1,6 +1,7 @@
 import { describe, expect, test } from '@jest/globals';
 import { InvalidOptionError, measureHistoryLength, mix, popularity, Report, type HistoryLengthSystem } from '../src/index.js';
 import { evaluate, leaveOneOut, nextItem } from '../src/index.js';
+import { renderHtml } from '../src/report-html.js';
 import { smallLog } from './support/logs.js';
 
 const users = Array.from({ length: 40 }, (_, user) => user);
@@ -71,5 +72,17 @@ describe('quality against history length', () => {
     expect(page).toContain('Does a longer history help?');
     expect(page).toContain('does not fit');
     expect(page).toContain('1.000 – 1.000');
+  });
+
+  test('draws every system in a colour that there is, and does not say of one that was not measured that it does not fit', async () => {
+    const systems = Array.from({ length: 8 }, (_, i): HistoryLengthSystem<number> => ({ name: `system ${i}`, rank: () => i }));
+    const [short, long] = await measureHistoryLength({ lengths: [100, 200], users, systems, seed: 1 });
+    const report = await evaluate({ task: nextItem(leaveOneOut(smallLog())), systems: [popularity()], seed: 1 });
+    const historyLength = [short, { ...long, systems: long.systems.slice(1) }];
+    const page = renderHtml(report.with({ historyLength }).toJSON());
+    const drawn = [...page.matchAll(/<g class="c(\d+)">/g)].map(([, colour]) => Number(colour));
+    expect(drawn).toHaveLength(16); // for wide screens and for narrow ones
+    expect(Math.max(...drawn)).toBe(5);
+    expect(page).not.toContain('does not fit');
   });
 });

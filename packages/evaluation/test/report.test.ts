@@ -14,7 +14,8 @@ import {
   ReportWriteError,
   stillFalling,
 } from '../src/index.js';
-import type { Curve, ReportData, ScalingRow, System } from '../src/index.js';
+import type { Curve, Outcome, ReportData, ScalingRow, System } from '../src/index.js';
+import { renderHtml } from '../src/report-html.js';
 import { shortfall } from '../src/summary.js';
 import { smallLog } from './support/logs.js';
 
@@ -141,6 +142,38 @@ describe('the first sentence of the summary', () => {
     expect(worse).toBeLessThan(better === -1 ? Infinity : better);
     expect(shortfall(report.toJSON())).toBe(true);
   });
+  test('tells a loss by the figures over the users that it is of, not by those of another system’s sample', () => {
+    // Of 100 users; the first ten are the sample of a slower system, and not like the others.
+    const outcome = (system: string, kind: System['kind'] & string, hit: (user: number) => boolean, users = 100): Outcome => {
+      const ranks = Array.from({ length: users }, (_, user) => (hit(user) ? 0 : -1));
+      return {
+        system,
+        kind,
+        task: 'next-item',
+        taskHash: 'one',
+        depth: 100,
+        sampled: users < 100,
+        users: ranks.map((_, user) => user),
+        filteredRanks: ranks,
+        unfilteredRanks: ranks,
+        latencyMs: ranks.map(() => 1),
+        tokensPerRequest: null,
+        flopsPerRequest: null,
+      };
+    };
+    const outcomes = [
+      outcome('counts', 'baseline', (user) => user < 3 || user >= 40),
+      outcome('user-llm/cross-attention', 'system', (user) => user < 9 || user >= 79),
+      outcome('text-prompt-50', 'system', () => false, 10),
+    ];
+    const report = Report.of(outcomes, [], { seed: 1, depth: 100 });
+    expect(report.summary[0]).toBe(
+      'Of the next item, the best baseline, counts (recall@10 .6300), knows more than user-llm/cross-attention (.3000).',
+    );
+    expect(report.summary).toContainEqual(
+      expect.stringMatching(/^user-llm.* is worse than the best baseline, counts: recall@10 -.3300 .* 100 users\)/),
+    );
+  });
   test('says that it is not known where the text prompt does not fit', async () => {
     const report = (await reportOf(strong, unfit)).with({ scaling: scalingAt(25) });
     expect(report.summary[0]).toMatch(
@@ -150,6 +183,9 @@ describe('the first sentence of the summary', () => {
   });
   test('names the best system where there is no User-LLM', async () => {
     expect((await reportOf()).summary[0]).toMatch(/ranks best of 2 systems/);
+    // None that has its equals.
+    const [one, other] = [list('one', 10), list('other', 10)];
+    expect((await reportOf(one, other)).summary[0]).toMatch(/^one and other rank best of 4 systems: recall@10 /);
   });
 });
 
@@ -288,6 +324,26 @@ describe('files', () => {
       'p50 ms': expect.any(Number),
     });
   });
+});
+
+test('the page and the summary say the same of a loss that the training record knows more about', async () => {
+  const training = [{ name: falling.name, stillFalling: false }];
+  const data = (await reportOf()).with({ curves: [falling], training }).toJSON();
+  expect(data.summary.join(' ')).not.toContain('still falling');
+  expect(renderHtml(data)).not.toContain('still falling');
+  const [record] = training;
+  const known = (await reportOf()).with({
+    curves: [{ ...flat, name: record.name }],
+    training: [{ ...record, stillFalling: true }],
+  });
+  expect(renderHtml(known.toJSON())).toContain('validation, still falling');
+});
+
+test('a curve of very many steps is drawn', async () => {
+  const points = Array.from({ length: 200_000 }, (_, i) => ({ step: i, seconds: i, loss: 1 / (i + 1) }));
+  expect(renderHtml((await reportOf()).with({ curves: [{ name: 'encoder', points }] }).toJSON())).toContain(
+    'Loss of encoder over time',
+  );
 });
 
 test('the page says what a cache of text prompts costs, where that was measured', async () => {

@@ -5,6 +5,7 @@ import {
   interactionsFromRows,
   InvalidLogError,
   leaveOneOut,
+  nextItem,
   timeSplit,
   UNKNOWN_ITEM,
 } from '../src/index.js';
@@ -61,6 +62,18 @@ describe('a log from rows', () => {
       error = thrown;
     }
     expect(InvalidLogError.isInstance(error) && [error.field, error.message]).toEqual([field, expect.stringContaining(message)]);
+  });
+  test('takes titles and categories from the first row that has them', () => {
+    const { titles, categories } = interactionsFromRows([
+      { user: 'ann', item: 'a', time: 1 },
+      { user: 'ann', item: 'b', time: 2, title: 'B' },
+      { user: 'bob', item: 'a', time: 3, title: 'A', categories: ['Drama'] },
+      { user: 'bob', item: 'b', time: 4, title: 'Another', categories: ['Horror'] },
+    ]);
+    expect([titles, categories]).toEqual([
+      ['A', 'B'],
+      [['Drama'], ['Horror']],
+    ]);
   });
   test('takes titles and categories from the catalogue', () => {
     const { titles, categories } = interactionsFromRows(rows, {
@@ -140,6 +153,11 @@ describe('columns that are no log', () => {
   });
 });
 
+test('a log that has an item twice is refused: a list could mean either', () => {
+  const log = { users: ['ann'], offsets: Int32Array.of(0, 3), items: Int32Array.of(0, 1, 2), itemIds: ['a', 'b', 'a'] };
+  expect(() => leaveOneOut(log)).toThrow('itemIds has "a" twice.');
+});
+
 describe('leave one out', () => {
   test('last event test, the one before it validation, the rest training', () => {
     const split = leaveOneOut(interactionsFromRows(rows));
@@ -167,6 +185,45 @@ describe('leave one out', () => {
   });
   test('test items met before are counted: no filtered ranking can hold them', () => {
     expect(leaveOneOut(interactionsFromRows([...rows, { user: 'ann', item: 'a', time: 9 }])).description.repeatedTargets).toBe(1);
+  });
+});
+
+describe('what a task says of itself', () => {
+  const log = interactionsFromRows(
+    ['abcd', 'aabc', 'aaab', 'abbc'].flatMap((items, user) =>
+      [...items].map((item, time) => ({ user, item, time, categories: [item] })),
+    ),
+  );
+  test('asked for the validation items, it counts those, and says so', () => {
+    const split = leaveOneOut(log);
+    expect(nextItem(split).description).toEqual(split.description);
+    expect(split.description).toMatchObject({ testUsers: 4, repeatedTargets: 0 });
+    // The third events: a repetition of 'aa' and of 'ab'.
+    const { description } = nextItem(split, { on: 'validation' });
+    expect(description).toMatchObject({ testUsers: 4, repeatedTargets: 2, unknownTargets: 0 });
+    expect(description.split).toBe(`${split.description.split}; asked for: the validation items`);
+    const unknown = { ...log, items: log.items.map((item, i) => (i % 4 === 2 ? UNKNOWN_ITEM : item)) };
+    expect(nextItem(leaveOneOut(unknown), { on: 'validation' }).description).toMatchObject({
+      repeatedTargets: 0,
+      unknownTargets: 4,
+    });
+  });
+  test('and the users that have one', () => {
+    const times = log.times!.map((time, i) => (i === 3 ? 2.5 : time));
+    const split = timeSplit({ ...log, times }, { validationFrom: 2, testFrom: 3 });
+    expect(split.description).toMatchObject({ testUsers: 3, leftOut: { users: 1 } });
+    expect(nextItem(split, { on: 'validation' }).description).toMatchObject({
+      testUsers: 4,
+      leftOut: { users: 0, reason: 'no validation item' },
+    });
+  });
+  test('favourite genre: no answer is a miss for what the last event is', () => {
+    const unknown = { ...log, items: log.items.map((item, i) => (i % 4 === 3 ? UNKNOWN_ITEM : item)) };
+    expect(leaveOneOut(unknown).description).toMatchObject({ unknownTargets: 4 });
+    expect(favouriteGenre(unknown).description).toMatchObject({ testUsers: 4, unknownTargets: 0, repeatedTargets: 0 });
+  });
+  test('favourite genre: a list that names a genre twice is refused, for only one of both could be right', () => {
+    expect(() => favouriteGenre(log, { genres: ['a', 'b', 'c', 'd', 'a'] })).toThrow('genres: the list has "a" twice.');
   });
 });
 

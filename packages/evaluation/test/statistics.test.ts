@@ -1,15 +1,21 @@
 import { describe, expect, test } from '@jest/globals';
 import fc from 'fast-check';
 import {
+  averagePrecision,
+  averageRanks,
   benjaminiHochberg,
   bootstrap,
   holm,
   mean,
   normalCdf,
   normalQuantile,
+  percentile,
   permutation,
   random,
+  rankTransform,
+  rocAuc,
   signFlipTest,
+  spearman,
 } from '../src/index.js';
 
 describe('bootstrap', () => {
@@ -33,6 +39,15 @@ describe('bootstrap', () => {
     const [low, high] = bootstrap(values, { seed: 1, statistic: (sample) => Math.max(...sample) });
     expect(high).toBe(Math.max(...values));
     expect(low).toBeLessThan(high);
+  });
+  test('a value that is no number is in both ends, as it is in the mean', () => {
+    expect(bootstrap([1, 2, 3, 4, 5, 6, 7, 8, 9, NaN], { seed: 1 })).toEqual([NaN, NaN]);
+    // Drawn by few resamples, too.
+    const statistic = (sample: Float64Array): number => (sample[0] === 40 ? NaN : sample[0]);
+    expect(bootstrap([...values, 40], { seed: 1, statistic })).toEqual([NaN, NaN]);
+  });
+  test.each(['percentile', 'bca'] as const)('%s: of one value is that value', (method) => {
+    expect(bootstrap([3], { seed: 1, method })).toEqual([3, 3]);
   });
   test('covers the true mean about as often as it says', () => {
     let covered = 0;
@@ -74,6 +89,13 @@ describe('sign-flip test', () => {
       ).p,
     );
   });
+  test('of a difference that is no number, or not finite, there is no p value', () => {
+    for (const odd of [NaN, Infinity, -Infinity]) {
+      expect(signFlipTest([odd, 0.2, 1], { seed: 1 }).p).toBeNaN();
+      expect(signFlipTest([odd], { seed: 1 }).p).toBeNaN();
+      expect(signFlipTest([odd, ...Array.from({ length: 30 }, (_, i) => i / 7)], { seed: 1 }).p).toBeNaN();
+    }
+  });
   test('thousands of hits and misses do not overflow', () => {
     const differences = [...new Array<number>(2100).fill(1), ...new Array<number>(1900).fill(-1)];
     // normal approximation with continuity correction: z = 199 / sqrt(4000)
@@ -104,4 +126,14 @@ test('a permutation holds every number once and follows its seed', () => {
   expect([...permutation(50, 7)].sort((a, b) => a - b)).toEqual(Array.from({ length: 50 }, (_, i) => i));
   expect(permutation(50, 7)).toEqual(permutation(50, 7));
   expect(permutation(50, 7)).not.toEqual(permutation(50, 8));
+});
+
+test('scores that are not all numbers have no ranks, and no figure that is made of ranks', () => {
+  const scores = [0.3, NaN, 0.1];
+  expect([...averageRanks(scores)]).toEqual([NaN, NaN, NaN]);
+  expect([...rankTransform(Float64Array.from(scores))]).toEqual([NaN, NaN, NaN]);
+  expect(spearman(scores, [1, 2, 3])).toBeNaN();
+  expect(rocAuc([1, 0, 0], scores)).toBeNaN();
+  expect(averagePrecision([1, 0, 0], scores)).toBeNaN();
+  expect(percentile(scores, 20)).toBeNaN();
 });
