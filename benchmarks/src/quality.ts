@@ -117,14 +117,14 @@ async function encoderAlone(values: Values, name: string, minutes: number): Prom
     learningRate: Number(values.rate),
     batch: positive('batch', values.batch),
   };
-  const question = nextItem(corpus.split);
+  const task = nextItem(corpus.split).hash;
   const runs: KeptSeed[] = [];
   const count = positive('seeds', values.seeds);
   for (let seed = first; seed < first + count; seed++) {
     const of = `seed${seed}`;
     const kept = answersFile(values, of);
     const { threads: _, ...counted } = training;
-    const terms = { seed, shape, training: counted, recipe, task: question.hash, users: question.cases.length };
+    const terms = { seed, shape, training: counted, recipe, task };
     const known = values.keep ? await keptSeed(kept, terms) : undefined;
     if (known) {
       process.stderr.write(`seed ${seed}: measured earlier, on ${processorOf(known.machine)}\n`);

@@ -12,7 +12,6 @@ const terms: SeedTerms = {
   training: { steps: 3000, batch: 16 },
   recipe: 3,
   task: 'next-item/test/one',
-  users: 4,
 };
 const ranks = { mix: [0, 20, 3, 11], encoder: [1, 2, 40, 9] };
 
@@ -45,14 +44,6 @@ describe('seeds kept from run to run', () => {
     const file = path.join(folder, 'refused.json');
     await keepSeed(file, { terms, machine: machineDescription(), command: 'bench', ranks });
     await expect(keptSeed(file, asked)).rejects.toThrow(said);
-  });
-
-  test('one of the first files, which do not name the log, is known by the number of its users', async () => {
-    const file = path.join(folder, 'first.json');
-    const { task: _, users: __, ...first } = terms;
-    await keepSeed(file, { terms: first as SeedTerms, machine: machineDescription(), command: 'bench', ranks });
-    expect(await keptSeed(file, terms)).toMatchObject({ ranks });
-    await expect(keptSeed(file, { ...terms, users: 5 })).rejects.toThrow('with users 4, not 5');
   });
 
   test('several are one comparison, user by user', () => {

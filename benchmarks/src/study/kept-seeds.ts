@@ -13,10 +13,8 @@ export interface SeedTerms {
   /** Steps or seconds, rate and batch. */
   readonly training: Readonly<Record<string, unknown>>;
   readonly recipe: number;
-  /** Hash of what the systems are asked, the data in it. The first files name neither this nor the number of users. */
+  /** Hash of what the systems are asked, the log in it: ranks are compared user by user. */
   readonly task: string;
-  /** Test users: the ranks are compared user by user. */
-  readonly users: number;
 }
 
 /** One seed's ranks, where they were measured and by which command. */
@@ -55,12 +53,10 @@ export async function keptSeed(file: string, terms: SeedTerms): Promise<KeptSeed
   const kept = JSON.parse(text) as KeptSeed;
   // As they come back out of a file: without what is undefined.
   const asked = JSON.parse(JSON.stringify(terms)) as SeedTerms;
-  const users = Object.values(kept.ranks)[0]?.length;
-  const measured = { task: asked.task, users, ...(kept.terms as Partial<SeedTerms>) };
   for (const name of Object.keys(asked) as (keyof SeedTerms)[])
-    if (!isDeepStrictEqual(measured[name], asked[name]))
+    if (!isDeepStrictEqual(kept.terms[name], asked[name]))
       throw new UsageError(
-        `${path.basename(file)} was measured with ${name} ${JSON.stringify(measured[name])}, not ${JSON.stringify(asked[name])}; ` +
+        `${path.basename(file)} was measured with ${name} ${JSON.stringify(kept.terms[name])}, not ${JSON.stringify(asked[name])}; ` +
           'give the same, or leave out --keep',
       );
   return kept;
