@@ -87,7 +87,7 @@ class DualEncoder implements BoundObjective {
   private readonly fields: readonly InputField[];
   /** By item id: its latest event; -1 for one that has none. */
   private readonly eventOf: Int32Array;
-  /** By item id: the logarithm of its share of the training events. */
+  /** By item id: the logarithm of its share of the training events that can be labels. */
   private readonly logShare: Float64Array;
   private readonly items: Int32Array;
 
@@ -104,7 +104,9 @@ class DualEncoder implements BoundObjective {
     this.items.forEach((id, event) => (this.eventOf[id] = event));
     // An event that is held out speaks only for items that have no other.
     for (const { start, end } of run.spans) for (let event = start; event < end; event++) this.eventOf[this.items[event]] = event;
-    const counts = itemCounts(run, size - FIRST_VALUE_ID);
+    // A user's first event is no label of a batch.
+    const later = run.spans.map(({ start, end }) => ({ start: start + 1, end }));
+    const counts = itemCounts({ ...run, spans: later }, size - FIRST_VALUE_ID);
     const total = counts.reduce((a, b) => a + b, 0);
     this.logShare = new Float64Array(size);
     counts.forEach((count, i) => (this.logShare[i + FIRST_VALUE_ID] = Math.log(Math.max(1, count) / total)));
