@@ -20,7 +20,7 @@ import {
   type PretrainProgress,
 } from '../src/index.js';
 import { calibration } from '../src/objectives/item-loss.js';
-import { takenAroundEvents, takenBeforeEvents } from '../src/objectives/taken-items.js';
+import { takenAroundEvents, takenBeforeEvents, type TakenFeeds } from '../src/objectives/taken-items.js';
 import { Sequences } from '../src/sequences.js';
 import { cinema, cinemaRows, collect, small } from './support.js';
 
@@ -330,6 +330,24 @@ describe('what is told of the events before', () => {
     expect(row.events.length).toBeLessThan(10);
     const { feeds } = takenBeforeEvents(run, 'taken', [row], row.events.length);
     expect([...(feeds['taken.before'].data as Int32Array)]).toEqual([...row.events]);
+  });
+
+  test('what was read a moment ago, where augmentation swapped it with what comes', () => {
+    const ids = idsOf(events);
+    const happened = Int32Array.of(2, 1, 0, 4, 3);
+    const row = { events: happened, read: happened, unknown: new Uint8Array(5), first: false };
+    const takenAt = ({ feeds, places }: TakenFeeds, targets: readonly number[]): number[][] => {
+      const list = [...places[0].keys()];
+      return targets.map((target, i) =>
+        list.slice(0, (feeds['taken.before'].data as Int32Array)[i]).filter((id) => id !== ids[target]),
+      );
+    };
+    const whole = takenAt(takenBeforeEvents(run, 'taken', [row], 5), [...happened]);
+    happened.forEach((_, i) => {
+      for (const event of happened.subarray(0, i)) expect(whole[i]).toContain(ids[event]);
+    });
+    // Also where the first event is no target.
+    expect(takenAt(takenBeforeEvents(run, 'taken', [row], 4, 1), [...happened.subarray(1)])).toEqual(whole.slice(1));
   });
 
   test('around hidden events, all but these', () => {

@@ -166,8 +166,7 @@ class DualEncoder implements BoundObjective {
     const correction = new Float32Array(negatives).fill(excluded);
     places.forEach((place, i) => (correction[i] = -Math.log(places.length) - this.logShare[flat[place]]));
     const candidates = [...places, ...new Array<number>(negatives - places.length).fill(0)];
-    const later = sequences.map((row) => row && part(row, 1, row.events.length));
-    const taken = this.repeats === 'never' ? takenBeforeEvents(this.run, takenScope, later, length) : undefined;
+    const taken = this.repeats === 'never' ? takenBeforeEvents(this.run, takenScope, sequences, length, 1) : undefined;
     return {
       ...this.run.read(
         sequences.map((row) => row && part(row, 0, row.events.length - 1)),
