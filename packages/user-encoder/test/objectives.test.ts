@@ -315,6 +315,20 @@ test('an item head that an earlier run trained stays when embeddings alone are t
   expect((await second.scoreHistory(events, 0)).length).toBe(4 + 8);
 });
 
+test('labels of an earlier run are made anew when embeddings alone are trained, which they are made of', async () => {
+  const first = await causal.pretrain(events, { ...settings, steps: 2, objective: dualEncoder() }).result;
+  const second = await first.pretrain(events, { ...settings, steps: 4, objective: contrastive() }).result;
+  expect(second.training).toMatchObject({ itemHead: 'labels', labelTower: first.training!.labelTower });
+  const scores = await second.scoreHistory(events, 0);
+  // Every film of the log, with its fields.
+  const own = takeUsers(events, [0]);
+  const byFields = await second.scoreItems(events, 0, own);
+  const ids = (own.fields.film as CategoricalColumn).ids;
+  for (let event = 0; event < 8; event++) expect(byFields[event]).toBeCloseTo(scores[ids[event]], 4);
+  expect(byFields[0]).not.toBeCloseTo((await first.scoreItems(events, 0, own))[0], 2);
+  for (const one of [first, second]) await one.dispose();
+});
+
 test.each(['causal', 'bidirectional'] as const)(
   'contrastive does not tell a user’s windows from each other, %s',
   async (attention) => {

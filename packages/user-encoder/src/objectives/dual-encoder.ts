@@ -1,5 +1,5 @@
 import { FIRST_VALUE_ID, UNKNOWN_ID } from '@user-llm/event-tokenizer';
-import type { HostTensor, Random } from '@user-llm/onnx-autograd';
+import type { HostTensor, Random, Weights } from '@user-llm/onnx-autograd';
 import { EncoderOptionError } from '../errors.js';
 import { eventFeeds, vector } from '../event-feeds.js';
 import { eventsAxis, windowsAxis } from '../fusion.js';
@@ -45,6 +45,8 @@ const takenCandidatesInput = 'retrieval.places_taken';
  *
  * An item's fields are those of its latest event in the log. After training the labels of all items are kept as one table, which
  * `scoreHistory` compares with the state.
+ *
+ * A user's first event is no target: for users without events combine it with `nextEvent`, which teaches the state of those.
  */
 export function dualEncoder(options: DualEncoderOptions = {}): Objective {
   checkNames(options, ['fields', 'negatives', 'temperature', 'unknown', 'repeats'], 'dualEncoder');
@@ -82,6 +84,12 @@ function labelFields(all: readonly InputField[], names: readonly string[] | unde
     .filter(({ kind, name }, i) => i === 0 || (names ? names.includes(name) : kind === 'categories' || kind === 'text'))
     .map(({ name }) => name);
 }
+
+/** Weights with the labels of all items, as the tower makes them of what `evaluate` computes with. */
+export const labelsOfItems = (run: ObjectiveRun, tower: LabelTower, evaluate: Evaluate): Promise<Weights> =>
+  new DualEncoder(run, tower, { negatives: 1, unknown: 0 }).derived(evaluate);
+
+type Evaluate = (feeds: Record<string, HostTensor>, output: string) => Promise<HostTensor>;
 
 class DualEncoder implements BoundObjective {
   private readonly fields: readonly InputField[];
@@ -187,9 +195,7 @@ class DualEncoder implements BoundObjective {
   }
 
   /** The labels of all items. */
-  async derived(
-    evaluate: (feeds: Record<string, HostTensor>, output: string) => Promise<HostTensor>,
-  ): Promise<Map<string, HostTensor>> {
+  async derived(evaluate: Evaluate): Promise<Weights> {
     const { width } = this.run.config;
     const size = this.eventOf.length;
     const table = new Float32Array(size * width);
