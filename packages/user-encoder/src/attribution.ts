@@ -130,7 +130,7 @@ export class Attributor {
         'of',
         `${of.item} is no item's id: these go from ${FIRST_VALUE_ID} to ${size - 1}, and an item that the tokenizer does not know has none of its own`,
       );
-    const told = new Uint8Array(size).fill(1);
+    const told = new Uint8Array(size).fill(1, FIRST_VALUE_ID);
     if (leavesOutTaken(this.training)) for (const id of taken) if (id !== of.item) told[id] = 0;
     return { kind: 'item', item: of.item, told: { dtype: 'bool', shape: [1, size], data: told } };
   }

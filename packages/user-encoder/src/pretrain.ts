@@ -1,5 +1,5 @@
 import type { EventColumns } from '@user-llm/event-tokenizer';
-import { adam, averaged, averageSlot, checkpointClock, Random, Trainer, type Weights } from '@user-llm/onnx-autograd';
+import { adam, averaged, averageSlot, checkpointClock, Program, Random, Trainer, type Weights } from '@user-llm/onnx-autograd';
 import { BatchPlan, type WindowBatch } from './batches.js';
 import type { Span } from './span.js';
 import type { EncoderConfig } from './config.js';
@@ -7,10 +7,12 @@ import { PretrainCheckpointError, TrainingDataError } from './errors.js';
 import { bagSizes } from './event-feeds.js';
 import { itemVectorsOf, withItemVectors, type ItemVectors } from './item-vectors.js';
 import { labelTable } from './heads.js';
+import { labelDefinition } from './label-tower.js';
 import { rateFactor } from './learning-rate.js';
 import { lossName, pretrainingDefinition } from './model.js';
+import { labelsOfItems } from './objectives/dual-encoder.js';
 import { nextEvent } from './objectives/next-event.js';
-import type { BoundObjective, ItemHead, Objective, TrainingBatch } from './objectives/objective.js';
+import type { BoundObjective, ItemHead, Objective, ObjectiveRun, TrainingBatch } from './objectives/objective.js';
 import { readWith } from './objectives/rows.js';
 import { fingerprint, resumeRun, saveRun, tryPlace, type RunState } from './pretrain-checkpoint.js';
 import { averageDecay, checkObjective, checkOptions, lastStep, type PretrainOptions } from './pretrain-options.js';
@@ -45,7 +47,8 @@ export async function pretrain(
   const holdsOut = options.validation !== 'none' && objective.itemHead !== 'none';
   const spans = trainingSpans(events, holdsOut);
   const log = { config, events, bags: bagSizes(config.fields, events) };
-  const bound = objective.bind({ ...log, spans, itemTable, batch, read: readWith(log) });
+  const objectiveRun = { ...log, spans, itemTable, batch, read: readWith(log) };
+  const bound = objective.bind(objectiveRun);
   const { repeats = 'allowed' } = bound;
   const validation = holdsOut ? new Validation(config, events, repeats, options.validationUsers ?? 4000) : null;
   const plan = new BatchPlan(spans, config.context, batch, config.seed);
@@ -112,8 +115,10 @@ export async function pretrain(
       objective.itemHead === 'none'
         ? { itemHead: before?.itemHead ?? 'none', labelTower: before?.labelTower, repeats: before?.repeats }
         : { itemHead: objective.itemHead, labelTower: bound.labelTower, repeats };
+    const trained = (validation && state.best?.weights) || (await finalWeights(context));
+    const labels = objective.itemHead === 'none' ? await earlierLabels(objectiveRun, before, [weights, trained], options) : [];
     return {
-      weights: (validation && state.best?.weights) || (await finalWeights(context)),
+      weights: new Map([...trained, ...labels]),
       training: record(context, stopped, { ...head, itemVectors }),
     };
   } finally {
@@ -306,6 +311,24 @@ const averageOf = ({ options, trainer }: RunContext): Weights | undefined =>
 async function finalWeights(run: RunContext): Promise<Weights> {
   const weights = averageOf(run);
   return new Map([...(weights ?? run.trainer.weights()), ...(await derivedWeights(run, weights))]);
+}
+
+/** The labels of items that score them since an earlier run: they are made of embeddings that were trained on. */
+async function earlierLabels(
+  run: ObjectiveRun,
+  before: TrainingRecord | null,
+  [own, trained]: readonly [Weights, Weights],
+  { threads }: PretrainOptions,
+): Promise<Weights> {
+  const { itemHead, labelTower } = before ?? {};
+  if (itemHead !== 'labels' || !labelTower) return new Map();
+  const weights = new Map([...own, ...trained]);
+  const program = await Program.create(labelDefinition(run.config, labelTower), { weights, threads });
+  try {
+    return await labelsOfItems(run, labelTower, async (feeds) => (await program.run(feeds)).labels);
+  } finally {
+    await program.dispose();
+  }
 }
 
 function stopReason({ steps, options, trainer, state }: RunContext, seconds: number): StopReason | undefined {

@@ -92,10 +92,14 @@ export class Validation {
 
 const nothing: ReadonlySet<number> = new Set();
 
-/** @param out ids of items that the target is not told from */
+/**
+ * Among the items: a special id is never right, and only the full softmax teaches its score so.
+ *
+ * @param out ids of items that the target is not told from
+ */
 function crossEntropyOf(scores: Float32Array, target: number, out: ReadonlySet<number>): number {
-  const counts = (_: number, id: number): boolean => id === target || !out.has(id);
-  const told = out.size === 0 ? scores : scores.filter(counts);
+  const counts = (_: number, id: number): boolean => id >= FIRST_VALUE_ID && (id === target || !out.has(id));
+  const told = out.size === 0 ? scores.subarray(FIRST_VALUE_ID) : scores.filter(counts);
   let top = -Infinity;
   for (const score of told) top = Math.max(top, score);
   let sum = 0;

@@ -9,6 +9,7 @@ import {
   type CategoricalColumn,
   type EventColumns,
 } from '@user-llm/event-tokenizer';
+import { Random } from '@user-llm/onnx-autograd';
 import { afterAll, describe, expect, jest, test } from '@jest/globals';
 import {
   combine,
@@ -219,8 +220,8 @@ describe('the losses of whole models are those of their scores', () => {
     const [{ losses }] = await steps(trained, short, { ...still, objective });
     const users = shortUsers.filter((user) => has(user) >= 2);
     const labels = users.flatMap((user) => Array.from({ length: has(user) - 1 }, (_, i) => filmAt(user, i + 1)));
-    const seen = shortUsers.flatMap((user) => Array.from({ length: has(user) }, (_, i) => filmAt(user, i)));
-    const share = (film: number): number => seen.filter((other) => other === film).length / seen.length;
+    // All that can be a label: not what users begin with.
+    const share = (film: number): number => labels.filter((other) => other === film).length / labels.length;
     let sum = 0;
     for (const user of users)
       for (let end = 1; end < has(user); end++) {
@@ -233,6 +234,46 @@ describe('the losses of whole models are those of their scores', () => {
       }
     expect(losses['dual-encoder']).toBeCloseTo(sum / labels.length, 4);
   });
+});
+
+test('dual encoder: items that users begin with are no likelier later on', async () => {
+  // One of four films first, then any of twenty.
+  const random = Random.of('begin');
+  const rows = Array.from({ length: 300 }, (_, user) =>
+    Array.from({ length: 4 }, (_, i) => ({
+      ...cinemaRows()[0],
+      user: `user-${user}`,
+      film: `film-${random.integer(i === 0 ? 4 : 20)}`,
+      at: 1_700_000_000 + i,
+    })),
+  ).flat();
+  const drawn = await EventTokenizer.fit(schema, () => rows);
+  const columns = await drawn.encode(rows);
+  const encoder = UserEncoder.create(drawn, { ...small, fields: [], context: 4 }, { threads: 1 });
+  const trained = await encoder.pretrain(columns, {
+    ...settings,
+    batch: 24,
+    learningRate: 2e-3,
+    objective: dualEncoder({ repeats: 'allowed' }),
+    itemVectors: 'as-they-are',
+    schedule: 'cosine',
+    steps: 400,
+    validation: 'none',
+  }).result;
+  const difference = { sum: 0, users: 40 };
+  for (let user = 0; user < difference.users; user++) {
+    const scores = await trained.scoreHistory(columns, user);
+    const mean = (from: number, to: number): number => {
+      let sum = 0;
+      for (let film = from; film < to; film++) sum += scores[drawn.id('film', `film-${film}`)];
+      return sum / (to - from);
+    };
+    difference.sum += mean(0, 4) - mean(4, 20);
+  }
+  // Were first events counted among the labels, it would be near the logarithm of (1/16 + 3/80) / (3/80), 0.98.
+  expect(Math.abs(difference.sum / difference.users)).toBeLessThan(0.4);
+  await encoder.dispose();
+  await trained.dispose();
 });
 
 test('a bidirectional state sees what comes after, a causal one does not', async () => {
@@ -272,6 +313,20 @@ test('an item head that an earlier run trained stays when embeddings alone are t
   const second = await first.pretrain(events, { ...settings, steps: 2, objective: contrastive() }).result;
   expect(second.training).toMatchObject({ itemHead: 'item', validation: [], best: null });
   expect((await second.scoreHistory(events, 0)).length).toBe(4 + 8);
+});
+
+test('labels of an earlier run are made anew when embeddings alone are trained, which they are made of', async () => {
+  const first = await causal.pretrain(events, { ...settings, steps: 2, objective: dualEncoder() }).result;
+  const second = await first.pretrain(events, { ...settings, steps: 4, objective: contrastive() }).result;
+  expect(second.training).toMatchObject({ itemHead: 'labels', labelTower: first.training!.labelTower });
+  const scores = await second.scoreHistory(events, 0);
+  // Every film of the log, with its fields.
+  const own = takeUsers(events, [0]);
+  const byFields = await second.scoreItems(events, 0, own);
+  const ids = (own.fields.film as CategoricalColumn).ids;
+  for (let event = 0; event < 8; event++) expect(byFields[event]).toBeCloseTo(scores[ids[event]], 4);
+  expect(byFields[0]).not.toBeCloseTo((await first.scoreItems(events, 0, own))[0], 2);
+  for (const one of [first, second]) await one.dispose();
 });
 
 test.each(['causal', 'bidirectional'] as const)(

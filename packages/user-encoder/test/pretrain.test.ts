@@ -2,10 +2,11 @@ import { mkdirSync, renameSync, rmSync } from 'node:fs';
 import { copyFile, mkdtemp, rm, stat, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
-import { takeUsers, type CategoriesColumn } from '@user-llm/event-tokenizer';
+import { dropLast, takeUsers, type CategoricalColumn, type CategoriesColumn } from '@user-llm/event-tokenizer';
 import { afterAll, describe, expect, jest, test } from '@jest/globals';
 import {
   EncoderOptionError,
+  gbce,
   nextEvent,
   PretrainCheckpointError,
   TrainingDataError,
@@ -341,6 +342,25 @@ test('what cannot be trained is said', async () => {
     ['augmentation', "'null' is no object; there are the options crop, drop, swap, corrupt, unknown"],
   ] as const)
     expect(await failing({ steps: 1, [option]: null })).toMatchObject({ option, message: `option '${option}': ${message}` });
+});
+
+test('the loss of a validation is the cross-entropy among the items', async () => {
+  // Special ids are never right, and a loss that draws others does not teach the head so.
+  const objective = nextEvent({ loss: gbce({ negatives: 4 }), repeats: 'allowed' });
+  const trained = await encoder.pretrain(events, { ...settings, objective, steps: 30, validateEvery: 30 }).result;
+  const history = dropLast(events, 1);
+  const { ids } = events.fields.film as CategoricalColumn;
+  let sum = 0;
+  let users = 0;
+  for (let user = 0; user < events.users.length; user++) {
+    if (events.offsets[user + 1] - events.offsets[user] < 2) continue;
+    const scores = await trained.scoreHistory(history, user);
+    sum += Math.log(scores.reduce((all, score) => all + Math.exp(score), 0)) - scores[ids[events.offsets[user + 1] - 1]];
+    users++;
+  }
+  expect(trained.training!.best).toMatchObject({ users });
+  expect(trained.training!.best!.loss).toBeCloseTo(sum / users, 4);
+  await trained.dispose();
 });
 
 test('validation does not leak: the held-out events change nothing in training', async () => {

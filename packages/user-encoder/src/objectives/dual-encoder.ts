@@ -1,5 +1,5 @@
 import { FIRST_VALUE_ID, UNKNOWN_ID } from '@user-llm/event-tokenizer';
-import type { HostTensor, Random } from '@user-llm/onnx-autograd';
+import type { HostTensor, Random, Weights } from '@user-llm/onnx-autograd';
 import { EncoderOptionError } from '../errors.js';
 import { eventFeeds, vector } from '../event-feeds.js';
 import { eventsAxis, windowsAxis } from '../fusion.js';
@@ -45,6 +45,8 @@ const takenCandidatesInput = 'retrieval.places_taken';
  *
  * An item's fields are those of its latest event in the log. After training the labels of all items are kept as one table, which
  * `scoreHistory` compares with the state.
+ *
+ * A user's first event is no target: for users without events combine it with `nextEvent`, which teaches the state of those.
  */
 export function dualEncoder(options: DualEncoderOptions = {}): Objective {
   checkNames(options, ['fields', 'negatives', 'temperature', 'unknown', 'repeats'], 'dualEncoder');
@@ -83,11 +85,17 @@ function labelFields(all: readonly InputField[], names: readonly string[] | unde
     .map(({ name }) => name);
 }
 
+/** Weights with the labels of all items, as the tower makes them of what `evaluate` computes with. */
+export const labelsOfItems = (run: ObjectiveRun, tower: LabelTower, evaluate: Evaluate): Promise<Weights> =>
+  new DualEncoder(run, tower, { negatives: 1, unknown: 0 }).derived(evaluate);
+
+type Evaluate = (feeds: Record<string, HostTensor>, output: string) => Promise<HostTensor>;
+
 class DualEncoder implements BoundObjective {
   private readonly fields: readonly InputField[];
   /** By item id: its latest event; -1 for one that has none. */
   private readonly eventOf: Int32Array;
-  /** By item id: the logarithm of its share of the training events. */
+  /** By item id: the logarithm of its share of the training events that can be labels. */
   private readonly logShare: Float64Array;
   private readonly items: Int32Array;
 
@@ -104,7 +112,9 @@ class DualEncoder implements BoundObjective {
     this.items.forEach((id, event) => (this.eventOf[id] = event));
     // An event that is held out speaks only for items that have no other.
     for (const { start, end } of run.spans) for (let event = start; event < end; event++) this.eventOf[this.items[event]] = event;
-    const counts = itemCounts(run, size - FIRST_VALUE_ID);
+    // A user's first event is no label of a batch.
+    const later = run.spans.map(({ start, end }) => ({ start: start + 1, end }));
+    const counts = itemCounts({ ...run, spans: later }, size - FIRST_VALUE_ID);
     const total = counts.reduce((a, b) => a + b, 0);
     this.logShare = new Float64Array(size);
     counts.forEach((count, i) => (this.logShare[i + FIRST_VALUE_ID] = Math.log(Math.max(1, count) / total)));
@@ -164,8 +174,7 @@ class DualEncoder implements BoundObjective {
     const correction = new Float32Array(negatives).fill(excluded);
     places.forEach((place, i) => (correction[i] = -Math.log(places.length) - this.logShare[flat[place]]));
     const candidates = [...places, ...new Array<number>(negatives - places.length).fill(0)];
-    const later = sequences.map((row) => row && part(row, 1, row.events.length));
-    const taken = this.repeats === 'never' ? takenBeforeEvents(this.run, takenScope, later, length) : undefined;
+    const taken = this.repeats === 'never' ? takenBeforeEvents(this.run, takenScope, sequences, length, 1) : undefined;
     return {
       ...this.run.read(
         sequences.map((row) => row && part(row, 0, row.events.length - 1)),
@@ -186,9 +195,7 @@ class DualEncoder implements BoundObjective {
   }
 
   /** The labels of all items. */
-  async derived(
-    evaluate: (feeds: Record<string, HostTensor>, output: string) => Promise<HostTensor>,
-  ): Promise<Map<string, HostTensor>> {
+  async derived(evaluate: Evaluate): Promise<Weights> {
     const { width } = this.run.config;
     const size = this.eventOf.length;
     const table = new Float32Array(size * width);

@@ -91,16 +91,22 @@ type History = Pick<ObjectiveRun, 'config' | 'events'>;
 
 /**
  * Of every row, the items of its events and of as many before them as a window has, in the order of their first event: what comes is told
- * from those before it.
+ * from those before it, in the log or in the row.
  *
  * @param length T of the targets: one for every event of a row, in its order
+ * @param skipped so many first events of a row are no targets
  */
-export function takenBeforeEvents(run: History, scope: string, rows: Rows, length: number): TakenFeeds {
+export function takenBeforeEvents(run: History, scope: string, rows: Rows, length: number, skipped = 0): TakenFeeds {
   const before = new Int32Array(rows.length * length);
   const places = rows.map((row, at) => {
     if (!row || row.events.length === 0) return new Map<number, number>();
     const { list, first, met } = metIn(run, row.events);
-    row.events.forEach((event, i) => (before[at * length + i] = met[event - first]));
+    // Of events that augmentation swapped, one comes after another that stands behind it in the log.
+    let read = 0;
+    row.events.forEach((event, i) => {
+      if (i >= skipped) before[at * length + i - skipped] = Math.max(read, met[event - first]);
+      read = Math.max(read, met[event - first + 1]);
+    });
     return list;
   });
   return takenFeeds(scope, places, before, length);
@@ -129,7 +135,10 @@ export function takenAroundEvents(
   return takenFeeds(scope, places, before, length);
 }
 
-/** The items of some events of one user and of a window before them, and how many had been met by each event from the first on. */
+/**
+ * The items of some events of one user and of a window before them, and how many had been met by each event from the first on, and after
+ * the last.
+ */
 function metIn(
   { config, events }: History,
   list: Int32Array,
@@ -139,10 +148,10 @@ function metIn(
   const [start, end] = spanOf(list);
   const first = Math.max(events.offsets[userOf(events.offsets, start)], start - config.context);
   const found = new Map<number, number>();
-  const met = new Int32Array(end - first);
+  const met = new Int32Array(end - first + 1);
   for (let event = first; event < end; event++) {
-    met[event - first] = found.size;
     if (ids[event] >= FIRST_VALUE_ID && !found.has(ids[event]) && !hidden?.has(event)) found.set(ids[event], found.size);
+    met[event - first + 1] = found.size;
   }
   return { list: found, first, met };
 }
