@@ -101,6 +101,25 @@ describe('fit', () => {
       expect((await EventTokenizer.fit(schema, source)).hash).toBe(tokenizer.hash);
   });
 
+  test('rows may have an interface as their type', async () => {
+    interface Sale {
+      user: string;
+      time: number;
+      film: string;
+    }
+    const sales: readonly Sale[] = [
+      { user: 'u', time: 1, film: 'a' },
+      { user: 'u', time: 2, film: 'b' },
+    ];
+    const short = eventSchema({ user: 'user', time: time('time'), fields: { film: item('film') } });
+    const tokenizer = await EventTokenizer.fit(short, () => sales);
+    const lists = (async function* () {
+      yield sales;
+    })();
+    expect((await tokenizer.encode(lists)).counts.events).toBe(2);
+    expect(await tokenizer.encode(sales)).toMatchObject({ users: ['u'], counts: { events: 2 } });
+  });
+
   test('a bad row does not count in any field', async () => {
     const rows = [
       row('a'),
