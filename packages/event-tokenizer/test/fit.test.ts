@@ -15,7 +15,7 @@ import {
   SPECIAL_NAMES,
   time,
 } from '../src/index.js';
-import type { FitOptions, Row } from '../src/index.js';
+import type { EncodeOptions, FitOptions, Row } from '../src/index.js';
 
 const schema = eventSchema({
   user: 'user',
@@ -170,6 +170,17 @@ describe('fit', () => {
       const error = await EventTokenizer.fit(schema, [row('a')], options).catch((caught: unknown) => caught);
       expect(SchemaError.isInstance(error)).toBe(true);
     }
+  });
+
+  test('refuses an option that there is none of, in fitting and in encoding', async () => {
+    const rows = [row('a')];
+    const tokenizer = await EventTokenizer.fit(schema, rows);
+    await expect(EventTokenizer.fit(schema, rows, { mincount: 2 } as FitOptions)).rejects.toThrow(
+      'mincount: there is no such option. There are minCount, maxSize, strict, signal, onProgress.',
+    );
+    const misplaced = { duplicate: 'reject' } as EncodeOptions;
+    await expect(tokenizer.encode(rows, misplaced)).rejects.toThrow('duplicate: there is no such option. There are policies, ');
+    expect(() => tokenizer.encodeChunks(rows, misplaced)).toThrow('duplicate: there is no such option');
   });
 
   test('refuses what gives no rows, in fitting and in encoding', async () => {
