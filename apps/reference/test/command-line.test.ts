@@ -164,6 +164,16 @@ describe('bad input is one line that says what to do, and exit code 2', () => {
     expect(await readdir(data)).toEqual(['ratings.csv']);
   });
 
+  it('a sweep in the folder of another run, whose language model it would train anew', async () => {
+    const place = ['--data', await smallLog(), '--out', path.join(folder, 'run-and-sweep'), '--quiet'];
+    expect(userLlm('fit', ...place, '--minutes', '1').code).toBe(0);
+    const record = path.join(folder, 'run-and-sweep', 'run.json');
+    const { stages, ...rest } = JSON.parse(await readFile(record, 'utf8')) as { stages: Record<string, object> };
+    await writeFile(record, JSON.stringify({ ...rest, stages: { ...stages, pretrain: stages.fit } }));
+    const { code, err } = userLlm('sweep', ...place, '--cell-minutes', '1', '--widths', '4', '--tokens', '1');
+    expect({ code, err }).toEqual({ code: 2, err: expect.stringMatching(/holds another run; .*--out\n$/) });
+  });
+
   it('a folder of somebody else, of which nothing is touched', async () => {
     const run = path.join(folder, 'project');
     await mkdir(path.join(run, 'users'), { recursive: true });
