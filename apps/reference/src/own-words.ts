@@ -1,3 +1,4 @@
+import type { Rejection } from '@user-llm/event-tokenizer';
 import { fileProblems } from './errors.js';
 
 /**
@@ -17,14 +18,27 @@ const words: Readonly<Record<string, (error: Error & Record<string, unknown>) =>
     return `${file} has ${missing}; it has ${(present as string[]).join(', ') || 'none'}. Name it with --columns ${String(role)}=NAME`;
   },
   InvalidOptionError: ({ message }) => message.replace(/^columns\b/, '--columns'),
-  EmptyLogError: ({ message }) =>
-    message.replace(/Check (?:the schema's|that the source).*$/s, `If these are not the right columns, ${namedColumns}.`),
+  EmptyLogError: ({ message, rows, first }) =>
+    first === undefined
+      ? message.replace(/Check that the source.*$/s, `If these are not the right columns, ${namedColumns}.`)
+      : `none of the ${String(rows)} rows is usable; the first, ${rejectionInWords(first as Rejection)}. If these are not the right columns, ${namedColumns}.`,
   StoreFullError: ({ path }) => `${String(path)}: ${fileProblems.ENOSPC}`,
   TokenizerVersionError: ({ source, found }) =>
     `${String(source)} has format ${String(found)}, which a newer user-llm wrote; use that one, or another folder with --out`,
 };
 
 const namedColumns = 'name them with --columns user=NAME,item=NAME,time=NAME';
+
+/** A row that was refused. Times reach the event tokenizer as seconds, however the file has them; what is none, as it stands there. */
+export function rejectionInWords({ line, field, reason }: Omit<Rejection, 'kind'>): string {
+  const why =
+    field === 'time' && reason.endsWith(noNumber)
+      ? `${reason.slice(0, -noNumber.length)} cannot be read as a time; times are numbers, or ISO 8601 (2024-12-31T10:00:00Z)`
+      : reason;
+  return `line ${line}${field ? `, ${field}` : ''}: ${why}`;
+}
+
+const noNumber = ' is not a number';
 
 /** What an error of one of the packages says, with advice that can be followed at the command line. */
 export const inOwnWords = (error: Error): string =>

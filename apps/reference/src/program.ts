@@ -136,7 +136,7 @@ export function build(signal: AbortSignal): Command {
   const columns = (): Option =>
     new Option(
       '--columns <list>',
-      'which column is what where names do not tell: user=customer,item=sku,time=bought_at (also rating, title, categories, text)',
+      'which column is what where names do not tell: user=customer,item=sku,time=bought_at (also rating, title, categories, text; any other name keeps a column of your own, which the encoder reads)',
     ).argParser(columnMapping);
   const source = (sub: Command, ways: readonly CatalogueWay[] = ['title', 'item-tokens', 'retrieve']): Command =>
     sub

@@ -5,6 +5,7 @@ import { EventTokenizer } from '@user-llm/event-tokenizer';
 import { budgetOf, type Budget } from './budget.js';
 import { checkCatalogue, fitTokenizer, loadCorpus, openSource, type Corpus } from './corpus.js';
 import { UsageError } from './errors.js';
+import { rejectionInWords } from './own-words.js';
 import { RunFolder } from './run/run-folder.js';
 import type { RunSettings } from './run/run-manifest.js';
 import { refuseOtherSource, sourceOf } from './run/run-source.js';
@@ -78,6 +79,9 @@ export class Workspace {
       ...(given.encoderSteps === undefined ? {} : { encoderSteps: given.encoderSteps }),
     };
     if (options.out === '') throw new UsageError('--out is empty; name the folder that everything is written to');
+    // Data are the tables of a folder, and the record of a run would be one of them.
+    if (settings.data === path.resolve(options.out))
+      throw new UsageError(`${options.out} holds the data; name another folder with --out`);
     // Before anything is written: a path that cannot be read leaves no folder behind, nor does a system that there is none of.
     chooseSystems(settings.llm === null ? 'scratch' : 'pretrained', options);
     const source = await openSource(settings.data, settings.seed, settings.columns, options.signal);
@@ -147,7 +151,7 @@ export class Workspace {
     const { log, events } = corpus;
     const rejected =
       events.counts.rejected > 0
-        ? `, ${events.counts.rejected} rows rejected (first: line ${events.rejected[0].line}, ${events.rejected[0].reason})`
+        ? `, ${events.counts.rejected} rows rejected (first: ${rejectionInWords(events.rejected[0])})`
         : '';
     progress.done(
       `${dataset.name}: ${log.users.length} users, ${log.itemIds.length} items, ${events.counts.events} events${rejected}`,

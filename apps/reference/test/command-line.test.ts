@@ -1,6 +1,6 @@
 import { spawn, spawnSync } from 'node:child_process';
 import { closeSync, existsSync, openSync } from 'node:fs';
-import { cp, mkdir, mkdtemp, readFile, rename, rm, truncate, writeFile } from 'node:fs/promises';
+import { cp, mkdir, mkdtemp, readdir, readFile, rename, rm, truncate, writeFile } from 'node:fs/promises';
 import os from 'node:os';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -62,6 +62,18 @@ describe('bad input is one line that says what to do, and exit code 2', () => {
     const { code, out } = userLlm('data', ...place, '--columns', 'user=who,item=what,time=moment', '--quiet');
     expect([code, out]).toEqual([0, expect.stringMatching(/users +12\n/)]);
     expect(userLlm('data', ...place, '--columns', 'who').err).toMatch(/^user-llm: .*user=customer,item=sku.*\n$/);
+  });
+
+  it('a time that is none is not told to be a number, and what is no role is named', async () => {
+    const day = (i: number) => new Date(1_600_000_000_000 + i * 60_000).toISOString();
+    const rows = Array.from({ length: 60 }, (_, i) => `p${i % 12},b${(i * 7) % 11},${i === 20 ? 'soon' : day(i)},d${i % 3}`);
+    const data = await write('days.csv', ['who,what,moment,shelf', ...rows].join('\n'));
+    const { code, out } = userLlm('data', '--data', data, '--columns', 'user=who,item=what,time=moment,genre=shelf');
+    expect([code, out]).toEqual([
+      0,
+      expect.stringMatching(/rejected: line 22, time: "soon" cannot be read as a time; .*ISO 8601/),
+    ]);
+    expect(out).toMatch(/columns of your own +genre\n/);
   });
 
   it.each([
@@ -143,6 +155,23 @@ describe('bad input is one line that says what to do, and exit code 2', () => {
     expect(existsSync(run)).toBe(false);
     expect(poc('--user', 'nobody')).toMatchObject({ code: 2, err: expect.stringContaining("there is no user 'nobody'") });
     expect(existsSync(path.join(run, 'encoder'))).toBe(false);
+  });
+
+  it('the folder of the data as the run folder, of which nothing could be read afterwards', async () => {
+    const data = path.dirname(await smallLog());
+    const { code, err } = userLlm('fit', '--data', data, '--out', `${data}/.`);
+    expect({ code, err }).toEqual({ code: 2, err: expect.stringMatching(/holds the data; .*another folder with --out\n$/) });
+    expect(await readdir(data)).toEqual(['ratings.csv']);
+  });
+
+  it('a sweep in the folder of another run, whose language model it would train anew', async () => {
+    const place = ['--data', await smallLog(), '--out', path.join(folder, 'run-and-sweep'), '--quiet'];
+    expect(userLlm('fit', ...place, '--minutes', '1').code).toBe(0);
+    const record = path.join(folder, 'run-and-sweep', 'run.json');
+    const { stages, ...rest } = JSON.parse(await readFile(record, 'utf8')) as { stages: Record<string, object> };
+    await writeFile(record, JSON.stringify({ ...rest, stages: { ...stages, pretrain: stages.fit } }));
+    const { code, err } = userLlm('sweep', ...place, '--cell-minutes', '1', '--widths', '4', '--tokens', '1');
+    expect({ code, err }).toEqual({ code: 2, err: expect.stringMatching(/holds another run; .*--out\n$/) });
   });
 
   it('a folder of somebody else, of which nothing is touched', async () => {

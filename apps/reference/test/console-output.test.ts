@@ -1,5 +1,5 @@
 import { spawnSync } from 'node:child_process';
-import { describe, expect, it } from '@jest/globals';
+import { describe, expect, it, test } from '@jest/globals';
 
 const module = new URL('../dist/run/console-output.js', import.meta.url).href;
 
@@ -23,3 +23,17 @@ describe('progress on a terminal', () => {
     30_000,
   );
 });
+
+test('progress is between 0 and 100 %, however much later than expected a stage is', () => {
+  const script = `
+  import { ConsoleOutput } from '${module}';
+  const json = new ConsoleOutput({ json: true, quiet: false }).progress('adapt', 'training');
+  json.update({ fraction: -0.65, secondsLeft: 7 });
+  new ConsoleOutput({ json: true, quiet: false }).progress('adapt', 'training').update({ fraction: 1.2 });`;
+  const { stdout } = spawnSync(process.execPath, ['--input-type=module', '-e', script], { encoding: 'utf8', timeout: 20_000 });
+  const fractions = stdout
+    .trim()
+    .split('\n')
+    .map((line) => (JSON.parse(line) as { fraction: number }).fraction);
+  expect(fractions).toEqual([0, 1]);
+}, 30_000);

@@ -24,6 +24,13 @@ describe('an error at the command line', () => {
     expect(explain(error).message).not.toMatch(/download\(\)|columns: |schema/);
   });
 
+  it('says how times are written where none can be read', () => {
+    const reason = '"31/12/2024" is not a number';
+    const { message } = explain(new EmptyLogError(3, { line: 2, field: 'time', kind: 'malformed', reason }));
+    expect(message).toContain('the first, line 2, time: "31/12/2024" cannot be read as a time; times are numbers, or ISO 8601');
+    expect(message).not.toContain('is not a number');
+  });
+
   it.each([
     ['by itself', Object.assign(full, { path: 'run/report.json' })],
     [

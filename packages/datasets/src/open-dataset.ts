@@ -1,6 +1,7 @@
 import path from 'node:path';
 
 import { checkHonoured, checkOptions } from './check-options.js';
+import type { ColumnMapping } from './columns.js';
 import type { Dataset } from './dataset.js';
 import { detect } from './detect.js';
 import type { DetectOptions } from './detect.js';
@@ -12,7 +13,7 @@ export interface OpenOptions extends DetectOptions {
   /** Default: the name of the folder or file. */
   name?: string;
   /** Which column is what, for files of your own: `{ user: 'customer', item: 'sku', time: 'bought_at' }`. Roles with a usual name need none. */
-  columns?: DetectOptions['columns'];
+  columns?: ColumnMapping;
   /** "Matrix, The (1999)" becomes "The Matrix (1999)" (MovieLens). Default false: titles are as in the file. */
   normaliseTitles?: boolean;
   /** Default true: every file is read once more, for its SHA-256. */

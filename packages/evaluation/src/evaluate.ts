@@ -37,10 +37,10 @@ export interface EvaluateOptions {
    * given, or of a smaller sample, the users that it lacks are asked.
    */
   readonly known?: readonly Outcome[];
-  /** called when a system has answered everything: keep the outcome, and pass it as `known` after an interruption */
-  readonly onOutcome?: (outcome: Outcome) => void | Promise<void>;
+  /** called, and awaited, when a system has answered everything: keep the outcome, and pass it as `known` after an interruption */
+  readonly onOutcome?: (outcome: Outcome) => unknown;
   /** called every half minute, and when the evaluation ends before its time, with what the system under way has answered so far */
-  readonly onPart?: (outcome: Outcome) => void | Promise<void>;
+  readonly onPart?: (outcome: Outcome) => unknown;
   readonly onProgress?: (progress: EvaluationProgress) => void;
   readonly signal?: AbortSignal;
 }

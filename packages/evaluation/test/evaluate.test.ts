@@ -151,7 +151,7 @@ describe('evaluate', () => {
       task,
       systems: [popularity(), oracle],
       seed: 1,
-      onOutcome: (outcome) => void kept.push(outcome),
+      onOutcome: (outcome) => kept.push(outcome),
     });
     const known = JSON.parse(JSON.stringify(kept)) as Outcome[];
     const rank = jest.fn(oracle.rank as NonNullable<System['rank']>);

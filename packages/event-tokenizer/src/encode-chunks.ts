@@ -3,7 +3,8 @@ import { tmpdir } from 'node:os';
 import { EventCollector } from './collect.js';
 import type { EncodeOptions, Encoder } from './collect.js';
 import type { EncodeCounts, EventColumns, Rejection } from './columns.js';
-import { encodeRows } from './encode.js';
+import { checkOptions } from './check-options.js';
+import { encodeOptions, encodeRows } from './encode.js';
 import { SchemaError } from './errors.js';
 import { DuplicateList, layOut } from './lay-out.js';
 import { forEachBatch } from './row-source.js';
@@ -45,6 +46,7 @@ export class EncodedChunks implements AsyncIterable<EventColumns> {
     private readonly options: EncodeChunksOptions,
   ) {
     this.tokenizer = encoder.hash;
+    checkOptions(options, { ...encodeOptions, eventsPerChunk: true, scratch: true });
     const { eventsPerChunk } = options;
     if (eventsPerChunk !== undefined && (!Number.isInteger(eventsPerChunk) || eventsPerChunk < 1 || eventsPerChunk > 2 ** 28))
       throw new SchemaError('eventsPerChunk', `${eventsPerChunk} is not a whole number from 1 to ${2 ** 28}.`);

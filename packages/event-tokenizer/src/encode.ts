@@ -1,3 +1,4 @@
+import { checkOptions } from './check-options.js';
 import { EventCollector } from './collect.js';
 import type { EncodeOptions, Encoder } from './collect.js';
 import type { EncodedEvents } from './columns.js';
@@ -5,8 +6,18 @@ import { DuplicateList, layOut } from './lay-out.js';
 import { forEachBatch } from './row-source.js';
 import type { Rows } from './row-source.js';
 
+export const encodeOptions = {
+  policies: true,
+  strict: true,
+  previousTime: true,
+  maxRejections: true,
+  signal: true,
+  onProgress: true,
+} as const;
+
 /** Reads all rows once, applies the policies, and lays the events out by user and time. */
 export async function encodeRows(encoder: Encoder, source: Rows, options: EncodeOptions): Promise<EncodedEvents> {
+  checkOptions(options, encodeOptions);
   let collector: EventCollector | undefined = new EventCollector(encoder, options);
   const { checks } = collector;
   await forEachBatch(source, (batch) => collector?.add(batch), options.signal);

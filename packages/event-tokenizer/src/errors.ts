@@ -147,6 +147,9 @@ export class UnknownUserError extends Error {
   }
 }
 
+/** Said of rows, of a promise, and of whatever else stands where columns are expected. */
+export const NO_COLUMNS = 'These are no encoded events. Encode the rows first: await tokenizer.encode(rows).';
+
 const MISMATCH = Symbol.for(`${PACKAGE}.TokenizerMismatchError`);
 /** Columns of one tokenizer given where another's are expected. */
 export class TokenizerMismatchError extends Error {
@@ -156,8 +159,10 @@ export class TokenizerMismatchError extends Error {
   readonly found: string;
   constructor(expected: string, found: string) {
     super(
-      `These events were encoded by the tokenizer ${found.slice(0, 12)}, not by ${expected.slice(0, 12)}: their ids mean other values. ` +
-        'Encode the rows again with one tokenizer.',
+      typeof (found as unknown) !== 'string'
+        ? NO_COLUMNS
+        : `These events were encoded by the tokenizer ${found.slice(0, 12)}, not by ${expected.slice(0, 12)}: their ids mean other values. ` +
+            'Encode the rows again with one tokenizer.',
     );
     this.expected = expected;
     this.found = found;

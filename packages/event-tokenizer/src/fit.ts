@@ -1,4 +1,5 @@
 import { BagReader } from './bags.js';
+import { checkOptions } from './check-options.js';
 import { EmptyLogError, EmptyVocabularyError, MissingColumnError, SchemaError } from './errors.js';
 import { QuantileSketch } from './quantile-sketch.js';
 import { resolvePolicies, RowChecks } from './row-checks.js';
@@ -245,8 +246,11 @@ function checkLimits(schema: EventSchema, option: FitOptions['minCount'], path: 
   }
 }
 
+const fitOptions = { minCount: true, maxSize: true, strict: true, signal: true, onProgress: true } as const;
+
 /** Reads all rows once and learns every field. Memory grows with the distinct values alone. */
 export async function fitFields(schema: EventSchema, source: Rows, options: FitOptions): Promise<Record<string, FittedField>> {
+  checkOptions(options, fitOptions);
   const { minCount, maxSize, strict = false, signal, onProgress } = options;
   checkLimits(schema, minCount, 'minCount');
   checkLimits(schema, maxSize, 'maxSize');

@@ -3,8 +3,11 @@ import { SchemaError } from './errors.js';
 import { malformedRow, RowColumns, sourceLine } from './row-columns.js';
 import { show } from './values.js';
 
-/** What a source gives: a row, a list of rows (faster for an asynchronous source), or rows column by column (no object per row). */
-export type RowEntry = Row | readonly Row[] | RowColumns;
+/**
+ * What a source gives: a row, a list of rows (faster for an asynchronous source), or rows column by column (no object per row). A row is any
+ * object: an interface, which has no index signature, is no {@link Row}.
+ */
+export type RowEntry = object | readonly object[] | RowColumns;
 
 /** Rows, one at a time, in lists, or column by column. */
 export type RowSource = Iterable<RowEntry> | AsyncIterable<RowEntry>;
@@ -150,13 +153,13 @@ export async function forEachBatch(
     for await (const entry of opened) {
       if (isList(entry)) await takeAll(entry);
       else if (RowColumns.isInstance(entry)) await takeColumns(entry);
-      else if (batch.push(entry)) await flush();
+      else if (batch.push(entry as Row)) await flush();
     }
   } else {
     for (const entry of opened) {
       if (isList(entry)) await takeAll(entry);
       else if (RowColumns.isInstance(entry)) await takeColumns(entry);
-      else if (batch.push(entry)) await flush();
+      else if (batch.push(entry as Row)) await flush();
     }
   }
   await flush();

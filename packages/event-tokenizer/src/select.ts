@@ -1,5 +1,5 @@
 import type { Column, EventColumns } from './columns.js';
-import { SchemaError, TokenizerMismatchError, UnknownUserError } from './errors.js';
+import { NO_COLUMNS, SchemaError, TokenizerMismatchError, UnknownUserError } from './errors.js';
 
 /** Events of one source, `start` to `end`, that go to one user of the result. */
 interface Range {
@@ -8,10 +8,15 @@ interface Range {
   readonly end: number;
 }
 
+function checkColumns(events: EventColumns): void {
+  if (!Array.isArray(events.users)) throw new SchemaError('events', NO_COLUMNS);
+}
+
 const indexes = new WeakMap<readonly string[], Map<string, number>>();
 
 /** User to index in `events.users`; built once per columns. */
 export function userIndex(events: EventColumns): ReadonlyMap<string, number> {
+  checkColumns(events);
   let index = indexes.get(events.users);
   if (index === undefined) {
     index = new Map(events.users.map((user, u) => [user, u]));
@@ -91,6 +96,7 @@ function whole(source: EventColumns, user: number): Range {
 }
 
 function perUser(events: EventColumns, cut: (start: number, end: number) => [number, number]): EventColumns {
+  checkColumns(events);
   const ranges = events.users.map((_, u): Range[] => {
     const [start, end] = cut(events.offsets[u], events.offsets[u + 1]);
     return [{ source: events, start, end }];

@@ -15,7 +15,7 @@ import {
   SPECIAL_NAMES,
   time,
 } from '../src/index.js';
-import type { FitOptions, Row } from '../src/index.js';
+import type { EncodeOptions, FitOptions, Row } from '../src/index.js';
 
 const schema = eventSchema({
   user: 'user',
@@ -101,6 +101,25 @@ describe('fit', () => {
       expect((await EventTokenizer.fit(schema, source)).hash).toBe(tokenizer.hash);
   });
 
+  test('rows may have an interface as their type', async () => {
+    interface Sale {
+      user: string;
+      time: number;
+      film: string;
+    }
+    const sales: readonly Sale[] = [
+      { user: 'u', time: 1, film: 'a' },
+      { user: 'u', time: 2, film: 'b' },
+    ];
+    const short = eventSchema({ user: 'user', time: time('time'), fields: { film: item('film') } });
+    const tokenizer = await EventTokenizer.fit(short, () => sales);
+    const lists = (async function* () {
+      yield sales;
+    })();
+    expect((await tokenizer.encode(lists)).counts.events).toBe(2);
+    expect(await tokenizer.encode(sales)).toMatchObject({ users: ['u'], counts: { events: 2 } });
+  });
+
   test('a bad row does not count in any field', async () => {
     const rows = [
       row('a'),
@@ -151,6 +170,17 @@ describe('fit', () => {
       const error = await EventTokenizer.fit(schema, [row('a')], options).catch((caught: unknown) => caught);
       expect(SchemaError.isInstance(error)).toBe(true);
     }
+  });
+
+  test('refuses an option that there is none of, in fitting and in encoding', async () => {
+    const rows = [row('a')];
+    const tokenizer = await EventTokenizer.fit(schema, rows);
+    await expect(EventTokenizer.fit(schema, rows, { mincount: 2 } as FitOptions)).rejects.toThrow(
+      'mincount: there is no such option. There are minCount, maxSize, strict, signal, onProgress.',
+    );
+    const misplaced = { duplicate: 'reject' } as EncodeOptions;
+    await expect(tokenizer.encode(rows, misplaced)).rejects.toThrow('duplicate: there is no such option. There are policies, ');
+    expect(() => tokenizer.encodeChunks(rows, misplaced)).toThrow('duplicate: there is no such option');
   });
 
   test('refuses what gives no rows, in fitting and in encoding', async () => {

@@ -106,6 +106,17 @@ describe('views of columns', () => {
     expect(UnknownUserError.isInstance({})).toBe(false);
     expect(() => dropLast(events, -1)).toThrow('-1 is not a number of events');
     expect(() => concatEvents([])).toThrow('nothing to join');
+    const tokenizer = await EventTokenizer.fit(schema, rows);
+    for (const none of [rows, tokenizer.encode(rows)] as unknown as EventColumns[])
+      for (const read of [
+        () => dropLast(none, 1),
+        () => takeLast(none, 1),
+        () => userIndex(none),
+        () => takeUsers(none, ['ann']),
+        () => concatEvents([events, none]),
+        () => tokenizer.decode(none),
+      ])
+        expect(read).toThrow('These are no encoded events. Encode the rows first: await tokenizer.encode(rows).');
     const other = await EventTokenizer.fit(schema, rows.slice(1));
     const error = await other.encode(rows).then((mixed) => {
       try {

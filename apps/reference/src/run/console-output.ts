@@ -68,8 +68,13 @@ export class ConsoleOutput {
 
   progress(stage: string, title: string): Progress {
     if (this.options.quiet) return { update: () => undefined, done: () => undefined };
-    if (this.options.json) return this.jsonProgress(stage);
-    return process.stderr.isTTY ? this.bar(title) : this.lines(title);
+    const { update, done } = this.options.json
+      ? this.jsonProgress(stage)
+      : process.stderr.isTTY
+        ? this.bar(title)
+        : this.lines(title);
+    // What comes after a stage may be expected to take longer than all of it was to take.
+    return { update: (state) => update({ ...state, fraction: Math.min(1, Math.max(0, state.fraction)) }), done };
   }
 
   /** Ends what an error left open: a bar that goes on drawing itself would keep the process alive. */
@@ -110,7 +115,7 @@ export class ConsoleOutput {
     const bar: SingleBar = bars.create(1000, 0, { title: title.padEnd(titleWidth), left: '', detail: '' });
     return {
       update: ({ fraction, detail = '', secondsLeft }) =>
-        bar.update(Math.round(Math.min(1, fraction) * 1000), {
+        bar.update(Math.round(fraction * 1000), {
           detail,
           left: secondsLeft === undefined ? '' : `${time(secondsLeft)} left`,
         }),

@@ -1,6 +1,7 @@
 import { mkdir } from 'node:fs/promises';
 import { evaluate, mix, nextItem, popularity, writeTradeOffs } from '@user-llm/evaluation';
 import { writeFileAtomically } from '@user-llm/onnx-autograd';
+import { UsageError } from '../errors.js';
 import { rankingMethods } from '../stages/evaluate.js';
 import { prepareLanguageModel } from '../stages/language.js';
 import { beamWidth } from '../systems/language-system.js';
@@ -18,6 +19,9 @@ export interface SweepOptions {
 /** Trains and measures every cell of a grid, and writes sweep.html and sweep.json. Finished cells are kept, also when the grid grows. */
 export async function sweep(workspace: Workspace, { cells, users }: SweepOptions): Promise<void> {
   const { run, output, seed, signal } = workspace;
+  // Its language model is trained for another time, and would take the place of the run's.
+  if (run.recorded('pretrain') !== undefined)
+    throw new UsageError(`${run.folder} holds another run; a sweep has a folder of its own: name it with --out`);
   const corpus = await workspace.corpus();
   await run.begin();
   await mkdir(run.path('outcomes'), { recursive: true });
