@@ -55,10 +55,12 @@ const fieldOf = (cpuInfo: string, name: string): string | undefined =>
   new RegExp(`^${name}[\\t ]*:(.*)$`, 'm').exec(cpuInfo)?.[1].trim();
 
 /** AMD's generation of the first processor in the text of `/proc/cpuinfo`, by which its speeds differ most; of other makers' nothing is said. */
-export function generationOf(cpuInfo: string): 'Zen 3' | 'Zen 4' | 'Zen 5' | undefined {
+export function generationOf(cpuInfo: string): `Zen ${1 | 2 | 3 | 4 | 5}` | undefined {
   if (fieldOf(cpuInfo, 'vendor_id') !== 'AuthenticAMD') return undefined;
   const model = Number(fieldOf(cpuInfo, 'model'));
   switch (Number(fieldOf(cpuInfo, 'cpu family'))) {
+    case 0x17:
+      return model < 0x30 ? 'Zen 1' : 'Zen 2';
     case 0x19:
       return (model >= 0x10 && model < 0x20) || model >= 0x60 ? 'Zen 4' : 'Zen 3';
     case 0x1a:

@@ -97,7 +97,8 @@ test("the processor's widest vectors are known from its flags", () => {
 });
 
 test.each([
-  ['AuthenticAMD', 23, 49, undefined],
+  ['AuthenticAMD', 23, 1, 'Zen 1'],
+  ['AuthenticAMD', 23, 49, 'Zen 2'],
   ['AuthenticAMD', 25, 1, 'Zen 3'],
   ['AuthenticAMD', 25, 17, 'Zen 4'],
   ['AuthenticAMD', 25, 33, 'Zen 3'],
