@@ -117,15 +117,14 @@ async function encoderAlone(values: Values, name: string, minutes: number): Prom
     learningRate: Number(values.rate),
     batch: positive('batch', values.batch),
   };
-  const task = nextItem(corpus.split).hash;
+  const { threads: _, ...counted } = training;
+  const terms = { shape, training: counted, recipe, task: nextItem(corpus.split).hash };
   const runs: KeptSeed[] = [];
   const count = positive('seeds', values.seeds);
   for (let seed = first; seed < first + count; seed++) {
     const of = `seed${seed}`;
     const kept = answersFile(values, of);
-    const { threads: _, ...counted } = training;
-    const terms = { seed, shape, training: counted, recipe, task };
-    const known = values.keep ? await keptSeed(kept, terms) : undefined;
+    const known = values.keep ? await keptSeed(kept, { seed, ...terms }) : undefined;
     if (known) {
       process.stderr.write(`seed ${seed}: measured earlier, on ${processorOf(known.machine)}\n`);
       runs.push(known);
@@ -141,33 +140,40 @@ async function encoderAlone(values: Values, name: string, minutes: number): Prom
     for (const written of [file, `${file}.run`]) await rm(written, { force: true });
     console.table(report.rows);
     const { systems } = report.toJSON();
-    const measured = { terms, machine: machineDescription(), command: commandOf('quality'), ranks: ranksOf(outcomes) };
+    const measured = {
+      terms: { seed, ...terms },
+      machine: machineDescription(),
+      command: commandOf('quality'),
+      ranks: ranksOf(outcomes),
+    };
     await keepSeed(kept, measured);
     runs.push(measured);
-    const mixedAgainstEncoder = aheadOfEncoder([measured]);
+    const { mixedAgainstEncoder } = together([measured]);
     await writeResult(values, of, { data: name, shape: { ...shape, seed }, ...how, systems, mixedAgainstEncoder });
-    if (count === 1) return { data: name, seed, systems, mixedAgainstEncoder };
   }
-  const ranks = runs.map((run) => run.ranks);
   const summary = {
     data: name,
-    seeds: runs.map(({ terms }) => terms.seed),
+    seeds: runs.map((run) => run.terms.seed),
     shape,
-    measured: runs.map(({ terms, command, machine }) => ({ seed: terms.seed, command, machine })),
-    against: 'mix',
-    systems: overSeeds(ranks, 'mix'),
-    mixedAgainstEncoder: aheadOfEncoder(runs),
+    measured: runs.map((run) => ({ seed: run.terms.seed, command: run.command, machine: run.machine })),
+    ...together(runs),
   };
-  await writeResult(values, `seeds${first}-${first + count - 1}`, summary);
+  // Of one seed there is a result already.
+  if (count > 1) await writeResult(values, `seeds${first}-${first + count - 1}`, summary);
   return summary;
 }
 
-/** Whether encoder and Mix together are above the encoder alone too, not only above Mix: paired, user by user. */
-const aheadOfEncoder = (runs: readonly KeptSeed[]): ReturnType<typeof overSeeds>[string] =>
-  overSeeds(
-    runs.map(({ ranks }) => ranks),
-    'encoder',
-  )['encoder+mix'];
+/**
+ * Seeds in one comparison with Mix, user by user, and whether encoder and Mix together are above the encoder alone too, not only above Mix.
+ */
+function together(runs: readonly KeptSeed[]) {
+  const ranks = runs.map((run) => run.ranks);
+  return {
+    against: 'mix',
+    systems: overSeeds(ranks, 'mix'),
+    mixedAgainstEncoder: overSeeds(ranks, 'encoder')['encoder+mix'],
+  };
+}
 
 function rankingWay(given: string | undefined): CatalogueWay | undefined {
   if (given === undefined || given === 'title' || given === 'item-tokens' || given === 'retrieve') return given;

@@ -38,7 +38,7 @@ describe('seeds kept from run to run', () => {
       'with training {"steps":3000,"batch":16}, not {"steps":200,"batch":16}',
     ],
     ['shape', { ...terms, shape: { ...terms.shape, width: 32 } }, 'with shape'],
-    ['recipe', { ...terms, recipe: 4 }, 'with recipe 3, not 4'],
+    ['recipe', { ...terms, recipe: 4 }, 'with recipe 3, not 4; leave out --keep, and measure it again'],
     ['log', { ...terms, task: 'next-item/test/other' }, 'with task "next-item/test/one", not "next-item/test/other"'],
   ])('one of another %s is refused', async (_, asked, said) => {
     const file = path.join(folder, 'refused.json');

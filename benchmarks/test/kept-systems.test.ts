@@ -118,7 +118,7 @@ describe('systems kept from run to run', () => {
     const { recipe: _, ...earlier } = terms;
     await writeFile(file, JSON.stringify({ terms: earlier, systems: {} }));
     await expect(KeptSystems.read(file, terms)).rejects.toThrow(
-      'the systems in earlier.json were measured with recipe 1, not 2; leave out --keep, and measure them again',
+      'what earlier.json holds was measured with recipe 1, not 2; leave out --keep, and measure it again',
     );
   });
 
@@ -126,7 +126,7 @@ describe('systems kept from run to run', () => {
     const file = path.join(folder, 'terms.json');
     await KeptSystems.none(file, terms).write(await report('user-llm/soft-prompt'), machineDescription(), 'bench two');
     await expect(KeptSystems.read(file, { ...terms, examples: 500 })).rejects.toThrow(
-      'the systems in terms.json were measured with examples 2000, not 500; give the same, or leave out --keep',
+      'what terms.json holds was measured with examples 2000, not 500; give the same, or leave out --keep',
     );
   });
   test('without --keep what lies there is not read, and a file that is not there keeps nothing', async () => {

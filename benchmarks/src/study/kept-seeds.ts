@@ -1,9 +1,5 @@
-import { mkdir, readFile } from 'node:fs/promises';
-import path from 'node:path';
-import { isDeepStrictEqual } from 'node:util';
 import type { MachineDescription, Outcome } from '@user-llm/evaluation';
-import { writeFileAtomically } from '@user-llm/onnx-autograd';
-import { UsageError } from '@user-llm/reference';
+import { checkTerms, readKept, writeKept } from './kept-file.js';
 import type { CaseRanks } from './ranks.js';
 
 /** What must be the same for seeds of several runs to stand in one mean; the number of threads changes nothing. */
@@ -36,28 +32,11 @@ export function ranksOf(outcomes: readonly Outcome[]): Record<string, CaseRanks>
 }
 
 /** Keeps a seed's ranks beside its result, so that a mean over seeds is made of runs on whatever machine is free. */
-export async function keepSeed(file: string, seed: KeptSeed): Promise<void> {
-  await mkdir(path.dirname(file), { recursive: true });
-  await writeFileAtomically(file, [Buffer.from(`${JSON.stringify(seed)}\n`)]);
-}
+export const keepSeed = (file: string, seed: KeptSeed): Promise<void> => writeKept(file, seed);
 
 /** A seed that an earlier run measured, or undefined where none did. @throws UsageError where it was measured by other terms */
 export async function keptSeed(file: string, terms: SeedTerms): Promise<KeptSeed | undefined> {
-  let text: string;
-  try {
-    text = await readFile(file, 'utf8');
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return undefined;
-    throw error;
-  }
-  const kept = JSON.parse(text) as KeptSeed;
-  // As they come back out of a file: without what is undefined.
-  const asked = JSON.parse(JSON.stringify(terms)) as SeedTerms;
-  for (const name of Object.keys(asked) as (keyof SeedTerms)[])
-    if (!isDeepStrictEqual(kept.terms[name], asked[name]))
-      throw new UsageError(
-        `${path.basename(file)} was measured with ${name} ${JSON.stringify(kept.terms[name])}, not ${JSON.stringify(asked[name])}; ` +
-          'give the same, or leave out --keep',
-      );
+  const kept = await readKept<KeptSeed>(file);
+  if (kept) checkTerms(file, kept.terms, terms);
   return kept;
 }

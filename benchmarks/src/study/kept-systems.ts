@@ -1,9 +1,6 @@
-import { mkdir, readFile } from 'node:fs/promises';
-import path from 'node:path';
 import { processorOf } from '@user-llm/evaluation';
 import type { HistoryLengthRow, MachineDescription, Outcome, Report, TrainingRecord } from '@user-llm/evaluation';
-import { writeFileAtomically } from '@user-llm/onnx-autograd';
-import { UsageError } from '@user-llm/reference';
+import { checkTerms, readKept, writeKept } from './kept-file.js';
 
 /** How a language-model system answered and was trained, where and by which command. The first files have no command. */
 interface KeptSystem {
@@ -99,35 +96,20 @@ export class KeptSystems {
     const latest: Pick<Content, 'systems'> = this.keeps ? await contentOf(this.file, terms) : { systems: {} };
     const systems = here.map(([name, system]) => [name, alreadyKept(system, latest.systems[name]) ?? system] as const);
     this.content = { terms, systems: { ...latest.systems, ...Object.fromEntries(systems) } };
-    await mkdir(path.dirname(this.file), { recursive: true });
-    await writeFileAtomically(this.file, [Buffer.from(`${JSON.stringify(this.content)}\n`)]);
+    await writeKept(this.file, this.content);
   }
 }
 
 /** What a file holds, or nothing where there is none. @throws UsageError where it holds systems of a comparison by other terms */
 async function contentOf(file: string, terms: Terms): Promise<Content> {
-  let text: string;
-  try {
-    text = await readFile(file, 'utf8');
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return { terms, systems: {} };
-    throw error;
-  }
-  const content = JSON.parse(text) as Content;
-  const kept = { ...earliest, ...content.terms };
-  for (const name of Object.keys(terms) as (keyof Terms)[])
-    if (kept[name] !== terms[name])
-      throw new UsageError(
-        `the systems in ${path.basename(file)} were measured with ${name} ${kept[name]}, not ${terms[name]}; ${remedyOf(name)}`,
-      );
-  return { ...content, terms };
+  const kept = await readKept<Content>(file);
+  if (!kept) return { terms, systems: {} };
+  checkTerms(file, { ...earliest, ...kept.terms }, terms);
+  return { ...kept, terms };
 }
 
 /** Terms that the first files do not name. */
 const earliest = { recipe: 1 };
-
-const remedyOf = (name: keyof Terms): string =>
-  name === 'recipe' ? 'leave out --keep, and measure them again' : 'give the same, or leave out --keep';
 
 /** The systems that rank a sample of users: those with a language model. */
 const systemsOf = (report: Report): string[] => [
