@@ -6,6 +6,7 @@ import { UsageError } from './errors.js';
 import { explain } from './explain.js';
 import { ConsoleOutput } from './run/console-output.js';
 import { defaultRanking, Workspace, type WorkspaceOptions } from './workspace.js';
+import type { GivenEvents } from './stages/update.js';
 import type { Suite } from './system-specs.js';
 
 interface CommonOptions {
@@ -45,6 +46,11 @@ const wholeNumber = (text: string): number => {
 const aboveZero = (text: string): number => {
   if (!/^[1-9]\d*$/.test(text)) throw new InvalidArgumentError('give a whole number above zero');
   return Number(text);
+};
+const anyNumber = (text: string): number => {
+  const value = Number(text);
+  if (text.trim() === '' || !Number.isFinite(value)) throw new InvalidArgumentError('give a number');
+  return value;
 };
 const columnMapping = (text: string): Record<string, string> => {
   const pairs = text.split(',').map((pair) => pair.split('=').map((part) => part.trim()));
@@ -307,6 +313,27 @@ intervals over users. Finished cells are kept: the same command goes on after Ct
   })
     .argument('[question...]', 'the question, for example "What should I watch tonight?"')
     .option('--user <id>', 'for whom; by default the test user with the longest history');
+  command(
+    'update',
+    "takes new events into the users' states, one step for each, so that `ask` knows them; `eval` stays as it was",
+    async (context, options) => {
+      const { update } = await import('./stages/update.js');
+      await update(await open(context, options), options as GivenEvents);
+    },
+  )
+    .addOption(
+      new Option('--events <path>', 'a file or folder of new events, in any layout that --data takes').conflicts([
+        'user',
+        'item',
+        'rating',
+        'time',
+      ]),
+    )
+    .addOption(columns())
+    .option('--user <id>', 'the user of a single event, who may be new')
+    .option('--item <id>', 'its item')
+    .addOption(new Option('--rating <n>', 'its rating').argParser(anyNumber))
+    .option('--time <time>', 'when it was: seconds since 1970 or ISO 8601 (default: now)');
   // The library's own answers to a name that is no command with the whole help, and nothing of what is wrong.
   program
     .helpCommand(false)

@@ -275,6 +275,7 @@ const runContents = [
   'summaries',
   'systems',
   'users',
+  'live',
   'stores',
   'prompt-caches',
   'scaling-users',

@@ -62,8 +62,11 @@ async function findOther(folder: string, own: string, host: string): Promise<(Ho
 export async function releaseRunFolder(folder: string): Promise<void> {
   const key = path.resolve(folder);
   const file = held.get(key);
+  if (file === undefined) return;
   held.delete(key);
-  if (file !== undefined) await rm(file, { force: true });
+  // Who opens and closes many runs is not to gather listeners.
+  if (held.size === 0) process.off('exit', releaseAll);
+  await rm(file, { force: true });
 }
 
 function releaseAll(): void {

@@ -1,11 +1,14 @@
 import { byItemTokens, type Generation, type GenerateRequest, type Prompt, type ServedModel } from '@user-llm/cross-attention';
 import { userIndex } from '@user-llm/event-tokenizer';
+import type { UserEmbedding, UserEncoder } from '@user-llm/user-encoder';
 import type { Corpus } from '../corpus.js';
 import { UsageError } from '../errors.js';
 import { FavouriteGenres } from '../favourite-genres.js';
+import { LiveUsers, type LiveHistory } from '../live/live-users.js';
 import { nextQuestions } from '../prompts.js';
 import type { ConsoleOutput } from '../run/console-output.js';
 import { mainSystem } from '../system-specs.js';
+import type { LanguageSystem } from '../systems/language-system.js';
 import type { Workspace } from '../workspace.js';
 import { loadAdaptedEncoder, openAdapted, stageOf } from './adapted.js';
 import { encoded, openUsers } from './encode.js';
@@ -23,23 +26,19 @@ export async function ask(
   run.need(stageOf(mainSystem), 'adapt');
   encoded(workspace, mainSystem);
   const corpus = await workspace.corpus();
-  const index = user === undefined ? longest(corpus.known.offsets) : indexOf(corpus, user);
   const store = await openUsers(workspace);
-  const system = await openAdapted(workspace, mainSystem, corpus, {
-    users: { store, encoder: await loadAdaptedEncoder(workspace, mainSystem) },
-  });
+  const encoder = await loadAdaptedEncoder(workspace, mainSystem);
+  const system = await openAdapted(workspace, mainSystem, corpus, { users: { store, encoder } });
   try {
-    const { known, log, titles } = corpus;
+    const { titles } = corpus;
+    const live = LiveUsers.exist(run) ? await liveUser(workspace, corpus, encoder, user) : undefined;
     // Before anything is said: a store that cannot be used is an error and no half answer.
-    const own = await system.embedding(index);
-    const length = known.offsets[index + 1] - known.offsets[index];
-    const recent = log.items.subarray(log.offsets[index] + Math.max(0, length - titlesShown), log.offsets[index] + length);
-    const seen = Array.from(recent, (item) => titles[item] ?? 'unknown');
-    output.print(`\nUser ${known.users[index]} (${whatIsKnown(length, seen)})`);
+    const asker = live ?? (await heldOut(corpus, system, user));
+    const { embedding: own, had } = asker;
+    output.print(`\nUser ${asker.name} (${whatIsKnown(asker)})`);
     output.print(`> ${question}`);
     const words = baseKind(workspace) === 'scratch' ? new Set([...titles, ...new FavouriteGenres(corpus).genres]) : undefined;
     const answers: Record<string, { text: string; items?: string[] }> = {};
-    const had = new Set(log.items.subarray(log.offsets[index], log.offsets[index] + length).filter((item) => item >= 0));
     for (const [label, embedding] of [
       ['with the embedding', own],
       ['without', undefined],
@@ -52,11 +51,50 @@ export async function ask(
       answers[label] = { text, ...(items && { items: items.map((item) => titles[item]) }) };
       if (items) output.print(`${''.padEnd(20)}${answers[label].items!.join('; ')}  (named by their tokens)`);
     }
-    output.result({ event: 'answer', user: known.users[index], question, answers });
+    output.result({ event: 'answer', user: asker.name, events: asker.events, question, answers });
   } finally {
     await system.dispose();
     await store.close();
   }
+}
+
+/** The user who asks, and what is known of them. */
+interface Asker extends Omit<LiveHistory, 'embedding'> {
+  readonly name: string;
+  readonly embedding: UserEmbedding | undefined;
+}
+
+/** A user of whom new events came. */
+async function liveUser(
+  { run }: Workspace,
+  corpus: Corpus,
+  encoder: UserEncoder,
+  user: string | undefined,
+): Promise<Asker | undefined> {
+  if (user === undefined) return undefined;
+  const live = await LiveUsers.open(run, corpus, encoder);
+  try {
+    const found = await live.find(user);
+    return found && { name: user, ...found };
+  } finally {
+    await live.close();
+  }
+}
+
+/** A user of the run's data as the evaluation knows them: without the test item. By default the one with the longest history. */
+async function heldOut(corpus: Corpus, system: LanguageSystem, user: string | undefined): Promise<Asker> {
+  const { known, log, titles } = corpus;
+  const index = user === undefined ? longest(known.offsets) : indexOf(corpus, user);
+  const events = known.offsets[index + 1] - known.offsets[index];
+  const items = log.items.subarray(log.offsets[index], log.offsets[index] + events);
+  return {
+    name: known.users[index],
+    events,
+    since: 0,
+    titles: Array.from(items, (item) => titles[item] ?? 'unknown'),
+    had: new Set(items.filter((item) => item >= 0)),
+    embedding: await system.embedding(index),
+  };
 }
 
 /** A user's place in the log. @throws UsageError where there is none of that name */
@@ -98,10 +136,12 @@ async function named(
   return Array.from(items);
 }
 
-function whatIsKnown(events: number, recent: readonly string[]): string {
+function whatIsKnown({ events, since, titles }: Asker): string {
   if (events === 0) return 'no events known';
+  const recent = titles.slice(-titlesShown);
   const last = recent.length < events ? ', the last' : '';
-  return `${events} event${events === 1 ? '' : 's'} known${last}: ${recent.join('; ')}`;
+  const late = since > 0 ? `, ${since} of them new` : '';
+  return `${events} event${events === 1 ? '' : 's'} known${late}${last}: ${recent.join('; ')}`;
 }
 
 function longest(offsets: Int32Array): number {
