@@ -1,15 +1,17 @@
 /**
- * `npm run bench -- objectives --data NAME [--steps N | --minutes N] [--seed N] [--seeds COUNT] [--probe-steps N] [--threads N]`
+ * `npm run bench -- objectives --data NAME [--steps N | --minutes N] [--seed N] [--seeds COUNT] [--probe-steps N] [--variants NAME,...]
+ * [--threads N]`
  *
  * What pretraining is worth, and which objective: encoders of one shape, each trained for the same steps or minutes (one by default), rank
  * every item for the last event of every user, which nothing has seen, in two ways. By their own item head, where they have one; and by a probe
  * that learns from their K user tokens for `--probe-steps`, the encoder itself staying as it is, as a language model would read
  * them: it ranks for the untrained encoder and for contrastive training too. Every difference is paired user by user, with a 95 % bootstrap
- * interval and a sign-flip test; with several seeds it is one of means over seeds. Masked events need attention to both sides, and so
- * learned positions. The last line is one JSON object; the whole result is written to benchmarks/results/.
+ * interval and a sign-flip test; with several seeds it is one of means over seeds. `--variants next-event,dual-encoder` studies these two
+ * alone, in a result of its own. Masked events need attention to both sides, and so learned positions. The last line is one JSON object; the
+ * whole result is written to benchmarks/results/.
  */
 import { mix, popularity } from '@user-llm/evaluation';
-import { fitTokenizer, loadCorpus, openSource, type Corpus } from '@user-llm/reference';
+import { fitTokenizer, loadCorpus, openSource, UsageError, type Corpus } from '@user-llm/reference';
 import { combine, contrastive, dualEncoder, maskedEvents, nextEvent } from '@user-llm/user-encoder';
 import { baselineRanks, cleanSight, testRanks } from './study/held-out.js';
 import { positive, studyOptions, type StudyOptions } from './study/options.js';
@@ -46,14 +48,16 @@ const studied = [random, autoregressive, ...others];
 type AllRanks = Readonly<Record<'head' | 'probe', Map<string, CaseRanks[]>>>;
 
 async function main(): Promise<void> {
-  const { options, own } = studyOptions('objectives', { 'probe-steps': { type: 'string', default: '400' } }, { minutes: 1 });
+  const further = { 'probe-steps': { type: 'string', default: '400' }, variants: { type: 'string' } } as const;
+  const { options, own } = studyOptions('objectives', further, { minutes: 1 });
   const probeSteps = positive('probe-steps', own['probe-steps']);
+  const variants = variantsOf(own.variants);
   const dataset = await openSource(options.folder, options.seeds[0]);
   const corpus = await loadCorpus(dataset, await fitTokenizer(dataset));
   const ranks: AllRanks = { head: new Map(), probe: new Map() };
   const training: TrainingSummary[] = [];
   for (const seed of options.seeds)
-    for (const variant of studied) await study(variant, { corpus, seed, probeSteps, options, ranks, training });
+    for (const variant of variants) await study(variant, { corpus, seed, probeSteps, options, ranks, training });
   const [seed] = options.seeds;
   const table = (found: Map<string, CaseRanks[]>): Record<string, unknown> =>
     Object.fromEntries([...found].map(([name, bySeed]) => [name, figures(bySeed, seed)]));
@@ -64,11 +68,20 @@ async function main(): Promise<void> {
   for (const reading of ['head', 'probe'] as const)
     console.table(Object.fromEntries([...ranks[reading]].map(([name, bySeed]) => [`${reading}: ${name}`, short(bySeed, seed)])));
   await writeResult(
-    'objectives',
+    variants === studied ? 'objectives' : `objectives-${variants.map(({ name }) => name).join('-')}`,
     options,
     { probeSteps, training, head: table(ranks.head), probe: table(ranks.probe), baselines, comparisons },
     { comparisons },
   );
+}
+
+function variantsOf(names: string | undefined): readonly Studied[] {
+  if (names === undefined) return studied;
+  const wanted = names.split(',');
+  const unknown = wanted.find((name) => !studied.some((variant) => variant.name === name));
+  if (unknown !== undefined)
+    throw new UsageError(`--variants ${unknown} is none of ${studied.map(({ name }) => name).join(', ')}`);
+  return studied.filter(({ name }) => wanted.includes(name));
 }
 
 interface Study {

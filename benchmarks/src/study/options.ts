@@ -39,7 +39,10 @@ export function studyOptions<F extends Further>(
   study: string,
   further: F,
   defaults: { readonly minutes: number },
-): { options: StudyOptions; own: { readonly [name in keyof F]: string } } {
+): {
+  options: StudyOptions;
+  own: { readonly [name in keyof F]: F[name] extends { default: string } ? string : string | undefined };
+} {
   const values: Record<string, string | undefined> = commandLine({ ...common, ...further });
   const { USER_LLM_DATA: home } = process.env;
   const { data } = values;
