@@ -165,7 +165,7 @@ function unfinished({ curves = [], training = [] }: ReportContent): string[] {
   }
   if (names.size === 0) return [];
   return [
-    `When time ran out the validation loss was still falling for ${[...names].join(', ')}: more training would probably help.`,
+    `When training ended the validation loss was still falling for ${[...names].join(', ')}: more training would probably help.`,
   ];
 }
 
