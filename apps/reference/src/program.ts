@@ -188,7 +188,7 @@ export function build(signal: AbortSignal): Command {
       .addOption(
         new Option(
           '--minutes <n>',
-          'how long the whole run may take (default: 4.25 for the simulated data, 20 for real data)',
+          'how long the whole run may take (default: 4 for the simulated data, 20 for real data)',
         ).argParser(positive),
       )
       .addOption(

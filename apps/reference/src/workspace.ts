@@ -27,7 +27,7 @@ export interface WorkspaceOptions extends SystemChoice {
 export const defaultRanking: CatalogueWay = 'item-tokens';
 
 /** What a run is planned for. Evaluation takes longer on a slow machine: it is to be through with the simulated data in five. */
-export const defaultMinutes = { simulated: 4.25, real: 20 } as const;
+export const defaultMinutes = { simulated: 4, real: 20 } as const;
 
 /** What a run is asked for; what is left out has a default. */
 export interface GivenSettings extends Partial<
