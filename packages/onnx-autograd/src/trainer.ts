@@ -7,7 +7,7 @@ import type { ParameterInfo } from './graph-builder.js';
 import { asFloat32, toFloat32, type HostTensor } from './host-tensor.js';
 import { initialWeights, type Weights } from './initializers.js';
 import { reachable } from './reachable.js';
-import type { CheckpointTimes } from './checkpoint-clock.js';
+import { checkTimes, type CheckpointTimes } from './checkpoint-clock.js';
 import { checkedRate, type Optimizer } from './optimizers.js';
 import { checkWeights, pickOutputs } from './program.js';
 import { writeSafetensors } from './safetensors.js';
@@ -96,12 +96,13 @@ export class Trainer<O extends Outputs = Outputs> {
   /**
    * Builds the graph of a step and sets out the weights; sessions are opened when a step first needs them.
    *
-   * @throws AutogradError (no output of that name, a loss or metric that is no scalar, nothing that learns, a `clipNorm` or a learning
-   *   rate that is none), NotDifferentiableError (an
+   * @throws AutogradError (no output of that name, a loss or metric that is no scalar, nothing that learns, a `clipNorm` or times of
+   *   checkpoints that are none), NotDifferentiableError (an
    *   operation without a gradient on the way to the loss), WeightError (a given weight of another shape), and what the model function throws:
    *   ShapeError
    */
   static async create<O extends Outputs>(definition: GraphDefinition<O>, options: TrainerOptions<O>): Promise<Trainer<O>> {
+    checkTimes(options.checkpoint ?? {});
     const built = definition.fresh({ training: true });
     const modelInputs = [...built.builder.inputs.values()];
     const training = trainingGraph(built, {
