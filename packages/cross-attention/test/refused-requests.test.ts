@@ -124,6 +124,16 @@ describe('a ranking of candidates that means nothing says so', () => {
       );
   });
 
+  test('ids to exclude where a served model takes places', async () => {
+    const excluding = { prompt, top: 2, exclude: [films[0].id] };
+    const retrieve = { retriever: () => titles.map((_, i) => i) };
+    for (const way of [{ by: 'item-tokens' }, { trie, retrieve }])
+      await expect(served.rank(untyped({ ...excluding, ...way }))).rejects.toThrow(
+        new RangeError(`exclude names places in the catalogue by their numbers, and '${films[0].id}' is none.`),
+      );
+    await expect(served.rank(untyped({ ...excluding, trie }))).rejects.toThrow(RangeError);
+  });
+
   test('but what has a token needs no text, and exclude may name others', async () => {
     const candidates = untyped([{ id: films[1].id }, { id: films[2].id }]);
     const request = { prompt, candidates, by: 'item-tokens', top: 2, exclude: ['seen elsewhere', films[2].id] } as const;
