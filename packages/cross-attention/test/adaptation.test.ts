@@ -545,6 +545,11 @@ describe('rows and batches', () => {
       new AdaptationError('example 7', 'token id 24 is outside the vocabulary of 24'),
     );
     expect(() => textRow({ promptIds: [1], answerIds: [] }, model, 'example 7')).toThrow('answer is empty');
+    for (const weight of [-1, NaN, Infinity])
+      for (const weights of [{ promptWeight: weight }, { answerWeights: [1, weight] }])
+        expect(() => textRow({ promptIds: [1, 2], answerIds: [3, 1], ...weights }, model, 'example 7')).toThrow(
+          new AdaptationError('example 7', `has a token of the weight ${weight}; a weight is a number of at least 0`),
+        );
     const long = () => textRow({ promptIds: [1, 2, 3, 4, 5, 6, 7, 8], answerIds: [1, 2, 3] }, model, 'example 7');
     expect(long).toThrow('example 7: 11 tokens do not fit');
     try {
