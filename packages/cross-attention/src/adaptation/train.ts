@@ -104,12 +104,17 @@ export async function train(
       (error: Error) => error,
     );
   };
+  const stopIfAborted = async (): Promise<void> => {
+    if (!signal?.aborted) return;
+    await save();
+    signal.throwIfAborted();
+  };
   /** Does what takes long and may end by the signal. */
   const savingWhenStopped = async <T>(work: () => Promise<T>): Promise<T> => {
     try {
       return await work();
     } catch (error) {
-      if (signal?.aborted) await save();
+      await stopIfAborted();
       throw error;
     }
   };
@@ -152,14 +157,13 @@ export async function train(
     const whenDue = checkpointClock(checkpoint, checkpointTimes);
     let compiled = false;
     while (trainer.steps < limit && !stoppedEarly) {
-      if (signal?.aborted) {
-        await save();
-        signal.throwIfAborted();
-      }
+      await stopIfAborted();
       const start = log.seconds;
       // A step that would end after the budget is not begun; nor one after which there is no time for the last validation.
       if (start + log.stepSeconds + log.validationSeconds > seconds) break;
       const batch = await nextBatch();
+      // A source that heeds the signal itself may end by it.
+      if (batch === null) await stopIfAborted();
       if (batch === null) break;
       const result = await trainer.step(batch.parts.length === 1 ? batch.parts[0] : batch.parts);
       log.add(result.step, result.loss, batch.examples, batch.tokens);
