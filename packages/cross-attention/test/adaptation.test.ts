@@ -287,6 +287,22 @@ describe('a run that was stopped', () => {
     expect(b.record.examplesSeen).toBe(a.record.examplesSeen);
   });
 
+  test.each(['throws', 'ends'])('by a source that heeds the signal itself, and %s, keeps what it has trained', async (how) => {
+    const checkpoint = { file: path.join(folder, 'run.safetensors') };
+    const stop = new AbortController();
+    const { signal } = stop;
+    const heeding = async (step: number) => {
+      if (step === 3) stop.abort(new Error('enough'));
+      if (signal.aborted && how === 'throws') throw new Error('the download was stopped');
+      return signal.aborted ? null : examples.slice(0, 4);
+    };
+    const text = { decoder };
+    const given = { ...forBatches, strategy: 'full', steps: 4, checkpoint } as const;
+    await expect(adaptJointModel<never>(text, heeding as never, { ...given, signal }).result).rejects.toThrow('enough');
+    const second = adaptJointModel<never>(text, () => examples.slice(0, 4) as never, given);
+    expect((await watch(second)).map(({ step }) => step)).toEqual([3, 4]);
+  });
+
   test('goes on where a checkpoint cannot be written, and says so', async () => {
     const model = joint(gatedCrossAttention({ every: 1 }));
     const whole = await adaptJointModel(model, examples, { ...options, steps: 4 }).result;
@@ -545,6 +561,11 @@ describe('rows and batches', () => {
       new AdaptationError('example 7', 'token id 24 is outside the vocabulary of 24'),
     );
     expect(() => textRow({ promptIds: [1], answerIds: [] }, model, 'example 7')).toThrow('answer is empty');
+    for (const weight of [-1, NaN, Infinity])
+      for (const weights of [{ promptWeight: weight }, { answerWeights: [1, weight] }])
+        expect(() => textRow({ promptIds: [1, 2], answerIds: [3, 1], ...weights }, model, 'example 7')).toThrow(
+          new AdaptationError('example 7', `has a token of the weight ${weight}; a weight is a number of at least 0`),
+        );
     const long = () => textRow({ promptIds: [1, 2, 3, 4, 5, 6, 7, 8], answerIds: [1, 2, 3] }, model, 'example 7');
     expect(long).toThrow('example 7: 11 tokens do not fit');
     try {

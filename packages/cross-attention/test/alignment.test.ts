@@ -204,6 +204,43 @@ describe('a run', () => {
     await rm(folder, { recursive: true });
   });
 
+  test('that was stopped in the middle of a validation keeps what it has trained', async () => {
+    const folder = await mkdtemp(path.join(tmpdir(), 'alignment-'));
+    const given = { ...options, batchSize: 9, steps: 3, validation: { examples: held, everySteps: 2 } };
+    const straight = await alignJointModel(crossAttention, learned, given).result;
+    // The first validation reads texts, and its signal was given while the step before it was made.
+    for (const everySteps of [2, 5]) {
+      const checkpoint = { file: path.join(folder, `${everySteps}.safetensors`) };
+      const stop = new AbortController();
+      let steps = 0;
+      const stopping = Object.assign(Object.create(encoder) as ToyEncoder, {
+        feeds: (histories: readonly ToyHistory[]) => {
+          if (++steps === Math.min(everySteps, 3)) stop.abort(new Error('enough'));
+          return encoder.feeds(histories);
+        },
+      });
+      const user = { ...crossAttention.user, encoder: stopping };
+      const validation = { examples: held, everySteps };
+      const first = alignJointModel({ ...crossAttention, user }, learned, {
+        ...given,
+        validation,
+        checkpoint,
+        signal: stop.signal,
+      });
+      await expect(first.result).rejects.toThrow('enough');
+      const rest = alignJointModel(crossAttention, learned, { ...given, checkpoint });
+      expect((await watch(rest)).map(({ step }) => step)).toEqual(everySteps === 2 ? [3] : []);
+      const { integration, record } = await rest.result;
+      expect(changed(straight.integration, integration)).toEqual([]);
+      expect(record.validation.map(({ step, loss }) => [step, loss]).at(-1)).toEqual([
+        3,
+        straight.record.validation.at(-1)!.loss,
+      ]);
+      if (everySteps === 2) expect(record.validation.map(({ step }) => step)).toEqual([2, 3]);
+    }
+    await rm(folder, { recursive: true });
+  });
+
   test('tells how it goes, and ends by its budget', async () => {
     const progress = await watch(
       alignJointModel(crossAttention, pairs, { ...options, steps: undefined, epochs: 2, batchSize: 12 }),

@@ -107,6 +107,9 @@ describe('item tokens that are fitted to a teacher', () => {
     expect(await refusal(reader().fitItemTokens([[{ ...one, scores: [1, 2] }]]))).toContain('has 2 of them for the 6 items');
     expect(await refusal(reader().fitItemTokens([[{ ...one, scores: [1, 2, 3, 4, 5, NaN] }]]))).toContain('not a finite number');
     expect(await refusal(reader().fitItemTokens([[one]], { strength: 0 }))).toContain('must be above 0');
+    expect(await refusal(reader().fitItemTokens([[one]], { strength: 1e-20 }))).toBe(
+      'strength: 1e-20 is too little for these states to determine the rows; give more, or more examples',
+    );
     const inWords = [{ promptIds, answerIds: [1], history: histories[0] }];
     expect(await refusal(reader().fitItemTokens([[one]], { validation: inWords }))).toContain('names one item');
   });

@@ -278,6 +278,19 @@ describe('the ways to rank', () => {
     expect(found.items.map(({ id }) => id)).toEqual(expected.slice(0, 2));
   });
 
+  test('by title, too, what is excluded is neither retrieved nor mistaken for another', async () => {
+    const ranking = { candidates: films, by: 'title', among: 'vocabulary', messages } as const;
+    for (const exclude of [['film-0'], ['film-5'], ['film-3', 'film-1']]) {
+      const alone = await base.rank({ ...ranking, top: 6, exclude });
+      const all = await base.rank({ ...ranking, top: 6, exclude, retrieve: { retriever } });
+      expect(all.items.map(({ id }) => id)).toEqual(alone.items.map(({ id }) => id));
+      all.items.forEach(({ score }, i) => expect(score).toBeCloseTo(alone.items[i].score, 4));
+      const few = await base.rank({ ...ranking, top: 2, exclude, retrieve: { retriever, candidates: 2 } });
+      expect(few.items).toHaveLength(2);
+      expect(few.items.filter(({ id }) => exclude.includes(id))).toEqual([]);
+    }
+  });
+
   test("a share of one is the retriever's order, and a share between mixes log-probabilities", async () => {
     const ranking = { by: 'item-tokens', top: 6, messages } as const;
     const alone = await base.rank({ ...ranking, retrieve: { retriever, retrieverShare: 1 } });

@@ -89,6 +89,8 @@ test.each<readonly [object, RegExp]>([
   [{ rank_pattern: { q_proj: 4 } }, /rank_pattern/],
   [{ fan_in_fan_out: true }, /fan_in_fan_out/],
   [{ layer_replication: [[0, 1]] }, /layer_replication/],
+  [{ alora_invocation_tokens: [9, 4] }, /alora_invocation_tokens is not supported/],
+  [{ use_qalora: true }, /use_qalora is not supported/],
   ...['pissa', 'pissa_niter_16', 'olora', 'loftq', 'corda'].map(
     (start) => [{ init_lora_weights: start }, new RegExp(`init_lora_weights '${start}' is not supported`)] as const,
   ),

@@ -192,6 +192,16 @@ describe('ranking', () => {
     expect([...none.items]).toEqual([]);
   });
 
+  test('all titles are asked for by any number that is large enough', async () => {
+    const trie = PrefixTrie.build([[1, 2], [1], [3]], end);
+    const model = new TableModel(coarseTable(5));
+    const expected = bruteForce([[1, 2], [1], [3]], model).map(({ item }) => item);
+    for (const top of [3, 1e12, Number.MAX_SAFE_INTEGER])
+      for (const ranking of [beamSearch, exactRanking])
+        expect([...(await ranking(trie, model, { top })).items]).toEqual(expected);
+    expect([...(await beamSearch(trie, model, { top: 2, width: 1e12 })).items]).toEqual(expected.slice(0, 2));
+  });
+
   test('normalisers that the model computed itself are used', async () => {
     const model = new TableModel(coarseTable(3));
     const trie = PrefixTrie.build([[1, 2], [3]], end);

@@ -59,6 +59,16 @@ describe('a request that cannot be answered as it asks says so', () => {
     expect(await served.generate({ prompt, maxNewTokens: 2, settings: { [name]: null } }).tokenIds).not.toHaveLength(0);
   });
 
+  test.each([
+    [{ do_sample: true, temperature: -1 }, 'settings.temperature must be a number of at least 0, not -1.'],
+    [{ do_sample: true, temperature: NaN }, 'settings.temperature must be a number of at least 0, not NaN.'],
+    [{ do_sample: true, top_k: 0.5 }, 'settings.top_k must be a whole number, not 0.5.'],
+    [{ do_sample: true, top_k: '5' }, 'settings.top_k must be a whole number, not "5".'],
+    [{ repetition_penalty: 0 }, 'settings.repetition_penalty must be a number above 0, not 0.'],
+  ])('the settings %j, by which the answer would be drawn otherwise than they say', (settings, message) => {
+    expect(() => served.generate({ prompt, settings })).toThrow(new RangeError(message));
+  });
+
   test('a prompt there must be', async () => {
     const missing = new RangeError(
       'The request has no prompt: give messages for the chat template, prompt (a text), or promptIds.',
@@ -98,6 +108,30 @@ describe('a ranking of candidates that means nothing says so', () => {
   ])('%j', async (change, message) => {
     await expect(model.rank(untyped({ prompt, candidates: films, top: 2, ...change }))).rejects.toThrow(RangeError);
     await expect(model.rank(untyped({ prompt, candidates: films, top: 2, ...change }))).rejects.toThrow(message);
+  });
+
+  test('nothing to rank by title', async () => {
+    const none = new RangeError(
+      'There is nothing to rank by title: give candidates, or make tokens for items with withItemTokens.',
+    );
+    await expect(filmModel.rank({ prompt, by: 'title', top: 2 })).rejects.toThrow(none);
+  });
+
+  test('ids to exclude that are one text, or no list', async () => {
+    for (const exclude of ['film-0', 5])
+      await expect(model.rank(untyped({ prompt, candidates: films, top: 2, exclude }))).rejects.toThrow(
+        new RangeError(`exclude must be a list of ids, not a ${typeof exclude}.`),
+      );
+  });
+
+  test('ids to exclude where a served model takes places', async () => {
+    const excluding = { prompt, top: 2, exclude: [films[0].id] };
+    const retrieve = { retriever: () => titles.map((_, i) => i) };
+    for (const way of [{ by: 'item-tokens' }, { trie, retrieve }])
+      await expect(served.rank(untyped({ ...excluding, ...way }))).rejects.toThrow(
+        new RangeError(`exclude names places in the catalogue by their numbers, and '${films[0].id}' is none.`),
+      );
+    await expect(served.rank(untyped({ ...excluding, trie }))).rejects.toThrow(RangeError);
   });
 
   test('but what has a token needs no text, and exclude may name others', async () => {

@@ -26,6 +26,25 @@ describe('a mixture of tasks', () => {
     expect(drawn.filter(([letter]) => letter === 0)).toHaveLength(64 * 8 * (3 / 4));
   });
 
+  test('gives a task of small weight no more than that, and leaves out nothing of the others', () => {
+    const weights = [1, 0.001, 2];
+    const small = Object.fromEntries(weights.map((weight, i) => [`t${i}`, { weight, examples: list(i, 50, () => 10) }]));
+    for (const batchSize of [1, 4]) {
+      const mixed = mixTasks(small, { batchSize });
+      const counts = weights.map(() => new Map<number, number>());
+      for (let step = 1; step <= 1024; step++)
+        for (const { history } of mixed(step))
+          counts[history![0]].set(history![1], (counts[history![0]].get(history![1]) ?? 0) + 1);
+      counts.forEach((of, i) => {
+        const times = Array.from({ length: 50 }, (_, j) => of.get(j) ?? 0);
+        const expected = (weights[i] / 3.001) * 1024 * batchSize;
+        expect(Math.abs(times.reduce((a, b) => a + b, 0) - expected)).toBeLessThanOrEqual(1.5);
+        expect(Math.max(...times) - Math.min(...times)).toBeLessThanOrEqual(1);
+      });
+      expect(mixTasks(small, { batchSize })(700)).toEqual(mixed(700));
+    }
+  });
+
   test('draws all examples of a task before any of them again', () => {
     const counts = new Map<number, number>();
     for (const [letter, i] of drawn) if (letter === 1) counts.set(i, (counts.get(i) ?? 0) + 1);

@@ -87,7 +87,8 @@ const covered: Readonly<Record<string, (node: Node) => Readonly<Record<string, b
   Softmax: lastAxis,
   LogSoftmax: lastAxis,
   Gather: ({ attributes }) => ({ 'an axis other than 0': (attributes.axis ?? 0) === 0 }),
-  GatherElements: lastAxis,
+  // Its axis is the first where nothing says otherwise.
+  GatherElements: (node) => ({ ...lastAxis(node), 'no axis': node.attributes.axis !== undefined }),
   ScatterND: ({ attributes }) => ({ 'a reduction other than add': attributes.reduction === 'add' }),
   QuickGelu: ({ attributes: { alpha } }) => ({
     'an alpha other than 1': typeof alpha === 'object' && 'float' in alpha && alpha.float === 1,
@@ -103,6 +104,8 @@ const covered: Readonly<Record<string, (node: Node) => Readonly<Record<string, b
   Pad: ({ inputs, attributes }) => ({
     'a mode other than constant': (attributes.mode ?? 'constant') === 'constant',
     'computed pads': inputs[1]?.producer?.payload?.kind === 'dims',
+    'a computed value': !inputs[2] || inputs[2].producer?.payload?.kind === 'constant',
+    'axes of its own': !inputs[3],
   }),
   Slice: ({ inputs }) => ({
     'steps, computed bounds or several axes':
@@ -110,9 +113,15 @@ const covered: Readonly<Record<string, (node: Node) => Readonly<Record<string, b
       inputs[1]?.producer?.payload?.kind === 'dims' &&
       inputs[1].shape[0] === 1 &&
       inputs[3]?.producer?.payload?.kind === 'constant',
+    'a bound or an axis counted from the end': [inputs[1], inputs[2], inputs[3]].every(countsFromTheStart),
   }),
+  Max: twoOperands,
+  Min: twoOperands,
   ReduceSum: constantAxes,
   ReduceMax: constantAxes,
+  Concat: axisFromTheStart,
+  Split: axisFromTheStart,
+  Transpose: ({ attributes }) => ({ 'no permutation': attributes.perm !== undefined }),
 };
 
 function lastAxis({ inputs: [x], attributes: { axis = -1 } }: Node): Record<string, boolean> {
@@ -123,8 +132,26 @@ function vectors({ inputs }: Node): Record<string, boolean> {
   return { 'a vector operand': inputs.every((input) => !input || input.rank >= 2) };
 }
 
+function twoOperands({ inputs }: Node): Record<string, boolean> {
+  return { 'another number of operands than two': inputs.length === 2 };
+}
+
 function constantAxes({ inputs: [, axes] }: Node): Record<string, boolean> {
-  return { 'computed axes': axes?.producer?.payload?.kind === 'constant' };
+  return {
+    'computed axes': axes?.producer?.payload?.kind === 'constant',
+    'an axis counted from the end': countsFromTheStart(axes),
+  };
+}
+
+function axisFromTheStart({ attributes: { axis } }: Node): Record<string, boolean> {
+  return { 'no axis, or one counted from the end': typeof axis === 'number' && axis >= 0 };
+}
+
+/** Whether none of the numbers that a node holds is negative; what is computed is looked at elsewhere. */
+function countsFromTheStart(tensor: Tensor | null | undefined): boolean {
+  const payload = tensor?.producer?.payload;
+  if (payload?.kind === 'dims') return payload.dims.every((dim) => typeof dim === 'string' || dim >= 0);
+  return payload?.kind !== 'constant' || payload.data.every((value: number | bigint) => value >= 0);
 }
 
 function checkSettings(node: Node): void {

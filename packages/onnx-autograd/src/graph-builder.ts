@@ -227,7 +227,13 @@ export class GraphBuilder {
   constant(value: number | readonly number[] | TypedArray, shape?: readonly number[], dtype?: DType): Tensor {
     if (dtype && !isFloat(dtype) && !ArrayBuffer.isView(value) && ![value].flat().every(Number.isInteger))
       throw new ShapeError('constant', [shape ?? []], `${dtype} holds no fraction; give whole numbers, or make it float32`);
+    // Halves are made of float32 where they are read.
+    if (dtype && isFloat(dtype) && dtype !== 'float32' && !ArrayBuffer.isView(value))
+      return this.constant(value, shape).cast(dtype);
     const { data, dtype: type } = constantData(value, dtype);
+    const lost =
+      isFloat(type) || ArrayBuffer.isView(value) ? undefined : [value].flat().find((one, i) => Number(data[i]) !== one);
+    if (lost !== undefined) throw new ShapeError('constant', [shape ?? []], `${type} does not hold ${lost}`);
     const dims = shape ?? (typeof value === 'number' ? [] : [data.length]);
     if (elementCount(dims) !== data.length)
       throw new ShapeError('constant', [dims, [data.length]], 'the shape holds another number of elements');
@@ -368,6 +374,8 @@ function constantData(value: number | readonly number[] | TypedArray, dtype?: DT
       return { data: Uint8Array.from(numbers), dtype: 'bool' };
     case 'uint8':
       return { data: Uint8Array.from(numbers), dtype: 'uint8' };
+    case 'int8':
+      return { data: Int8Array.from(numbers), dtype: 'int8' };
     default:
       return { data: Float32Array.from(numbers), dtype: 'float32' };
   }

@@ -48,8 +48,18 @@ export function checkedRate(learningRate: number, where = 'of an optimizer'): nu
   throw new AutogradError(`the learning rate ${where} is ${learningRate}; give a finite number of 0 or more (1e-3, say)`);
 }
 
-/** Stochastic gradient descent; with momentum m: v' = m v + g, p' = p - rate v'. @throws AutogradError (a learning rate that is none) */
+/** Refuses settings by which an optimizer would do something else than its name says, or leave them aside. */
+function checkSettings(settings: Readonly<Record<string, number>>, below = Infinity): void {
+  for (const [name, value] of Object.entries(settings))
+    if (!(value >= 0 && value < below))
+      throw new AutogradError(
+        `${name} of an optimizer is ${value}; give a ${below === Infinity ? 'finite number of 0 or more' : `number from 0 up to, not including, ${below}`}`,
+      );
+}
+
+/** Stochastic gradient descent; with momentum m: v' = m v + g, p' = p - rate v'. @throws AutogradError (a learning rate or a momentum that is none) */
 export function sgd({ learningRate, momentum = 0 }: { learningRate: number; momentum?: number }): Optimizer {
+  checkSettings({ momentum });
   return {
     name: 'sgd',
     learningRate: checkedRate(learningRate),
@@ -76,7 +86,7 @@ export interface AdamWOptions {
   decays?: (name: string, shape: readonly number[]) => boolean;
 }
 
-/** Adam with decoupled weight decay (Loshchilov and Hutter 2019, algorithm 2). @throws AutogradError (a learning rate that is none) */
+/** Adam with decoupled weight decay (Loshchilov and Hutter 2019, algorithm 2). @throws AutogradError (a learning rate or another setting that is none) */
 export function adamW({
   learningRate,
   beta1 = 0.9,
@@ -85,6 +95,8 @@ export function adamW({
   weightDecay = 0,
   decays = (_, shape) => shape.length > 1,
 }: AdamWOptions): Optimizer {
+  checkSettings({ beta1, beta2 }, 1);
+  checkSettings({ epsilon, weightDecay });
   const decaysHere = (name: string, shape: readonly Dim[]): boolean => weightDecay > 0 && decays(name, shape as number[]);
   return {
     name: 'adamw',

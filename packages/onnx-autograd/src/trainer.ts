@@ -7,8 +7,8 @@ import type { ParameterInfo } from './graph-builder.js';
 import { asFloat32, toFloat32, type HostTensor } from './host-tensor.js';
 import { initialWeights, type Weights } from './initializers.js';
 import { reachable } from './reachable.js';
-import type { CheckpointTimes } from './checkpoint-clock.js';
-import { checkedRate, type Optimizer } from './optimizers.js';
+import { checkTimes, type CheckpointTimes } from './checkpoint-clock.js';
+import { averageSlot, checkedRate, type Optimizer } from './optimizers.js';
 import { checkWeights, pickOutputs } from './program.js';
 import { writeSafetensors } from './safetensors.js';
 import { constantRate, type Schedule } from './schedules.js';
@@ -96,12 +96,13 @@ export class Trainer<O extends Outputs = Outputs> {
   /**
    * Builds the graph of a step and sets out the weights; sessions are opened when a step first needs them.
    *
-   * @throws AutogradError (no output of that name, a loss or metric that is no scalar, nothing that learns, a `clipNorm` or a learning
-   *   rate that is none), NotDifferentiableError (an
+   * @throws AutogradError (no output of that name, a loss or metric that is no scalar, nothing that learns, a `clipNorm` or times of
+   *   checkpoints that are none), NotDifferentiableError (an
    *   operation without a gradient on the way to the loss), WeightError (a given weight of another shape), and what the model function throws:
    *   ShapeError
    */
   static async create<O extends Outputs>(definition: GraphDefinition<O>, options: TrainerOptions<O>): Promise<Trainer<O>> {
+    checkTimes(options.checkpoint ?? {});
     const built = definition.fresh({ training: true });
     const modelInputs = [...built.builder.inputs.values()];
     const training = trainingGraph(built, {
@@ -260,7 +261,8 @@ export class Trainer<O extends Outputs = Outputs> {
   /**
    * A copy of the weights, but of the frozen ones, which are the trainer's own arrays and not to be written into; without those, when asked.
    *
-   * @param options.slot what the optimizer remembers of every learned weight under this name, in place of the weight (see `averaged`)
+   * @param options.slot what the optimizer remembers of every learned weight under this name, in place of the weight (see `averaged`); an
+   *   average before the first step is the weights
    */
   weights(options: { trainableOnly?: boolean; slot?: string } = {}): Weights {
     this.assertAlive();
@@ -270,12 +272,14 @@ export class Trainer<O extends Outputs = Outputs> {
         `the optimizer keeps no '${slot}'; it keeps ${this.options.optimizer.slots.join(', ') || 'nothing'}`,
       );
     const weights: Weights = new Map();
+    // Before the first step the average is of nothing yet, and its memory holds zeros.
+    const kept = slot === averageSlot && this.completed === 0 ? undefined : slot;
     for (const parameter of this.parameters) {
-      const { learns, value } = this.parts.buffers.weight(parameter, slot);
+      const { learns, value } = this.parts.buffers.weight(parameter, kept);
       if (learns || !options.trainableOnly) weights.set(parameter.name, value);
     }
     for (const table of this.parts.tables)
-      if (table.learns || !options.trainableOnly) weights.set(table.info.name, table.copy(slot));
+      if (table.learns || !options.trainableOnly) weights.set(table.info.name, table.copy(kept));
     return weights;
   }
 

@@ -26,12 +26,21 @@ export async function* trainingRun<R>(
     if (checkpoint && trainer.steps > 0) await trainer.saveCheckpoint(checkpoint.file);
     signal.throwIfAborted();
   };
+  const nextBatch = async (): Promise<StepFeeds | null> => {
+    try {
+      return await batches.next(trainer.steps + 1);
+    } catch (error) {
+      // A source that heeds the signal itself ends by it.
+      await stopIfAborted();
+      throw error;
+    }
+  };
   try {
     while (trainer.steps < steps) {
       await stopIfAborted();
-      const feeds = await batches.next(trainer.steps + 1);
-      if (feeds === null) break;
+      const feeds = await nextBatch();
       await stopIfAborted();
+      if (feeds === null) break;
       const result = await trainer.step(feeds);
       if (checkpoint) await whenDue(trainer.steps, () => trainer.saveCheckpoint(checkpoint.file));
       yield result;

@@ -35,6 +35,7 @@ const options = {
 
 test('the average follows its rule, starts at the first weights, and survives a resume', async () => {
   const trainer = await Trainer.create(model, options);
+  expect(trainer.weights({ slot: averageSlot })).toEqual(trainer.weights());
   const file = path.join(folder, 'run.safetensors');
   let reference: number[] = [];
   for (let step = 1; step <= 20; step++) {

@@ -109,6 +109,23 @@ describe('a run that was stopped and resumed', () => {
     await next.dispose();
   });
 
+  test.each(['throws', 'ends'])('a source that heeds the signal itself, and %s, leaves a checkpoint too', async (how) => {
+    const controller = new AbortController();
+    const { signal } = controller;
+    const trainer = await create({ checkpoint: { file: file(`heeding-${how}`) } });
+    const heeding = async (step: number) => {
+      if (step === 3) controller.abort(new Error('enough for today'));
+      if (signal.aborted && how === 'throws') throw new Error('the download was stopped');
+      return signal.aborted ? null : source(step);
+    };
+    await expect(losses(trainer.run(heeding as never, { signal }))).rejects.toThrow('enough for today');
+    await trainer.dispose();
+    const next = await create();
+    await next.resume(file(`heeding-${how}`));
+    expect(next.steps).toBe(2);
+    await next.dispose();
+  });
+
   test('an abort while a batch is awaited takes no further step', async () => {
     const controller = new AbortController();
     const trainer = await create();

@@ -525,4 +525,32 @@ describe('the structure of gradients', () => {
     }
     expect(NotDifferentiableError.isInstance(error) && error.setting).toBe('an axis other than the last');
   });
+
+  test('an operator by name with a setting that its rule does not cover is refused, where a number would be wrong', () => {
+    const x = GraphBuilder.create().input('x', [2, 3]);
+    const { graph: builder } = x;
+    const int64 = (values: readonly number[]): Tensor => builder.constant(values, [values.length], 'int64');
+    const made = (operation: string, inputs: (Tensor | null)[], shape: readonly Dim[], attributes = {}): Tensor =>
+      builder.operator(operation, inputs, { attributes, outputs: [{ dtype: 'float32', shape }] })[0];
+    const cases: [Tensor, string][] = [
+      [made('Max', [x, x.mul(2), x.mul(3)], [2, 3]), 'another number of operands than two'],
+      [made('Min', [x], [2, 3]), 'another number of operands than two'],
+      [made('Slice', [x, builder.dims([0]), builder.dims([1]), int64([-1])], [2, 1]), 'a bound or an axis counted from the end'],
+      [made('Slice', [x, builder.dims([-1]), builder.dims([3]), int64([1])], [2, 1]), 'a bound or an axis counted from the end'],
+      [made('ReduceSum', [x, int64([-1])], [2], { keepdims: 0 }), 'an axis counted from the end'],
+      [made('ReduceMax', [x, int64([-1])], [2], { keepdims: 0 }), 'an axis counted from the end'],
+      [made('Concat', [x, x], [2, 6], { axis: -1 }), 'no axis, or one counted from the end'],
+      [made('Split', [x, int64([1, 1])], [1, 3]), 'no axis, or one counted from the end'],
+      [made('Transpose', [x], [3, 2]), 'no permutation'],
+      [made('GatherElements', [x, int64([0, 1, 1]).reshape([1, 3])], [1, 3]), 'no axis'],
+      [made('Pad', [x, builder.dims([0, 1, 0, 1]), x.sum()], [2, 5]), 'a computed value'],
+      [made('Pad', [x, builder.dims([2, 1]), null, int64([1])], [2, 6]), 'axes of its own'],
+    ];
+    for (const [y, setting] of cases)
+      expect(() => gradients(y.sum(), [x])).toThrow(`${y.producer!.operation} with ${setting} has no gradient`);
+  });
+
+  test('integers to the power of 0 are integers', () => {
+    expect(GraphBuilder.create().input('i', [3], 'int32').pow(0)).toMatchObject({ dtype: 'int32', shape: [3] });
+  });
 });

@@ -6,6 +6,7 @@ import {
   normal,
   ones,
   recompute,
+  sgd,
   splitHeads,
   mergeHeads,
   Trainer,
@@ -79,6 +80,33 @@ describe('a recomputed segment', () => {
     const [again, weights] = await train(true, some);
     again.forEach((value, i) => expect(value).toBeCloseTo(kept[i], 5));
     for (const [name, data] of weights) data.forEach((value, i) => expect(value).toBeCloseTo(keptWeights.get(name)![i], 4));
+  });
+
+  test('may read from outside what it is given, too', async () => {
+    const reading = (again: boolean) =>
+      graph<Outputs & { loss: Tensor }>(({ input, parameter }) => {
+        const rows = parameter('rows', [6, 4], normal(1));
+        const ids = input('ids', ['n'], 'int32');
+        const looked = (): Tensor => rows.gather(ids);
+        // Equal operations are one node: what is looked up again within is the very input.
+        const segment = (x: Tensor, y: Tensor): Tensor => x.gelu().add(looked().mul(y)).sub(x.mul(looked().tanh()));
+        let x = looked();
+        for (let i = 0; i < 2; i++) x = again ? recompute([x, x], segment) : segment(x, x);
+        const whole = again ? recompute([x], () => x) : x;
+        return { loss: whole.square().mean() };
+      });
+    const weights: Float32Array[] = [];
+    for (const again of [false, true]) {
+      await using trainer = await Trainer.create(reading(again), {
+        minimize: 'loss',
+        optimizer: sgd({ learningRate: 0.5 }),
+        seed: 2,
+        threads: 1,
+      });
+      await trainer.step({ ids: { dtype: 'int32', shape: [4], data: Int32Array.of(0, 3, 3, 5) } });
+      weights.push(trainer.weights().get('rows')!.data as Float32Array);
+    }
+    weights[1].forEach((value, i) => expect(value).toBeCloseTo(weights[0][i], 5));
   });
 
   test('costs its products once more, but for those whose results nothing asks for', async () => {

@@ -108,6 +108,16 @@ describe('named axes', () => {
   });
 });
 
+test('numbers become constants of the element type that is asked for', async () => {
+  const builder = GraphBuilder.create();
+  for (const dtype of ['float32', 'float16', 'int64', 'int32', 'int8', 'uint8', 'bool'] as const)
+    expect(builder.constant([1, 0], [2], dtype)).toMatchObject({ dtype, shape: [2] });
+  const { doubled } = await compute({ x: { tensor: f32([1.5, -2]) } }, ({ x }) => ({
+    doubled: x.cast('float16').mul(2).cast('float32'),
+  }));
+  expect(numbers(doubled)).toEqual([3, -4]);
+});
+
 describe('shapes that do not fit are refused while the graph is built', () => {
   const builder = GraphBuilder.create();
   const x = builder.input('x', ['n', 3]);
@@ -142,6 +152,13 @@ describe('shapes that do not fit are refused while the graph is built', () => {
     ['integers by a fraction', () => ids.div(1.5), 'cast it to float32 first'],
     ['a mean of integers', () => ids.mean(), /^mean of .*: int32 holds no fraction; cast it to float32 first$/],
     ['a constant of integers', () => builder.constant([1, 2.5], [2], 'int32'), 'constant of [2]: int32 holds no fraction'],
+    [
+      'a constant that is too large',
+      () => builder.constant([1, 2 ** 31], [2], 'int32'),
+      'constant of [2]: int32 does not hold 2147483648',
+    ],
+    ['a number beside integers that is too large', () => ids.add(3e9), 'int32 does not hold 3000000000'],
+    ['a constant below 0 of bytes', () => builder.constant(-1, [], 'uint8'), 'uint8 does not hold -1'],
     ['linear', () => x.linear(weight, weight), "the last axis, 3, must be the weight's first, 4, and the bias [5]"],
     ['where', () => where(ids, x, x), 'the condition is int32 and must be bool'],
     ['reshape', () => x.reshape(['n', 4]), 'reshape of x [n, 3] and [n, 4]: 3*n elements become 4*n'],
@@ -150,7 +167,9 @@ describe('shapes that do not fit are refused while the graph is built', () => {
     ['transpose', () => x.transpose([0, 0]), '[0,0] is no permutation of its axes'],
     ['squeeze', () => x.squeeze(1), 'axis 1 is 3, not 1'],
     ['an axis', () => x.sum(2), 'ReduceSum of x [n, 3]: there is no axis 2'],
+    ['an axis twice', () => x.mean([1, -1]), 'mean of x [n, 3]: [1,-1] names an axis twice'],
     ['slice past the end', () => x.slice(1, 0, 4), '0..4 runs past axis 1'],
+    ['slice past the end of a named axis', () => x.slice(0, 1, 'n+1'), '1..n+1 runs past axis 0'],
     ['slice backwards', () => x.slice(1, 2, 1), '2..1 of axis 1 is empty'],
     ['slice before the start', () => x.slice(1, -1, 2), 'a start of -1 is before axis 1'],
     ['split', () => x.split(1, [1, 1]), 'split of x [n, 3]: parts of 1 + 1 do not make axis 1'],

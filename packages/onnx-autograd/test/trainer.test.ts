@@ -356,6 +356,27 @@ describe('when something goes wrong', () => {
       await expect(create({ clipNorm })).rejects.toThrow(`a clipNorm of ${clipNorm} is not above 0`);
   });
 
+  test('settings of an optimizer, and times of checkpoints, that are none are refused', async () => {
+    const rest = { learningRate: 0.1 };
+    for (const [setting, range] of [
+      [{ beta1: 1 }, 'number from 0 up to, not including, 1'],
+      [{ beta2: -0.1 }, 'number from 0 up to, not including, 1'],
+      [{ epsilon: NaN }, 'finite number of 0 or more'],
+      [{ weightDecay: -0.1 }, 'finite number of 0 or more'],
+      [{ weightDecay: NaN }, 'finite number of 0 or more'],
+    ] as const) {
+      const [[name, value]] = Object.entries(setting);
+      expect(() => adamW({ ...rest, ...setting })).toThrow(`${name} of an optimizer is ${value}; give a ${range}`);
+    }
+    expect(() => sgd({ ...rest, momentum: -0.9 })).toThrow('momentum of an optimizer is -0.9; give a finite number of 0 or more');
+    const file = path.join(folder, 'never.safetensors');
+    for (const everySteps of [0, 2.5, NaN])
+      await expect(create({ checkpoint: { file, everySteps } })).rejects.toThrow(
+        `checkpoints every ${everySteps} steps are none; give a whole number of at least 1, or leave it out`,
+      );
+    await expect(create({ checkpoint: { file, everySeconds: NaN } })).rejects.toThrow('checkpoints every NaN seconds are none');
+  });
+
   test('a wrong feed is named, and the next step is the same as without it', async () => {
     const trainer = await create();
     await expect(trainer.step({ x: batch(1).x })).rejects.toThrow("input 'y': is not fed; it is float32 [batch, 1]");

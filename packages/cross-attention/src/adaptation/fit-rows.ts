@@ -108,7 +108,7 @@ async function fitRows<History>(
     }
     await addWaiting();
     if (sums.examples === 0) throw new AdaptationError('examples', 'there are none');
-    const fitted = strengths.map((each): Fitted => ({ strength: each, rows: sums.solution(each) }));
+    const fitted = strengths.map((each): Fitted => ({ strength: each, rows: finite(sums.solution(each), each) }));
     if (validated === undefined) return fitted[0];
     return await best(states, validated, before, fitted, signal);
   } finally {
@@ -136,6 +136,15 @@ function checkedStrengths(strength: number | readonly number[], compared: boolea
       `${strengths.length} are given; give validation examples to choose by, or one strength`,
     );
   return strengths;
+}
+
+/** Refuses what rounding alone has made of states of which some numbers follow from the others. */
+function finite(rows: HostTensor, strength: number): HostTensor {
+  if ((rows.data as Float32Array).every(Number.isFinite)) return rows;
+  throw new AdaptationError(
+    'strength',
+    `${strength} is too little for these states to determine the rows; give more, or more examples`,
+  );
 }
 
 /** Runs the joint model up to the states that name items, or labels. */

@@ -63,6 +63,8 @@ const configSchema = z.looseObject({
   fan_in_fan_out: z.boolean().nullish(),
   use_dora: z.boolean().nullish(),
   use_rslora: z.boolean().nullish(),
+  use_qalora: z.boolean().nullish(),
+  alora_invocation_tokens: z.array(z.unknown()).nullish(),
   init_lora_weights: z.union([z.boolean(), z.string()]).nullish(),
   layer_replication: z.array(z.unknown()).nullish(),
   modules_to_save: z.array(z.string()).nullish(),
@@ -105,13 +107,15 @@ function unsupportedOption(config: PeftConfig): string | undefined {
   if (config.peft_type !== 'LORA') return `peft_type '${config.peft_type}'`;
   if (config.bias !== undefined && config.bias !== 'none') return `bias '${config.bias}'`;
   if (config.use_dora === true) return 'use_dora';
+  // It reads means of its inputs.
+  if (config.use_qalora === true) return 'use_qalora';
   if (config.fan_in_fan_out === true) return 'fan_in_fan_out';
   // Others, such as pissa, olora, loftq and corda, begin by changing the base: added to the base itself the adapter would be another model.
   const { init_lora_weights: start } = config;
   if (typeof start === 'string' && start !== 'gaussian') return `init_lora_weights '${start}'`;
-  return (['modules_to_save', 'rank_pattern', 'alpha_pattern', 'layer_replication'] as const).find((option) =>
-    isFull(config[option]),
-  );
+  // An adapter with invocation tokens acts from these on alone; merged it would act on all of a text.
+  const options = ['modules_to_save', 'rank_pattern', 'alpha_pattern', 'layer_replication', 'alora_invocation_tokens'] as const;
+  return options.find((option) => isFull(config[option]));
 }
 
 async function readConfig(folder: string): Promise<PeftConfig> {

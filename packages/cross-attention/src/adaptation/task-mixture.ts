@@ -42,7 +42,11 @@ export function mixTasks<History>(
       ...{ batchSize, seed },
       tasks: entries.map(([name, { examples, weight = 1 }]) => [name, weight / total, hashExamples(examples)]),
     });
-  return Object.assign((step: number) => drawn(decks, step, batchSize, seed), { identity });
+  const shares = new Shares(
+    decks.map(({ part }) => part),
+    batchesPerBlock * batchSize,
+  );
+  return Object.assign((step: number) => drawn(decks, shares, step, batchSize, seed), { identity });
 }
 
 /** A run of steps is made of blocks: as many batches as their examples, sorted by length, make batches of about one length each. */
@@ -50,14 +54,15 @@ const batchesPerBlock = 16;
 
 function drawn<History>(
   decks: readonly Deck<History>[],
+  shares: Shares,
   step: number,
   batchSize: number,
   seed: number,
 ): readonly AdaptationExample<History>[] {
   const block = Math.floor((step - 1) / batchesPerBlock);
-  const size = batchesPerBlock * batchSize;
   const random = Random.of(seed, 'mixture', block);
-  const examples = decks.flatMap((deck, i) => deck.cards(share(decks, i, block * size), share(decks, i, (block + 1) * size)));
+  const { before, after } = shares.of(block);
+  const examples = decks.flatMap((deck, i) => deck.cards(before[i], after[i]));
   const byLength = random.shuffle(examples).sort((a, b) => bucketOf(lengthOf(a)) - bucketOf(lengthOf(b)));
   const order = random.shuffle(Array.from({ length: batchesPerBlock }, (_, i) => i));
   const start = order[(step - 1) % batchesPerBlock] * batchSize;
@@ -66,11 +71,47 @@ function drawn<History>(
 
 const lengthOf = ({ promptIds, answerIds }: AdaptationExample): number => promptIds.length + answerIds.length;
 
-/** How many of the first `count` examples of a run a task has. The shares of all tasks add up to `count`. */
-function share<History>(decks: readonly Deck<History>[], task: number, count: number): number {
-  const upTo = (tasks: number): number =>
-    tasks === decks.length ? count : Math.round(decks.slice(0, tasks).reduce((sum, { part }) => sum + part, 0) * count);
-  return upTo(task + 1) - upTo(task);
+/** How many of the first examples of a run each task has, counted before and after each block of them. */
+class Shares {
+  #block = 0;
+  #before: readonly number[];
+  #after: readonly number[];
+
+  constructor(
+    private readonly parts: readonly number[],
+    private readonly size: number,
+  ) {
+    this.#before = parts.map(() => 0);
+    this.#after = this.#next(this.#before, 1);
+  }
+
+  of(block: number): { readonly before: readonly number[]; readonly after: readonly number[] } {
+    // They are counted from the beginning on: a block says nothing of the one before it.
+    if (block < this.#block) {
+      this.#block = 0;
+      this.#before = this.parts.map(() => 0);
+      this.#after = this.#next(this.#before, 1);
+    }
+    for (; this.#block < block; this.#block++)
+      [this.#before, this.#after] = [this.#after, this.#next(this.#after, this.#block + 2)];
+    return { before: this.#before, after: this.#after };
+  }
+
+  /**
+   * The shares after so many blocks: the running sums of the parts, rounded, so that all add up. A small share can be one less than
+   * before by that; what has been drawn stays drawn, and those that are the most ahead of their parts wait.
+   */
+  #next(before: readonly number[], blocks: number): readonly number[] {
+    const count = blocks * this.size;
+    const upTo = (tasks: number): number =>
+      tasks === this.parts.length ? count : Math.round(this.parts.slice(0, tasks).reduce((sum, part) => sum + part, 0) * count);
+    const next = this.parts.map((_, i) => Math.max(before[i], upTo(i + 1) - upTo(i)));
+    for (let over = next.reduce((a, b) => a + b, 0) - count; over > 0; over--) {
+      const ahead = next.map((share, i) => (share > before[i] ? share - this.parts[i] * count : -Infinity));
+      next[ahead.indexOf(Math.max(...ahead))]--;
+    }
+    return next;
+  }
 }
 
 /** A task's examples, shuffled again each time all have been drawn. */
@@ -87,7 +128,7 @@ class Deck<History> {
 
   /** The cards drawn from one place to another, counted from the beginning of the run. */
   cards(from: number, to: number): AdaptationExample<History>[] {
-    return Array.from({ length: Math.max(0, to - from) }, (_, i) => {
+    return Array.from({ length: to - from }, (_, i) => {
       const at = from + i;
       const round = Math.floor(at / this.examples.length);
       if (round !== this.#round) {

@@ -87,6 +87,9 @@ export function textRow(example: AdaptationExample, model: RowShape, where: stri
     throw new AdaptationError(where, 'the answer is empty; give at least the end token, an item or a label');
   if (answerWeights !== undefined && answerWeights.length !== answerIds.length)
     throw new AdaptationError(where, `has ${answerWeights.length} weights for the ${answerIds.length} tokens of its answer`);
+  const badWeight = [promptWeight, ...(answerWeights ?? [])].find((weight) => !(weight >= 0 && weight < Infinity));
+  if (badWeight !== undefined)
+    throw new AdaptationError(where, `has a token of the weight ${badWeight}; a weight is a number of at least 0`);
   checkDistributions(answerDistributions, answerIds.length, model.vocabularySize, where);
   if (all.length < 2 && namesNone)
     throw new AdaptationError(where, 'one token alone has nothing to be predicted from; give a prompt');

@@ -104,8 +104,22 @@ export async function train(
       (error: Error) => error,
     );
   };
+  const stopIfAborted = async (): Promise<void> => {
+    if (!signal?.aborted) return;
+    await save();
+    signal.throwIfAborted();
+  };
+  /** Does what takes long and may end by the signal. */
+  const savingWhenStopped = async <T>(work: () => Promise<T>): Promise<T> => {
+    try {
+      return await work();
+    } catch (error) {
+      await stopIfAborted();
+      throw error;
+    }
+  };
   const validate = async (): Promise<Validated | undefined> => {
-    const found = await task.validate?.(trainer);
+    const found = await savingWhenStopped(async () => task.validate?.(trainer));
     if (found === undefined) return undefined;
     const early = share(log.step) < (options.validation?.keepFrom ?? 0);
     log.validation.push({ step: log.step, seconds: log.seconds, ...found, ...(early && { early }) });
@@ -113,15 +127,7 @@ export async function train(
     return found;
   };
 
-  const nextBatch = async (): Promise<Batch | null> => {
-    try {
-      return await task.batch(trainer.steps + 1, trainer);
-    } catch (error) {
-      // One that takes long to make may end by the signal.
-      if (signal?.aborted) await save();
-      throw error;
-    }
-  };
+  const nextBatch = () => savingWhenStopped(async () => task.batch(trainer.steps + 1, trainer));
 
   try {
     if (checkpoint !== undefined && (await exists(checkpoint.file))) {
@@ -143,18 +149,21 @@ export async function train(
       stoppedEarly = trainer.steps < limit && ranOutOfPatience(log, options.validation?.patience);
     }
     const due = validationClock(task, options, limit);
-    due(log);
+    // A signal may have stopped the validation of the last step.
+    if (due(log) && log.step > 0 && log.step < limit && !stoppedEarly && log.validation.at(-1)?.step !== log.step) {
+      await validate();
+      stoppedEarly = ranOutOfPatience(log, options.validation?.patience);
+    }
     const whenDue = checkpointClock(checkpoint, checkpointTimes);
     let compiled = false;
     while (trainer.steps < limit && !stoppedEarly) {
-      if (signal?.aborted) {
-        await save();
-        signal.throwIfAborted();
-      }
+      await stopIfAborted();
       const start = log.seconds;
       // A step that would end after the budget is not begun; nor one after which there is no time for the last validation.
       if (start + log.stepSeconds + log.validationSeconds > seconds) break;
       const batch = await nextBatch();
+      // A source that heeds the signal itself may end by it.
+      if (batch === null) await stopIfAborted();
       if (batch === null) break;
       const result = await trainer.step(batch.parts.length === 1 ? batch.parts[0] : batch.parts);
       log.add(result.step, result.loss, batch.examples, batch.tokens);

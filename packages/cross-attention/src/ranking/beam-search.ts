@@ -75,7 +75,8 @@ export async function beamSearch<State>(
   try {
     for (;;) {
       const logits = checkRows(scorer.logits(state), rowOfNode.size, trie);
-      const open = new BestList(width);
+      // There are no more prefixes than nodes, however many may be asked for.
+      const open = new BestList(Math.min(width, trie.nodes));
       nodes.forEach((node, i) => {
         expand(trie, remaining, logits, among, rowOfNode.get(node), node, scores[i], found, (child, score) => {
           if (score >= found.threshold) open.add(score, trie.itemsOf(child)[0], child);

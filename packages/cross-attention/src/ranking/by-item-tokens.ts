@@ -42,6 +42,10 @@ export function bestOf(
 ): { items: Int32Array; scores: Float64Array } {
   checkCount('top', top);
   const excluded = new Set(exclude);
+  // Without types they may be ids, of which none would be found.
+  const id = [...excluded].find((item: unknown) => typeof item !== 'number');
+  if (id !== undefined)
+    throw new RangeError(`exclude names places in the catalogue by their numbers, and '${String(id)}' is none.`);
   const found = new BestList(Math.min(top, scores.length));
   scores.forEach((score, i) => {
     if (Number.isNaN(score)) throw notFinite();

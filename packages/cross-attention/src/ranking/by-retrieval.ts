@@ -75,7 +75,9 @@ export function byRetrieval({
       const top = Math.max(candidates, options.top);
       const { items } = bestOf(quick, { top, exclude: options.exclude });
       if (items.length === 0) return { items, scores: new Float64Array(0), tokens: 0, steps: 0 };
-      const { scores, tokens, steps } = await ranker.score(asked, items, options);
+      // What is excluded is by its place in the catalogue, of which a ranker that scores a few items need not know.
+      const { signal } = options;
+      const { scores, tokens, steps } = await ranker.score(asked, items, signal === undefined ? {} : { signal });
       return { ...bestOf(mixed(scores, items, quick), { top: options.top }, items), tokens, steps };
     },
   };

@@ -22,14 +22,18 @@ export function byTitle(trie: PrefixTrie, { width, among = 'catalogue', exact = 
       if (exact) return exactRanking(trie, scorer, { ...options, among });
       return beamSearch(trie, scorer, { ...options, among, ...(width === undefined ? {} : { width }) });
     },
-    async score(asked, items, options) {
+    async score(asked, items, { signal }) {
       const endToken = trie.token[trie.leafOfItem[0]];
       const few = PrefixTrie.build(
         Array.from(items, (item) => titleOf(trie, item)),
         endToken,
       );
       // Among all texts: a title's probability does not depend on what else was retrieved, but for roundings of products in blocks.
-      const ranked = await exactRanking(few, await asked.texts(), { ...options, among: 'vocabulary', top: items.length });
+      const ranked = await exactRanking(few, await asked.texts(), {
+        among: 'vocabulary',
+        top: items.length,
+        ...(signal === undefined ? {} : { signal }),
+      });
       const scores = new Float64Array(items.length);
       ranked.items.forEach((place, i) => (scores[place] = ranked.scores[i]));
       return { scores, tokens: ranked.tokens, steps: ranked.steps };

@@ -47,6 +47,13 @@ function checkCandidates(candidates: readonly Candidate[], byText: boolean): voi
   });
 }
 
+/** Throws a `RangeError` for what is no list of ids; one text is a list of its letters. */
+function checkExcluded(exclude: unknown): void {
+  const isList = typeof exclude === 'object' && exclude !== null && Symbol.iterator in exclude;
+  if (exclude !== undefined && !isList)
+    throw new RangeError(`exclude must be a list of ids, not ${exclude === null ? 'null' : `a ${typeof exclude}`}.`);
+}
+
 /** Plans a ranking for a model with tokens for these items and labels, `trieOf` being how it makes tries of titles. */
 export function planRanking(
   request: CandidateRanking,
@@ -59,6 +66,9 @@ export function planRanking(
       `by cannot be '${by}': give 'title', 'item-tokens' or 'label-tokens', and retrieve beside it where only what was retrieved is ranked.`,
     );
   if (candidates !== undefined) checkCandidates(candidates, by === 'title');
+  checkExcluded(request.exclude);
+  if (by === 'title' && candidates === undefined && items.length === 0)
+    throw new RangeError('There is nothing to rank by title: give candidates, or make tokens for items with withItemTokens.');
   if (by === 'item-tokens' && items.length === 0)
     throw new RangeError('The model has no item tokens to rank by; give candidates, or make tokens with withItemTokens.');
   if (by === 'label-tokens' && labels.length === 0)

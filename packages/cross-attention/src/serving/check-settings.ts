@@ -17,9 +17,17 @@ const effective: readonly string[] = [
 /** What has an effect on answers that are drawn alone. */
 const drawing: readonly string[] = ['temperature', 'top_k', 'top_p'];
 
+/** Numbers that transformers.js takes as they come, and draws by whatever they make of the logits. */
+const numbers: Readonly<Record<string, readonly [holds: (value: number) => boolean, rule: string]>> = {
+  temperature: [(value) => value >= 0 && value < Infinity, 'be a number of at least 0'],
+  top_k: [Number.isInteger, 'be a whole number'],
+  top_p: [(value) => value > 0 && value <= 1, 'lie in (0, 1]'],
+  repetition_penalty: [(value) => value > 0 && value < Infinity, 'be a number above 0'],
+};
+
 /**
  * Throws a `RangeError` for settings that would be overwritten by what the request says elsewhere, for those that would do nothing or are not known, and for a
- * `top_p` that is none.
+ * temperature, `top_k`, `top_p` or `repetition_penalty` that is none.
  */
 export function checkSettings(settings: Readonly<Record<string, unknown>> = {}): void {
   if (typeof settings !== 'object' || (settings as object | null) === null)
@@ -36,7 +44,8 @@ export function checkSettings(settings: Readonly<Record<string, unknown>> = {}):
       throw new RangeError(`settings.${name} cannot be set. These can, and have an effect: ${effective.join(', ')}.`);
     if (drawing.includes(name) && !settings.do_sample)
       throw new RangeError(`settings.${name} is about drawing, and the answer is greedy: give do_sample: true with it.`);
-    if (name === 'top_p' && !(typeof value === 'number' && value > 0 && value <= 1))
-      throw new RangeError(`settings.top_p must lie in (0, 1], not ${JSON.stringify(value)}.`);
+    const [holds, rule] = numbers[name] ?? [];
+    if (holds !== undefined && !(typeof value === 'number' && holds(value)))
+      throw new RangeError(`settings.${name} must ${rule}, not ${typeof value === 'number' ? value : JSON.stringify(value)}.`);
   }
 }

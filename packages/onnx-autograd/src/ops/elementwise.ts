@@ -23,7 +23,7 @@ export const sub = (a: Tensor, b: Tensor | number): Tensor => (b === 0 ? a : bin
 export const mul = (a: Tensor, b: Tensor | number): Tensor => (b === 1 ? a : binary('Mul', a, operand('Mul', a, b)));
 export const div = (a: Tensor, b: Tensor | number): Tensor => (b === 1 ? a : binary('Div', a, operand('Div', a, b)));
 export const pow = (a: Tensor, b: Tensor | number): Tensor =>
-  b === 1 ? a : b === 2 ? mul(a, a) : b === 0 ? a.graph.filled(a.shape, 1) : binary('Pow', a, operand('Pow', a, b));
+  b === 1 ? a : b === 2 ? mul(a, a) : b === 0 ? a.graph.filled(a.shape, 1).cast(a.dtype) : binary('Pow', a, operand('Pow', a, b));
 export const maximum = (a: Tensor, b: Tensor | number): Tensor => binary('Max', a, operand('Max', a, b));
 export const minimum = (a: Tensor, b: Tensor | number): Tensor => binary('Min', a, operand('Min', a, b));
 export const compare = (operation: string, a: Tensor, b: Tensor | number): Tensor =>

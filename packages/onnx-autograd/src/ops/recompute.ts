@@ -25,17 +25,26 @@ export function recompute(inputs: readonly Tensor[], segment: (...inputs: Tensor
     // Nothing flows back through these: that is what the gradients of the inputs are for.
     const later = inputs.map((input) => stopGradient(after(input, [upstream!])));
     const again = graph.withNoise({ replay: [...noises] }, () => segment(...later));
+    // What the segment reads of its inputs from outside, beside what it is given, is told from that only now: at first both were one tensor.
+    const read = new Set(readFromOutside(again, first, new Set(later)));
+    const alsoRead = inputs.map((input, i) => needed[i] && read.has(input) && inputs.indexOf(input) === i);
     const wanted = [...later, ...outside].map((tensor, i) => (needed[i] ? tensor : null));
+    const all = [...wanted, ...inputs.map((input, i) => (alsoRead[i] ? input : null))];
     const found = gradients(
       again,
-      wanted.filter((tensor) => tensor !== null),
+      all.filter((tensor) => tensor !== null),
       upstream!,
       { from: first },
     );
-    const results = wanted.map((tensor) => (tensor ? found.shift()! : null));
+    const results = all.map((tensor) => (tensor ? found.shift()! : null));
+    const fromOutside = results.splice(wanted.length);
     // What lies before goes on when this segment is done with: otherwise its values would be held for gradients of weights at the very end.
     const ofOutside = results.slice(inputs.length).filter((gradient) => gradient !== null);
-    return results.map((gradient, i) => (gradient && i < inputs.length ? after(gradient, ofOutside) : gradient));
+    return results.map((gradient, i) => {
+      if (!gradient || i >= inputs.length) return gradient;
+      const also = fromOutside[i];
+      return after(also ? gradient.add(also) : gradient, ofOutside);
+    });
   })[0];
 }
 

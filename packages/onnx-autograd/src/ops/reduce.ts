@@ -7,11 +7,14 @@ import { where } from './elementwise.js';
 
 function normalizeAxes(operation: string, x: Tensor, axes?: number | readonly number[]): number[] {
   const list = axes === undefined ? x.shape.map((_, i) => i) : typeof axes === 'number' ? [axes] : [...axes];
-  return list.map((axis) => {
+  const positives = list.map((axis) => {
     const positive = axis < 0 ? axis + x.rank : axis;
     if (positive < 0 || positive >= x.rank) throw new ShapeError(operation, [x], `there is no axis ${axis}`);
     return positive;
   });
+  // onnxruntime reduces over an axis once, and a mean would divide by its size twice.
+  if (new Set(positives).size < positives.length) throw new ShapeError(operation, [x], `[${list}] names an axis twice`);
+  return positives;
 }
 
 function reduce(

@@ -64,8 +64,8 @@ export function slice(x: Tensor, axis: number, start: Dim, end: Dim): Tensor {
   if (typeof start === 'number' && start < 0) throw new ShapeError('slice', [x], `a start of ${start} is before axis ${axis}`);
   const length = subtractDims(end, start);
   if (typeof length === 'number' && length < 0) throw new ShapeError('slice', [x], `${start}..${end} of axis ${axis} is empty`);
-  if (typeof end === 'number' && typeof size === 'number' && end > size)
-    throw new ShapeError('slice', [x], `${start}..${end} runs past axis ${axis}`);
+  const past = subtractDims(end, size);
+  if (typeof past === 'number' && past > 0) throw new ShapeError('slice', [x], `${start}..${end} runs past axis ${axis}`);
   const shape = x.shape.map((dim, i) => (i === at ? length : dim));
   return x.graph.operator('Slice', [x, x.graph.dims([start]), x.graph.dims([end]), x.graph.constant([at], [1], 'int64')], {
     outputs: [{ dtype: x.dtype, shape }],
