@@ -42,6 +42,7 @@ describe('bad input is one line that says what to do, and exit code 2', () => {
     ['a binary file named .csv', async () => write('binary.csv', Buffer.from([0, 1, 2, 0, 255, 254, 0, 3])), /binary\.csv/],
     ['too few users', async () => smallLog({ users: 9 }), /9 of 9 users have 3 events or more, and a split needs 10/],
     ['histories of one event', async () => smallLog({ events: 1 }), /0 of 30 users have 3 events or more/],
+    ['histories that are all held out but for one event', async () => smallLog({ events: 3 }), /no user has 4 events, and one/],
     ['too few items', async () => smallLog({ items: 2 }), /has 2 items, and a ranking of the first ten needs 11/],
     ['no row that can be read', async () => write('times.csv', 'user,item,timestamp\nu1,i1,soon\n'), /--columns user=NAME/],
   ])('%s', async (_, make, message) => {
