@@ -1,5 +1,6 @@
 import type { Curve, TrainingRecord } from '@user-llm/evaluation';
 import type { UserEncoder } from '@user-llm/user-encoder';
+import { counted } from '../run/console-output.js';
 import { strategyOf, type SystemSpec } from '../system-specs.js';
 import type { Workspace } from '../workspace.js';
 import { stageOf } from './adapted.js';
@@ -29,13 +30,13 @@ export function aboutOf(workspace: Workspace, spec: SystemSpec): { examplesSeen:
     examplesSeen,
     notes: [
       ...(alignment ? [`aligned first: ${inWords(alignment)}`] : []),
-      `trained by '${strategyOf(baseKind(workspace), spec)}', ${steps} steps in ${Math.round(seconds)} s`,
+      `trained by '${strategyOf(baseKind(workspace), spec)}', ${counted(steps, 'step')} in ${Math.round(seconds)} s`,
     ],
   };
 }
 
 const inWords = ({ steps, seconds, accuracy, among }: AlignmentRecord): string =>
-  `${steps} steps in ${Math.round(seconds)} s; of ${among} held-out users and texts ${(100 * accuracy).toFixed(0)} % found each other`;
+  `${counted(steps, 'step')} in ${Math.round(seconds)} s; of ${among} held-out users and texts ${(100 * accuracy).toFixed(0)} % found each other`;
 
 /** Stages of a run, besides those of its systems. */
 const ownStages = ['fit', 'pretrain', 'language', 'summaries', 'history length'];
