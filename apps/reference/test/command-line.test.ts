@@ -262,7 +262,11 @@ describe('bad input is one line that says what to do, and exit code 2', () => {
       err: expect.stringContaining('no run folder'),
     });
     expect(userLlm('fly').code).toBe(2);
-    expect(userLlm('poc', '--minutes', 'soon').code).toBe(2);
+    for (const minutes of ['soon', 'Infinity'])
+      expect(userLlm('poc', '--minutes', minutes, '--data', 'nowhere')).toMatchObject({
+        code: 2,
+        err: expect.stringContaining('give a number above zero'),
+      });
     expect(userLlm('poc', '--suite', 'everything')).toMatchObject({ code: 2, err: expect.stringContaining('default, full') });
     const unknown = userLlm('poc', '--systems', 'text-prompt-10,nonsense', '--out', path.join(folder, 'unknown'));
     expect(unknown).toMatchObject({ code: 2, err: expect.stringMatching(/no system 'nonsense'.*text-summary/) });
@@ -287,6 +291,27 @@ describe('the help', () => {
     });
   });
 });
+
+it('the command that an error names can be typed as it stands, whatever the run was made with', async () => {
+  const run = path.join(folder, "somebody's run");
+  const [tokenizer, data] = [path.join(run, 'tokenizer.json'), await smallLog()];
+  const columns = ['--columns', 'user=user,item=item,time=timestamp,stars=rating'];
+  expect(userLlm('fit', '--data', data, '--out', run, '--seed', '3', '--minutes', '1.5', '--users', '7', ...columns).code).toBe(
+    0,
+  );
+  const whole = await readFile(tokenizer, 'utf8');
+  await truncate(tokenizer, 20);
+  const { code, err } = userLlm('pretrain', '--run', run, '--quiet');
+  const [, said] = /and run: user-llm (.*)\n$/.exec(err)!;
+  expect([code, said]).toEqual([2, expect.stringMatching(/^fit --run .* --minutes 1\.5/)]);
+  await rm(tokenizer);
+  const { status, stderr } = spawnSync('sh', ['-c', `"$NODE" "$CLI" ${said} --quiet`], {
+    encoding: 'utf8',
+    env: { ...process.env, NODE_OPTIONS: '', NODE: process.execPath, CLI: cli },
+  });
+  expect({ status, stderr }).toEqual({ status: 0, stderr: '' });
+  expect(await readFile(tokenizer, 'utf8')).toBe(whole);
+}, 60_000);
 
 describe('the whole way on a small log', () => {
   let run: string;

@@ -25,10 +25,11 @@ export class OutcomeFolder {
   /** The outcome of a system under this key, or undefined. */
   async read(system: string, task: Outcome['task'], key: string): Promise<KeptOutcome | undefined> {
     try {
-      const saved = JSON.parse(await readFile(this.file(system, task), 'utf8')) as Partial<KeptOutcome> & { key: string };
+      const content = await readFile(this.file(system, task), 'utf8');
+      const saved = JSON.parse(content) as (Partial<KeptOutcome> & { key?: string }) | null;
+      if (saved?.key !== key || saved.outcome === undefined) return undefined;
       // Runs of earlier versions kept no seconds.
-      const { outcome, seconds = 0 } = saved;
-      return saved.key === key && outcome !== undefined ? { outcome, seconds } : undefined;
+      return { outcome: saved.outcome, seconds: saved.seconds ?? 0 };
     } catch (error) {
       if ((error as NodeJS.ErrnoException).code === 'ENOENT' || error instanceof SyntaxError) return undefined;
       throw error;
