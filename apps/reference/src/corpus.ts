@@ -61,6 +61,7 @@ export async function loadCorpus(dataset: Dataset, tokenizer: EventTokenizer, si
     items,
   });
   checkUsers(dataset.name, log);
+  checkIds(dataset.name, log);
   return {
     dataset,
     tokenizer,
@@ -91,6 +92,21 @@ function checkUsers(name: string, { users, offsets }: InteractionLog): void {
     throw new UsageError(
       `${name}: no user has ${learnableEvents} events, and one at least is needed: the last two of each are held out. Give a larger log.`,
     );
+}
+
+/** The longest id that a store takes, in UTF-8 bytes. */
+const longestId = 4096;
+
+/** @throws UsageError for a user whose embedding could not be stored, once everything is trained */
+function checkIds(name: string, { users }: InteractionLog): void {
+  for (const user of users) {
+    const long = Buffer.byteLength(user) > longestId;
+    if (!long && !/\p{Surrogate}/u.test(user)) continue;
+    const problem = long ? `has more than ${longestId} bytes` : 'holds half of a character (a lone surrogate)';
+    throw new UsageError(
+      `${name}: the id of a user ${problem}, and cannot be stored: ${JSON.stringify(user.slice(0, 40))}. Give users other ids.`,
+    );
+  }
 }
 
 /** @throws UsageError for a catalogue that is too small for a ranking to say anything */

@@ -43,6 +43,12 @@ describe('bad input is one line that says what to do, and exit code 2', () => {
     ['too few users', async () => smallLog({ users: 9 }), /9 of 9 users have 3 events or more, and a split needs 10/],
     ['histories of one event', async () => smallLog({ events: 1 }), /0 of 30 users have 3 events or more/],
     ['histories that are all held out but for one event', async () => smallLog({ events: 3 }), /no user has 4 events, and one/],
+    ['an id that is too long to store', async () => smallLog({ more: [`${'x'.repeat(5000)},film 1,3,9`] }), /has more than 4096/],
+    [
+      'an id with half of a character',
+      async () => brokenIds(),
+      /holds half of a character .*: "u\\ud83d"\. Give users other ids/,
+    ],
     ['too few items', async () => smallLog({ items: 2 }), /has 2 items, and a ranking of the first ten needs 11/],
     ['no row that can be read', async () => write('times.csv', 'user,item,timestamp\nu1,i1,soon\n'), /--columns user=NAME/],
   ])('%s', async (_, make, message) => {
@@ -421,6 +427,12 @@ describe('the whole way on a small log', () => {
     expect(userLlm('ask', '--run', run, '--quiet').code).toBe(0);
   }, 120_000);
 });
+
+/** A log as a program writes it that cuts names in the middle of a character. */
+function brokenIds(): Promise<string> {
+  const event = (i: number) => ({ user: i % 12 === 5 ? 'u\ud83d' : `u${i % 12}`, item: `film ${(i * 7) % 11}`, time: i });
+  return write('broken.jsonl', Array.from({ length: 60 }, (_, i) => JSON.stringify(event(i))).join('\n'));
+}
 
 async function write(name: string, content: string | Buffer): Promise<string> {
   const file = path.join(folder, name);
