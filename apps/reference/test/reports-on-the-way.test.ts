@@ -17,10 +17,16 @@ beforeAll(() => void jest.spyOn(process.stdout, 'write').mockReturnValue(true));
 afterAll(() => void jest.restoreAllMocks());
 
 it('a run reports on each system as soon as it is finished, and says which are not', async () => {
+  const output = new ConsoleOutput({ json: false, quiet: true });
+  const titles: string[] = [];
+  jest.spyOn(output, 'progress').mockImplementation((stage, title) => {
+    if (stage === 'eval') titles.push(title);
+    return { update: () => undefined, done: () => undefined };
+  });
   const workspace = await Workspace.create(
     {
       out: path.join(await mkdtemp(path.join(os.tmpdir(), 'reports-')), 'run'),
-      output: new ConsoleOutput({ json: false, quiet: true }),
+      output,
       signal: new AbortController().signal,
       systems: ['text-summary', 'text-prompt-10'],
       threads: 1,
@@ -33,6 +39,9 @@ it('a run reports on each system as soon as it is finished, and says which are n
     [false, ['text-prompt-10']],
     [true, undefined],
   ]);
+  // A system on the way is asked alone, and for a report on it with all that count.
+  const alone = ['evaluating text prompt, summary by a template', 'evaluating text prompt, last 10'];
+  expect(titles).toEqual([alone[0], 'evaluating', alone[1], 'evaluating']);
   const models = reports.map(({ systems }) =>
     systems.filter(({ name, task }) => name.startsWith('text-') && task === 'next-item').map(({ name }) => name),
   );

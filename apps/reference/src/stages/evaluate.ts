@@ -166,7 +166,7 @@ async function ask(
     await folder.write({ outcome, seconds }, keys.get(outcome.system)!);
   };
   const sample = { users: sampledUsers(workspace, corpus), systems: specs.map(({ name }) => name) };
-  const progress = output.progress('eval', specs.length === 1 ? `evaluating ${specs[0].title}` : 'evaluating');
+  const progress = output.progress('eval', counting || specs.length > 1 ? 'evaluating' : `evaluating ${specs[0].title}`);
   try {
     const report = await evaluate({
       task: tasks,

@@ -62,7 +62,7 @@ export async function prepareLanguageModel(workspace: Workspace): Promise<StageR
     await watchTraining(training, progress, { seconds: budget.language });
     const { model, record } = await training.result;
     await model.save(run.path(baseFolder));
-    progress.done(`${counted(record.steps, 'step')}, loss ${record.curve.at(-1)?.loss.toFixed(3)}`);
+    progress.done(`${counted(record.steps, 'step')}, loss ${record.curve.at(-1)?.loss.toFixed(3) ?? '-'}`);
     return { base: 'scratch', training: record, trainingSeconds: record.seconds };
   };
   return run.stage('language', key, work, { leaves: [baseFolder], after: () => removeCheckpoint(file) });
