@@ -61,6 +61,7 @@ export async function loadCorpus(dataset: Dataset, tokenizer: EventTokenizer, si
     items,
   });
   checkUsers(dataset.name, log);
+  checkIds(dataset.name, log);
   return {
     dataset,
     tokenizer,
@@ -76,14 +77,36 @@ export async function loadCorpus(dataset: Dataset, tokenizer: EventTokenizer, si
 }
 
 const least = { users: 10, events: 3, items: 11 };
+/** Besides the two that are held out, one to read and one to learn. */
+const learnableEvents = 4;
 
-/** @throws UsageError for a log that is too small to be split */
+/** @throws UsageError for a log that is too small to be split, or to be learned from */
 function checkUsers(name: string, { users, offsets }: InteractionLog): void {
-  const testable = users.filter((_, user) => offsets[user + 1] - offsets[user] >= least.events).length;
+  const having = (events: number): number => users.filter((_, user) => offsets[user + 1] - offsets[user] >= events).length;
+  const testable = having(least.events);
   if (testable < least.users)
     throw new UsageError(
       `${name}: ${testable} of ${users.length} users have ${least.events} events or more, and a split needs ${least.users} such users. Give a larger log.`,
     );
+  if (having(learnableEvents) === 0)
+    throw new UsageError(
+      `${name}: no user has ${learnableEvents} events, and one at least is needed: the last two of each are held out. Give a larger log.`,
+    );
+}
+
+/** The longest id that a store takes, in UTF-8 bytes. */
+const longestId = 4096;
+
+/** @throws UsageError for a user whose embedding could not be stored, once everything is trained */
+function checkIds(name: string, { users }: InteractionLog): void {
+  for (const user of users) {
+    const long = Buffer.byteLength(user) > longestId;
+    if (!long && !/\p{Surrogate}/u.test(user)) continue;
+    const problem = long ? `has more than ${longestId} bytes` : 'holds half of a character (a lone surrogate)';
+    throw new UsageError(
+      `${name}: the id of a user ${problem}, and cannot be stored: ${JSON.stringify(user.slice(0, 40))}. Give users other ids.`,
+    );
+  }
 }
 
 /** @throws UsageError for a catalogue that is too small for a ranking to say anything */

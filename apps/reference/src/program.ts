@@ -62,7 +62,7 @@ const columnMapping = (text: string): Record<string, string> => {
 };
 const positive = (text: string): number => {
   const value = Number(text);
-  if (!(value > 0)) throw new InvalidArgumentError('give a number above zero');
+  if (!(value > 0 && value < Infinity)) throw new InvalidArgumentError('give a number above zero');
   return value;
 };
 

@@ -42,6 +42,13 @@ describe('bad input is one line that says what to do, and exit code 2', () => {
     ['a binary file named .csv', async () => write('binary.csv', Buffer.from([0, 1, 2, 0, 255, 254, 0, 3])), /binary\.csv/],
     ['too few users', async () => smallLog({ users: 9 }), /9 of 9 users have 3 events or more, and a split needs 10/],
     ['histories of one event', async () => smallLog({ events: 1 }), /0 of 30 users have 3 events or more/],
+    ['histories that are all held out but for one event', async () => smallLog({ events: 3 }), /no user has 4 events, and one/],
+    ['an id that is too long to store', async () => smallLog({ more: [`${'x'.repeat(5000)},film 1,3,9`] }), /has more than 4096/],
+    [
+      'an id with half of a character',
+      async () => brokenIds(),
+      /holds half of a character .*: "u\\ud83d"\. Give users other ids/,
+    ],
     ['too few items', async () => smallLog({ items: 2 }), /has 2 items, and a ranking of the first ten needs 11/],
     ['no row that can be read', async () => write('times.csv', 'user,item,timestamp\nu1,i1,soon\n'), /--columns user=NAME/],
   ])('%s', async (_, make, message) => {
@@ -261,7 +268,11 @@ describe('bad input is one line that says what to do, and exit code 2', () => {
       err: expect.stringContaining('no run folder'),
     });
     expect(userLlm('fly').code).toBe(2);
-    expect(userLlm('poc', '--minutes', 'soon').code).toBe(2);
+    for (const minutes of ['soon', 'Infinity'])
+      expect(userLlm('poc', '--minutes', minutes, '--data', 'nowhere')).toMatchObject({
+        code: 2,
+        err: expect.stringContaining('give a number above zero'),
+      });
     expect(userLlm('poc', '--suite', 'everything')).toMatchObject({ code: 2, err: expect.stringContaining('default, full') });
     const unknown = userLlm('poc', '--systems', 'text-prompt-10,nonsense', '--out', path.join(folder, 'unknown'));
     expect(unknown).toMatchObject({ code: 2, err: expect.stringMatching(/no system 'nonsense'.*text-summary/) });
@@ -286,6 +297,27 @@ describe('the help', () => {
     });
   });
 });
+
+it('the command that an error names can be typed as it stands, whatever the run was made with', async () => {
+  const run = path.join(folder, "somebody's run");
+  const [tokenizer, data] = [path.join(run, 'tokenizer.json'), await smallLog()];
+  const columns = ['--columns', 'user=user,item=item,time=timestamp,stars=rating'];
+  expect(userLlm('fit', '--data', data, '--out', run, '--seed', '3', '--minutes', '1.5', '--users', '7', ...columns).code).toBe(
+    0,
+  );
+  const whole = await readFile(tokenizer, 'utf8');
+  await truncate(tokenizer, 20);
+  const { code, err } = userLlm('pretrain', '--run', run, '--quiet');
+  const [, said] = /and run: user-llm (.*)\n$/.exec(err)!;
+  expect([code, said]).toEqual([2, expect.stringMatching(/^fit --run .* --minutes 1\.5/)]);
+  await rm(tokenizer);
+  const { status, stderr } = spawnSync('sh', ['-c', `"$NODE" "$CLI" ${said} --quiet`], {
+    encoding: 'utf8',
+    env: { ...process.env, NODE_OPTIONS: '', NODE: process.execPath, CLI: cli },
+  });
+  expect({ status, stderr }).toEqual({ status: 0, stderr: '' });
+  expect(await readFile(tokenizer, 'utf8')).toBe(whole);
+}, 60_000);
 
 describe('the whole way on a small log', () => {
   let run: string;
@@ -395,6 +427,12 @@ describe('the whole way on a small log', () => {
     expect(userLlm('ask', '--run', run, '--quiet').code).toBe(0);
   }, 120_000);
 });
+
+/** A log as a program writes it that cuts names in the middle of a character. */
+function brokenIds(): Promise<string> {
+  const event = (i: number) => ({ user: i % 12 === 5 ? 'u\ud83d' : `u${i % 12}`, item: `film ${(i * 7) % 11}`, time: i });
+  return write('broken.jsonl', Array.from({ length: 60 }, (_, i) => JSON.stringify(event(i))).join('\n'));
+}
 
 async function write(name: string, content: string | Buffer): Promise<string> {
   const file = path.join(folder, name);

@@ -1,5 +1,6 @@
 import { spawnSync } from 'node:child_process';
 import { describe, expect, it, test } from '@jest/globals';
+import { counted } from '../src/run/console-output.js';
 
 const module = new URL('../dist/run/console-output.js', import.meta.url).href;
 
@@ -37,3 +38,7 @@ test('progress is between 0 and 100 %, however much later than expected a stage 
     .map((line) => (JSON.parse(line) as { fraction: number }).fraction);
   expect(fractions).toEqual([0, 1]);
 }, 30_000);
+
+test('of one thing there is one', () => {
+  expect([counted(0, 'step'), counted(1, 'step'), counted(0.5, 'minute')]).toEqual(['0 steps', '1 step', '0.5 minutes']);
+});

@@ -78,7 +78,12 @@ describe('user-llm sweep', () => {
       .trim()
       .split('\n')
       .map((line) => JSON.parse(line) as { event: string });
-    expect(events.at(-1)).toMatchObject({ event: 'sweep', html: path.join(run, 'sweep.html') });
+    expect(events.at(-1)).toMatchObject({
+      event: 'sweep',
+      summary: expect.arrayContaining([expect.stringMatching(/^There is one cell, .* width 8, 1 user token: recall@10/)]),
+      html: path.join(run, 'sweep.html'),
+    });
+    expect(first.out).not.toContain('Every smaller cell');
     const before = await stages();
 
     const { code, out, err } = userLlm(...args, '--tokens', '1,3', '--quiet');

@@ -14,7 +14,9 @@ const NOTHING = markup``;
 export function qualitySection(report: ReportData, task: SystemRow['task']): Html {
   const rows = report.systems.filter((row) => row.task === task);
   if (rows.length === 0) return NOTHING;
-  const sample = rows.find((row) => row.sample)?.sample?.users;
+  const asked = rows.find((row) => row.sample)?.sample?.users;
+  // Of a small data set the sample is everybody: then nobody was left out, and there is nothing to show apart.
+  const sample = asked === report.protocols[task]?.testUsers ? undefined : asked;
   const compared = rows.map((row): [SystemRow, SystemFigures] => [row, row.sample ?? row]);
   const ranking = task === 'next-item';
   const figure = (figures: SystemFigures): number | null | undefined =>

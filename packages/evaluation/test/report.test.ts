@@ -65,6 +65,29 @@ async function reportOf(...systems: System[]): Promise<Report> {
   });
 }
 
+test('a sample that is all test users is told as what it is', async () => {
+  const [fast, slow] = [popularity(), list('user-llm/cross-attention', 9)];
+  const page = async (users: number): Promise<string> =>
+    renderHtml(
+      (
+        await evaluate({
+          task: nextItem(leaveOneOut(log)),
+          systems: [fast, slow],
+          seed: 1,
+          sample: { users, systems: [slow.name] },
+        })
+      ).toJSON(),
+    );
+  const everybody = leaveOneOut(log).test.length;
+  for (const users of [everybody, everybody + 20]) {
+    const html = await page(users);
+    expect(html).toContain(`Over ${everybody} test users.`);
+    expect(html).not.toContain('cannot rank for everybody');
+    expect(html).not.toContain('Not to be compared');
+  }
+  expect(await page(everybody - 1)).toContain('Not to be compared');
+});
+
 describe('a report including systems that were asked elsewhere', () => {
   const [reader, text] = [list('user-llm/cross-attention', 9), list('text-prompt-50', 5, 'baseline')];
 

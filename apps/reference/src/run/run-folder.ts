@@ -7,8 +7,10 @@ import { claimRunFolder, releaseRunFolder } from './run-lock.js';
 import {
   differences,
   newManifest,
+  quoted,
   readManifest,
   sampleSize,
+  settingsAsOptions,
   writeManifest,
   type Manifest,
   type RunSettings,
@@ -197,15 +199,18 @@ export class RunFolder {
   }
 
   private command(name: string): string {
-    const { data } = this.settings;
-    const source = (name === 'fit' || name === 'sweep') && data !== null ? ` --data ${data}` : '';
+    // Those that can make a run are refused where they are not given what it was made with.
+    const minutes = making[name];
+    const settings = minutes === undefined ? '' : settingsAsOptions(this.manifest.settings, minutes);
     const chosen = choosing.includes(name) ? this.chosen : '';
-    return `user-llm ${name} --run ${this.folder}${source}${chosen}`;
+    return `user-llm ${name} --run ${quoted(this.folder)}${settings}${chosen}`;
   }
 }
 
 /** Commands that take the options that choose what is compared. */
-const choosing = ['adapt', 'encode', 'eval', 'poc'];
+const choosing = ['adapt', 'encode', 'eval', 'poc', 'sweep'];
+/** Commands that make a run, and how they are told its minutes. */
+const making: Readonly<Record<string, string>> = { fit: '--minutes', sweep: '--cell-minutes' };
 
 function refuseOthers(folder: string, known: Manifest, wanted: RunSettings): void {
   // More users may be asked: nothing is trained anew for that, and the answers of those before stay.

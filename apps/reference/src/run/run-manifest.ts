@@ -90,6 +90,16 @@ export function differences(known: Manifest['settings'], wanted: RunSettings): s
     .map((name) => `${optionOf(name)} ${inWords(known[name])}, not ${inWords(wanted[name])}`);
 }
 
+/** A run's settings as a command that makes one takes them, each with a space before it. @param minutes what the command calls them */
+export const settingsAsOptions = (settings: Manifest['settings'], minutes = '--minutes'): string =>
+  Object.entries(settings)
+    .filter(([, value]) => value !== undefined && value !== null)
+    .map(([name, value]) => ` ${name === 'minutes' ? minutes : optionOf(name as keyof RunSettings)} ${quoted(inWords(value))}`)
+    .join('');
+
+/** As a shell takes it for one word. */
+export const quoted = (text: string): string => (/^[\w@%+=:,./-]+$/.test(text) ? text : `'${text.replaceAll("'", "'\\''")}'`);
+
 const optionOf = (name: keyof RunSettings): string =>
   name === 'minutes' ? name : `--${name.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)}`;
 

@@ -6,6 +6,7 @@ import { candidatesOf, type Corpus } from '../corpus.js';
 import { ExampleSource, validatedUsers, type Naming } from '../examples.js';
 import { FavouriteGenres } from '../favourite-genres.js';
 import { Prompts } from '../prompts.js';
+import { counted } from '../run/console-output.js';
 import type { StageRecord } from '../run/run-manifest.js';
 import { watchTraining } from '../run/training-progress.js';
 import { batchOf, folderName, mainSystem, strategyOf, type Batch, type SystemSpec } from '../system-specs.js';
@@ -148,7 +149,7 @@ export async function adaptSystem(workspace: Workspace, spec: SystemSpec, second
     leaves.push(systemPart(spec.name), ...(encoder ? [encoderPart(spec.name)] : []));
     const reached = record.validation.at(-1)?.loss;
     progress.done(
-      `${record.steps} steps, ${record.examplesSeen} examples, validation loss ${reached?.toFixed(3) ?? '-'}${record.stillFalling ? ' (still falling)' : ''}`,
+      `${counted(record.steps, 'step')}, ${record.examplesSeen} examples, validation loss ${reached?.toFixed(3) ?? '-'}${record.stillFalling ? ' (still falling)' : ''}`,
     );
     return {
       training: record,

@@ -65,12 +65,14 @@ export async function evaluateAll(workspace: Workspace): Promise<Report> {
   for (const spec of systems) answerKey(workspace, spec);
   await run.begin();
   const began = performance.now();
+  const stagesBefore = stageSeconds(workspace, systems);
   return withBench(workspace, async (bench) => {
-    const report = await askAll(workspace, bench, systems);
+    const { report, secondsBefore } = await askAll(workspace, bench, systems);
     const measured = await furtherMeasurements(workspace, bench);
+    const seconds = stagesBefore + secondsBefore + (performance.now() - began) / 1000;
     const complete = described(report, workspace, bench, systems).with({
       finished: true,
-      durationSeconds: Math.round((stageSeconds(workspace, systems) + (performance.now() - began) / 1000) * 10) / 10,
+      durationSeconds: Math.round(seconds * 10) / 10,
       ...measured,
     });
     await complete.writeJson(run.path('report.json'));
@@ -91,7 +93,7 @@ export async function evaluateSystem(workspace: Workspace, spec: SystemSpec): Pr
 export function reportSoFar(workspace: Workspace, finished: readonly SystemSpec[]): Promise<Report> {
   const missing = workspace.systems.filter((spec) => !finished.includes(spec)).map(({ name }) => name);
   return withBench(workspace, async (bench) => {
-    const report = await askAll(workspace, bench, finished);
+    const { report } = await askAll(workspace, bench, finished);
     return described(report, workspace, bench, finished).with({ finished: false, unfinished: missing });
   });
 }
@@ -111,7 +113,13 @@ async function withBench<T>(workspace: Workspace, work: (bench: Bench) => Promis
   }
 }
 
-const askAll = (workspace: Workspace, bench: Bench, specs: readonly SystemSpec[]): Promise<Report> =>
+interface Asked {
+  readonly report: Report;
+  /** What the answers had taken that were there already. */
+  readonly secondsBefore: number;
+}
+
+const askAll = (workspace: Workspace, bench: Bench, specs: readonly SystemSpec[]): Promise<Asked> =>
   ask(workspace, bench, { counting: true, specs });
 
 /** @param counting whether the counting baselines and the encoder alone are asked too */
@@ -119,7 +127,7 @@ async function ask(
   workspace: Workspace,
   { corpus, store, encoder }: Bench,
   { counting, specs }: { readonly counting: boolean; readonly specs: readonly SystemSpec[] },
-): Promise<Report> {
+): Promise<Asked> {
   const { run, output, seed, signal } = workspace;
   const fitting = fittingOf(workspace, specs);
   if (run.settings.ranking === 'retrieve') for (const spec of fitting) await chooseRetrieverShare(workspace, spec);
@@ -138,13 +146,27 @@ async function ask(
   ]);
   const folder = await OutcomeFolder.open(run);
   const known: Outcome[] = [];
+  const spent = new Map<string, number>();
+  const spentOn = ({ system, task }: Pick<Outcome, 'system' | 'task'>): string => `${system} ${task}`;
+  let secondsBefore = 0;
   for (const { name } of systems)
     for (const task of tasks) {
-      const outcome = await folder.read(name, task.name, keys.get(name)!);
-      if (outcome) known.push(outcome);
+      const kept = await folder.read(name, task.name, keys.get(name)!);
+      if (kept === undefined) continue;
+      known.push(kept.outcome);
+      spent.set(spentOn(kept.outcome), kept.seconds);
+      secondsBefore += kept.seconds;
     }
-  const sample = { users: sampleSize(run.settings), systems: specs.map(({ name }) => name) };
-  const progress = output.progress('eval', specs.length === 1 ? `evaluating ${specs[0].title}` : 'evaluating');
+  let since = performance.now();
+  const keep = async (outcome: Outcome): Promise<void> => {
+    const now = performance.now();
+    const seconds = (spent.get(spentOn(outcome)) ?? 0) + (now - since) / 1000;
+    spent.set(spentOn(outcome), seconds);
+    since = now;
+    await folder.write({ outcome, seconds }, keys.get(outcome.system)!);
+  };
+  const sample = { users: sampledUsers(workspace, corpus), systems: specs.map(({ name }) => name) };
+  const progress = output.progress('eval', counting || specs.length > 1 ? 'evaluating' : `evaluating ${specs[0].title}`);
   try {
     const report = await evaluate({
       task: tasks,
@@ -154,9 +176,9 @@ async function ask(
       sample,
       known,
       signal,
-      onPart: (outcome) => folder.write(outcome, keys.get(outcome.system)!),
+      onPart: keep,
       onOutcome: async (outcome) => {
-        await folder.write(outcome, keys.get(outcome.system)!);
+        await keep(outcome);
         // One language model in memory at a time: the last task's outcome ends a system.
         if (outcome.task === tasks.at(-1)!.name) await models.find(({ name }) => name === outcome.system)?.close();
       },
@@ -170,7 +192,7 @@ async function ask(
       },
     });
     progress.done(`${systems.length} system${systems.length === 1 ? '' : 's'}, ${sample.users} users for the language models`);
-    return report;
+    return { report, secondsBefore };
   } finally {
     for (const model of models) await model.close();
   }
@@ -185,6 +207,9 @@ function answerKey(workspace: Workspace, spec: SystemSpec): string {
 
 const fittingOf = (workspace: Workspace, specs: readonly SystemSpec[]): SystemSpec[] =>
   specs.filter((spec) => misfitOf(workspace, spec) === undefined);
+
+/** As many as are wanted, or all there are. */
+const sampledUsers = ({ run }: Workspace, { split }: Corpus): number => Math.min(sampleSize(run.settings), split.test.length);
 
 /** The report with what the run knows of data, machine and training. */
 function described(report: Report, workspace: Workspace, { corpus, encoder }: Bench, specs: readonly SystemSpec[]): Report {
@@ -201,7 +226,7 @@ function described(report: Report, workspace: Workspace, { corpus, encoder }: Be
     },
     machine: machineDescription(),
     peakRssBytes: process.resourceUsage().maxRSS * 1024,
-    sampleUsers: sampleSize(settings),
+    sampleUsers: sampledUsers(workspace, corpus),
     ranking: { way: settings.ranking, ...rankingMethods[settings.ranking], ...retrieverShares(workspace, fitting) },
     ...(settings.examples === undefined ? {} : { examplesPerSystem: settings.examples }),
     ...trainingRecords(workspace, encoder, fitting),

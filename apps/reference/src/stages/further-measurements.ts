@@ -60,7 +60,8 @@ export async function furtherMeasurements(workspace: Workspace, measured: Measur
       const scaling = await scalingCurve(workspace, corpus, main, text);
       // Every title of a catalogue by a large model takes longer than all the rest: it is compared where titles are what is ranked.
       const compared = baseKind(workspace) === 'scratch' || run.settings.ranking === 'title';
-      return { historyLength, promptCache, scaling, ...(compared && { beam: await beamLoss(workspace, corpus, main) }) };
+      const beam = compared ? await beamLoss(workspace, corpus, main) : undefined;
+      return { historyLength, ...(promptCache && { promptCache }), scaling, ...(beam && { beam }) };
     } finally {
       await text?.dispose();
     }

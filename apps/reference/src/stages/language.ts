@@ -4,6 +4,7 @@ import { LanguageModel, trainByteLevelBpe, type TrainingRecord } from '@user-llm
 import { Random } from '@user-llm/onnx-autograd';
 import type { Corpus } from '../corpus.js';
 import { genreQuestion, nextQuestions, Prompts } from '../prompts.js';
+import { counted } from '../run/console-output.js';
 import { identityOf, type StageRecord } from '../run/run-manifest.js';
 import { watchTraining } from '../run/training-progress.js';
 import type { Workspace } from '../workspace.js';
@@ -61,7 +62,7 @@ export async function prepareLanguageModel(workspace: Workspace): Promise<StageR
     await watchTraining(training, progress, { seconds: budget.language });
     const { model, record } = await training.result;
     await model.save(run.path(baseFolder));
-    progress.done(`${record.steps} steps, loss ${record.curve.at(-1)?.loss.toFixed(3)}`);
+    progress.done(`${counted(record.steps, 'step')}, loss ${record.curve.at(-1)?.loss.toFixed(3) ?? '-'}`);
     return { base: 'scratch', training: record, trainingSeconds: record.seconds };
   };
   return run.stage('language', key, work, { leaves: [baseFolder], after: () => removeCheckpoint(file) });

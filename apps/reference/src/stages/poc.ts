@@ -1,5 +1,5 @@
 import type { Report } from '@user-llm/evaluation';
-import { time } from '../run/console-output.js';
+import { counted, time } from '../run/console-output.js';
 import { UsageError } from '../errors.js';
 import { defaultSystems, mainSystem } from '../system-specs.js';
 import type { Workspace } from '../workspace.js';
@@ -54,6 +54,6 @@ function howLong({ run, systems }: Workspace): string {
   if (examples !== undefined || encoderSteps !== undefined)
     return 'How long it takes is for --examples and --encoder-steps to say, and each stage says what is left';
   if (systems.length > defaultSystems.length)
-    return `About ${minutes} minutes for the usual systems, on two cores, and more for these`;
-  return `About ${minutes} minutes on two cores`;
+    return `About ${counted(minutes, 'minute')} for the usual systems, on two cores, and more for these`;
+  return `About ${counted(minutes, 'minute')} on two cores`;
 }

@@ -2,6 +2,7 @@ import { mkdir, rm } from 'node:fs/promises';
 import path from 'node:path';
 import { nextEvent, UserEncoder, type RuntimeOptions, type TrainingRecord } from '@user-llm/user-encoder';
 import { encoderShape, pretrainingRate, type EncoderSize } from '../encoder-shape.js';
+import { counted } from '../run/console-output.js';
 import type { StageRecord } from '../run/run-manifest.js';
 import { unsavedNote } from '../run/training-progress.js';
 import type { Workspace } from '../workspace.js';
@@ -58,7 +59,7 @@ export async function pretrain(workspace: Workspace, size?: EncoderSize): Promis
     await encoder.save(run.path(folder));
     const record = encoder.training!;
     await encoder.dispose();
-    progress.done(`${record.steps} steps${validation}`);
+    progress.done(`${counted(record.steps, 'step')}${validation}`);
     return { hash: encoder.hash, training: record, trainingSeconds: record.seconds };
   };
   const after = async (): Promise<void> => {

@@ -7,22 +7,29 @@ import { nextQuestions } from '../prompts.js';
 import type { LanguageSystem } from '../systems/language-system.js';
 import { PromptCache } from '../systems/prompt-cache.js';
 import type { Workspace } from '../workspace.js';
+import { testsWithItemsLeft } from './test-questions.js';
 
 const usersMeasured = 10;
 const rounds = 3;
 const top = 10;
 
-/** Ranks for some users behind their cached prompts and behind whole ones, in turn, each after a round that is not counted. */
+/**
+ * Ranks for some users behind their cached prompts and behind whole ones, in turn, each after a round that is not counted.
+ *
+ * @returns undefined where every user has met every item
+ */
 export async function measurePromptCache(
   workspace: Workspace,
   corpus: Corpus,
   text: LanguageSystem,
-): Promise<PromptCacheFigures> {
+): Promise<PromptCacheFigures | undefined> {
   const { output, run, seed, signal } = workspace;
   const progress = output.progress('prompt-cache', 'text prompts from a cache');
-  const cases = Random.of(seed, 'prompt cache')
-    .shuffle([...corpus.split.test])
-    .slice(0, usersMeasured);
+  const cases = Random.of(seed, 'prompt cache').shuffle(testsWithItemsLeft(corpus)).slice(0, usersMeasured);
+  if (cases.length === 0) {
+    progress.done('every user has met every item');
+    return undefined;
+  }
   const folder = run.path('prompt-caches');
   const store = await openStore(`lmdb:${folder}`);
   const cache = new PromptCache(store, text.served);

@@ -1,5 +1,6 @@
 import type { Curve, TrainingRecord } from '@user-llm/evaluation';
 import type { UserEncoder } from '@user-llm/user-encoder';
+import { counted } from '../run/console-output.js';
 import { strategyOf, type SystemSpec } from '../system-specs.js';
 import type { Workspace } from '../workspace.js';
 import { stageOf } from './adapted.js';
@@ -29,18 +30,24 @@ export function aboutOf(workspace: Workspace, spec: SystemSpec): { examplesSeen:
     examplesSeen,
     notes: [
       ...(alignment ? [`aligned first: ${inWords(alignment)}`] : []),
-      `trained by '${strategyOf(baseKind(workspace), spec)}', ${steps} steps in ${Math.round(seconds)} s`,
+      `trained by '${strategyOf(baseKind(workspace), spec)}', ${counted(steps, 'step')} in ${Math.round(seconds)} s`,
     ],
   };
 }
 
 const inWords = ({ steps, seconds, accuracy, among }: AlignmentRecord): string =>
-  `${steps} steps in ${Math.round(seconds)} s; of ${among} held-out users and texts ${(100 * accuracy).toFixed(0)} % found each other`;
+  `${counted(steps, 'step')} in ${Math.round(seconds)} s; of ${among} held-out users and texts ${(100 * accuracy).toFixed(0)} % found each other`;
 
-/** Seconds that all stages of these systems took. */
+/** Stages of a run, besides those of its systems. */
+const ownStages = ['fit', 'pretrain', 'language', 'summaries', 'history length'];
+
+/** Seconds that all stages of these systems took; of a training that was stopped and went on, all of it. */
 export const stageSeconds = ({ run }: Workspace, systems: readonly SystemSpec[]): number =>
-  ['fit', 'pretrain', 'language', 'summaries', ...systems.flatMap((spec) => [stageOf(spec), `encode ${spec.name}`])].reduce(
-    (sum, stage) => sum + (run.finished(stage)?.seconds ?? 0),
+  [...ownStages, ...systems.flatMap((spec) => [stageOf(spec), `encode ${spec.name}`, `retrieval ${spec.name}`])].reduce(
+    (sum, stage) => {
+      const { seconds = 0, result } = run.finished(stage) ?? {};
+      return sum + Math.max(seconds, Number(result?.trainingSeconds ?? 0));
+    },
     0,
   );
 

@@ -4,7 +4,7 @@ import { evaluate, nextItem, percentile, type Outcome, type System } from '@user
 import { Random, writeFileAtomically } from '@user-llm/onnx-autograd';
 import type { UserEmbedding } from '@user-llm/user-encoder';
 import type { Corpus } from '../corpus.js';
-import type { Progress } from '../run/console-output.js';
+import { counted, type Progress } from '../run/console-output.js';
 import { identityOf, type StageRecord } from '../run/run-manifest.js';
 import { adaptSystem } from '../stages/adapt.js';
 import { loadAdaptedEncoder, openAdapted, stageOf } from '../stages/adapted.js';
@@ -119,7 +119,7 @@ async function rankedBy(
       openAdapted(workspace, spec, corpus, {
         users: { store, encoder: await loadAdaptedEncoder(workspace, spec) },
       }),
-    { examplesSeen: training.examplesSeen, notes: [`${training.steps} steps in ${Math.round(training.seconds)} s`] },
+    { examplesSeen: training.examplesSeen, notes: [`${counted(training.steps, 'step')} in ${Math.round(training.seconds)} s`] },
   );
   try {
     return await asked(workspace, corpus, system, { users, progress });

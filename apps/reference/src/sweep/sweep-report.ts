@@ -14,6 +14,7 @@ import {
   type TradeOffPoint,
 } from '@user-llm/evaluation';
 import type { Corpus } from '../corpus.js';
+import { counted } from '../run/console-output.js';
 import type { Cell } from './grid.js';
 import type { CellCosts } from './measure-cell.js';
 
@@ -208,7 +209,7 @@ export function sweepReport(findings: SweepFindings): { json: Record<string, unk
       },
     ],
     method: [
-      `Every cell is trained for ${minutesPerCell} minutes, by the clock, from seed ${seed}: half of them pretrain its encoder, half adapt the language model to it. A larger cell does fewer steps in that time; the table says how many, and which cells were still getting better.`,
+      `Every cell is trained for ${counted(minutesPerCell, 'minute')}, by the clock, from seed ${seed}: half of that pretrains its encoder, half adapts the language model to it. A larger cell does fewer steps in that time; the table says how many, and which cells were still getting better.`,
       'Pretraining leaves the resampler, which makes the K tokens, alone; cells of one width therefore share one pretrained encoder. All cells start from one language model.',
       `The language models rank by ${ranking.method}.`,
       'One seed: how much another seed would move a cell is not measured here, and the intervals are over users alone. Run it again with another --seed to see.',
@@ -251,17 +252,21 @@ function summaryOf(figures: readonly Figures[], { minutesPerCell, report }: Swee
     .systems.filter((row) => row.kind === 'baseline')
     .map((row) => ({ name: row.name, recall: (row.sample ?? row).filtered!['recall@10']! }))
     .reduce((a, b) => (b.recall > a.recall ? b : a));
-  return [
+  const figure = `recall@10 ${recall(best).toFixed(3)} (${intervalText(best.row.ci95['recall@10'])})`;
+  const compared = [
     smallest === largest
       ? `Every smaller cell is measurably worse than the largest one (${largest.cell.spec.title}, ${bytesOf(largest)} bytes per user).`
       : `The smallest cell that is not measurably worse than the largest one has ${bytesOf(smallest)} bytes per user (${smallest.cell.spec.title}); the largest has ${bytesOf(largest)} (${largest.cell.spec.title}).`,
-    `The best by its figure alone is ${best.cell.spec.title}: recall@10 ${recall(best).toFixed(3)} (${intervalText(best.row.ci95['recall@10'])}).`,
+    `The best by its figure alone is ${best.cell.spec.title}: ${figure}.`,
+  ];
+  return [
+    ...(figures.length > 1 ? compared : [`There is one cell, and none to compare it with. ${best.cell.spec.title}: ${figure}.`]),
     recall(best) > winner.recall
       ? `Of the counting baselines ${winner.name} is best on the same users, with ${winner.recall.toFixed(3)}.`
       : `No cell beats counting: ${winner.name} has ${winner.recall.toFixed(3)} on the same users.`,
     ...(unfinished.length > 0
       ? [
-          `${unfinished.length} of ${figures.length} cells were still getting better after ${minutesPerCell} minutes: with more time the order may change.`,
+          `${unfinished.length} of ${counted(figures.length, 'cell')} ${unfinished.length === 1 ? 'was' : 'were'} still getting better after ${counted(minutesPerCell, 'minute')}: with more time the ${figures.length === 1 ? 'figure' : 'order'} may change.`,
         ]
       : []),
   ];

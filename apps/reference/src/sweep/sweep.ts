@@ -22,6 +22,8 @@ export async function sweep(workspace: Workspace, { cells, users }: SweepOptions
   // Its language model is trained for another time, and would take the place of the run's.
   if (run.recorded('pretrain') !== undefined)
     throw new UsageError(`${run.folder} holds another run; a sweep has a folder of its own: name it with --out`);
+  const listed = (values: readonly number[]): string => [...new Set(values)].join(',');
+  run.chosen = ` --widths ${listed(cells.map(({ size }) => size.width))} --tokens ${listed(cells.map(({ size }) => size.userTokens))}`;
   const corpus = await workspace.corpus();
   await run.begin();
   await mkdir(run.path('outcomes'), { recursive: true });

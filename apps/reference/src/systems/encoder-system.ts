@@ -2,6 +2,7 @@ import type { System } from '@user-llm/evaluation';
 import { FIRST_VALUE_ID, type EventColumns } from '@user-llm/event-tokenizer';
 import type { UserEncoder } from '@user-llm/user-encoder';
 import type { Corpus } from '../corpus.js';
+import { counted } from '../run/console-output.js';
 
 /**
  * The pretrained encoder's own item head, without any language model.
@@ -12,7 +13,7 @@ export function encoderSystem(encoder: UserEncoder, corpus: Corpus, events: Even
   const steps = encoder.training?.steps ?? 0;
   return {
     name: 'encoder',
-    notes: [`pretrained for ${steps} steps; a request encodes the history`],
+    notes: [`pretrained for ${counted(steps, 'step')}; a request encodes the history`],
     rank: async ({ userIndex, history }) => {
       const scores = await encoder.scoreHistory(events, userIndex);
       const flops = encoder.flops({ events: history.to - history.from, output: 'scores' });
