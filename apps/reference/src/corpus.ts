@@ -97,12 +97,17 @@ function checkUsers(name: string, { users, offsets }: InteractionLog): void {
 /** The longest id that a store takes, in UTF-8 bytes. */
 const longestId = 4096;
 
+/** Why the embedding of a user of that name cannot be stored; undefined where it can. */
+export function idProblem(user: string): string | undefined {
+  if (Buffer.byteLength(user) > longestId) return `has more than ${longestId} bytes`;
+  return /\p{Surrogate}/u.test(user) ? 'holds half of a character (a lone surrogate)' : undefined;
+}
+
 /** @throws UsageError for a user whose embedding could not be stored, once everything is trained */
 function checkIds(name: string, { users }: InteractionLog): void {
   for (const user of users) {
-    const long = Buffer.byteLength(user) > longestId;
-    if (!long && !/\p{Surrogate}/u.test(user)) continue;
-    const problem = long ? `has more than ${longestId} bytes` : 'holds half of a character (a lone surrogate)';
+    const problem = idProblem(user);
+    if (problem === undefined) continue;
     throw new UsageError(
       `${name}: the id of a user ${problem}, and cannot be stored: ${JSON.stringify(user.slice(0, 40))}. Give users other ids.`,
     );

@@ -169,6 +169,18 @@ describe('new events of a run', () => {
     await expect(updated(out, given)).rejects.toThrow(message);
   });
 
+  test('that could not be stored are refused before they are taken', async () => {
+    const file = path.join(await mkdtemp(path.join(os.tmpdir(), 'events-')), 'new.jsonl');
+    const rows = [
+      { user: 'u7', item: 'film 20', time: end + 60 },
+      { user: 'x'.repeat(5000), item: 'film 20', time: end + 60 },
+      { user: 'u7', item: 'film 21', time: Infinity },
+    ];
+    await writeFile(file, rows.map((row) => `${JSON.stringify(row).replace('null', '1e400')}\n`).join(''));
+    expect(await updated(out, { events: file })).toMatchObject({ taken: 1, rejected: 2 });
+    expect((await bothWays(out, 'u7')).events).toBe(15);
+  });
+
   test('of which none can be read are an error that names the first', async () => {
     const file = await eventsFile(`u3,film 1,five,${end + 600}`);
     await expect(updated(out, { events: file })).rejects.toThrow(/none of the 1 events can be read; the first, line 2, rating/);

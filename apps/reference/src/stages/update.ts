@@ -1,8 +1,7 @@
 import path from 'node:path';
 import { lineOf, PathNotFoundError, problemOf, type Row } from '@user-llm/datasets';
 import type { Rejection } from '@user-llm/event-tokenizer';
-import type { Corpus } from '../corpus.js';
-import { openSource } from '../corpus.js';
+import { idProblem, openSource, type Corpus } from '../corpus.js';
 import { UsageError } from '../errors.js';
 import type { LiveEvent } from '../live/live-log.js';
 import { LiveUsers } from '../live/live-users.js';
@@ -114,20 +113,29 @@ async function readable(
   rows: readonly Row[],
   signal: AbortSignal,
 ): Promise<{ events: LiveEvent[]; rejected: Omit<Rejection, 'kind'>[] }> {
-  const why = new Map<number, Omit<Rejection, 'kind'>>();
+  // As the log will give them back: what is looked at here is what the states are made of, now and later.
+  const logged = rows.map((row) => JSON.parse(JSON.stringify(row, asText)) as Row);
+  const { rejected } = await tokenizer.encode(logged, { maxRejections: Infinity, signal });
   // Without the symbols that readers leave in them, the lines of rows are their places.
-  const plain = rows.map((row) => Object.fromEntries(Object.entries(row).filter(([, value]) => value !== undefined)));
-  const { rejected } = await tokenizer.encode(plain, { maxRejections: Infinity, signal });
-  for (const { line, field, reason } of rejected) why.set(line - 1, { line, field, reason });
+  const why = new Map(rejected.map(({ line, field, reason }) => [line - 1, { field, reason }]));
   rows.forEach((row, at) => {
     const problem = problemOf(row);
-    if (problem !== undefined) why.set(at, { line: 0, field: '', reason: problem });
-    else if (!why.has(at) && typeof row.time !== 'number') why.set(at, { line: 0, field: 'time', reason: 'there is none' });
+    const { user, time } = logged[at];
+    const badId = typeof user === 'string' ? idProblem(user) : undefined;
+    if (problem !== undefined) why.set(at, { field: '', reason: problem });
+    else if (why.has(at)) return;
+    else if (badId !== undefined) why.set(at, { field: 'user', reason: `it ${badId}, and cannot be stored` });
+    else if (typeof time !== 'number') why.set(at, { field: 'time', reason: 'there is none' });
   });
   return {
-    events: plain.filter((_, at) => !why.has(at)) as LiveEvent[],
-    rejected: [...why.entries()].sort(([a], [b]) => a - b).map(([at, one]) => ({ ...one, line: lineOf(rows[at]) ?? at + 1 })),
+    events: logged.filter((_, at) => !why.has(at)) as LiveEvent[],
+    rejected: [...why]
+      .sort(([a], [b]) => a - b)
+      .map(([at, { field, reason }]) => ({ field, reason, line: lineOf(rows[at]) ?? at + 1 })),
   };
 }
+
+/** Numbers that JSON has not; an id of that size is a text everywhere. */
+const asText = (_: string, value: unknown): unknown => (typeof value === 'bigint' ? String(value) : value);
 
 const counted = (count: number, one: string, many = `${one}s`): string => `${count} ${count === 1 ? one : many}`;
