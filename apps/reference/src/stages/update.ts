@@ -6,6 +6,7 @@ import { UsageError } from '../errors.js';
 import type { LiveEvent } from '../live/live-log.js';
 import { LiveUsers } from '../live/live-users.js';
 import { rejectionInWords } from '../own-words.js';
+import { counted } from '../run/console-output.js';
 import { mainSystem } from '../system-specs.js';
 import type { Workspace } from '../workspace.js';
 import { loadAdaptedEncoder, stageOf } from './adapted.js';
@@ -58,7 +59,7 @@ export async function update(workspace: Workspace, given: GivenEvents): Promise<
           late > 0 && `${late} older than the last one of their user, left out`,
           rejected.length > 0 && `${rejected.length} rejected`,
           unknownItems > 0 && `${unknownItems} of items that are unknown to the run`,
-          begun > 0 && `${counted(begun, 'history', 'histories')} read`,
+          begun > 0 && `the history of ${counted(begun, 'user')} read`,
           updated > 0 &&
             `${counted(updated, 'state')} updated${perEvent === undefined ? '' : `, ${perEvent.toFixed(2)} ms an event`}`,
         ]
@@ -137,5 +138,3 @@ async function readable(
 
 /** Numbers that JSON has not; an id of that size is a text everywhere. */
 const asText = (_: string, value: unknown): unknown => (typeof value === 'bigint' ? String(value) : value);
-
-const counted = (count: number, one: string, many = `${one}s`): string => `${count} ${count === 1 ? one : many}`;
