@@ -39,6 +39,33 @@ describe('a cache of prompts', () => {
     expect(cached.flops).toBeLessThan(whole.flops / 3);
   });
 
+  it('gives the same from several records, where one would be larger than a store takes', async () => {
+    const promptIds = prompts.withHistory([0, 2, 5, 1], 'What is next?');
+    const tokens = promptIds.length - 5;
+    const { layers, keyValueHeads, width, heads } = shape;
+    const ofLayer = keyValueHeads * (width / heads) * tokens * 4;
+    const [whole, parts, single] = [undefined, 3 * ofLayer, 1].map(
+      (partBytes) => new PromptCache(store, served, partBytes === undefined ? {} : { partBytes }),
+    );
+    const own = (name: string) => ({ ...user, user: name });
+    expect(await whole.put(own('whole'), promptIds, tokens)).toBe(2 * layers * ofLayer);
+    expect(await parts.put(own('parts'), promptIds, tokens)).toBe(2 * layers * ofLayer);
+    expect(await single.put(own('single'), promptIds, tokens)).toBe(2 * layers * ofLayer);
+    const expected = await whole.get('whole', promptIds, tokens);
+    for (const [cache, name, records] of [
+      [parts, 'parts', 2],
+      [single, 'single', 2 * layers],
+    ] as const) {
+      const { milliseconds: _, ...found } = (await cache.get(name, promptIds, tokens))!;
+      expect(expected).toMatchObject(found);
+      expect((await store.get({ user: name }, { encoder: 'another' })) as object).toMatchObject({
+        encoders: { length: records },
+      });
+    }
+    await store.erase({ user: 'parts' });
+    expect(await parts.get('parts', promptIds, tokens)).toBeUndefined();
+  });
+
   it('serves another question behind the same history, and nobody whose prompt was not kept', async () => {
     const cache = new PromptCache(store, served);
     const first = prompts.withHistory([3, 4], 'What is next?');
