@@ -315,7 +315,7 @@ intervals over users. Finished cells are kept: the same command goes on after Ct
     .option('--user <id>', 'for whom; by default the test user with the longest history');
   command(
     'update',
-    "takes new events into the users' states, one step for each, so that `ask` knows them; `eval` stays as it was",
+    "takes new events into the users' states, one step for each, so that `ask` knows them; without any, checks the states and makes anew what is missing",
     async (context, options) => {
       const { update } = await import('./stages/update.js');
       await update(await open(context, options), options as GivenEvents);

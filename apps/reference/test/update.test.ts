@@ -160,8 +160,20 @@ describe('new events of a run', () => {
     expect(largest((await bothWays(out, 'u8')).live, whole)).toBeLessThan(1e-5);
   });
 
+  test('whose state is gone are told of, and an update without events makes it anew', async () => {
+    const store = await openStore(`lmdb:${path.join(out, 'live', 'users')}`);
+    await store.erase({ user: 'u4' });
+    await store.close();
+    expect(await updated(out, { user: 'u3', item: 'film 31', time: String(end + 120) })).toMatchObject({
+      known: 1,
+      historiesRead: 0,
+    });
+    await expect(asked(out, 'u4')).rejects.toThrow(/state of a user .* is missing; make it anew with: user-llm update --run/);
+    expect(await updated(out, {})).toMatchObject({ taken: 0, historiesRead: 1, statesUpdated: 0 });
+    expect(await asked(out, 'u4')).toMatchObject({ user: 'u4', events: 16 });
+  });
+
   test.each<[string, GivenEvents, RegExp]>([
-    ['nothing to take', {}, /name a file of events with --events, or a single event with --user and --item/],
     ['a user without an item', { user: 'u1' }, /--user and --item/],
     ['a time that is none', { user: 'u1', item: 'film 1', time: 'soon' }, /--time soon is no time/],
     ['a file that is not there', { events: '/nowhere.csv' }, /no file or folder \/nowhere\.csv; check what --events names/],
@@ -185,6 +197,11 @@ describe('new events of a run', () => {
     const file = await eventsFile(`u3,film 1,five,${end + 600}`);
     await expect(updated(out, { events: file })).rejects.toThrow(/none of the 1 events can be read; the first, line 2, rating/);
   });
+});
+
+test('a run without new events has nothing to take', async () => {
+  const out = await trained(await smallLog());
+  await expect(updated(out, {})).rejects.toThrow(/name a file of events with --events, or a single event with --user and --item/);
 });
 
 test('events of a log with a file of items need not say their categories', async () => {

@@ -14,6 +14,8 @@ export type LiveEvent = z.infer<typeof shape>;
  */
 export class LiveLog {
   private readonly byUser = new Map<string, LiveEvent[]>();
+  /** Whose each event is, in the order of the file. */
+  private readonly owners: string[] = [];
 
   private constructor(
     private readonly file: string,
@@ -39,8 +41,14 @@ export class LiveLog {
     );
   }
 
-  get users(): Iterable<string> {
-    return this.byUser.keys();
+  /** How many events there are. */
+  get length(): number {
+    return this.owners.length;
+  }
+
+  /** The users of the events from a place in the file on. */
+  usersFrom(place: number): Set<string> {
+    return new Set(this.owners.slice(place));
   }
 
   /** A user's events, oldest first. */
@@ -65,6 +73,7 @@ export class LiveLog {
 
   private keep(events: readonly LiveEvent[]): void {
     for (const event of events) {
+      this.owners.push(event.user);
       const known = this.byUser.get(event.user);
       if (known) known.push(event);
       else this.byUser.set(event.user, [event]);

@@ -1,9 +1,14 @@
 import { existsSync } from 'node:fs';
+import { readFile } from 'node:fs/promises';
 import { openStore, type EmbeddingStore } from '@user-llm/embedding-store';
 import { concatEvents, takeUsers, userIndex, type EncodedEvents, type EventColumns } from '@user-llm/event-tokenizer';
+import { writeFileAtomically } from '@user-llm/onnx-autograd';
 import type { UserEmbedding, UserEncoder } from '@user-llm/user-encoder';
+import { z } from 'zod';
 import type { Corpus } from '../corpus.js';
+import { UsageError } from '../errors.js';
 import type { RunFolder } from '../run/run-folder.js';
+import { quoted } from '../run/run-manifest.js';
 import { LiveLog, type LiveEvent } from './live-log.js';
 import { newEventsOf, type KnownHistory, type NewEvents } from './new-events.js';
 
@@ -32,6 +37,11 @@ export interface LiveHistory {
 const folder = 'live';
 const logFile = 'events.jsonl';
 const storePart = `${folder}/users`;
+const currentFile = 'current.json';
+
+/** Up to which place in the log the states of an encoder are known to be up to date, so that one event does not ask for every user's. */
+const currentShape = z.object({ encoder: z.string(), events: z.int().nonnegative() });
+type Current = z.infer<typeof currentShape>;
 
 /**
  * Users as they are by now: their whole history in the run's data, the test item too, and what came since. They lie apart from the store that
@@ -43,10 +53,12 @@ export class LiveUsers {
   private readonly items: ReadonlyMap<string, number>;
 
   private constructor(
+    private readonly run: RunFolder,
     private readonly corpus: Corpus,
     private readonly encoder: UserEncoder,
     private readonly store: EmbeddingStore,
     private readonly log: LiveLog,
+    private readonly current: Current | undefined,
   ) {
     this.places = userIndex(corpus.events);
     this.items = new Map(corpus.log.itemIds.map((id, place) => [id, place]));
@@ -54,14 +66,16 @@ export class LiveUsers {
 
   /** Whether a run has any. */
   static exist(run: RunFolder): boolean {
-    return existsSync(run.path(storePart));
+    return existsSync(run.path(folder, logFile));
   }
 
   /** @param encoder the one whose embeddings the model reads; it stays the caller's */
   static async open(run: RunFolder, corpus: Corpus, encoder: UserEncoder): Promise<LiveUsers> {
     const log = await LiveLog.read(run.path(folder, logFile));
+    // Of a store that is made anew nothing is known.
+    const current = existsSync(run.path(storePart)) ? await readCurrent(run) : undefined;
     const store = await run.read(storePart, 'update', () => openStore(`lmdb:${run.path(storePart)}`));
-    return new LiveUsers(corpus, encoder, store, log);
+    return new LiveUsers(run, corpus, encoder, store, log, current);
   }
 
   /** Takes what is new into the log and then into the users' states. */
@@ -71,13 +85,35 @@ export class LiveUsers {
       cached((user) => this.historyOf(user)),
     );
     if (sorted.taken.length > 0) await this.log.append(sorted.taken);
-    return { ...sorted, ...(await this.bringUpToDate(signal)) };
+    const { encoder, events: taken } = this.current ?? { encoder: undefined, events: 0 };
+    const from = encoder === this.encoder.hash && taken <= this.log.length ? taken : 0;
+    return { ...sorted, ...(await this.bringUpToDate(from, signal)) };
   }
 
-  /** A user of whom new events came; undefined for another. */
+  /** Looks at every user of the log, and makes anew what is missing or damaged. */
+  checkAll(signal?: AbortSignal): Promise<StateChanges> {
+    return this.bringUpToDate(0, signal);
+  }
+
+  /**
+   * A user of whom new events came; undefined for another.
+   *
+   * @throws UsageError where the state is not there, or cannot be used
+   */
   async find(user: string): Promise<LiveHistory | undefined> {
     const found = await this.store.get({ user }, { encoder: this.encoder.hash });
-    if (found.status !== 'found') return undefined;
+    if (found.status !== 'found') {
+      if (this.log.of(user).length === 0) return undefined;
+      const why = {
+        missing: 'is missing',
+        expired: 'is past its time',
+        damaged: 'is damaged',
+        'other-encoder': 'is of another encoder',
+      };
+      throw new UsageError(
+        `the state of a user of whom new events came ${why[found.status]}; make it anew with: user-llm update --run ${quoted(this.run.folder)}`,
+      );
+    }
     const { titles } = this.corpus;
     const before = this.loggedItems(user);
     const since = this.log.of(user).slice(0, found.embedding.watermark.count - before.length);
@@ -98,10 +134,10 @@ export class LiveUsers {
     await this.store.close();
   }
 
-  /** Takes what stands in the log, and in no embedding yet. */
-  private async bringUpToDate(signal?: AbortSignal): Promise<StateChanges> {
+  /** Takes what stands in the log, and in no embedding yet, of the users who have events from a place in the log on. */
+  private async bringUpToDate(from: number, signal?: AbortSignal): Promise<StateChanges> {
     const changes = { begun: 0, updated: 0, timed: { events: 0, milliseconds: 0 } };
-    for (const user of this.log.users) {
+    for (const user of this.log.usersFrom(from)) {
       signal?.throwIfAborted();
       const events = this.log.of(user);
       const before = this.loggedItems(user).length;
@@ -125,6 +161,8 @@ export class LiveUsers {
       await this.store.put(await this.encoder.encodeUser(whole, user, { state: true }));
       changes.begun++;
     }
+    const current: Current = { encoder: this.encoder.hash, events: this.log.length };
+    await writeFileAtomically(this.run.path(folder, currentFile), [Buffer.from(JSON.stringify(current))]);
     return changes;
   }
 
@@ -177,6 +215,16 @@ export class LiveUsers {
       if (events.times[event] > last) last = events.times[event];
     }
     return { last, has: (time, item) => keys.has(keyOf(time, item)) };
+  }
+}
+
+/** Undefined where it is not there, or says nothing: then every user is looked at. */
+async function readCurrent(run: RunFolder): Promise<Current | undefined> {
+  const text = await readFile(run.path(folder, currentFile), 'utf8').catch(() => 'null');
+  try {
+    return currentShape.safeParse(JSON.parse(text)).data;
+  } catch {
+    return undefined;
   }
 }
 

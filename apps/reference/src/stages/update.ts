@@ -24,20 +24,24 @@ export interface GivenEvents {
 }
 
 const rejectionsShown = 10;
+const nothing = { taken: [], known: 0, late: 0 };
 
-/** Takes events that came after the run's data into the users' states, one step for each, so that `ask` knows them. */
+/**
+ * Takes events that came after the run's data into the users' states, one step for each, so that `ask` knows them. Without any, the states are
+ * held against the log of those that were taken, and what is missing or damaged is made anew.
+ */
 export async function update(workspace: Workspace, given: GivenEvents): Promise<void> {
   const { output, run, signal } = workspace;
   run.need(stageOf(mainSystem), 'adapt');
-  const rows = given.events === undefined ? [oneEvent(given)] : await rowsOf(workspace, given.events, given.columns);
+  const rows = await rowsGiven(workspace, given);
   const corpus = await workspace.corpus();
   if (corpus.dataset.time.unit === 'order')
     throw new UsageError(
       `${corpus.dataset.name} has no times, only an order, in which a new event has no place; a log with a column of times can be updated`,
     );
   const progress = output.progress('update', 'taking new events');
-  const { events, rejected } = await readable(corpus, rows, signal);
-  if (events.length === 0)
+  const { events, rejected } = await readable(corpus, rows ?? [], signal);
+  if (events.length === 0 && rows !== undefined)
     throw new UsageError(
       rejected.length === 0
         ? `there is no event in ${String(given.events)}`
@@ -48,13 +52,16 @@ export async function update(workspace: Workspace, given: GivenEvents): Promise<
   try {
     const live = await LiveUsers.open(run, corpus, encoder);
     try {
-      const { taken, known, late, begun, updated, timed } = await live.take(events, signal);
+      const { taken, known, late, begun, updated, timed } =
+        rows === undefined ? { ...nothing, ...(await live.checkAll(signal)) } : await live.take(events, signal);
       const perEvent = timed.events === 0 ? undefined : timed.milliseconds / timed.events;
       const users = new Set(taken.map(({ user }) => user)).size;
       const unknownItems = taken.filter((event) => !live.knowsItem(event)).length;
       progress.done(
         [
-          `${counted(taken.length, 'event')} of ${counted(users, 'user')} taken`,
+          rows === undefined
+            ? 'states held against the log'
+            : `${counted(taken.length, 'event')} of ${counted(users, 'user')} taken`,
           known > 0 && `${known} known already`,
           late > 0 && `${late} older than the last one of their user, left out`,
           rejected.length > 0 && `${rejected.length} rejected`,
@@ -85,6 +92,14 @@ export async function update(workspace: Workspace, given: GivenEvents): Promise<
   } finally {
     await encoder.dispose();
   }
+}
+
+/** Undefined where the states are to be looked at alone. */
+async function rowsGiven(workspace: Workspace, given: GivenEvents): Promise<Row[] | undefined> {
+  const { events, columns, user, item, rating, time } = given;
+  if (events !== undefined) return rowsOf(workspace, events, columns);
+  const single = [user, item, rating, time].some((one) => one !== undefined);
+  return single || !LiveUsers.exist(workspace.run) ? [oneEvent(given)] : undefined;
 }
 
 async function rowsOf({ run, signal, seed }: Workspace, place: string, columns = run.settings.columns): Promise<Row[]> {
