@@ -93,14 +93,14 @@ describe('systems kept from run to run', () => {
     expect(kept.addTo(second).toJSON()).toMatchObject({
       finished: true,
       unfinished: [],
-      historyLength: [lengths(50, 8, 'user-llm/soft-prompt'), lengths(100, 7, 'user-llm/soft-prompt')],
+      historyLength: [lengths(50, 8, 'encoder', 'user-llm/soft-prompt'), lengths(100, 7, 'encoder', 'user-llm/soft-prompt')],
     });
     const measured = second.with({ historyLength: [lengths(50, 8, 'encoder', 'text-prompt-10'), lengths(100, 8, 'encoder')] });
     // A later command that finds it finished, and has no lengths yet, takes nothing away; another measurement does.
     await kept.write(first.with({ historyLength: undefined }), machineDescription(), 'bench three');
     expect((await KeptSystems.read(file, terms)).addTo(second).toJSON()).toMatchObject({
       commands: { 'user-llm/soft-prompt': 'bench one' },
-      historyLength: [lengths(50, 8, 'user-llm/soft-prompt'), lengths(100, 7, 'user-llm/soft-prompt')],
+      historyLength: [lengths(50, 8, 'encoder', 'user-llm/soft-prompt'), lengths(100, 7, 'encoder', 'user-llm/soft-prompt')],
     });
     const again = await KeptSystems.read(file, terms);
     await again.write(await report('user-llm/soft-prompt'), machineDescription(), 'bench four');

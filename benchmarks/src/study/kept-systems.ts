@@ -81,14 +81,15 @@ export class KeptSystems {
   /** Writes the systems of a report that `command` measured, and those that it has not. */
   async write(report: Report, machine: MachineDescription, command: string): Promise<void> {
     const { training = [], historyLength = [] } = report.toJSON();
-    const here = systemsOf(report).map((name): [string, KeptSystem] => [
+    const measured = systemsOf(report);
+    const here = measured.map((name): [string, KeptSystem] => [
       name,
       {
         machine,
         command,
         training: training.filter((record) => record.name === name || record.name.startsWith(`${name}, `)),
         outcomes: report.outcomes.filter(({ system }) => system === name).map(shortened),
-        ...historyLengthOf(name, historyLength),
+        ...historyLengthOf(name, historyLength, measured),
       },
     ]);
     const { terms } = this.content;
@@ -116,18 +117,28 @@ const systemsOf = (report: Report): string[] => [
   ...new Set(report.outcomes.filter(({ sampled }) => sampled).map(({ system }) => system)),
 ];
 
-/** A system's part of the rows, where it has one. */
-function historyLengthOf(name: string, rows: readonly HistoryLengthRow[]): Pick<KeptSystem, 'historyLength'> {
-  const own = rows.map((row) => ({ ...row, systems: row.systems.filter((system) => system.name === name) }));
-  return own.some(({ systems }) => systems.length > 0) ? { historyLength: own } : {};
+/** A system's part of the rows, where it has one, with that of the encoder that stood beside it. */
+function historyLengthOf(
+  name: string,
+  rows: readonly HistoryLengthRow[],
+  others: readonly string[],
+): Pick<KeptSystem, 'historyLength'> {
+  if (!rows.some(({ systems }) => systems.some((system) => system.name === name))) return {};
+  const beside = new Set(others.filter((other) => other !== name));
+  return { historyLength: rows.map((row) => ({ ...row, systems: row.systems.filter((system) => !beside.has(system.name)) })) };
 }
 
-/** Rows with the systems of others of the same lengths and as many users: all runs of the same seed and data ask the same ones. */
+/**
+ * Rows with the systems of others of the same lengths and as many users: all runs of the same seed and data ask the same ones. What stands in
+ * both, the encoder that each run has, is that of the first.
+ */
 function joined(rows: readonly HistoryLengthRow[], others: readonly HistoryLengthRow[]): readonly HistoryLengthRow[] {
   if (rows.length === 0) return others;
   return rows.map((row) => {
     const other = others.find(({ events, users }) => events === row.events && users === row.users);
-    return other === undefined ? row : { ...row, systems: [...row.systems, ...other.systems] };
+    if (other === undefined) return row;
+    const known = new Set(row.systems.map(({ name }) => name));
+    return { ...row, systems: [...row.systems, ...other.systems.filter(({ name }) => !known.has(name))] };
   });
 }
 
