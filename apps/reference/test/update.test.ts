@@ -160,17 +160,35 @@ describe('new events of a run', () => {
     expect(largest((await bothWays(out, 'u8')).live, whole)).toBeLessThan(1e-5);
   });
 
-  test('whose state is gone are told of, and an update without events makes it anew', async () => {
-    const store = await openStore(`lmdb:${path.join(out, 'live', 'users')}`);
-    await store.erase({ user: 'u4' });
-    await store.close();
-    expect(await updated(out, { user: 'u3', item: 'film 31', time: String(end + 120) })).toMatchObject({
-      known: 1,
-      historiesRead: 0,
-    });
+  test('whose state is gone are told of, and the next update makes it anew', async () => {
+    const gone = async (): Promise<void> => {
+      const store = await openStore(`lmdb:${path.join(out, 'live', 'users')}`);
+      await store.erase({ user: 'u4' });
+      await store.close();
+    };
+    await gone();
     await expect(asked(out, 'u4')).rejects.toThrow(/state of a user .* is missing; make it anew with: user-llm update --run/);
     expect(await updated(out, {})).toMatchObject({ taken: 0, historiesRead: 1, statesUpdated: 0 });
     expect(await asked(out, 'u4')).toMatchObject({ user: 'u4', events: 16 });
+    await gone();
+    expect(await updated(out, { user: 'u3', item: 'film 31', time: String(end + 120) })).toMatchObject({
+      known: 1,
+      historiesRead: 1,
+    });
+  });
+
+  test('stay taken where a line was taken out of the log', async () => {
+    const log = path.join(out, 'live', 'events.jsonl');
+    const lines = (await readFile(log, 'utf8')).split('\n').slice(0, -1);
+    const without = lines.filter((line) => !line.includes('"film 33"') || !line.includes('"u8"'));
+    expect(without).toHaveLength(lines.length - 1);
+    await writeFile(log, `${without.join('\n')}\n`);
+    await updated(out, { user: 'u9', item: 'film 1', time: String(end + 60) });
+    for (const user of ['u8', 'u9']) {
+      const { live, whole, events } = await bothWays(out, user);
+      expect([user, events]).toEqual([user, user === 'u8' ? 16 : 15]);
+      expect(largest(live, whole)).toBeLessThan(1e-5);
+    }
   });
 
   test.each<[string, GivenEvents, RegExp]>([

@@ -39,8 +39,11 @@ const logFile = 'events.jsonl';
 const storePart = `${folder}/users`;
 const currentFile = 'current.json';
 
-/** Up to which place in the log the states of an encoder are known to be up to date, so that one event does not ask for every user's. */
-const currentShape = z.object({ encoder: z.string(), events: z.int().nonnegative() });
+/**
+ * Up to which place in the log the states of an encoder are known to be up to date, so that one event does not ask for every user's. Where the
+ * log has fewer events by now, or the store other than so many records, somebody changed them, and every user is looked at.
+ */
+const currentShape = z.object({ encoder: z.string(), events: z.int().nonnegative(), records: z.int().nonnegative() });
 type Current = z.infer<typeof currentShape>;
 
 /**
@@ -58,7 +61,8 @@ export class LiveUsers {
     private readonly encoder: UserEncoder,
     private readonly store: EmbeddingStore,
     private readonly log: LiveLog,
-    private readonly current: Current | undefined,
+    /** Whose events stand before this place in the log has a state that is up to date. */
+    private readonly current: number,
   ) {
     this.places = userIndex(corpus.events);
     this.items = new Map(corpus.log.itemIds.map((id, place) => [id, place]));
@@ -72,10 +76,11 @@ export class LiveUsers {
   /** @param encoder the one whose embeddings the model reads; it stays the caller's */
   static async open(run: RunFolder, corpus: Corpus, encoder: UserEncoder): Promise<LiveUsers> {
     const log = await LiveLog.read(run.path(folder, logFile));
-    // Of a store that is made anew nothing is known.
-    const current = existsSync(run.path(storePart)) ? await readCurrent(run) : undefined;
     const store = await run.read(storePart, 'update', () => openStore(`lmdb:${run.path(storePart)}`));
-    return new LiveUsers(run, corpus, encoder, store, log, current);
+    const known = await readCurrent(run);
+    const { records } = await store.stats();
+    const holds = known?.encoder === encoder.hash && known.events <= log.length && known.records === records;
+    return new LiveUsers(run, corpus, encoder, store, log, holds ? known.events : 0);
   }
 
   /** Takes what is new into the log and then into the users' states. */
@@ -85,9 +90,7 @@ export class LiveUsers {
       cached((user) => this.historyOf(user)),
     );
     if (sorted.taken.length > 0) await this.log.append(sorted.taken);
-    const { encoder, events: taken } = this.current ?? { encoder: undefined, events: 0 };
-    const from = encoder === this.encoder.hash && taken <= this.log.length ? taken : 0;
-    return { ...sorted, ...(await this.bringUpToDate(from, signal)) };
+    return { ...sorted, ...(await this.bringUpToDate(this.current, signal)) };
   }
 
   /** Looks at every user of the log, and makes anew what is missing or damaged. */
@@ -161,7 +164,8 @@ export class LiveUsers {
       await this.store.put(await this.encoder.encodeUser(whole, user, { state: true }));
       changes.begun++;
     }
-    const current: Current = { encoder: this.encoder.hash, events: this.log.length };
+    const { records } = await this.store.stats();
+    const current: Current = { encoder: this.encoder.hash, events: this.log.length, records };
     await writeFileAtomically(this.run.path(folder, currentFile), [Buffer.from(JSON.stringify(current))]);
     return changes;
   }
