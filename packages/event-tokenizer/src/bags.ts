@@ -18,27 +18,35 @@ function isFixed(value: unknown): boolean {
   return Array.isArray(value) && Object.isFrozen(value) && value.every((element) => typeof element === 'string');
 }
 
-/** Turns bags into lists of distinct numbers, one look-up for a written bag, or a frozen list of texts, that was seen before. */
-export class BagReader {
-  private readonly remembered = new Map<unknown, readonly number[]>();
+/** Turns bags into what is kept of them, one look-up for a written bag, or a frozen list of texts, that was seen before. */
+export class BagReader<Kept> {
+  private readonly remembered = new Map<unknown, Kept>();
 
   /**
    * @param separator between the elements of a written bag
-   * @param read an element's number: -1 to leave it out, undefined when it has no text
+   * @param number an element's number: -1 to leave it out, undefined when it has no text
+   * @param keep what becomes of a bag, given as distinct numbers in order of appearance
    */
   constructor(
     private readonly separator: string,
-    private readonly read: (element: unknown) => number | undefined,
+    private readonly number: (element: unknown) => number | undefined,
+    private readonly keep: (numbers: readonly number[]) => Kept,
   ) {}
 
-  /** Distinct numbers in order of appearance; undefined when the value, or an element, is not a category. */
-  numbers(value: unknown): readonly number[] | undefined {
-    if (typeof value !== 'string' && typeof value !== 'object') return this.parse(value);
+  /** What was kept of the bag; undefined when the value, or an element, is not a category. */
+  read(value: unknown): Kept | undefined {
     const known = this.remembered.get(value);
     if (known !== undefined) return known;
-    const parsed = this.parse(value);
-    if (parsed !== undefined && this.remembered.size < REMEMBERED && isFixed(value)) this.remembered.set(value, parsed);
-    return parsed;
+    const numbers = this.parse(value);
+    if (numbers === undefined) return undefined;
+    const kept = this.keep(numbers);
+    if (this.remembered.size < REMEMBERED && isFixed(value)) this.remembered.set(value, kept);
+    return kept;
+  }
+
+  /** Forgets the bags that were seen. */
+  forget(): void {
+    this.remembered.clear();
   }
 
   private parse(value: unknown): readonly number[] | undefined {
@@ -46,7 +54,7 @@ export class BagReader {
     if (elements === undefined) return undefined;
     const numbers: number[] = [];
     for (let i = 0; i < elements.length; i++) {
-      const read = this.read(elements[i]);
+      const read = this.number(elements[i]);
       if (read === undefined) return undefined;
       if (read >= 0 && !numbers.includes(read)) numbers.push(read);
     }

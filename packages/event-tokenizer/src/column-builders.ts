@@ -1,6 +1,6 @@
 import { BagReader } from './bags.js';
-import type { Column } from './columns.js';
 import { TextEmbedderError } from './errors.js';
+import type { RawColumn } from './gather.js';
 import { Float32List, Int32List } from './growing.js';
 import type { RowChecks } from './row-checks.js';
 import type { RowBatch } from './row-source.js';
@@ -18,7 +18,7 @@ export interface ColumnBuilder {
   /** What has to be waited for, of the rows that stayed. */
   embed?(batch: RowBatch, checks: RowChecks): Promise<void>;
   /** The column so far, in file order and without a copy: valid until more is appended. */
-  view(): Column;
+  view(): RawColumn;
   /** Empties the column and keeps its room. */
   clear(): void;
 }
@@ -75,7 +75,7 @@ export class CategoricalBuilder implements ColumnBuilder {
     if (checks.flagged > 0) this.ids.dropFlagged(this.start, checks.flags);
   }
 
-  view(): Column {
+  view(): RawColumn {
     return { kind: 'categorical', ids: this.ids.view() };
   }
 
@@ -84,62 +84,68 @@ export class CategoricalBuilder implements ColumnBuilder {
   }
 }
 
-const MISSING_BAG: readonly number[] = [MISSING_ID];
+/** Place of the bag that holds the missing id alone. */
+const MISSING_BAG = 0;
 
+/** A log repeats few bags: each is held once, and an event says which is its own. */
 export class CategoriesBuilder implements ColumnBuilder {
-  /** Begins with 0. */
-  private readonly offsets = new Int32List();
+  private readonly bagOf = new Int32List();
+  private readonly starts = new Int32List();
   private readonly ids = new Int32List();
-  private readonly staged: (readonly number[])[] = [];
-  private readonly reader: BagReader;
+  private readonly reader: BagReader<number>;
+  private start = 0;
 
   constructor(
     private readonly column: string,
     separator: string,
     vocabulary: Vocabulary,
   ) {
-    this.offsets.push(0);
-    this.reader = new BagReader(separator, (element) => {
+    const idOf = (element: unknown) => {
       const id = vocabulary.lookup.get(element) ?? vocabulary.find(element);
       return id === MISSING_ID ? -1 : id;
-    });
+    };
+    this.reader = new BagReader(separator, idOf, (ids) => (ids.length === 0 ? MISSING_BAG : this.hold(ids)));
+    this.clear();
   }
 
   append(batch: RowBatch, checks: RowChecks): void {
-    const { column, staged, reader } = this;
+    const { column, reader, bagOf } = this;
+    const { count } = batch;
     const values = batch.values(column);
-    for (let i = 0; i < batch.count; i++) {
-      const value = values[i];
-      const ids = reader.numbers(value);
-      if (ids === undefined) checks.flag(i, column, 'malformed', `${show(value)} is not a list of categories`);
-      staged[i] = ids === undefined || ids.length === 0 ? MISSING_BAG : ids;
+    this.start = bagOf.length;
+    const data = bagOf.reserve(count);
+    for (let i = 0, at = this.start; i < count; i++, at++) {
+      const bag = reader.read(values[i]);
+      if (bag === undefined) checks.flag(i, column, 'malformed', `${show(values[i])} is not a list of categories`);
+      data[at] = bag ?? MISSING_BAG;
     }
+    bagOf.length += count;
   }
 
-  settle({ count }: RowBatch, checks: RowChecks): void {
-    const { offsets, ids, staged } = this;
-    const { flags } = checks;
-    const ends = offsets.reserve(count);
-    let event = offsets.length;
-    let at = ids.length;
-    for (let i = 0; i < count; i++) {
-      if (flags[i] !== 0) continue;
-      const bag = staged[i];
-      const data = ids.reserve(bag.length);
-      for (let k = 0; k < bag.length; k++) data[at++] = bag[k];
-      ids.length = at;
-      ends[event++] = at;
-    }
-    offsets.length = event;
+  settle(_batch: RowBatch, checks: RowChecks): void {
+    if (checks.flagged > 0) this.bagOf.dropFlagged(this.start, checks.flags);
   }
 
-  view(): Column {
-    return { kind: 'categories', offsets: this.offsets.view(), ids: this.ids.view() };
+  view(): RawColumn {
+    return { kind: 'bags', bagOf: this.bagOf.view(), starts: this.starts.view(), ids: this.ids.view() };
   }
 
+  /** Forgets the bags too: those that come once would add up. */
   clear(): void {
-    this.offsets.length = 1;
+    this.reader.forget();
+    this.bagOf.length = 0;
+    this.starts.length = 0;
     this.ids.length = 0;
+    this.starts.push(0);
+    this.hold([MISSING_ID]);
+  }
+
+  /** Holds one more bag. @returns its place */
+  private hold(bag: readonly number[]): number {
+    const { starts, ids } = this;
+    for (let i = 0; i < bag.length; i++) ids.push(bag[i]);
+    starts.push(ids.length);
+    return starts.length - 2;
   }
 }
 
@@ -194,7 +200,7 @@ export class NumberBuilder implements ColumnBuilder {
     this.values.dropFlagged(this.start, checks.flags);
   }
 
-  view(): Column {
+  view(): RawColumn {
     return { kind: 'number', ids: this.ids.view(), values: this.values.view() };
   }
 
@@ -270,7 +276,7 @@ export class TextBuilder implements ColumnBuilder {
     }
   }
 
-  view(): Column {
+  view(): RawColumn {
     return { kind: 'text', width: this.embedder.width, vectors: this.vectors.view() };
   }
 

@@ -90,23 +90,24 @@ class CategoriesFit implements FieldFit {
   seen = false;
   private readonly counter = new VocabularyCounter();
   private readonly staged: (readonly number[])[] = [];
-  private readonly reader: BagReader;
+  private readonly reader: BagReader<readonly number[]>;
 
   constructor(
     private readonly column: string,
     separator: string,
   ) {
-    this.reader = new BagReader(separator, (element) => {
+    const placeOf = (element: unknown) => {
       const place = this.counter.lookup.get(element) ?? this.counter.add(element);
       return place === UNREADABLE_PLACE ? undefined : Math.max(place, -1);
-    });
+    };
+    this.reader = new BagReader(separator, placeOf, (places) => places);
   }
 
   stage(batch: RowBatch, checks: RowChecks): void {
     const values = batch.values(this.column);
     for (let i = 0; i < batch.count; i++) {
       const value = values[i];
-      const places = this.reader.numbers(value);
+      const places = this.reader.read(value);
       if (places === undefined) checks.flag(i, this.column, 'malformed', `${show(value)} is not a list of categories`);
       this.staged[i] = places ?? [];
     }

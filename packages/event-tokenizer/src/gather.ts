@@ -1,4 +1,17 @@
-import type { Column } from './columns.js';
+import type { CategoriesColumn, Column } from './columns.js';
+
+/** Bags of categories that events share: event `e` has `ids[starts[b] .. starts[b + 1])` of bag b = `bagOf[e]`, never empty. */
+export interface BagsColumn {
+  readonly kind: 'bags';
+  /** [N] */
+  readonly bagOf: Int32Array;
+  /** [bags + 1] */
+  readonly starts: Int32Array;
+  readonly ids: Int32Array;
+}
+
+/** A column before events are laid out: time features come only with their order. */
+export type RawColumn = Exclude<Column, { kind: 'time' }> | BagsColumn;
 
 /** Events as they were read: in file order, or at least each user's in file order. */
 export interface RawEvents {
@@ -9,7 +22,7 @@ export interface RawEvents {
   /** [N] Only where duplicates are refused. */
   readonly lines: Float64Array | undefined;
   /** By field name; unknown items are negative (see `CategoricalBuilder`). */
-  readonly fields: Record<string, Column>;
+  readonly fields: Record<string, RawColumn>;
 }
 
 export function gatherInt32(source: Int32Array, order: Int32Array): Int32Array {
@@ -31,7 +44,7 @@ function gatherFloat32(source: Float32Array, order: Int32Array): Float32Array {
 }
 
 /** A copy of a column in the given order (place in the result -> place in the column); undefined for its own. */
-export function gatherColumn(column: Exclude<Column, { kind: 'time' }>, order: Int32Array | undefined): Column {
+export function gatherColumn(column: RawColumn, order: Int32Array | undefined): Exclude<Column, { kind: 'time' }> {
   switch (column.kind) {
     case 'categorical':
       return { kind: 'categorical', ids: order ? gatherInt32(column.ids, order) : column.ids.slice() };
@@ -48,30 +61,26 @@ export function gatherColumn(column: Exclude<Column, { kind: 'time' }>, order: I
       return { kind, width, vectors };
     }
     case 'categories': {
-      if (order === undefined) return { kind: 'categories', offsets: column.offsets.slice(), ids: column.ids.slice() };
-      return gatherBags(column.offsets, column.ids, order);
+      const { kind, offsets, ids } = column;
+      return order ? gatherLists(offsets, ids, order) : { kind, offsets: offsets.slice(), ids: ids.slice() };
+    }
+    case 'bags': {
+      const { bagOf, starts, ids } = column;
+      return gatherLists(starts, ids, order ? gatherInt32(bagOf, order) : bagOf);
     }
     default:
-      throw new Error(`internal: no copy of ${(column satisfies never as Column).kind}`);
+      throw new Error(`internal: no copy of ${(column satisfies never as RawColumn).kind}`);
   }
 }
 
-function gatherBags(starts: Int32Array, source: Int32Array, order: Int32Array): Column {
-  const events = order.length;
-  const offsets = new Int32Array(events + 1);
-  // No bag is empty, so that the room needed is known only by adding up; most often it is all there is.
-  let ids = new Int32Array(events === starts.length - 1 ? source.length : 0);
-  if (ids.length === 0) {
-    let total = 0;
-    for (let i = 0; i < events; i++) total += starts[order[i] + 1] - starts[order[i]];
-    ids = new Int32Array(total);
-  }
-  let at = 0;
-  for (let i = 0; i < events; i++) {
-    const e = order[i];
-    const end = starts[e + 1];
-    for (let k = starts[e]; k < end; k++) ids[at++] = source[k];
-    offsets[i + 1] = at;
+/** One list of a source after another: those that `order` names, `source[starts[l] .. starts[l + 1])` each. */
+function gatherLists(starts: Int32Array, source: Int32Array, order: Int32Array): CategoriesColumn {
+  const offsets = new Int32Array(order.length + 1);
+  for (let i = 0, at = 0; i < order.length; i++) offsets[i + 1] = at += starts[order[i] + 1] - starts[order[i]];
+  const ids = new Int32Array(offsets[order.length]);
+  for (let i = 0, at = 0; i < order.length; i++) {
+    const end = starts[order[i] + 1];
+    for (let k = starts[order[i]]; k < end; k++) ids[at++] = source[k];
   }
   return { kind: 'categories', offsets, ids };
 }

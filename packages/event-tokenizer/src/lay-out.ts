@@ -46,7 +46,6 @@ export function layOut(
   const fields: Record<string, Column> = {};
   if (schema.time) fields.time = timeFeatures(times, offsets, previous, schema.time);
   for (const [name, column] of Object.entries(raw.fields)) {
-    if (column.kind === 'time') throw new Error('internal: time features before sorting');
     fields[name] = gatherColumn(column, sorting);
     delete raw.fields[name];
   }

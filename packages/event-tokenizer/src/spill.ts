@@ -60,7 +60,6 @@ export class Spill {
     const sorted = gatherInt32(userOf, order);
     const stored: Record<string, StoredColumn> = {};
     for (const [name, column] of Object.entries(fields)) {
-      if (column.kind === 'time') throw new Error('internal: time features before sorting');
       const part = gatherColumn(column, order);
       const parts: Record<string, Section> = {};
       if (part.kind === 'categories') {
@@ -104,8 +103,11 @@ export class Spill {
     }
     for (let e = 0; e < events; e++) userOf[e] -= from;
     const fields: RawEvents['fields'] = {};
-    for (const name of Object.keys(this.runs[0].fields))
-      fields[name] = await readColumn(pieces.map((piece) => ({ ...piece, column: piece.run.fields[name] })));
+    for (const name of Object.keys(this.runs[0].fields)) {
+      const column = await readColumn(pieces.map((piece) => ({ ...piece, column: piece.run.fields[name] })));
+      if (column.kind === 'time') throw new Error('internal: time features before sorting');
+      fields[name] = column;
+    }
     return { userOf, times, lines, fields };
   }
 

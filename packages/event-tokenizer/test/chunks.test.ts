@@ -83,7 +83,7 @@ const anyRow: fc.Arbitrary<Row> = fc.oneof(
       user: fc.constantFrom<unknown>('u', 'v', 'w', 7, '7', '\ud800', 'é'),
       at: fc.oneof({ weight: 5, arbitrary: fc.nat(20) }, { weight: 1, arbitrary: fc.constant(null) }),
       film: fc.constantFrom('film 0', 'film 1', 'never seen', 'nor this'),
-      genres: fc.subarray(['x', 'y', 'unheard of']),
+      genres: fc.oneof(fc.subarray(['x', 'y', 'unheard of']), fc.constantFrom('x|y', 'z', 'y|unheard of|y', '', null)),
       score: fc.oneof({ weight: 5, arbitrary: fc.nat(9) }, { weight: 1, arbitrary: fc.constant('many') }),
       device: fc.constantFrom('phone', null),
       note: fc.constantFrom('nn', null),
@@ -145,7 +145,12 @@ describe('chunks', () => {
 
   test('long runs, too, with users that come and go', async () => {
     const tokenizer = await fitted;
-    const many = Array.from({ length: 30_000 }, (_, i) => ({ ...row(i), user: `u${(i * i) % 997}`, at: (i * 7919) % 10_007 }));
+    const many = Array.from({ length: 30_000 }, (_, i) => ({
+      ...row(i),
+      user: `u${(i * i) % 997}`,
+      at: (i * 7919) % 10_007,
+      ...(i % 3 && { genres: ['x|y', 'z', `x|${i}`, 'y'][i % 4] }),
+    }));
     const { chunks, summary } = await gather(tokenizer, [many], { eventsPerChunk: 6000, policies: { duplicate: 'reject' } });
     const whole = await tokenizer.encode(many, { policies: { duplicate: 'reject' } });
     expect(chunks.length).toBeGreaterThan(4);
