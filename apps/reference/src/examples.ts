@@ -93,6 +93,8 @@ const withoutUserShare = 0.05;
 export class ExampleSource {
   private readonly cumulative: Float64Array;
   private readonly favourites: FavouriteGenres;
+  /** Users who chose something, in the order in which their favourite genres are told. */
+  private readonly told: readonly number[];
 
   constructor(
     private readonly corpus: Corpus,
@@ -113,6 +115,8 @@ export class ExampleSource {
     for (let user = 0; user < this.cumulative.length; user++)
       this.cumulative[user] = total += Math.max(0, offsets[user + 1] - offsets[user] - 1);
     this.favourites = new FavouriteGenres(corpus);
+    const users = Array.from({ length: this.cumulative.length }, (_, user) => user);
+    this.told = Random.of(seed, 'genres').shuffle(users.filter((user) => offsets[user + 1] > offsets[user]));
   }
 
   /** Moments that can be asked about. */
@@ -133,12 +137,12 @@ export class ExampleSource {
   }
 
   /**
-   * The question for the favourite genre at other moments than those of `batch`, each with the genres' shares in what the user had chosen by
+   * The question for the favourite genre, of as many users as a batch has examples, each with the genres' shares in what the user had chosen by
    * then: the favourite has the largest, and the others say more of a user than that they are not it. Moments without a genre are left out.
    */
-  genreShares(step: number, size: BatchSize): ScoredExample<HistoryReference>[] {
+  genreShares(step: number, { users, moments }: BatchSize): ScoredExample<HistoryReference>[] {
     const asked: ScoredExample<HistoryReference>[] = [];
-    for (const { user, end } of this.moments(Random.of(this.seed, 'genres', step), size)) {
+    for (const { user, end } of this.everyUser(step, users * moments)) {
       const scores = this.favourites.shares(user, end);
       if (scores === undefined) continue;
       const { history, promptIds } = this.build(user, end, genreQuestion, '', this.reading);
@@ -160,6 +164,24 @@ export class ExampleSource {
       const last = 1 + random.integer(length - 1);
       const first = Math.max(1, last - reach);
       for (let j = 0; j < moments; j++) yield { user, end: j === 0 ? last : first + random.integer(last - first + 1) };
+    }
+  }
+
+  /**
+   * Users one after the other, at the end of the training part of their log, as they will be asked about; once all had their turn, at moments
+   * of its second half. Where there are summaries of some moments alone, these.
+   */
+  private *everyUser(step: number, count: number): Generator<HistoryReference> {
+    const { offsets } = this.corpus.train;
+    const given = this.summaries?.moments;
+    for (let place = (step - 1) * count; place < step * count; place++) {
+      const random = Random.of(this.seed, 'genres', place);
+      if (given !== undefined) yield given[random.integer(given.length)];
+      else if (this.told.length > 0) {
+        const user = this.told[place % this.told.length];
+        const length = offsets[user + 1] - offsets[user];
+        yield { user, end: place < this.told.length ? length : length - random.integer(Math.ceil(length / 2)) };
+      }
     }
   }
 

@@ -225,6 +225,22 @@ describe('the favourite genre', () => {
     expect(texts.every(({ history }) => history === undefined)).toBe(true);
   });
 
+  it('is told of every user, at the end of what is known, before it is told of one again', () => {
+    const { offsets } = service.train;
+    const lengths = Array.from({ length: offsets.length - 1 }, (_, user) => offsets[user + 1] - offsets[user]);
+    const moments = Array.from({ length: Math.ceil((2 * lengths.length) / 18) }, (_, i) =>
+      sourceOf(true).genreShares(i + 1, size),
+    )
+      .flat()
+      .map(({ history }) => history!);
+    const [first, second] = [moments.slice(0, lengths.length), moments.slice(lengths.length, 2 * lengths.length)];
+    for (const round of [first, second]) expect(new Set(round.map(({ user }) => user)).size).toBe(lengths.length);
+    expect(first.map(({ user }) => user)).not.toEqual(lengths.map((_, user) => user));
+    for (const { user, end } of first) expect(end).toBe(lengths[user]);
+    for (const { user, end } of second) expect(end).toBeGreaterThan(Math.floor(lengths[user] / 2) - 1);
+    expect(second.some(({ user, end }) => end < lengths[user])).toBe(true);
+  });
+
   it('is validated as it is tested: by all up to the validation item, asked of who sees what was before it', () => {
     const examples = sourceOf(true).genreValidation({ most: 10, tokens: 1000 });
     expect(examples).toHaveLength(10);

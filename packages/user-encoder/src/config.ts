@@ -38,6 +38,11 @@ export interface EncoderOptions {
   readonly userTokens?: number;
   /** Perceiver layers. Default 1. */
   readonly resamplerLayers?: number;
+  /**
+   * What the resampler's tokens start from: `last`, the state of the last event, which knows best what comes next, or `last-and-mean` (the
+   * default), where half of the K start from the mean of the states that are read, which knows what the history is made of.
+   */
+  readonly tokenStart?: 'last' | 'last-and-mean';
   /** Share of activations zeroed while training. Default 0.2. */
   readonly dropout?: number;
   /** Seeds the first weights, the batches and the dropout masks. Default 0. */
@@ -54,6 +59,8 @@ export interface EncoderConfig {
   readonly context: number;
   readonly userTokens: number;
   readonly resamplerLayers: number;
+  /** Absent where all tokens start from the last state. */
+  readonly tokenStart?: 'last-and-mean' | undefined;
   readonly dropout: number;
   readonly seed: number;
   /** The item first. */
@@ -72,13 +79,15 @@ const sizes = { width: 64, layers: 2, heads: 2, context: 200, userTokens: 16, re
 
 /** Fills in the defaults and checks. */
 export function encoderConfig(tokenizer: EventTokenizer, options: EncoderOptions): EncoderConfig {
-  checkNames(options, [...Object.keys(sizes), 'dropout', 'seed', 'fields', 'attention']);
+  checkNames(options, [...Object.keys(sizes), 'tokenStart', 'dropout', 'seed', 'fields', 'attention']);
   const whole = (name: keyof typeof sizes): number => {
     const value = options[name] ?? sizes[name];
     if (!Number.isInteger(value) || value < 1) throw new EncoderOptionError(name, `${value} is not a positive whole number`);
     return value;
   };
-  const { dropout = 0.2, seed = 0 } = options;
+  const { tokenStart = 'last-and-mean', dropout = 0.2, seed = 0 } = options;
+  if (tokenStart !== 'last' && tokenStart !== 'last-and-mean')
+    throw new EncoderOptionError('tokenStart', `'${String(tokenStart)}' is neither 'last' nor 'last-and-mean'`);
   if (!(dropout >= 0 && dropout < 1)) throw new EncoderOptionError('dropout', `${dropout} is outside [0, 1)`);
   if (!Number.isSafeInteger(seed)) throw new EncoderOptionError('seed', `${seed} is not a whole number`);
   const width = whole('width');
@@ -94,6 +103,7 @@ export function encoderConfig(tokenizer: EventTokenizer, options: EncoderOptions
     context,
     userTokens: whole('userTokens'),
     resamplerLayers: whole('resamplerLayers'),
+    ...(tokenStart === 'last' ? {} : { tokenStart }),
     dropout,
     seed,
     fields: inputFields(tokenizer, width, options.fields),

@@ -25,6 +25,7 @@ const configShape = z.strictObject({
   context: size,
   userTokens: size,
   resamplerLayers: size,
+  tokenStart: z.literal('last-and-mean').optional(),
   dropout: z.number().min(0).lt(1),
   seed: z.number().int(),
   fields: z

@@ -47,8 +47,8 @@ export const startState = (builder: GraphBuilder, width: number): Tensor =>
 
 /**
  * Perceiver resampler (Alayrac et al. 2022, section 3.1; paper, section 3.2): K latents attend to the states of a history and to
- * themselves. In a band those are the states of the last W events. They start from the last event's state plus a learned vector each. Keys and values are projected once per window
- * and shared by all of its prefixes.
+ * themselves. In a band those are the states of the last W events. They start from the last event's state, or half of them from the mean
+ * of the states (`tokenStart`), plus a learned vector each. Keys and values are projected once per window and shared by all of its prefixes.
  *
  * @param states [U, T, D]
  * @param last [B, D]
@@ -76,11 +76,12 @@ export function resample(
   const keys: Dim = `${eventsAxis}+${userTokens}`;
   const bias = concat([visible, builder.filled([examples, userTokens])], 1).reshape([examples, 1, 1, keys]);
 
-  const start = last.linear(
-    builder.parameter('start.weight', [width, width], identity),
-    builder.parameter('start.bias', [width], zeros()),
-  );
-  let tokens = builder.parameter('latents', [1, userTokens, width], normal(0.5)).add(start.reshape([examples, 1, width])); // [B, K, D]
+  let tokens = startTokens(builder, config, last, () => {
+    // Where nothing is read there is no mean, and the last state is the one before a first event.
+    const known = lengths.greater(0).cast('float32').reshape([examples, 1]);
+    const mean = visible.softmax().unsqueeze(1).matmul(ofExample(states)).reshape([examples, width]);
+    return mean.mul(known).add(last.mul(known.neg().add(1)));
+  });
   for (let i = 0; i < resamplerLayers; i++) {
     const layer = builder.scope(`layers.${i}`);
     const query = norm(layer, 'attention_norm', tokens);
@@ -95,6 +96,24 @@ export function resample(
     tokens = feedForward(layer, tokens, dropout);
   }
   return norm(builder, 'norm', tokens);
+}
+
+/** The tokens before they read, [B, K, D]. @param meanState makes the mean of the states that each example reads, [B, D] */
+function startTokens(
+  builder: GraphBuilder,
+  { width, userTokens, tokenStart }: EncoderConfig,
+  last: Tensor,
+  meanState: () => Tensor,
+): Tensor {
+  const from = (state: Tensor, name: string): Tensor => {
+    const weight = builder.parameter(`${name}.weight`, [width, width], identity);
+    return state.linear(weight, builder.parameter(`${name}.bias`, [width], zeros())).reshape([state.shape[0], 1, width]);
+  };
+  const latents = builder.parameter('latents', [1, userTokens, width], normal(0.5));
+  const ofMean = tokenStart === 'last-and-mean' ? Math.floor(userTokens / 2) : 0;
+  if (ofMean === 0) return latents.add(from(last, 'start'));
+  const [first, second] = latents.split(1, [userTokens - ofMean, ofMean]);
+  return concat([first.add(from(last, 'start')), second.add(from(meanState(), 'start_mean'))], 1);
 }
 
 const identity: Initializer = ([rows, columns]) => {

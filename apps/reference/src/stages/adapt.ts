@@ -87,7 +87,7 @@ export async function adaptSystem(workspace: Workspace, spec: SystemSpec, second
     seconds: run.settings.examples ? null : Math.round(plannedSeconds(workspace, spec)),
     batch,
     naming,
-    ...(naming === 'title' ? {} : { genres: 'tokens' }),
+    ...(naming === 'title' ? {} : { genres: 'tokens, of every user' }),
     ...(repeats === 'never' && { answers: 'not taken' }),
     examples: run.settings.examples,
     rate: learningRate[kind],
