@@ -105,15 +105,14 @@ function startTokens(
   last: Tensor,
   meanState: () => Tensor,
 ): Tensor {
-  const from = (state: Tensor, name: string): Tensor => {
-    const weight = builder.parameter(`${name}.weight`, [width, width], identity);
-    return state.linear(weight, builder.parameter(`${name}.bias`, [width], zeros())).reshape([state.shape[0], 1, width]);
-  };
+  const weight = builder.parameter('start.weight', [width, width], identity);
+  const bias = builder.parameter('start.bias', [width], zeros());
+  const from = (state: Tensor): Tensor => state.linear(weight, bias).reshape([state.shape[0], 1, width]);
   const latents = builder.parameter('latents', [1, userTokens, width], normal(0.5));
   const ofMean = tokenStart === 'last-and-mean' ? Math.floor(userTokens / 2) : 0;
-  if (ofMean === 0) return latents.add(from(last, 'start'));
+  if (ofMean === 0) return latents.add(from(last));
   const [first, second] = latents.split(1, [userTokens - ofMean, ofMean]);
-  return concat([first.add(from(last, 'start')), second.add(from(meanState(), 'start_mean'))], 1);
+  return concat([first.add(from(last)), second.add(from(meanState()))], 1);
 }
 
 const identity: Initializer = ([rows, columns]) => {
