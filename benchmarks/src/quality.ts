@@ -37,8 +37,8 @@ import os from 'node:os';
 import path from 'node:path';
 import { commandOf, keepResult, resultsFolder } from './record/results.js';
 import { encoderQuality } from './study/encoder-quality.js';
-import { keepSeed, keptSeed, ranksOf, type KeptSeed } from './study/kept-seeds.js';
-import { KeptSystems, recipe } from './study/kept-systems.js';
+import { encoderRecipe, keepSeed, keptSeed, ranksOf, type KeptSeed } from './study/kept-seeds.js';
+import { KeptSystems, systemRecipe } from './study/kept-systems.js';
 import { commandLine, named, positive } from './study/options.js';
 import { overSeeds } from './study/over-seeds.js';
 import { runStudy } from './study/result.js';
@@ -118,7 +118,7 @@ async function encoderAlone(values: Values, name: string, minutes: number): Prom
     batch: positive('batch', values.batch),
   };
   const { threads: _, ...counted } = training;
-  const terms = { shape, training: counted, recipe, task: nextItem(corpus.split).hash };
+  const terms = { shape, training: counted, recipe: encoderRecipe, task: nextItem(corpus.split).hash };
   const runs: KeptSeed[] = [];
   const count = positive('seeds', values.seeds);
   for (let seed = first; seed < first + count; seed++) {
@@ -259,7 +259,8 @@ function keptSystems(values: Values, of: string, settings: RunSettings): Promise
   const { seed, examples = null, encoderSteps = null } = settings;
   // A model from scratch is trained on its titles for a share of the minutes, whatever else is counted.
   const byClock = settings.llm === null || examples === null || encoderSteps === null;
-  const terms = { seed, users: sampleSize(settings), examples, encoderSteps, minutes: byClock ? settings.minutes : null, recipe };
+  const minutes = byClock ? settings.minutes : null;
+  const terms = { seed, users: sampleSize(settings), examples, encoderSteps, minutes, recipe: systemRecipe };
   return values.keep ? KeptSystems.read(file, terms) : Promise.resolve(KeptSystems.none(file, terms));
 }
 

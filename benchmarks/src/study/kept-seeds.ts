@@ -22,6 +22,9 @@ export interface KeptSeed {
   readonly ranks: Readonly<Record<string, CaseRanks>>;
 }
 
+/** How encoders are pretrained, raised by what makes earlier ones incomparable: the first three of `systemRecipe`. */
+export const encoderRecipe = 3;
+
 export function ranksOf(outcomes: readonly Outcome[]): Record<string, CaseRanks> {
   return Object.fromEntries(
     outcomes.map(({ system, filteredRanks }) => {
