@@ -77,7 +77,7 @@ export class ValueFile implements ValueStore {
 
   /** @param most bytes of float32 weights that stay in a graph */
   constructor(private readonly most = mostInside) {
-    this.folder = mkdtempSync(path.join(tmpdir(), 'user-llm-'));
+    this.folder = mkdtempSync(path.join(tmpdir(), `user-llm-${process.pid}-`));
     this.#descriptor = openSync(path.join(this.folder, this.#file), 'wx', 0o600);
   }
 
