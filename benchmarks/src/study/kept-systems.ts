@@ -26,8 +26,7 @@ export interface Terms {
 
 /**
  * How language-model systems are trained, raised by what makes earlier ones incomparable. 2: where users take nothing again, the next item is
- * told from what the user has not taken. 3: encoders start from the co-occurrence of items. 4: user tokens start from the mean of the
- * states too, and the rows of genres are fitted to every user.
+ * told from what the user has not taken. 3: encoders start from the co-occurrence of items. 4: the rows of genres are fitted to every user.
  */
 export const systemRecipe = 4;
 

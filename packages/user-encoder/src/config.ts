@@ -39,8 +39,8 @@ export interface EncoderOptions {
   /** Perceiver layers. Default 1. */
   readonly resamplerLayers?: number;
   /**
-   * What the resampler's tokens start from: `last`, the state of the last event, which knows best what comes next, or `last-and-mean` (the
-   * default), where half of the K start from the mean of the states that are read, which knows what the history is made of.
+   * What the resampler's tokens start from: `last` (the default), the state of the last event, which knows best what comes next, or
+   * `last-and-mean`, where half of the K start from the mean of the states that are read, which knows what the history is made of.
    */
   readonly tokenStart?: 'last' | 'last-and-mean';
   /** Share of activations zeroed while training. Default 0.2. */
@@ -85,7 +85,7 @@ export function encoderConfig(tokenizer: EventTokenizer, options: EncoderOptions
     if (!Number.isInteger(value) || value < 1) throw new EncoderOptionError(name, `${value} is not a positive whole number`);
     return value;
   };
-  const { tokenStart = 'last-and-mean', dropout = 0.2, seed = 0 } = options;
+  const { tokenStart = 'last', dropout = 0.2, seed = 0 } = options;
   if (tokenStart !== 'last' && tokenStart !== 'last-and-mean')
     throw new EncoderOptionError('tokenStart', `'${String(tokenStart)}' is neither 'last' nor 'last-and-mean'`);
   if (!(dropout >= 0 && dropout < 1)) throw new EncoderOptionError('dropout', `${dropout} is outside [0, 1)`);

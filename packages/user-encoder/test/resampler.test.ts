@@ -11,7 +11,7 @@ const { width, userTokens } = small;
 const window = 6;
 const attention = { position: 'rotary', window } as const;
 const create = (options: EncoderOptions = {}): UserEncoder =>
-  UserEncoder.create(tokenizer, { ...small, attention, ...options }, { threads: 1 });
+  UserEncoder.create(tokenizer, { ...small, attention, tokenStart: 'last-and-mean', ...options }, { threads: 1 });
 
 /** The encoder with a resampler that adds nothing to where its tokens start, which differ by nothing else. */
 function starting(encoder: UserEncoder): UserEncoder {
@@ -57,8 +57,8 @@ describe('where the user tokens start', () => {
     for (const token of tokens.slice(1)) expect(largestDifference(token, tokens[0])).toBeLessThan(1e-6);
   });
 
-  test('all of them from the last state, where that is asked for, or there is one alone', async () => {
-    for (const options of [{ tokenStart: 'last' }, { userTokens: 1 }] as const) {
+  test('all of them from the last state, which is the default, or where there is one token alone', async () => {
+    for (const options of [{ tokenStart: undefined }, { tokenStart: 'last' }, { userTokens: 1 }] as const) {
       const encoder = create(options);
       const tokens = await tokensOf(starting(encoder), history);
       for (const token of tokens.slice(1)) expect(largestDifference(token, tokens[0])).toBeLessThan(1e-6);
