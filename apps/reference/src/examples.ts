@@ -140,9 +140,12 @@ export class ExampleSource {
    * The question for the favourite genre, of as many users as a batch has examples, each with the genres' shares in what the user had chosen by
    * then: the favourite has the largest, and the others say more of a user than that they are not it. Moments without a genre are left out.
    */
-  genreShares(step: number, { users, moments }: BatchSize): ScoredExample<HistoryReference>[] {
+  genreShares(step: number, size: BatchSize): ScoredExample<HistoryReference>[] {
     const asked: ScoredExample<HistoryReference>[] = [];
-    for (const { user, end } of this.everyUser(step, users * moments)) {
+    const moments = this.summaries?.moments
+      ? this.moments(Random.of(this.seed, 'genres', step), size)
+      : this.everyUser(step, size.users * size.moments);
+    for (const { user, end } of moments) {
       const scores = this.favourites.shares(user, end);
       if (scores === undefined) continue;
       const { history, promptIds } = this.build(user, end, genreQuestion, '', this.reading);
@@ -169,19 +172,17 @@ export class ExampleSource {
 
   /**
    * Users one after the other, at the end of the training part of their log, as they will be asked about; once all had their turn, at moments
-   * of its second half. Where there are summaries of some moments alone, these.
+   * of its second half.
    */
   private *everyUser(step: number, count: number): Generator<HistoryReference> {
+    const { told } = this;
+    if (told.length === 0) return;
     const { offsets } = this.corpus.train;
-    const given = this.summaries?.moments;
     for (let place = (step - 1) * count; place < step * count; place++) {
-      const random = Random.of(this.seed, 'genres', place);
-      if (given !== undefined) yield given[random.integer(given.length)];
-      else if (this.told.length > 0) {
-        const user = this.told[place % this.told.length];
-        const length = offsets[user + 1] - offsets[user];
-        yield { user, end: place < this.told.length ? length : length - random.integer(Math.ceil(length / 2)) };
-      }
+      const user = told[place % told.length];
+      const length = offsets[user + 1] - offsets[user];
+      const back = Random.of(this.seed, 'genres', place).integer(Math.ceil(length / 2));
+      yield { user, end: place < told.length ? length : length - back };
     }
   }
 
